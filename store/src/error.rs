@@ -1,0 +1,48 @@
+//! What can go wrong in the store, each with what to do next. No variant holds a secret or biometric data.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A name from outside that is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{what}: 1 to 64 letters, digits and the marks its kind allows are needed")]
+pub struct NameError {
+    /// Which kind of name.
+    pub what: &'static str,
+}
+
+/// A journal payload that is not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The value cannot be encoded.
+    #[error("record cannot be encoded; this is a fault of the program, please report it")]
+    Encode,
+    /// The bytes are no record of this version.
+    #[error("record is damaged; run `gatehouse store verify`")]
+    Decode,
+    /// The record was written by another version of the program.
+    #[error("record has format version {0}; install the version of Gatehouse that wrote it, or a newer one")]
+    Version(u8),
+}
+
+/// A failure of the disk, with the path and what was being done.
+#[derive(Debug, Error)]
+#[error("{doing} {}: {source}", path.display())]
+pub struct IoError {
+    /// What was being done, e.g. `sync`.
+    pub doing: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The system's word.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl IoError {
+    /// For `map_err`: names the act and the path.
+    pub(crate) fn at(doing: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { doing, path, source }
+    }
+}

@@ -1,0 +1,97 @@
+//! What [`MediaFiles::open`] does about the leftovers of a crash.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use super::{FINISHED, FileError, MediaFiles, TEMPORARY};
+use crate::error::IoError;
+use crate::keys::{KeyId, KeyKind};
+
+/// What was found and done at the open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilesReport {
+    /// Files that can be read.
+    pub files: usize,
+    /// Unfinished files that were taken away.
+    pub unfinished: usize,
+    /// Files whose key had been destroyed, taken away.
+    pub keyless: usize,
+    /// Keys whose file was never finished, destroyed.
+    pub orphaned_keys: usize,
+    /// Files without a key that were left where they are, because the key table itself seems to be damaged or lost.
+    pub unreadable: usize,
+    /// Keys without a file that were left, because the files themselves seem to be lost (a disk that is not mounted).
+    pub idle_keys: usize,
+}
+
+impl MediaFiles {
+    pub(super) fn clean_up(&self) -> Result<FilesReport, FileError> {
+        let mut report = FilesReport::default();
+        let mut orphans: HashSet<KeyId> = self.keys.ids(KeyKind::Media).into_iter().collect();
+        // A table without a single media key, or with slots that cannot be read, is no proof that a file was removed
+        // on purpose.
+        let keys_are_whole = !orphans.is_empty() && self.keys.damaged().is_empty();
+        self.walk(&mut |id, ending, path| {
+            let gone = match ending {
+                TEMPORARY => {
+                    report.unfinished += 1;
+                    true
+                }
+                FINISHED if orphans.remove(&id) => {
+                    report.files += 1;
+                    false
+                }
+                FINISHED if keys_are_whole => {
+                    report.keyless += 1;
+                    true
+                }
+                FINISHED => {
+                    report.unreadable += 1;
+                    false
+                }
+                _ => false,
+            };
+            if gone {
+                self.disk.remove(path).map_err(IoError::at("remove", path))?;
+            }
+            Ok(())
+        })?;
+        // Nor is a folder without a single file proof that the keys are of no use.
+        if report.files == 0 {
+            report.idle_keys = orphans.len();
+            return Ok(report);
+        }
+        for id in orphans {
+            self.keys.destroy(&id)?;
+            report.orphaned_keys += 1;
+        }
+        Ok(report)
+    }
+
+    /// Calls `visit` for each file that is named like one of ours, with its id and ending. Others are left alone.
+    pub(super) fn walk(
+        &self,
+        visit: &mut dyn FnMut(KeyId, &str, &Path) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        for folder in list(&self.directory)? {
+            if !folder.is_dir() {
+                continue;
+            }
+            for path in list(&folder)? {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let Some((stem, ending)) = name.split_once('.') else { continue };
+                if let Some(id) = KeyId::parse(stem).filter(|id| self.path(id, ending) == path) {
+                    visit(id, ending, &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, FileError> {
+    let entries = fs::read_dir(folder).map_err(IoError::at("list", folder))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>();
+    Ok(paths.map_err(IoError::at("list", folder))?)
+}

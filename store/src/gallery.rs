@@ -1,0 +1,244 @@
+//! The enrolled people in memory, and the answer to "who is this?".
+//!
+//! Constraints: a probe is answered while people are enrolled and erased, and sees either the old or the new state;
+//! whoever was removed is in no answer that begins afterwards. Two engines stand behind one interface: the exact
+//! scan ([`exact`](self)), and beyond `exact_limit` templates a graph whose unclear answers the exact scan
+//! decides. Whichever answers, distances are measured in `f32` on the template itself.
+//!
+//! One `RwLock` holds everything: probes read, changes write and are short. The index thread copies under the read
+//! lock and works without one. Nothing is on disk: the store fills the gallery at its start.
+//!
+//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length.
+
+mod decide;
+mod encoding;
+mod engine;
+mod exact;
+mod graph;
+mod indexer;
+mod people;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use decide::AMBIGUITY_RATIO;
+pub use encoding::{Encoding, EncodingFault};
+
+use crate::keys::KeyId;
+use crate::names::CameraName;
+use crate::record::{Face, Outcome};
+use engine::{Engine, Nearest};
+use exact::Exact;
+use indexer::Indexer;
+use people::State;
+use vector::{Probe, square_distance};
+
+/// Templates up to which the exact engine answers: at 128 dimensions it is the faster one up to about here.
+pub const EXACT_LIMIT_DEFAULT: usize = 200_000;
+/// How near to a border of the decision, as a share of the threshold, the exact engine is asked after the graph.
+const CLEARANCE_RATIO: f32 = 0.02;
+
+/// How encodings of a model are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Euclidean distance of the vectors as they are.
+    Euclidean,
+    /// One minus the cosine of the angle.
+    Cosine,
+}
+
+impl Metric {
+    /// The distance of a squared Euclidean distance (of unit vectors where the metric is the cosine).
+    fn distance(self, square: f32) -> f32 {
+        match self {
+            Self::Euclidean => square.sqrt(),
+            Self::Cosine => square / 2.0,
+        }
+    }
+}
+
+/// What a gallery is of, and how it decides.
+#[derive(Debug, Clone)]
+pub struct GallerySettings {
+    /// Name of the model that makes the encodings.
+    pub model: String,
+    /// Components of an encoding.
+    pub dimensions: usize,
+    /// How encodings are compared.
+    pub metric: Metric,
+    /// Largest distance, in the metric, at which somebody is recognised.
+    pub threshold: f32,
+    /// Thresholds of single cameras, by name.
+    pub camera_thresholds: HashMap<String, f32>,
+    /// Quality, 0 to 1, below which a face is not judged.
+    pub minimum_quality: f32,
+    /// Templates up to which the exact engine answers alone, see [`EXACT_LIMIT_DEFAULT`].
+    pub exact_limit: usize,
+}
+
+/// The gallery.
+pub struct Gallery {
+    model: String,
+    dimensions: usize,
+    metric: Metric,
+    exact: Exact,
+    state: Arc<RwLock<State>>,
+    /// Started with the first need of a graph.
+    indexer: Mutex<Option<Indexer>>,
+}
+
+impl Gallery {
+    /// An empty gallery.
+    pub fn new(settings: GallerySettings) -> Self {
+        Self {
+            model: settings.model.clone(),
+            dimensions: settings.dimensions,
+            metric: settings.metric,
+            exact: Exact::new(),
+            state: Arc::new(RwLock::new(State::new(settings))),
+            indexer: Mutex::new(None),
+        }
+    }
+
+    /// Applies thresholds, minimum quality and engine limit. Model, dimensions and metric are what the gallery is
+    /// of: they stay as they are, and a change of them takes a new gallery.
+    pub fn apply(&self, settings: GallerySettings) {
+        let (model, dimensions, metric) = (self.model.clone(), self.dimensions, self.metric);
+        let mut state = self.write();
+        state.settings = GallerySettings { model, dimensions, metric, ..settings };
+        let graph = state.give_up_small_index();
+        drop(state);
+        drop(graph);
+        self.index_if_needed();
+    }
+
+    /// Adds samples of a person, new or known; the next probe sees all of them. A sample that is not of the
+    /// gallery's dimensions is left out. Returns how many were added.
+    pub fn add(&self, person: KeyId, samples: &[Encoding]) -> usize {
+        let ours = samples.iter().filter(|sample| sample.as_slice().len() == self.dimensions);
+        let templates: Vec<Probe> = ours.map(|sample| self.prepare(sample)).collect();
+        let mut state = self.write();
+        for template in &templates {
+            state.add(person, template);
+        }
+        drop(state);
+        self.index_if_needed();
+        templates.len()
+    }
+
+    /// Removes a person and wipes their templates: no probe that begins afterwards finds them. Returns how many
+    /// templates there were, 0 for somebody unknown.
+    pub fn remove(&self, person: &KeyId) -> usize {
+        let mut state = self.write();
+        let removed = state.remove(person);
+        let graph = state.give_up_small_index();
+        drop(state);
+        drop(graph);
+        self.index_if_needed();
+        removed
+    }
+
+    /// Says whose face it is, at the threshold of the camera. `quality` is the camera's own, 0 to 1; a face
+    /// without one is judged.
+    pub fn identify(&self, camera: &CameraName, probe: &Encoding, quality: Option<f32>) -> Face<KeyId> {
+        let is_ours = probe.as_slice().len() == self.dimensions;
+        let prepared = is_ours.then(|| self.prepare(probe));
+        let state = self.read();
+        let settings = &state.settings;
+        let threshold = *settings.camera_thresholds.get(camera.as_str()).unwrap_or(&settings.threshold);
+        let mut face = Face {
+            outcome: Outcome::Unusable,
+            person: None,
+            distance: None,
+            threshold,
+            margin: None,
+            quality,
+        };
+        // Told this way round so that a quality of NaN is too low.
+        let is_good = quality.is_none_or(|quality| quality >= settings.minimum_quality);
+        let Some(prepared) = prepared.filter(|_| is_good) else { return face };
+
+        let nearest = self.nearest(&state, &prepared, threshold);
+        let (best, second) = self.distances(&nearest);
+        face.outcome = decide::decide(threshold, best, second);
+        face.distance = best;
+        face.margin = best.zip(second).map(|(best, second)| second - best);
+        if face.outcome == Outcome::Match {
+            face.person = nearest.best.and_then(|best| state.key(best.owner));
+        }
+        face
+    }
+
+    /// Name of the model that the gallery is of.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Enrolled people.
+    pub fn people(&self) -> usize {
+        self.read().people()
+    }
+
+    /// Their templates.
+    pub fn templates(&self) -> usize {
+        self.read().table.taken()
+    }
+
+    /// Name of the engine that is asked first: `exact` or `hnsw`.
+    pub fn engine(&self) -> &'static str {
+        if self.read().index.graph.is_some() { "hnsw" } else { "exact" }
+    }
+
+    /// Whether nothing waits to be indexed: the graph, where one is due, has every template and no removed one.
+    pub fn is_indexed(&self) -> bool {
+        let state = self.read();
+        !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
+    }
+
+    fn prepare(&self, encoding: &Encoding) -> Probe {
+        Probe::new(encoding.as_slice(), self.metric == Metric::Cosine)
+    }
+
+    /// The two nearest people, from the graph where it is there and its answer is clear, else exactly.
+    fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
+        let answer = state.index.graph.as_ref().and_then(|graph| {
+            let mut nearest = graph.nearest(&state.table, probe)?;
+            for slot in &state.index.recent {
+                if let Some(template) = state.table.get(*slot) {
+                    nearest.offer(template.owner, square_distance(&probe.fine, template.fine));
+                }
+            }
+            let (best, second) = self.distances(&nearest);
+            decide::is_clear(threshold, best, second, CLEARANCE_RATIO * threshold).then_some(nearest)
+        });
+        answer.or_else(|| self.exact.nearest(&state.table, probe)).unwrap_or_default()
+    }
+
+    fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {
+        let told = |near: engine::Near| self.metric.distance(near.square);
+        (nearest.best.map(told), nearest.second.map(told))
+    }
+
+    /// Wakes the index thread where there is work for it.
+    fn index_if_needed(&self) {
+        if self.is_indexed() {
+            return;
+        }
+        let mut indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner);
+        indexer.get_or_insert_with(|| Indexer::start(Arc::clone(&self.state))).wake();
+    }
+
+    // A panic under the lock is a fault of this module; what it protects stays usable, since every change leaves
+    // table, people and index consistent before the next one begins.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,217 @@
+//! Keeps the graph in step with the table, on a thread of its own, so that no probe and no enrolment waits for it.
+//!
+//! Order: below `exact_limit` there is no graph. Above it one is built from the table, block by block; meanwhile
+//! the exact engine answers. Templates that were added since are listed in `recent` and measured one by one with
+//! every probe until the graph has them. Once a template is removed the graph is out of date: it goes on serving
+//! (a removed template is not in the table, so it is never answered), a new one is built beside it, and the old
+//! one is wiped when the new one takes its place. Nothing here is on disk; after a start everything begins anew.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use super::graph::{Cell, Graph, point};
+use super::people::State;
+
+/// Templates copied and inserted per turn: a few milliseconds of work between looks at what has changed.
+const BLOCK: usize = 32;
+
+/// The graph and what it does not have yet.
+#[derive(Default)]
+pub(super) struct Index {
+    /// The graph that serves, if there is one.
+    pub graph: Option<Arc<Graph>>,
+    /// Slots that were filled since the graph, or the one being built, began.
+    pub recent: Vec<u32>,
+    /// Templates removed since the start.
+    pub removals: u64,
+    /// `removals` when the serving graph began: the difference is out of date.
+    built_at: u64,
+    /// Counts how often the index was given up, so that a build of before is not installed.
+    epoch: u64,
+    /// Whether a graph is there or being built, and `recent` is kept.
+    active: bool,
+    /// The graph broke once: this process does without.
+    broken: bool,
+}
+
+impl Index {
+    /// Notes a new template.
+    pub(super) fn added(&mut self, slot: u32) {
+        if self.active {
+            self.recent.push(slot);
+        }
+    }
+
+    /// Gives the graph up; the caller drops it where no lock is held.
+    #[must_use]
+    pub(super) fn give_up(&mut self) -> Option<Arc<Graph>> {
+        self.recent = Vec::new();
+        self.epoch += 1;
+        self.active = false;
+        self.graph.take()
+    }
+
+    /// Whether a graph is due for so many templates and is not there, or is there and not up to date.
+    pub(super) fn needs_work(&self, templates: usize, limit: usize) -> bool {
+        match self.graph {
+            Some(_) => self.built_at != self.removals || !self.recent.is_empty(),
+            None => templates > limit && !self.broken,
+        }
+    }
+}
+
+/// The thread, and the way to wake it.
+pub(super) struct Indexer {
+    wake: Option<SyncSender<()>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Indexer {
+    /// Starts the thread; without one (the system refuses) the exact engine goes on answering.
+    pub(super) fn start(state: Arc<RwLock<State>>) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = Worker { state, stop: Arc::clone(&stop) };
+        let thread = std::thread::Builder::new().name("gallery-index".to_owned());
+        let thread = thread.spawn(move || worker.run(&woken));
+        if let Err(error) = &thread {
+            tracing::warn!(%error, "no thread for the gallery index; identification stays exact but slower");
+        }
+        Self { wake: Some(wake), stop, thread: thread.ok() }
+    }
+
+    /// Says that something has changed; a wake that waits already covers this one.
+    pub(super) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            let _ = wake.try_send(());
+        }
+    }
+}
+
+impl Drop for Indexer {
+    /// Waits for the block in hand, not for the build.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is to be done next.
+enum Job {
+    /// A new graph from the whole table.
+    Build,
+    /// The first of `recent` into the serving graph.
+    Extend(Arc<Graph>),
+}
+
+struct Worker {
+    state: Arc<RwLock<State>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(&self, woken: &Receiver<()>) {
+        while woken.recv().is_ok() {
+            while let Some(job) = self.next() {
+                match job {
+                    Job::Build => self.build(),
+                    Job::Extend(graph) => self.extend(&graph),
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.read();
+        let index = &state.index;
+        if !index.needs_work(state.table.taken(), state.settings.exact_limit) {
+            return None;
+        }
+        match &index.graph {
+            Some(graph) if index.built_at == index.removals => Some(Job::Extend(Arc::clone(graph))),
+            _ => Some(Job::Build),
+        }
+    }
+
+    fn build(&self) {
+        let (graph, slots, mark, built_at, epoch) = {
+            let mut state = self.write();
+            state.index.active = true;
+            let (table, index) = (&state.table, &state.index);
+            (Graph::new(table.taken()), table.slots(), index.recent.len(), index.removals, index.epoch)
+        };
+        let slots: Vec<u32> = (0..slots).collect();
+        for block in slots.chunks(BLOCK) {
+            if !self.insert(&graph, block) || self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if self.read().index.epoch != epoch {
+                return;
+            }
+        }
+        let mut state = self.write();
+        if state.index.epoch != epoch {
+            return;
+        }
+        let old = state.index.graph.replace(Arc::new(graph));
+        // What came after the mark may be in the graph too; being measured twice does no harm.
+        state.index.recent.drain(..mark);
+        state.index.built_at = built_at;
+        drop(state);
+        // Dropping wipes every point and takes a while: not under the lock.
+        drop(old);
+    }
+
+    fn extend(&self, graph: &Arc<Graph>) {
+        let (block, epoch) = {
+            let state = self.read();
+            let recent = &state.index.recent;
+            (recent[..recent.len().min(BLOCK)].to_vec(), state.index.epoch)
+        };
+        if !self.insert(graph, &block) {
+            return;
+        }
+        let mut state = self.write();
+        if state.index.epoch == epoch {
+            state.index.recent.drain(..block.len());
+        }
+    }
+
+    /// Copies a block under the read lock and inserts it without; false where the graph broke.
+    fn insert(&self, graph: &Graph, block: &[u32]) -> bool {
+        let points: Vec<(u32, Vec<Cell>)> = {
+            let state = self.read();
+            let row = |slot: &u32| {
+                state.table.get(*slot).map(|template| (*slot, point(template.quantised, template.coarse)))
+            };
+            block.iter().filter_map(row).collect()
+        };
+        if points.iter().all(|(slot, point)| graph.insert(*slot, point)) {
+            return true;
+        }
+        tracing::error!("the gallery index broke; identification stays exact but slower, please report it");
+        let mut state = self.write();
+        state.index.broken = true;
+        let broken = state.index.give_up();
+        drop(state);
+        drop(broken);
+        false
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

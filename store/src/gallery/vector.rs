@@ -1,0 +1,155 @@
+//! Arithmetic on encodings: quantisation with a known error, and the two kernels that everything is made of.
+//!
+//! The loops are plain code over fixed blocks that the compiler turns into vector instructions; `pulp` compiles
+//! them once more for newer x86 processors and chooses at run time.
+
+use zeroize::Zeroizing;
+
+/// Components per block of the `i8` kernel: four to eight registers' worth on every processor we meet.
+const COARSE_BLOCK: usize = 64;
+/// Lanes of the `f32` kernel. The order of the sum follows from it, so the result is the same on every processor.
+const FINE_LANES: usize = 16;
+/// Largest magnitude of a quantised component; -128 is not used, so that the range is symmetric.
+const COARSE_MAX: f32 = 127.0;
+
+/// What is known of a quantised vector `x`, told as `scale * q`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Coarse {
+    /// Factor of the quantised components.
+    pub scale: f32,
+    /// Squared norm of `scale * q`.
+    pub square: f32,
+    /// Upper bound of the norm of `x - scale * q`.
+    pub error: f32,
+}
+
+/// A vector to be compared with templates: as it is, and quantised; wiped on drop.
+pub(super) struct Probe {
+    /// The components, of unit length for a cosine gallery.
+    pub fine: Zeroizing<Vec<f32>>,
+    /// The quantised components.
+    pub quantised: Zeroizing<Vec<i8>>,
+    /// What is known of the quantisation.
+    pub coarse: Coarse,
+}
+
+impl Probe {
+    /// Prepares components for comparison; `unit` scales them to length one first.
+    pub(super) fn new(components: &[f32], unit: bool) -> Self {
+        let mut fine = Zeroizing::new(components.to_vec());
+        if unit {
+            to_unit(&mut fine);
+        }
+        let mut quantised = Zeroizing::new(vec![0; fine.len()]);
+        let coarse = quantise(&fine, &mut quantised);
+        Self { fine, quantised, coarse }
+    }
+}
+
+/// Scales a vector to length one.
+fn to_unit(components: &mut [f32]) {
+    let norm = super::encoding::norm(components);
+    for x in components {
+        #[expect(clippy::cast_possible_truncation, reason = "a quotient of at most one fits")]
+        {
+            *x = (f64::from(*x) / norm) as f32;
+        }
+    }
+}
+
+/// Quantises `components` into `quantised`, each vector with its own scale.
+///
+/// The error is computed in `f64` from the values themselves, not assumed, so that the bound holds for any model.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounded and clamped before; f64 to f32 rounds up by GUARD"
+)]
+pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
+    /// Covers the rounding of the error itself to `f32` and of the sum in `f64`.
+    const GUARD: f64 = 1.0 + 1e-6;
+    let largest = components.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let scale = largest / COARSE_MAX;
+    let (mut square, mut error) = (0.0_f64, 0.0_f64);
+    for (x, q) in components.iter().zip(quantised) {
+        *q = (x / scale).round().clamp(-COARSE_MAX, COARSE_MAX) as i8;
+        let told = f64::from(scale) * f64::from(*q);
+        square += told * told;
+        error += (f64::from(*x) - told).powi(2);
+    }
+    Coarse { scale, square: square as f32, error: (error.sqrt() * GUARD) as f32 }
+}
+
+/// Dot product of quantised vectors; `get` reads a component. Exact: no vector of a model is long enough to
+/// overflow (that takes 133,000 components).
+#[inline(always)]
+pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl Fn(&B) -> i8) -> i32 {
+    let (blocks_a, rest_a) = a.as_chunks::<COARSE_BLOCK>();
+    let (blocks_b, rest_b) = b.as_chunks::<COARSE_BLOCK>();
+    let mut sum = 0_i32;
+    for (x, y) in blocks_a.iter().zip(blocks_b) {
+        let mut part = 0_i32;
+        for i in 0..COARSE_BLOCK {
+            part += i32::from(get_a(&x[i])) * i32::from(get_b(&y[i]));
+        }
+        sum += part;
+    }
+    for (x, y) in rest_a.iter().zip(rest_b) {
+        sum += i32::from(get_a(x)) * i32::from(get_b(y));
+    }
+    sum
+}
+
+/// Squared Euclidean distance in `f32`, the one by which decisions are made.
+#[inline(always)]
+pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
+    let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
+    let (blocks_b, rest_b) = b.as_chunks::<FINE_LANES>();
+    let mut lanes = [0.0_f32; FINE_LANES];
+    for (x, y) in blocks_a.iter().zip(blocks_b) {
+        for i in 0..FINE_LANES {
+            let d = x[i] - y[i];
+            lanes[i] += d * d;
+        }
+    }
+    let mut sum = lanes.iter().sum::<f32>();
+    for (x, y) in rest_a.iter().zip(rest_b) {
+        sum += (x - y) * (x - y);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantisation_error_is_bounded_by_what_it_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for length in [1, 3, 64, 128, 129, 512] {
+            for exponent in [-5, 0, 5] {
+                let vector: Vec<f32> =
+                    (0..length).map(|_| (random.f32() - 0.5) * 10.0_f32.powi(exponent)).collect();
+                let probe = Probe::new(&vector, false);
+                let told: Vec<f64> =
+                    probe.quantised.iter().map(|&q| f64::from(probe.coarse.scale) * f64::from(q)).collect();
+                let error: f64 = vector.iter().zip(&told).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
+                assert!(error.sqrt() <= f64::from(probe.coarse.error), "{length} components of 1e{exponent}");
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_agree_with_the_definition_at_every_length() {
+        let mut random = fastrand::Rng::with_seed(8);
+        for length in 1..200 {
+            let a: Vec<i8> = (0..length).map(|_| random.i8(-127..=127)).collect();
+            let b: Vec<i8> = (0..length).map(|_| random.i8(-127..=127)).collect();
+            let want: i32 = a.iter().zip(&b).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
+            assert_eq!(dot(&a, &b, |x| *x, |y| *y), want);
+            let a: Vec<f32> = a.iter().map(|&x| f32::from(x)).collect();
+            let b: Vec<f32> = b.iter().map(|&x| f32::from(x)).collect();
+            let want: f32 = a.iter().zip(&b).map(|(x, y)| (x - y) * (x - y)).sum();
+            assert_eq!(square_distance(&a, &b), want, "whole numbers have no rounding");
+        }
+    }
+}

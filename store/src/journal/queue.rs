@@ -1,0 +1,163 @@
+//! From those who append to the writer: a queue bounded in bytes, and the answer that comes back.
+//!
+//! The numbers are given under the queue's lock, so that queue order, lsn order and file order are one. An answer
+//! is no message: whoever waits compares their lsn with the durable one, which costs nothing per record.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use tokio::sync::oneshot;
+
+use super::shared::{Shared, locked};
+use super::{Entry, JournalError, Position, RECORD_BYTES_MAX};
+
+/// Bytes that may wait or be in work, payloads and their bookkeeping: two full batches, so that one fills while
+/// the other is written, and no more memory than that.
+pub(super) const QUEUE_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// What a record takes beside its payload, rounded up.
+const ENTRY_BYTES: u32 = 128;
+
+/// A record with its numbers.
+pub(super) struct Queued {
+    pub(super) position: Position,
+    pub(super) entry: Entry,
+}
+
+impl Queued {
+    /// What it takes of the room.
+    pub(super) fn cost(&self) -> u32 {
+        cost(self.entry.payload.len())
+    }
+}
+
+fn cost(payload: usize) -> u32 {
+    ENTRY_BYTES + u32::try_from(payload).unwrap_or(QUEUE_BYTES_MAX)
+}
+
+/// The queue. The writer takes all of it at once by a swap.
+pub(super) struct Queue {
+    pub(super) waiting: VecDeque<Queued>,
+    pub(super) pings: Vec<oneshot::Sender<()>>,
+    pub(super) closed: bool,
+    /// Whether the writer has to be woken.
+    pub(super) asleep: bool,
+    last: Position,
+}
+
+impl Queue {
+    pub(super) fn new(last: Position) -> Self {
+        Self { waiting: VecDeque::new(), pings: Vec::new(), closed: false, asleep: false, last }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.pings.is_empty()
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        self.waiting.clear();
+        self.pings.clear();
+    }
+}
+
+pub(super) async fn append(shared: &Arc<Shared>, entry: Entry) -> Result<Pending, JournalError> {
+    if entry.payload.len() > RECORD_BYTES_MAX {
+        return Err(JournalError::TooLarge(entry.payload.len()));
+    }
+    let room = shared.room.acquire_many(cost(entry.payload.len())).await.map_err(|_| shared.refusal())?;
+    let mut queue = locked(&shared.queue);
+    if queue.closed {
+        return Err(shared.refusal());
+    }
+    // The writer gives it back when the record is durable.
+    room.forget();
+    queue.last.lsn += 1;
+    queue.last.seq += u64::from(entry.is_event);
+    let position = queue.last;
+    queue.waiting.push_back(Queued { position, entry });
+    let wake = std::mem::take(&mut queue.asleep);
+    drop(queue);
+    if wake {
+        shared.filled.notify_one();
+    }
+    Ok(Pending { shared: Arc::clone(shared), position, waker: None })
+}
+
+pub(super) async fn ping(shared: &Shared) -> Result<(), JournalError> {
+    let (answer, answered) = oneshot::channel();
+    {
+        let mut queue = locked(&shared.queue);
+        if queue.closed {
+            return Err(shared.refusal());
+        }
+        queue.pings.push(answer);
+        queue.asleep = false;
+    }
+    shared.filled.notify_one();
+    answered.await.map_err(|_| shared.refusal())
+}
+
+/// The answer for one record: its position, once it would survive a power cut. Dropping it changes nothing.
+#[must_use = "an appended record is durable only when this has resolved"]
+pub struct Pending {
+    shared: Arc<Shared>,
+    position: Position,
+    /// Registered last, so that polling again does not register again.
+    waker: Option<Waker>,
+}
+
+impl Pending {
+    /// The numbers the record gets, known before it is durable.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Waits on a thread outside of a runtime.
+    ///
+    /// # Errors
+    /// As the future: [`JournalError::Io`] or [`JournalError::Poisoned`].
+    pub fn wait_blocking(self) -> Result<Position, JournalError> {
+        block_on(self)
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Position, JournalError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(answer) = self.shared.answer(self.position) {
+            return Poll::Ready(answer);
+        }
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            self.shared.wait(self.position.lsn, context.waker().clone());
+            self.waker = Some(context.waker().clone());
+        }
+        match self.shared.answer(self.position) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread; it sleeps in between.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

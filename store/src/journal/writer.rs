@@ -1,0 +1,211 @@
+//! The writer thread: takes what waits, seals it into one buffer, writes and syncs it once, and tells.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::frame::{self, Label};
+use super::queue::Queued;
+use super::segment::{self, Active};
+use super::shared::{Durable, Shared, locked};
+use super::{Committed, JournalError, Location, OnCommit};
+use crate::error::IoError;
+
+/// Records in a batch: beyond this a wider batch is no faster, and its first record waits longer.
+const BATCH_RECORDS_MAX: usize = 1024;
+/// Bytes after which a batch takes no further record: bounds the buffer and the time of one write on slow flash.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest segment that a configuration can ask for: [`Location`] counts its bytes in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+pub(super) fn start(shared: Arc<Shared>, on_commit: OnCommit) -> Result<JoinHandle<()>, IoError> {
+    let directory = shared.options.directory.clone();
+    let writer = Writer {
+        durable: shared.durable(),
+        stop: Stop(shared),
+        on_commit,
+        active: None,
+        taken: VecDeque::new(),
+        pings: Vec::new(),
+        buffer: Vec::new(),
+        marked: true,
+        tried: 0,
+    };
+    std::thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || writer.run())
+        .map_err(IoError::at("start the journal's thread for", &directory))
+}
+
+/// Whatever ends the thread early, nobody waits for ever.
+struct Stop(Arc<Shared>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(0, JournalError::Poisoned);
+        }
+    }
+}
+
+struct Writer {
+    stop: Stop,
+    on_commit: OnCommit,
+    /// None until the first record: an opened journal that is never written to leaves nothing behind.
+    active: Option<Active>,
+    taken: VecDeque<Queued>,
+    pings: Vec<oneshot::Sender<()>>,
+    /// The batch's frames; kept for the next one.
+    buffer: Vec<u8>,
+    durable: Durable,
+    /// Whether the segment's end proves that the last batch is durable.
+    marked: bool,
+    /// Last lsn of the batch in work: who waits for one up to it is told the error itself.
+    tried: u64,
+}
+
+/// A sealed batch, on its way to the disk.
+struct Batch {
+    records: Vec<Committed>,
+    cost: usize,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while self.wait() {
+            if !self.taken.is_empty()
+                && let Err(error) = self.commit()
+            {
+                self.stop.0.fail(self.tried, error);
+                return;
+            }
+            // After every batch, not only when all is done: a full queue is work, not a standstill.
+            for ping in self.pings.drain(..) {
+                // Whoever asked may have gone.
+                let _ = ping.send(());
+            }
+        }
+        self.mark();
+        if let Some(active) = &self.active {
+            // All records are durable already; this is for the mark, and the next start can do without it.
+            let _ = active.file.sync();
+        }
+    }
+
+    /// Waits until there is something to do; false when the journal is closed and all is done.
+    fn wait(&mut self) -> bool {
+        if self.take() {
+            return true;
+        }
+        self.mark();
+        let shared = &self.stop.0;
+        let mut queue = locked(&shared.queue);
+        while queue.is_empty() {
+            if queue.closed {
+                return false;
+            }
+            queue.asleep = true;
+            queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(queue);
+        self.take()
+    }
+
+    /// Takes all that waits in the queue.
+    fn take(&mut self) -> bool {
+        let mut queue = locked(&self.stop.0.queue);
+        self.pings.append(&mut queue.pings);
+        if self.taken.is_empty() {
+            std::mem::swap(&mut self.taken, &mut queue.waiting);
+        }
+        !self.taken.is_empty() || !self.pings.is_empty()
+    }
+
+    /// Writes one batch of what was taken, and what came meanwhile.
+    fn commit(&mut self) -> Result<(), JournalError> {
+        self.tried = self.durable.position.lsn + self.taken.len() as u64;
+        let mut active = self.segment()?;
+        let batch = self.seal(&active)?;
+        self.tried = self.durable.position.lsn + batch.records.len() as u64;
+        let written = active
+            .file
+            .write_at(&self.buffer, active.end)
+            .map_err(IoError::at("write", &active.path))
+            .and_then(|()| active.file.sync().map_err(IoError::at("sync", &active.path)));
+        if let Err(error) = written {
+            // What the kernel still holds of the batch must not be taken for durable by the next start.
+            let _ = active.file.set_len(active.end).and_then(|()| active.file.sync());
+            return Err(error.into());
+        }
+        active.end += self.buffer.len() as u64;
+        if let Some(last) = batch.records.last() {
+            self.durable = Durable { position: last.position, segment: active.first, end: active.end };
+        }
+        self.active = Some(active);
+        self.marked = false;
+        (self.on_commit)(batch.records);
+        self.stop.0.publish(self.durable);
+        self.stop.0.room.add_permits(batch.cost);
+        Ok(())
+    }
+
+    /// The segment to write to: a new one where there is none or where it is full.
+    fn segment(&mut self) -> Result<Active, JournalError> {
+        let shared = &self.stop.0;
+        if let Some(active) = self.active.take().filter(|a| a.end < self.limit()) {
+            return Ok(active);
+        }
+        let directory = &shared.options.directory;
+        let active = segment::create(&*shared.disk, directory, &shared.keys, self.durable.position)?;
+        let replaced = locked(&shared.segments).insert(active.first, Some(active.key_id)).flatten();
+        if let Some(key) = replaced {
+            // It sealed nothing that counts. Where this fails, the next start finds a key without a segment.
+            let _ = shared.keys.destroy(&key);
+        }
+        Ok(active)
+    }
+
+    fn limit(&self) -> u64 {
+        self.stop.0.options.segment_bytes.min(SEGMENT_BYTES_MAX)
+    }
+
+    fn seal(&mut self, active: &Active) -> Result<Batch, JournalError> {
+        let limit = self.limit();
+        self.buffer.clear();
+        let mut batch =
+            Batch { records: Vec::with_capacity(self.taken.len().min(BATCH_RECORDS_MAX)), cost: 0 };
+        while batch.records.len() < BATCH_RECORDS_MAX && self.buffer.len() < BATCH_BYTES_MAX {
+            let offset = active.end + self.buffer.len() as u64;
+            let starts_batch = batch.records.is_empty();
+            if !starts_batch && (offset >= limit || (self.taken.is_empty() && !self.take())) {
+                break;
+            }
+            let Some(queued) = self.taken.pop_front() else { break };
+            batch.cost += queued.cost() as usize;
+            let (position, is_event) = (queued.position, queued.entry.is_event);
+            let label = Label { segment: active.first, position, is_event, starts_batch };
+            frame::push(&mut self.buffer, &active.key, label, &queued.entry.payload)?;
+            // Below SEGMENT_BYTES_MAX and one record more.
+            let location = Location { segment: active.first, offset: offset as u32 };
+            batch.records.push(Committed { position, location, is_event, payload: queued.entry.payload });
+        }
+        Ok(batch)
+    }
+
+    /// Leaves the proof that the last batch is durable, before the thread sleeps. It costs no sync: where it is
+    /// lost with the power, the next start takes an undamaged tail all the same.
+    fn mark(&mut self) {
+        if std::mem::replace(&mut self.marked, true) {
+            return;
+        }
+        if let Some(active) = &mut self.active {
+            let mark = frame::mark(active.first, self.durable.position);
+            // A mark that was not written, or in part, is overwritten by the next batch.
+            if active.file.write_at(&mark, active.end).is_ok() {
+                active.end += mark.len() as u64;
+            }
+        }
+    }
+}

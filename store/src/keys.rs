@@ -1,0 +1,146 @@
+//! Keys: a root key from outside wraps data keys that can be destroyed.
+//!
+//! Whatever identifies a person is sealed with a data key of its own kind and owner. To forget is to destroy the
+//! key: its slot in the key table is overwritten in place, and what it sealed is noise from then on, wherever
+//! copies of it lie. That is why the wrapped keys live in a file of their own and never in a log or a database.
+//! What a flash controller keeps of overwritten pages can be unwrapped only with the root key.
+
+mod root;
+mod slot;
+mod table;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+use crate::error::IoError;
+use crate::seal::{SealError, random};
+
+pub use root::RootKey;
+pub use table::{DamagedSlot, KeyTable};
+
+/// 16 random bytes: names a key, and whatever that key seals.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// A new id that nobody else has.
+    pub fn random() -> Self {
+        Self(random())
+    }
+
+    /// The id of these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads 32 hexadecimal digits; none where they are not.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).ok().map(|()| Self(bytes))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// 16 bytes in the journal, hexadecimal digits for people.
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            Self::parse(&text).ok_or_else(|| de::Error::custom("32 hexadecimal digits are needed"))
+        } else {
+            <[u8; 16]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// What a key seals. The numbers are on disk: never change one, never use one again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum KeyKind {
+    /// One journal segment.
+    Journal = 1,
+    /// One person: profile, templates, references to their visits.
+    Person = 2,
+    /// One media file.
+    Media = 3,
+    /// The views.
+    View = 4,
+    /// The notice of an erasure, until it is delivered.
+    Erasure = 5,
+}
+
+impl KeyKind {
+    fn from_u8(number: u8) -> Option<Self> {
+        [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// What can go wrong with keys.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The disk failed; nothing is known to have changed, and the act may be tried again.
+    #[error("key table: {0}")]
+    Io(#[from] IoError),
+    /// The file of the root key holds something else.
+    #[error("root key {}: 32 bytes or 64 hexadecimal digits are needed; restore the file from its backup", .0.display())]
+    RootFormat(PathBuf),
+    /// The root key is not the one with which this state directory was made.
+    #[error(
+        "the root key does not fit this state directory; give the root key it was made with, \
+         or an empty state directory"
+    )]
+    WrongRoot,
+    /// The file is no key table, or nothing of it is left.
+    #[error("{} is not a key table or is damaged beyond use; restore the state directory from a backup", .0.display())]
+    NotATable(PathBuf),
+    /// The file is of another version of the program.
+    #[error(
+        "the key table has format version {0}; install the version of Gatehouse that wrote it, or a newer one"
+    )]
+    Version(u16),
+    /// The key was destroyed, or was never here. What it sealed is gone for good, by intent.
+    #[error("key {0} is destroyed or unknown; what it sealed cannot be read any more")]
+    Destroyed(KeyId),
+    /// The key is there but does not authenticate.
+    #[error(
+        "key {0} is damaged; run `gatehouse store verify`, then restore the state directory from a backup"
+    )]
+    Damaged(KeyId),
+    /// The cipher failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! The key table: fixed slots in one file, overwritten in place.
+//!
+//! On disk: pages of 32 slots, each page followed by its copy, so that a flipped bit or a lost page costs no key.
+//! Order of every change: first copy, sync, second copy, sync. So at any moment at most one copy is in flight, and
+//! the first copy is never older than the second.
+//!
+//! After a crash the first copy decides where it is whole, the second where it is not, and the lesser one is
+//! written again. A key whose creation was cut off may be there under an id that nobody was told (its owner finds
+//! it with [`KeyTable::ids`]); a key whose destruction was cut off is destroyed or still whole, and the owner, who
+//! remembers what was to be erased, destroys again. Both copies damaged: the slot is reported, left alone and not
+//! used again, and the table opens without it. A failed write or sync is told to the caller; the same slot is
+//! written in full before it is relied on again. Destroying needs no new space: it works on a full disk.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ring::aead::LessSafeKey;
+use zeroize::Zeroizing;
+
+use super::slot::{self, Header, PAGE_BYTES, PAGE_SLOTS, PAIR_BYTES, SLOT_BYTES, Slot, SlotBytes};
+use super::{KeyError, KeyId, KeyKind, RootKey};
+use crate::disk::{Disk, DiskFile, RealDisk, read_around_damage};
+use crate::error::IoError;
+use crate::seal::{DataKey, random};
+
+/// Unwrapped keys held in RAM: about 1 KiB each, so at most 4 MiB; unwrapping one again takes microseconds.
+const CACHE_KEYS_MAX: usize = 4096;
+
+/// A slot that no copy can be read of: its key is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedSlot {
+    /// Number of the slot.
+    pub slot: u32,
+    /// The key that was probably in it, where both copies still agree on that.
+    pub id: Option<KeyId>,
+}
+
+/// The wrapped keys of this appliance. Shared by all threads; a change does not hold up a look-up.
+pub struct KeyTable {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    wrap: LessSafeKey,
+    generation: u32,
+    damaged: Vec<DamagedSlot>,
+    healed: usize,
+    /// Held through a change with its syncs.
+    space: Mutex<Space>,
+    /// Held for moments only. Taken after `space` where both are needed.
+    index: Mutex<Index>,
+}
+
+/// Free slots, the next to use last, and the page pairs of the file.
+struct Space {
+    free: Vec<u32>,
+    pairs: u32,
+}
+
+#[derive(Default)]
+struct Index {
+    slots: HashMap<KeyId, (u32, KeyKind)>,
+    cache: HashMap<KeyId, Arc<DataKey>>,
+}
+
+impl KeyTable {
+    /// Opens the key table; makes it where it is missing.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongRoot`] where it was made with another root key; [`KeyError::NotATable`],
+    /// [`KeyError::Version`], [`KeyError::Io`]. Damaged slots are no error, see [`KeyTable::damaged`].
+    pub fn open(path: &Path, root: &RootKey) -> Result<Self, KeyError> {
+        Self::open_on(&RealDisk, path, root)
+    }
+
+    /// As [`KeyTable::open`], on another disk.
+    ///
+    /// # Errors
+    /// As [`KeyTable::open`].
+    pub fn open_on(disk: &dyn Disk, path: &Path, root: &RootKey) -> Result<Self, KeyError> {
+        let wrap = root.wrapping_key()?;
+        let file = match disk.open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => make(disk, path, &wrap)?,
+            Err(e) => return Err(IoError::at("open", path)(e).into()),
+        };
+        let mut table = Self {
+            path: path.to_owned(),
+            file,
+            wrap,
+            generation: 0,
+            damaged: Vec::new(),
+            healed: 0,
+            space: Mutex::new(Space { free: Vec::new(), pairs: 0 }),
+            index: Mutex::default(),
+        };
+        table.load()?;
+        Ok(table)
+    }
+
+    /// Makes a new key, durable on return.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`]; no key was made then.
+    pub fn create(&self, kind: KeyKind) -> Result<KeyId, KeyError> {
+        let (id, secret) = (KeyId::random(), Zeroizing::new(random::<32>()));
+        let key = Arc::new(DataKey::from_secret(&secret)?);
+        let mut space = locked(&self.space);
+        if space.free.is_empty() {
+            self.grow(&mut space)?;
+        }
+        let Some(slot) = space.free.pop() else { return Err(KeyError::NotATable(self.path.clone())) };
+        let written = slot::live(slot, self.generation, (id, kind), &secret, &self.wrap)
+            .map_err(KeyError::from)
+            .and_then(|bytes| Ok(self.write(slot, &bytes)?));
+        if let Err(error) = written {
+            space.free.push(slot);
+            return Err(error);
+        }
+        let mut index = locked(&self.index);
+        index.slots.insert(id, (slot, kind));
+        index.keep(id, key);
+        Ok(id)
+    }
+
+    /// A key by its id.
+    ///
+    /// # Errors
+    /// [`KeyError::Destroyed`] where it is gone, [`KeyError::Damaged`] where it does not authenticate,
+    /// [`KeyError::Io`].
+    pub fn key(&self, id: &KeyId) -> Result<Arc<DataKey>, KeyError> {
+        let slot = {
+            let index = locked(&self.index);
+            if let Some(key) = index.cache.get(id) {
+                return Ok(Arc::clone(key));
+            }
+            index.slots.get(id).ok_or(KeyError::Destroyed(*id))?.0
+        };
+        let key = self.read_key(id, slot)?;
+        let mut index = locked(&self.index);
+        // Destroyed meanwhile: a copy kept now would outlive it.
+        if index.slots.get(id).is_none_or(|known| known.0 != slot) {
+            return Err(KeyError::Destroyed(*id));
+        }
+        index.keep(*id, Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// Destroys a key: its slot is overwritten, durable on return, and the copy in RAM is dropped. Whoever holds
+    /// the key at this moment keeps it until they let go. False where the key was not there.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`]: the key is not destroyed for certain, try again.
+    pub fn destroy(&self, id: &KeyId) -> Result<bool, KeyError> {
+        let mut space = locked(&self.space);
+        let Some((slot, _)) = locked(&self.index).slots.get(id).copied() else { return Ok(false) };
+        self.write(slot, &slot::free(slot))?;
+        let mut index = locked(&self.index);
+        index.slots.remove(id);
+        index.cache.remove(id);
+        space.free.push(slot);
+        Ok(true)
+    }
+
+    /// The keys of a kind, in no order.
+    pub fn ids(&self, kind: KeyKind) -> Vec<KeyId> {
+        let index = locked(&self.index);
+        index.slots.iter().filter(|(_, slot)| slot.1 == kind).map(|(id, _)| *id).collect()
+    }
+
+    /// The slots that were found damaged beyond repair when the table was opened.
+    pub fn damaged(&self) -> &[DamagedSlot] {
+        &self.damaged
+    }
+
+    /// Slots that were found damaged in one copy and were written again from the other when the table was opened.
+    pub fn healed(&self) -> usize {
+        self.healed
+    }
+
+    fn read_key(&self, id: &KeyId, slot: u32) -> Result<Arc<DataKey>, KeyError> {
+        for copy in 0..2 {
+            let mut bytes: SlotBytes = [0; SLOT_BYTES];
+            read_around_damage(&*self.file, &mut bytes, slot::offset(slot, copy))
+                .map_err(IoError::at("read", &self.path))?;
+            if !matches!(slot::read(slot, &bytes), Slot::Live(found, _) if found == *id) {
+                continue;
+            }
+            if let Ok(secret) = slot::unwrap(slot, &bytes, &self.wrap) {
+                return Ok(Arc::new(DataKey::from_secret(&secret)?));
+            }
+        }
+        Err(KeyError::Damaged(*id))
+    }
+
+    /// Writes both copies of a slot, one after the other.
+    fn write(&self, slot: u32, bytes: &SlotBytes) -> Result<(), IoError> {
+        for copy in 0..2 {
+            self.put(bytes, slot::offset(slot, copy))?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, bytes: &[u8], offset: u64) -> Result<(), IoError> {
+        self.file.write_at(bytes, offset).map_err(IoError::at("write", &self.path))?;
+        self.file.sync().map_err(IoError::at("sync", &self.path))
+    }
+
+    fn grow(&self, space: &mut Space) -> Result<(), KeyError> {
+        let first = space.pairs * PAGE_SLOTS;
+        let page: Vec<u8> = (first..first + PAGE_SLOTS).flat_map(slot::free).collect();
+        // No key is in these pages yet, so that both may be in flight at once.
+        self.put(&page.repeat(2), slot::offset(first, 0))?;
+        space.pairs += 1;
+        space.free.extend((first..first + PAGE_SLOTS).rev());
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<(), KeyError> {
+        let size = self.file.size().map_err(IoError::at("read", &self.path))?;
+        let pairs = u32::try_from(size.div_ceil(PAIR_BYTES as u64))
+            .map_err(|_| KeyError::NotATable(self.path.clone()))?;
+        let mut index = Index::default();
+        let mut free = Vec::new();
+        let mut used = pairs;
+        for first in (0..pairs).map(|pair| pair * PAGE_SLOTS) {
+            let mut pair = [0; PAIR_BYTES];
+            read_around_damage(&*self.file, &mut pair, slot::offset(first, 0))
+                .map_err(IoError::at("read", &self.path))?;
+            if first == 0 {
+                self.load_header(&pair[..SLOT_BYTES], &pair[PAGE_BYTES..PAGE_BYTES + SLOT_BYTES])?;
+            } else if first / PAGE_SLOTS + 1 == pairs && never_used(first, &pair) {
+                // The last growth was cut off, or its slots are still to be used: it is written again when needed.
+                used = pairs - 1;
+                continue;
+            }
+            let (a, b) = pair.split_at(PAGE_BYTES);
+            let copies = a.chunks_exact(SLOT_BYTES).zip(b.chunks_exact(SLOT_BYTES));
+            for (slot, (a, b)) in (first..).zip(copies).skip(usize::from(first == 0)) {
+                self.load_slot(slot, (a, b), &mut index, &mut free);
+            }
+        }
+        if pairs == 0 {
+            return Err(KeyError::NotATable(self.path.clone()));
+        }
+        free.reverse();
+        self.index = Mutex::new(index);
+        self.space = Mutex::new(Space { free, pairs: used });
+        Ok(())
+    }
+
+    fn load_slot(&mut self, slot: u32, (a, b): (&[u8], &[u8]), index: &mut Index, free: &mut Vec<u32>) {
+        let (first, second) = (slot::read(slot, a), slot::read(slot, b));
+        let (truth, bytes) = match (first, second) {
+            (Slot::Free | Slot::Live(..), _) => (first, a),
+            (_, Slot::Free | Slot::Live(..)) => (second, b),
+            _ => {
+                let id = Some(slot::id(a)).filter(|id| *id == slot::id(b));
+                self.damaged.push(DamagedSlot { slot, id });
+                return;
+            }
+        };
+        match truth {
+            Slot::Live(id, kind) => {
+                index.slots.insert(id, (slot, kind));
+            }
+            _ => free.push(slot),
+        }
+        if a != b {
+            let copy = u64::from(bytes.as_ptr() == a.as_ptr());
+            self.heal(bytes, slot::offset(slot, copy));
+        }
+    }
+
+    fn load_header(&mut self, a: &[u8], b: &[u8]) -> Result<(), KeyError> {
+        for (copy, bytes) in [a, b].into_iter().enumerate() {
+            match slot::read_header(bytes, &self.wrap) {
+                Header::Good { generation } => {
+                    self.generation = generation;
+                    if a != b {
+                        self.heal(bytes, slot::offset(0, 1 - copy as u64));
+                    }
+                    return Ok(());
+                }
+                Header::WrongRoot => return Err(KeyError::WrongRoot),
+                Header::Version(version) => return Err(KeyError::Version(version)),
+                Header::Damaged => {}
+            }
+        }
+        Err(KeyError::NotATable(self.path.clone()))
+    }
+
+    /// Writes the good copy over the other. Where the disk refuses, the good copy still serves.
+    fn heal(&mut self, bytes: &[u8], offset: u64) {
+        self.healed += 1;
+        let _ = self.put(bytes, offset);
+    }
+}
+
+impl Index {
+    fn keep(&mut self, id: KeyId, key: Arc<DataKey>) {
+        if self.cache.len() >= CACHE_KEYS_MAX {
+            self.cache.clear();
+        }
+        self.cache.insert(id, key);
+    }
+}
+
+/// Whether no slot of a page pair holds or ever held a key: free or blank in both copies.
+fn never_used(first: u32, pair: &[u8; PAIR_BYTES]) -> bool {
+    let slots = (first..first + PAGE_SLOTS).cycle();
+    pair.chunks_exact(SLOT_BYTES)
+        .zip(slots)
+        .all(|(bytes, slot)| matches!(slot::read(slot, bytes), Slot::Free | Slot::Blank))
+}
+
+/// A new table with one page pair, under a temporary name until it is whole.
+fn make(disk: &dyn Disk, path: &Path, wrap: &LessSafeKey) -> Result<Box<dyn DiskFile>, KeyError> {
+    let temporary = path.with_extension("new");
+    match disk.remove(&temporary) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(IoError::at("remove", &temporary)(e).into());
+        }
+        _ => {}
+    }
+    let mut page = slot::header(1, wrap)?.to_vec();
+    page.extend((1..PAGE_SLOTS).flat_map(slot::free));
+    let file = disk.create(&temporary).map_err(IoError::at("create", &temporary))?;
+    file.write_at(&page.repeat(2), 0).map_err(IoError::at("write", &temporary))?;
+    file.sync().map_err(IoError::at("sync", &temporary))?;
+    disk.rename(&temporary, path).map_err(IoError::at("rename", &temporary))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_dir(folder).map_err(IoError::at("sync", folder))?;
+    Ok(file)
+}
+
+/// A thread that panicked with the lock left whole state behind: every change of it is one insertion or removal.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

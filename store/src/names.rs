@@ -1,0 +1,126 @@
+//! Names that come from outside, checked once at the door: whoever holds one may build a path or a key from it.
+
+use std::fmt;
+
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+use crate::error::NameError;
+
+/// Longest camera name, event id and media name, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $extra:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                check(&text, $what, $extra)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl TryFrom<&str> for $type {
+            type Error = NameError;
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A camera: 1 to 64 of `A-Za-z0-9_-`.
+    CameraName, "camera", ""
+);
+name!(
+    /// A camera's id of an event: 1 to 64 of `A-Za-z0-9._:-`, neither `.` nor `..`.
+    EventId, "event id", ".:"
+);
+name!(
+    /// A media file's name within its event: 1 to 64 of `A-Za-z0-9._-`, neither `.` nor `..`.
+    MediaName, "media name", "."
+);
+
+fn check(text: &str, what: &'static str, extra: &str) -> Result<(), NameError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c) || extra.contains(c);
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
+        return Err(NameError { what });
+    }
+    // `.` and `..` are folders, not names.
+    if text == "." || text == ".." {
+        return Err(NameError { what });
+    }
+    Ok(())
+}
+
+/// What makes an event one event: the camera and the id that the camera gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventKey {
+    /// The camera.
+    pub camera: CameraName,
+    /// Its id of the event.
+    pub id: EventId,
+}
+
+impl EventKey {
+    /// The correlation id of the event: 16 hexadecimal digits, the same in the log, in MQTT and in Postgres, and
+    /// the same again after a restart, since it is derived from the key.
+    pub fn correlation(&self) -> String {
+        hex::encode(&self.digest()[..8])
+    }
+
+    /// SHA-256 over camera and id.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let text = format!("{}/{}", self.camera, self.id);
+        let mut out = [0; 32];
+        out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_their_folder_are_refused() {
+        for bad in ["", ".", "..", "../x", "a/b", "a\\b", "a\0", "ä", &"x".repeat(65)] {
+            assert!(MediaName::try_from(bad).is_err(), "{bad:?}");
+        }
+        assert!(MediaName::try_from("snapshot-1.jpg").is_ok());
+        assert!(CameraName::try_from("front.door").is_err());
+        assert!(EventId::try_from("2026-11-20:a.b").is_ok());
+    }
+
+    #[test]
+    fn correlation_tells_cameras_apart() {
+        let key = |c: &str| EventKey { camera: c.try_into().unwrap(), id: "1".try_into().unwrap() };
+        assert_ne!(key("a").correlation(), key("b").correlation());
+        assert_eq!(key("a").correlation(), key("a").correlation());
+    }
+}

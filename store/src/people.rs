@@ -1,0 +1,158 @@
+//! The enrolled people in RAM, and the sealed references by which a stored visit points to one of them.
+//!
+//! A person is known on disk only by the id of their key. Whoever wants to know whose visit it was must hold that
+//! key: [`People::refer`] makes the reference, [`People::resolve`] reads it, and once the key is destroyed neither
+//! name nor id nor the link between the visits of different days can be had back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::KeyId;
+use crate::names::EventKey;
+use crate::record::{Person, VisitRef};
+use crate::seal::DataKey;
+use crate::time::Timestamp;
+
+/// Most samples of one person: more do not lower the error, and a probe pays for each.
+pub const SAMPLES_MAX: usize = 32;
+/// Longest person id, in bytes.
+pub const PERSON_ID_BYTES_MAX: usize = 128;
+/// Longest person name, in bytes.
+pub const PERSON_NAME_BYTES_MAX: usize = 256;
+/// Days whose lookup tags are kept in RAM; a list of events or a catch-up walks through the days in order.
+const DAYS_CACHED: usize = 8;
+
+/// What is known of a person beside the templates; lies on disk sealed with the person's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The operator's id and name.
+    pub person: Person,
+    /// When the person was enrolled first.
+    pub enrolled_at: Timestamp,
+    /// When profile or samples changed last.
+    pub updated_at: Timestamp,
+}
+
+/// A person as the operator sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonSummary {
+    /// The operator's id.
+    pub id: String,
+    /// The display name.
+    pub name: String,
+    /// Templates in the gallery.
+    pub samples: usize,
+    /// RFC 3339.
+    pub enrolled_at: String,
+    /// RFC 3339.
+    pub updated_at: String,
+}
+
+/// One person in RAM.
+pub(crate) struct Member {
+    pub(crate) profile: Profile,
+    pub(crate) samples: usize,
+    pub(crate) key: Arc<DataKey>,
+}
+
+impl Member {
+    fn summary(&self) -> PersonSummary {
+        PersonSummary {
+            id: self.profile.person.id.clone(),
+            name: self.profile.person.name.clone(),
+            samples: self.samples,
+            enrolled_at: self.profile.enrolled_at.to_string(),
+            updated_at: self.profile.updated_at.to_string(),
+        }
+    }
+}
+
+type DayTags = HashMap<i32, HashMap<[u8; 8], KeyId>>;
+
+/// Everybody in the gallery, by id and by key.
+#[derive(Default)]
+pub(crate) struct People {
+    members: HashMap<KeyId, Member>,
+    by_id: HashMap<String, KeyId>,
+    tags: Mutex<DayTags>,
+}
+
+impl People {
+    /// Adds a person or replaces what is known of them.
+    pub(crate) fn put(&mut self, key_id: KeyId, member: Member) {
+        self.by_id.insert(member.profile.person.id.clone(), key_id);
+        self.members.insert(key_id, member);
+        self.forget_tags();
+    }
+
+    /// Forgets a person.
+    pub(crate) fn remove(&mut self, id: &str) -> Option<(KeyId, Member)> {
+        let key_id = self.by_id.remove(id)?;
+        self.forget_tags();
+        self.members.remove(&key_id).map(|member| (key_id, member))
+    }
+
+    pub(crate) fn key_of(&self, id: &str) -> Option<KeyId> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn member(&self, key_id: &KeyId) -> Option<&Member> {
+        self.members.get(key_id)
+    }
+
+    pub(crate) fn summary(&self, id: &str) -> Option<PersonSummary> {
+        self.key_of(id).and_then(|key_id| self.member(&key_id)).map(Member::summary)
+    }
+
+    /// All people by id.
+    pub(crate) fn summaries(&self) -> Vec<PersonSummary> {
+        let mut all: Vec<_> = self.members.values().map(Member::summary).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The reference that a stored event holds instead of the person; none where the person was erased meanwhile.
+    pub(crate) fn refer(&self, person: &Person, event: &EventKey, day: i32) -> Option<VisitRef> {
+        let member = self.member(&self.key_of(&person.id)?)?;
+        let sealed = member.key.seal(&bound_to(event), person.id.as_bytes()).ok()?;
+        Some(VisitRef { day, tag: day_tag(&member.key, day), sealed })
+    }
+
+    /// The person of a reference; none where they were erased or the reference belongs to another event.
+    pub(crate) fn resolve(&self, visit: &VisitRef, event: &EventKey) -> Option<Person> {
+        let member = self.member(&self.tagged(visit.day, &visit.tag)?)?;
+        let id = member.key.open(&bound_to(event), &visit.sealed).ok()?;
+        (id.as_slice() == member.profile.person.id.as_bytes()).then(|| member.profile.person.clone())
+    }
+
+    fn tagged(&self, day: i32, tag: &[u8; 8]) -> Option<KeyId> {
+        let mut days = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        if days.len() >= DAYS_CACHED && !days.contains_key(&day) {
+            days.clear();
+        }
+        let of_day = days.entry(day).or_insert_with(|| {
+            self.members.iter().map(|(key_id, member)| (day_tag(&member.key, day), *key_id)).collect()
+        });
+        of_day.get(tag).copied()
+    }
+
+    fn forget_tags(&mut self) {
+        self.tags.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn day_tag(key: &DataKey, day: i32) -> [u8; 8] {
+    let mut tag = [0; 8];
+    tag.copy_from_slice(&key.tag("visit day", &day.to_le_bytes())[..8]);
+    tag
+}
+
+fn bound_to(event: &EventKey) -> Vec<u8> {
+    [b"visit ".as_slice(), &event.digest()].concat()
+}

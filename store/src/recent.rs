@@ -1,0 +1,84 @@
+//! The events that were seen lately, in RAM: the first answer to "is this a second delivery?".
+//!
+//! Generations of a hash set: when the newest is full the oldest is forgotten as a whole. So at least
+//! `(GENERATIONS - 1) * GENERATION_IDS` events are remembered, and memory has a ceiling of about 19 MB.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::names::EventKey;
+
+/// Sets kept beside each other.
+const GENERATIONS: usize = 4;
+/// Ids of one generation: seven eighths of 2^19, where the table of the set is full.
+const GENERATION_IDS: usize = 458_752;
+
+/// The 64-bit fingerprint of an event key; a hit is confirmed against the full key by the caller.
+pub(crate) fn fingerprint(key: &EventKey) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&key.digest()[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Recent {
+    generations: VecDeque<HashSet<u64, BuildHasherDefault<Fingerprint>>>,
+}
+
+impl Recent {
+    /// How many of the newest events are worth loading at start.
+    pub(crate) const CAPACITY: usize = (GENERATIONS - 1) * GENERATION_IDS;
+
+    /// Whether the fingerprint was seen lately.
+    pub(crate) fn contains(&self, fingerprint: u64) -> bool {
+        self.generations.iter().any(|ids| ids.contains(&fingerprint))
+    }
+
+    /// Remembers a fingerprint.
+    pub(crate) fn insert(&mut self, fingerprint: u64) {
+        let full = self.generations.front().is_none_or(|newest| newest.len() >= GENERATION_IDS);
+        if full {
+            self.generations.truncate(GENERATIONS - 1);
+            self.generations.push_front(HashSet::default());
+        }
+        if let Some(newest) = self.generations.front_mut() {
+            newest.insert(fingerprint);
+        }
+    }
+}
+
+/// Fingerprints are parts of a SHA-256 already: hashing them again would be a waste.
+#[derive(Default)]
+struct Fingerprint(u64);
+
+impl Hasher for Fingerprint {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_million_are_remembered_and_the_oldest_forgotten() {
+        let mut recent = Recent::default();
+        let total = (GENERATIONS * GENERATION_IDS + 10) as u64;
+        let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for n in 0..total {
+            recent.insert(spread(n));
+        }
+        assert!(!recent.contains(spread(0)));
+        assert!((total - 1_000_000..total).all(|n| recent.contains(spread(n))));
+    }
+}

@@ -1,0 +1,168 @@
+//! The one door to everything durable: [`Store`].
+//!
+//! Ingest appends to the journal ([`ingest`]), people and their templates change through it ([`persons`]), media
+//! files are sealed beside it ([`media`]), sync reads it and tells it what was delivered ([`delivery`]), operators
+//! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`open`] puts it all
+//! together and repairs what a crash left.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::files::MediaFiles;
+use crate::gallery::{Gallery, GallerySettings};
+use crate::journal::{Entry, Journal, Pending, Position, Reader};
+use crate::keys::KeyTable;
+use crate::people::People;
+use crate::recent::Recent;
+use crate::record::Record;
+use crate::views::Views;
+use crate::views::entries::State;
+
+mod applier;
+mod delivery;
+mod error;
+mod ingest;
+mod media;
+mod open;
+mod persons;
+mod questions;
+
+pub use delivery::{Change, MediaTask};
+pub use error::StoreError;
+pub use ingest::ProbeFace;
+pub use media::MediaOutcome;
+pub use open::OpenReport;
+pub use persons::Erased;
+pub use crate::views::entries::MediaState;
+pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
+
+/// What the store needs to know.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The state directory.
+    pub directory: PathBuf,
+    /// The gallery's model and thresholds.
+    pub gallery: GallerySettings,
+    /// Plaintext bytes of media files that may lie on disk.
+    pub media_quota_bytes: u64,
+    /// Bytes that media files leave free on the file system.
+    pub reserve_free_bytes: u64,
+    /// How long a media file waits for its event.
+    pub orphan_media: Duration,
+    /// Whether a central Postgres is to hear of erasures.
+    pub central_rows: bool,
+}
+
+/// Handle to the store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: StoreSettings,
+    state_id: String,
+    keys: Arc<KeyTable>,
+    files: Arc<MediaFiles>,
+    journal: Journal,
+    views: Arc<Views>,
+    gallery: Gallery,
+    people: RwLock<People>,
+    recent: Mutex<Recent>,
+    /// Position that the views have, told after each batch.
+    applied: watch::Receiver<Position>,
+    /// The numbers at that position.
+    numbers: watch::Receiver<State>,
+    /// Where the last call of `changes` stopped, so that the next goes on without a search.
+    follower: Mutex<Option<(u64, Reader)>>,
+    applier: Mutex<Option<JoinHandle<()>>>,
+    /// Held while people change, so that enrolments and erasures do not interleave.
+    people_door: tokio::sync::Mutex<()>,
+    /// Held while the set of media files changes, so that quota and names are judged on what is there.
+    media_door: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    fn people(&self) -> RwLockReadGuard<'_, People> {
+        self.people.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn people_mut(&self) -> RwLockWriteGuard<'_, People> {
+        self.people.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Puts one record into the journal's queue.
+    async fn append(&self, record: &Record) -> Result<Pending, StoreError> {
+        let entry = Entry { payload: record.encode()?, is_event: record.is_event() };
+        Ok(self.inner.journal.append(entry).await?)
+    }
+
+    /// Waits until the views have a position.
+    async fn applied(&self, position: Position) -> Result<(), StoreError> {
+        let mut applied = self.inner.applied.clone();
+        applied.wait_for(|now| now.lsn >= position.lsn).await.map_err(|_| StoreError::ViewsStopped)?;
+        Ok(())
+    }
+
+    /// Appends a record and waits until it is durable and in the views.
+    async fn change(&self, record: &Record) -> Result<Position, StoreError> {
+        let position = self.append(record).await?.await?;
+        self.applied(position).await?;
+        Ok(position)
+    }
+
+    /// Goes through the journal's writer and back: returns once everything appended before is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`] where the journal has failed.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.inner.journal.ping().await?)
+    }
+
+    /// The position that the views have; changes with every batch.
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.inner.applied.clone()
+    }
+
+    /// Waits until the views stop being brought after the journal, which only a failure or [`Store::close`] does.
+    pub async fn stopped(&self) {
+        let mut applied = self.inner.applied.clone();
+        while applied.changed().await.is_ok() {}
+    }
+
+    /// Identity of this state directory: made with it and never changed. A central side refuses a second state
+    /// directory under the same device id.
+    pub fn state_id(&self) -> &str {
+        &self.inner.state_id
+    }
+
+    /// Applies thresholds and quality bounds of a new configuration; the model and its dimensions stay.
+    pub fn apply_gallery(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
+        let mut settings = self.inner.settings.gallery.clone();
+        settings.camera_thresholds = thresholds;
+        settings.threshold = threshold;
+        settings.minimum_quality = minimum_quality;
+        self.inner.gallery.apply(settings);
+    }
+
+    /// Drains the journal, brings the views after it, and syncs both. Blocking; later calls fail with a clear word.
+    pub fn close(&self) {
+        self.inner.journal.close();
+        let applier = self.inner.applier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = applier {
+            // A panic of the applier was logged there.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The thread that brings the views after the journal.
+//!
+//! It takes committed records in order, does what must happen outside of sled, then writes the views with the new
+//! position in one step. Stopped anywhere it starts again from that position. When a view fails it stops, and with
+//! it the channel that tells the position: everybody who waits hears of it, the daemon ends, the next start rebuilds.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::StoreError;
+use crate::files::MediaFiles;
+use crate::journal::{Committed, Position};
+use crate::keys::KeyTable;
+use crate::record::Record;
+use crate::views::apply::{Draft, Effect};
+use crate::views::entries::State;
+use crate::views::{BATCH_KEYS, Views};
+
+/// Commits that may wait for the views; then the journal waits too, and with it the broker.
+pub(super) const COMMITS_WAITING: usize = 64;
+/// The views are brought to flash this often: a crash costs the replay of so much.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// Quiet time after which views that changed are flushed.
+const FLUSH_WHEN_QUIET: Duration = Duration::from_secs(2);
+
+pub(super) struct Applier {
+    pub(super) views: Arc<Views>,
+    pub(super) keys: Arc<KeyTable>,
+    pub(super) files: Arc<MediaFiles>,
+    pub(super) state: State,
+    pub(super) applied: watch::Sender<Position>,
+    pub(super) numbers: watch::Sender<State>,
+}
+
+impl Applier {
+    /// Runs until the journal closes.
+    pub(super) fn run(mut self, commits: &Receiver<Vec<Committed>>) {
+        let followed = std::panic::catch_unwind(AssertUnwindSafe(|| self.follow(commits)));
+        match followed {
+            Ok(Ok(())) => tracing::debug!("views are closed"),
+            Ok(Err(error)) => tracing::error!(%error, "views stopped"),
+            Err(_) => tracing::error!("views panicked; they are rebuilt at the next start"),
+        }
+    }
+
+    fn follow(&mut self, commits: &Receiver<Vec<Committed>>) -> Result<(), StoreError> {
+        let (mut flushed, mut flushed_at) = (self.state.totals.applied.lsn, Instant::now());
+        loop {
+            let dirty = self.state.totals.applied.lsn > flushed;
+            let next = match dirty {
+                true => commits.recv_timeout(FLUSH_WHEN_QUIET),
+                false => commits.recv().map_err(RecvTimeoutError::from),
+            };
+            let quiet = match next {
+                Ok(batch) => {
+                    self.take(batch)?;
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(self.views.flush(self.state.totals.applied.lsn)?);
+                }
+            };
+            if quiet || flushed_at.elapsed() >= FLUSH_EVERY {
+                flushed = self.state.totals.applied.lsn;
+                self.views.flush(flushed)?;
+                flushed_at = Instant::now();
+            }
+        }
+    }
+
+    /// Takes committed records into the views and tells how far they are.
+    pub(super) fn take(&mut self, batch: impl IntoIterator<Item = Committed>) -> Result<(), StoreError> {
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            let mut draft = Draft::new(&self.views, self.state.clone());
+            while let Some(committed) = batch.next_if(|_| draft.len() < BATCH_KEYS) {
+                match Record::decode(&committed.payload) {
+                    Ok(record) => draft.apply(committed.position, committed.location, record)?,
+                    Err(error) => {
+                        tracing::error!(lsn = committed.position.lsn, %error, "journal record is skipped");
+                        draft.state.totals.applied = committed.position;
+                    }
+                }
+            }
+            for effect in std::mem::take(&mut draft.effects) {
+                self.act(effect)?;
+            }
+            self.state = draft.write()?;
+        }
+        self.numbers.send_replace(self.state.clone());
+        self.applied.send_replace(self.state.totals.applied);
+        Ok(())
+    }
+
+    fn act(&self, effect: Effect) -> Result<(), StoreError> {
+        match effect {
+            Effect::DestroyKey(id) => self.keys.destroy(&id).map(drop)?,
+            Effect::RemoveFile(id) => self.files.remove(&id)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! What sync reads, and what it tells back.
+//!
+//! The journal is the only queue: a sink is a position in it. [`Store::changes`] reads on from a position,
+//! [`Store::rows_delivered`] moves it, so nothing has to be kept consistent with anything.
+
+use std::collections::HashSet;
+
+use super::persons::NOTICE_AD;
+use super::{Store, StoreError};
+use crate::files::content_type;
+use crate::journal::{Committed, Position};
+use crate::keys::KeyId;
+use crate::names::EventKey;
+use crate::record::{ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, VisitRef};
+use crate::time::Timestamp;
+use crate::views::entries::{self, FileEntry, Key};
+
+/// Records that one call of [`Store::changes`] reads at most for each change that it may give.
+const RECORDS_PER_CHANGE: usize = 8;
+
+/// Something that the central rows must follow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A visit.
+    Event {
+        /// Where in the journal.
+        position: Position,
+        /// The visit.
+        event: Event,
+        /// The answer; people that were erased meanwhile are none.
+        identification: Identification<Person>,
+    },
+    /// A media file was delivered to the objects sink.
+    File {
+        /// Where in the journal.
+        position: Position,
+        /// The file.
+        media: Media,
+        /// Where it lies centrally.
+        place: ObjectPlace,
+        /// Its MIME type.
+        content_type: &'static str,
+    },
+    /// A person was erased.
+    Erasure {
+        /// Where in the journal.
+        position: Position,
+        /// The person's id, for the last time.
+        person_id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing for the central side up to here.
+    Nothing {
+        /// Where in the journal.
+        position: Position,
+    },
+}
+
+impl Change {
+    /// Where in the journal the change lies.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Event { position, .. }
+            | Self::File { position, .. }
+            | Self::Erasure { position, .. }
+            | Self::Nothing { position } => *position,
+        }
+    }
+}
+
+/// A media file to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaTask {
+    /// The file.
+    pub media: Media,
+    /// When its event came; the object's key has the date of it.
+    pub event_received_at: Timestamp,
+    /// MIME type by name.
+    pub content_type: &'static str,
+}
+
+impl Store {
+    /// How far the rows sink has everything.
+    pub fn rows_cursor(&self) -> Position {
+        self.inner.numbers.borrow().totals.rows
+    }
+
+    /// What came after a position, oldest first, at most `limit` changes and never past what the views have. Ends
+    /// with [`Change::Nothing`] where uninteresting records follow; empty where there is nothing at all. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal cannot be read.
+    pub fn changes(&self, after: Position, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let applied = *self.inner.applied.borrow();
+        let mut slot = self.inner.follower.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reader = match slot.take() {
+            Some((lsn, reader)) if lsn == after.lsn => reader,
+            _ => self.inner.journal.reader(after.lsn),
+        };
+        let (mut changes, mut at) = (Vec::new(), after);
+        for _ in 0..limit.saturating_mul(RECORDS_PER_CHANGE) {
+            if changes.len() == limit || at.lsn >= applied.lsn {
+                break;
+            }
+            let Some(committed) = reader.next()? else { break };
+            at = committed.position;
+            changes.extend(self.to_change(&committed)?);
+        }
+        *slot = Some((at.lsn, reader));
+        if at.lsn > changes.last().map_or(after, Change::position).lsn {
+            changes.push(Change::Nothing { position: at });
+        }
+        Ok(changes)
+    }
+
+    fn to_change(&self, committed: &Committed) -> Result<Option<Change>, StoreError> {
+        let position = committed.position;
+        // A damaged payload is not delivered; `store verify` and the log name it.
+        let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
+        Ok(match record {
+            Record::Event { event, identification } => {
+                let identification = self.resolve(&event.key, identification);
+                Some(Change::Event { position, event, identification })
+            }
+            Record::MediaDelivered { id, place, .. } => {
+                let file: Option<FileEntry> = self.inner.views.get(&Key::File(id))?;
+                file.map(|FileEntry { media, .. }| {
+                    let content_type = content_type(media.name.as_str(), &[]);
+                    Change::File { position, media, place, content_type }
+                })
+            }
+            Record::Erased { at, notice: Some(notice), .. } => self
+                .heard_of(&notice)
+                .map(|person_id| Change::Erasure { position, person_id, at }),
+            _ => None,
+        })
+    }
+
+    /// The answer with the people that are still enrolled.
+    pub(super) fn resolve(
+        &self,
+        event: &EventKey,
+        identification: Identification<VisitRef>,
+    ) -> Identification<Person> {
+        let people = self.inner.people();
+        identification.map_person(|visit| people.resolve(&visit, event))
+    }
+
+    fn heard_of(&self, notice: &ErasureNotice) -> Option<String> {
+        // The key is gone once the central side has heard of the erasure.
+        let id = self.inner.keys.key(&notice.key).ok()?.open(NOTICE_AD, &notice.sealed).ok()?;
+        String::from_utf8(id.to_vec()).ok()
+    }
+
+    /// Moves the cursor of the rows sink.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal failed.
+    pub async fn rows_delivered(&self, upto: Position) -> Result<(), StoreError> {
+        if upto.lsn > self.rows_cursor().lsn {
+            self.change(&Record::RowsDelivered { lsn: upto.lsn, seq: upto.seq }).await?;
+        }
+        Ok(())
+    }
+
+    /// Media files to deliver, oldest first, without those in `skip`. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the views cannot be read.
+    pub fn next_media(&self, skip: &HashSet<KeyId>, limit: usize) -> Result<Vec<MediaTask>, StoreError> {
+        let mut tasks = Vec::new();
+        for file in self.queued(entries::QUEUE)? {
+            let FileEntry { media, event_received_at, .. } = file?;
+            if tasks.len() == limit {
+                break;
+            }
+            if skip.contains(&media.id) {
+                continue;
+            }
+            let content_type = content_type(media.name.as_str(), &[]);
+            let event_received_at = event_received_at.unwrap_or(media.received_at);
+            tasks.push(MediaTask { media, event_received_at, content_type });
+        }
+        Ok(tasks)
+    }
+}

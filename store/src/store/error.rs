@@ -1,0 +1,90 @@
+//! Errors of the store as its users see them.
+
+use thiserror::Error;
+
+use crate::error::{IoError, RecordError};
+use crate::files::FileError;
+use crate::gallery::EncodingFault;
+use crate::journal::JournalError;
+use crate::keys::KeyError;
+use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, SAMPLES_MAX};
+use crate::seal::SealError;
+use crate::views::ViewError;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The journal cannot take records any more; the daemon has to be started again.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A value cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A media file cannot be written or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A view cannot be read or written.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A record is not one.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The disk failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The views no longer follow the journal.
+    #[error("the views stopped following the journal; restart gatehoused, it rebuilds them")]
+    ViewsStopped,
+    /// The state directory was written by another version.
+    #[error("state directory has format {0}, this program knows format 1; install the version that wrote it")]
+    Format(String),
+    /// A blocking step was cancelled at shutdown.
+    #[error("gatehoused is stopping; ask again once it runs")]
+    Stopping,
+    /// Nobody of that id is enrolled.
+    #[error("no person `{0}` is enrolled; see `gatehouse person list`")]
+    UnknownPerson(String),
+    /// The id is taken by a person of another name.
+    #[error("person `{0}` is enrolled under another name; use `gatehouse person rename` or another id")]
+    OtherName(String),
+    /// The id is not one.
+    #[error("person id: 1 to {PERSON_ID_BYTES_MAX} bytes without control characters or spaces at the ends")]
+    PersonId,
+    /// The name is not one.
+    #[error("person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends")]
+    PersonName,
+    /// No or too many encodings.
+    #[error("a person has 1 to {SAMPLES_MAX} encodings, this would make {0}")]
+    Samples(usize),
+    /// An encoding cannot be used.
+    #[error("encoding {nth}: {fault}")]
+    Encoding {
+        /// Which, from 1.
+        nth: usize,
+        /// Why.
+        fault: EncodingFault,
+    },
+    /// No such media file on this device.
+    #[error("media file is not on this device; see `gatehouse media list`")]
+    UnknownMedia,
+}
+
+impl StoreError {
+    /// Whether the question was wrong, as opposed to the store being unable to answer.
+    pub fn is_refusal(&self) -> bool {
+        use StoreError as E;
+        matches!(
+            self,
+            E::UnknownPerson(_)
+                | E::OtherName(_)
+                | E::PersonId
+                | E::PersonName
+                | E::Samples(_)
+                | E::Encoding { .. }
+                | E::UnknownMedia
+        )
+    }
+}

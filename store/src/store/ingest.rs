@@ -1,0 +1,98 @@
+//! What the pipeline does for each message: answer from RAM, then append.
+
+use super::{Store, StoreError};
+use crate::gallery::Encoding;
+use crate::journal::Pending;
+use crate::names::{CameraName, EventKey};
+use crate::recent::fingerprint;
+use crate::record::{Event, Face, Identification, Item, Outcome, Person, Record};
+use crate::views::entries::Key;
+
+/// One face of an event on its way through RAM.
+#[derive(Debug)]
+pub struct ProbeFace {
+    /// The validated encoding.
+    pub encoding: Encoding,
+    /// The camera's quality of the face, 0 to 1.
+    pub quality: Option<f32>,
+}
+
+impl Store {
+    /// Says who the faces are. Touches no disk.
+    pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
+        let gallery = &self.inner.gallery;
+        let found: Vec<Face<_>> =
+            faces.iter().map(|face| gallery.identify(camera, &face.encoding, face.quality)).collect();
+        let people = self.inner.people();
+        let identification = Identification {
+            gallery_size: u32::try_from(people.len()).unwrap_or(u32::MAX),
+            model: self.inner.settings.gallery.model.clone(),
+            faces: found,
+        };
+        let mut answer = identification
+            .map_person(|key_id| people.member(&key_id).map(|member| member.profile.person.clone()));
+        // Somebody erased between the two steps is nobody.
+        for face in &mut answer.faces {
+            if face.outcome == Outcome::Match && face.person.is_none() {
+                face.outcome = Outcome::Stranger;
+            }
+        }
+        answer
+    }
+
+    /// Whether this event was taken before: at least the last million events are remembered, across restarts.
+    ///
+    /// # Errors
+    /// [`StoreError`] where neither RAM nor the views can tell.
+    pub async fn seen(&self, key: &EventKey) -> Result<bool, StoreError> {
+        if !self.inner.recent().contains(fingerprint(key)) {
+            return Ok(false);
+        }
+        // A fingerprint may lie, a visitor must not be lost for it: the views know the whole key.
+        if self.known(key)? {
+            return Ok(true);
+        }
+        self.ping().await?;
+        let head = self.inner.journal.head();
+        self.applied(head).await?;
+        self.known(key)
+    }
+
+    fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
+        Ok(self.inner.views.get::<u64>(&Key::EventId(key))?.is_some())
+    }
+
+    /// Appends an event with its answer. Durable once the [`Pending`] resolves.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal does not take it; then the daemon has to end.
+    pub async fn record_event(
+        &self,
+        event: Event,
+        answer: Identification<Person>,
+    ) -> Result<Pending, StoreError> {
+        let day = event.received_at.day();
+        let identification = {
+            let people = self.inner.people();
+            answer.map_person(|person| people.refer(&person, &event.key, day))
+        };
+        self.inner.recent().insert(fingerprint(&event.key));
+        self.append(&Record::Event { event, identification }).await
+    }
+
+    /// Counts a message that was delivered again.
+    ///
+    /// # Errors
+    /// As [`Store::record_event`].
+    pub async fn record_duplicate(&self, item: Item, bytes: u64) -> Result<Pending, StoreError> {
+        self.append(&Record::Duplicate { item, bytes }).await
+    }
+
+    /// Counts a message that was refused.
+    ///
+    /// # Errors
+    /// As [`Store::record_event`].
+    pub async fn record_refused(&self, item: Item, reason: &str, bytes: u64) -> Result<Pending, StoreError> {
+        self.append(&Record::Refused { item, reason: reason.to_owned(), bytes }).await
+    }
+}

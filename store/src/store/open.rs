@@ -1,0 +1,296 @@
+//! Opening the state directory, and repairing what a crash or a damaged flash left.
+//!
+//! Order: format, keys, views (made anew where they cannot be trusted), journal, then the records that the views do
+//! not have yet; people and recent events come from the views. Last, what nobody refers to is cleared away: keys of
+//! enrolments that never reached the journal, files that never did; and a pending file that is gone is counted as
+//! dropped.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, RwLock};
+
+use tokio::sync::watch;
+
+use super::applier::{Applier, COMMITS_WAITING};
+use super::persons::{PROFILE_AD, TEMPLATE_AD};
+use super::{Inner, Store, StoreError, StoreSettings};
+use crate::error::IoError;
+use crate::files::MediaFiles;
+use crate::gallery::{Encoding, Gallery};
+use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
+use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
+use crate::people::{Member, People, Profile};
+use crate::recent::Recent;
+use crate::record::Record;
+use crate::views::entries::{self, EventEntry, FileEntry, MediaState};
+use crate::views::{ViewError, Views};
+
+/// First word of the format file; the number is the version of the state directory.
+const FORMAT: &str = "gatehouse-state 1";
+/// Records that are taken into the views in one go while catching up.
+const CATCH_UP_BATCH: usize = 1024;
+
+/// What was found and done at open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The journal's last durable position.
+    pub head: Position,
+    /// Bytes of an unfinished write that were cut off: nothing in them was ever acknowledged.
+    pub torn_bytes: u64,
+    /// Damaged places of the journal, in words.
+    pub damaged: Vec<String>,
+    /// Why the views were made anew, where they were.
+    pub views_rebuilt: Option<String>,
+    /// Records that the views took at open.
+    pub caught_up: u64,
+    /// Keys and files that nobody referred to, removed.
+    pub cleared: usize,
+    /// Pending media files that are gone from the disk.
+    pub media_lost: usize,
+}
+
+impl Store {
+    /// Opens or makes the state directory. Blocking: call it off the async threads.
+    ///
+    /// # Errors
+    /// [`StoreError`] for a wrong root key, a foreign format, or a disk that fails. Damage is no error: it is repaired
+    /// and reported.
+    pub fn open(settings: StoreSettings, root: &RootKey) -> Result<(Self, OpenReport), StoreError> {
+        let directory = settings.directory.clone();
+        fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
+        let state_id = state_id(&directory)?;
+        let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
+        let (files, _) = MediaFiles::open(&directory.join("media"), keys.clone())?;
+        let files = Arc::new(files);
+        let mut report = OpenReport::default();
+        let views = Arc::new(open_views(&directory.join("views"), &keys, &mut report)?);
+
+        let (commits, committed) = sync_channel(COMMITS_WAITING);
+        let (journal, views) = open_journal(&settings, &keys, views, commits, &mut report)?;
+        let state = views.state()?;
+        let (applied, applied_rx) = watch::channel(state.totals.applied);
+        let (numbers, numbers_rx) = watch::channel(state.clone());
+        let mut applier =
+            Applier { views: views.clone(), keys: keys.clone(), files: files.clone(), state, applied, numbers };
+        if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
+            report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
+        }
+        report.caught_up = catch_up(&mut applier, &journal)?;
+
+        let gallery = Gallery::new(settings.gallery.clone());
+        let people = load_people(&views, &keys, &gallery, settings.gallery.dimensions, &mut report)?;
+        let recent = load_recent(&views)?;
+        report.cleared = clear_unknown(&views, &keys, &files)?;
+        let lost = lost_media(&views, &files)?;
+        report.media_lost = lost.len();
+        let thread = std::thread::Builder::new().name("views".into()).spawn(move || applier.run(&committed));
+        let thread = thread.map_err(IoError::at("start the thread of", &directory))?;
+        for record in lost {
+            let entry = Entry { payload: record.encode()?, is_event: false };
+            journal.append_blocking(entry)?.wait_blocking()?;
+        }
+        let inner = Inner {
+            settings,
+            state_id,
+            keys,
+            files,
+            journal,
+            views,
+            gallery,
+            people: RwLock::new(people),
+            recent: Mutex::new(recent),
+            applied: applied_rx,
+            numbers: numbers_rx,
+            follower: Mutex::new(None),
+            applier: Mutex::new(Some(thread)),
+            people_door: tokio::sync::Mutex::new(()),
+            media_door: tokio::sync::Mutex::new(()),
+        };
+        Ok((Self { inner: Arc::new(inner) }, report))
+    }
+}
+
+/// Reads the format file, or makes it in a new directory.
+fn state_id(directory: &Path) -> Result<String, StoreError> {
+    let path = directory.join("format");
+    match fs::read_to_string(&path) {
+        Ok(text) => match text.trim_end().strip_prefix(FORMAT) {
+            Some(id) => Ok(id.trim().to_owned()),
+            None => Err(StoreError::Format(text.chars().take(64).collect())),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = KeyId::random().to_string();
+            let temp = directory.join("format.new");
+            fs::write(&temp, format!("{FORMAT} {id}\n")).map_err(IoError::at("write", &temp))?;
+            sync(&temp)?;
+            fs::rename(&temp, &path).map_err(IoError::at("rename", &path))?;
+            sync(directory)?;
+            Ok(id)
+        }
+        Err(error) => Err(IoError::at("read", &path)(error).into()),
+    }
+}
+
+fn sync(path: &Path) -> Result<(), IoError> {
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(IoError::at("sync", path))
+}
+
+fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
+    match Views::open(directory, keys) {
+        Ok(views) => Ok(views),
+        Err(error) => rebuild_views(directory, keys, &error.to_string(), report),
+    }
+}
+
+fn rebuild_views(
+    directory: &Path,
+    keys: &KeyTable,
+    why: &str,
+    report: &mut OpenReport,
+) -> Result<Views, StoreError> {
+    report.views_rebuilt = Some(why.to_owned());
+    Views::discard(directory, keys)?;
+    Ok(Views::open(directory, keys)?)
+}
+
+/// Opens the journal. Numbers that the views have seen are never given again, even where the journal lost its tail.
+fn open_journal(
+    settings: &StoreSettings,
+    keys: &Arc<KeyTable>,
+    views: Arc<Views>,
+    commits: SyncSender<Vec<Committed>>,
+    report: &mut OpenReport,
+) -> Result<(Journal, Arc<Views>), StoreError> {
+    let on_commit = Box::new(move |batch: Vec<Committed>| {
+        // Where the views have stopped the daemon is about to end; the journal alone is the truth.
+        let _ = commits.send(batch);
+    });
+    let mut options = JournalOptions::new(settings.directory.join("journal"));
+    options.floor = views.state()?.totals.applied;
+    fs::create_dir_all(&options.directory).map_err(IoError::at("create", &options.directory))?;
+    let (journal, opened) = Journal::open(options, keys.clone(), on_commit)?;
+    report.head = opened.head;
+    report.torn_bytes = opened.torn_bytes;
+    report.damaged = opened.damaged.iter().map(ToString::to_string).collect();
+    Ok((journal, views))
+}
+
+fn catch_up(applier: &mut Applier, journal: &Journal) -> Result<u64, StoreError> {
+    let from = applier.state.totals.applied.lsn;
+    let mut reader = journal.reader(from);
+    loop {
+        let mut batch = Vec::with_capacity(CATCH_UP_BATCH);
+        while batch.len() < CATCH_UP_BATCH {
+            match reader.next()? {
+                Some(committed) => batch.push(committed),
+                None => break,
+            }
+        }
+        if batch.is_empty() {
+            return Ok(applier.state.totals.applied.lsn - from);
+        }
+        applier.take(batch)?;
+    }
+}
+
+/// Loads everybody whose key and profile can be read; a person who is damaged is reported and has to enrol again.
+fn load_people(
+    views: &Views,
+    keys: &KeyTable,
+    gallery: &Gallery,
+    dimensions: usize,
+    report: &mut OpenReport,
+) -> Result<People, StoreError> {
+    let mut people = People::default();
+    for entry in views.person_keys() {
+        let (key_id, sealed) = entry?;
+        match load_person(views, keys, key_id, &sealed, dimensions) {
+            Ok((member, samples)) => {
+                gallery.add(key_id, &samples);
+                people.put(key_id, member);
+            }
+            // Another model is a fault of the configuration, not of the flash.
+            Err(StoreError::Encoding { nth, fault }) => return Err(StoreError::Encoding { nth, fault }),
+            Err(error) => report.damaged.push(format!("a person cannot be read, enrol them again: {error}")),
+        }
+    }
+    Ok(people)
+}
+
+fn load_person(
+    views: &Views,
+    keys: &KeyTable,
+    key_id: KeyId,
+    sealed: &[u8],
+    dimensions: usize,
+) -> Result<(Member, Vec<Encoding>), StoreError> {
+    let key = keys.key(&key_id)?;
+    let plain = key.open(PROFILE_AD, sealed)?;
+    let damaged = |_| ViewError::Damaged("a profile is not what was written");
+    let profile: Profile = postcard::from_bytes(&plain).map_err(damaged)?;
+    let mut samples = Vec::new();
+    for template in views.scan(entries::templates_of(&key_id), false) {
+        let plain = key.open(TEMPLATE_AD, &template?.1)?;
+        let encoding = Encoding::from_bytes(&plain, dimensions);
+        samples.push(encoding.map_err(|fault| StoreError::Encoding { nth: samples.len() + 1, fault })?);
+    }
+    Ok((Member { profile, samples: samples.len(), key }, samples))
+}
+
+fn load_recent(views: &Views) -> Result<Recent, StoreError> {
+    let mut newest = Vec::new();
+    for entry in views.scan(vec![entries::EVENT], true).take(Recent::CAPACITY) {
+        let (name, value) = entry?;
+        newest.push(views.unseal::<EventEntry>(&name, &value)?.fingerprint);
+    }
+    let mut recent = Recent::default();
+    newest.into_iter().rev().for_each(|fingerprint| recent.insert(fingerprint));
+    Ok(recent)
+}
+
+/// Removes keys and files that neither journal nor views know: a crash came before they were told of.
+fn clear_unknown(views: &Views, keys: &KeyTable, files: &MediaFiles) -> Result<usize, StoreError> {
+    let mut known = HashSet::new();
+    for kind in [entries::PROFILE, entries::FILE] {
+        for entry in views.scan(vec![kind], false) {
+            known.extend(entries::id_in(&entry?.0));
+        }
+    }
+    for entry in views.scan(vec![entries::ERASURE], false) {
+        let (name, value) = entry?;
+        known.insert(views.unseal::<KeyId>(&name, &value)?);
+    }
+    let mut cleared = 0;
+    for id in files.ids()?.into_iter().filter(|id| !known.contains(id)) {
+        files.remove(&id)?;
+        cleared += 1;
+    }
+    for kind in [KeyKind::Person, KeyKind::Media, KeyKind::Erasure] {
+        for id in keys.ids(kind).into_iter().filter(|id| !known.contains(id)) {
+            keys.destroy(&id)?;
+            cleared += 1;
+        }
+    }
+    Ok(cleared)
+}
+
+/// The drops of files that should lie on the disk and do not.
+fn lost_media(views: &Views, files: &MediaFiles) -> Result<Vec<Record>, StoreError> {
+    let there: HashSet<KeyId> = files.ids()?.into_iter().collect();
+    let mut lost = Vec::new();
+    for entry in views.scan(vec![entries::FILE], false) {
+        let (name, value) = entry?;
+        let file: FileEntry = views.unseal(&name, &value)?;
+        let (id, bytes) = (file.media.id, file.media.size);
+        if !file.on_disk || there.contains(&id) {
+            continue;
+        }
+        lost.push(match file.state {
+            MediaState::Delivered(_) => Record::MediaEvicted { id, bytes },
+            _ => Record::MediaDropped { id, bytes, reason: "damage".to_owned() },
+        });
+    }
+    Ok(lost)
+}

@@ -1,0 +1,164 @@
+//! Enrol, rename, erase.
+//!
+//! Order of an enrolment: the person's key is durable, then the sealed profile and templates are in the journal,
+//! then RAM answers. A crash in between leaves a key that nobody refers to; opening destroys it.
+//! Order of an erasure: RAM forgets, then the journal says so, then the key is destroyed and the views forget. A
+//! crash after the journal is finished by the replay; a crash before it leaves the person enrolled, and the caller
+//! has had no answer.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Store, StoreError};
+use crate::gallery::Encoding;
+use crate::keys::{KeyId, KeyKind};
+use crate::people::{
+    Member, PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, PersonSummary, Profile, SAMPLES_MAX,
+};
+use crate::record::{ErasureNotice, Person, Record};
+use crate::seal::DataKey;
+use crate::time::Timestamp;
+
+/// What a profile is bound to when it is sealed.
+pub(super) const PROFILE_AD: &[u8] = b"profile";
+/// What a template is bound to when it is sealed.
+pub(super) const TEMPLATE_AD: &[u8] = b"template";
+/// What the person id in an erasure notice is bound to.
+pub(super) const NOTICE_AD: &[u8] = b"erasure notice";
+
+/// A finished erasure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {
+    /// The id that was asked for.
+    pub id: String,
+    /// Templates that are gone.
+    pub samples: usize,
+    /// RFC 3339.
+    pub erased_at: String,
+}
+
+impl Store {
+    /// Adds encodings to a person, who is made where the id is new. Answers change at once.
+    ///
+    /// # Errors
+    /// A refusal for a bad id or name, a name that differs from the enrolled one, or too many samples.
+    pub async fn enrol(
+        &self,
+        id: &str,
+        name: &str,
+        encodings: Vec<Encoding>,
+    ) -> Result<PersonSummary, StoreError> {
+        check(id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(StoreError::PersonId)?;
+        check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
+        let _door = self.inner.people_door.lock().await;
+        let now = Timestamp::now();
+        let known = self.known_person(id, name)?;
+        let samples = known.as_ref().map_or(0, |(_, _, samples)| *samples) + encodings.len();
+        if encodings.is_empty() || samples > SAMPLES_MAX {
+            return Err(StoreError::Samples(samples));
+        }
+        let (key_id, enrolled_at) = match known {
+            Some((key_id, enrolled_at, _)) => (key_id, enrolled_at),
+            None => (self.create_key(KeyKind::Person).await?, now),
+        };
+        let key = self.inner.keys.key(&key_id)?;
+        let person = Person { id: id.to_owned(), name: name.to_owned() };
+        let profile = Profile { person, enrolled_at, updated_at: now };
+        // The samples follow in the same order of the journal: when they are durable, the profile is.
+        let _ = self.append(&profile_record(key_id, &key, &profile)?).await?;
+        self.change(&samples_record(key_id, &key, &encodings)?).await?;
+        self.inner.people_mut().put(key_id, Member { profile, samples, key });
+        self.inner.gallery.add(key_id, &encodings);
+        self.person(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
+    }
+
+    /// Changes a person's display name.
+    ///
+    /// # Errors
+    /// A refusal for an unknown id or a bad name.
+    pub async fn rename(&self, id: &str, name: &str) -> Result<PersonSummary, StoreError> {
+        check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
+        let _door = self.inner.people_door.lock().await;
+        let unknown = || StoreError::UnknownPerson(id.to_owned());
+        let (key_id, mut profile, samples, key) = {
+            let people = self.inner.people();
+            let key_id = people.key_of(id).ok_or_else(unknown)?;
+            let member = people.member(&key_id).ok_or_else(unknown)?;
+            (key_id, member.profile.clone(), member.samples, member.key.clone())
+        };
+        name.clone_into(&mut profile.person.name);
+        profile.updated_at = Timestamp::now();
+        self.change(&profile_record(key_id, &key, &profile)?).await?;
+        self.inner.people_mut().put(key_id, Member { profile, samples, key });
+        self.person(id).ok_or_else(unknown)
+    }
+
+    /// Forgets a person: gone from every answer at once, and when this returns the key is destroyed, with it every
+    /// template and the link to every past visit.
+    ///
+    /// # Errors
+    /// A refusal for an unknown id.
+    pub async fn erase(&self, id: &str) -> Result<Erased, StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let at = Timestamp::now();
+        let unknown = || StoreError::UnknownPerson(id.to_owned());
+        let key_id = self.inner.people().key_of(id).ok_or_else(unknown)?;
+        let notice = match self.inner.settings.central_rows {
+            true => Some(self.notice(id).await?),
+            false => None,
+        };
+        let (_, member) = self.inner.people_mut().remove(id).ok_or_else(unknown)?;
+        self.inner.gallery.remove(&key_id);
+        self.change(&Record::Erased { person: key_id, at, notice }).await?;
+        Ok(Erased { id: id.to_owned(), samples: member.samples, erased_at: at.to_string() })
+    }
+
+    /// All people, by id.
+    pub fn people(&self) -> Vec<PersonSummary> {
+        self.inner.people().summaries()
+    }
+
+    /// One person.
+    pub fn person(&self, id: &str) -> Option<PersonSummary> {
+        self.inner.people().summary(id)
+    }
+
+    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp, usize)>, StoreError> {
+        let people = self.inner.people();
+        let Some(key_id) = people.key_of(id) else { return Ok(None) };
+        let Some(member) = people.member(&key_id) else { return Ok(None) };
+        if member.profile.person.name != name {
+            return Err(StoreError::OtherName(id.to_owned()));
+        }
+        Ok(Some((key_id, member.profile.enrolled_at, member.samples)))
+    }
+
+    async fn notice(&self, id: &str) -> Result<ErasureNotice, StoreError> {
+        let key = self.create_key(KeyKind::Erasure).await?;
+        let sealed = self.inner.keys.key(&key)?.seal(NOTICE_AD, id.as_bytes())?;
+        Ok(ErasureNotice { key, sealed })
+    }
+
+    /// Makes a key off the async threads, since it waits for the flash.
+    async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
+        let keys = self.inner.keys.clone();
+        let made = tokio::task::spawn_blocking(move || keys.create(kind)).await;
+        Ok(made.map_err(|_| StoreError::Stopping)??)
+    }
+}
+
+fn check(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && text.trim() == text && !text.chars().any(char::is_control)
+}
+
+fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Record, StoreError> {
+    let plain = postcard::to_stdvec(profile).map_err(|_| crate::error::RecordError::Encode)?;
+    let plain = Zeroizing::new(plain);
+    Ok(Record::Profile { person, sealed: key.seal(PROFILE_AD, &plain)? })
+}
+
+fn samples_record(person: KeyId, key: &DataKey, encodings: &[Encoding]) -> Result<Record, StoreError> {
+    let seal = |encoding: &Encoding| key.seal(TEMPLATE_AD, &encoding.to_bytes());
+    let sealed = encodings.iter().map(seal).collect::<Result<_, _>>()?;
+    Ok(Record::Samples { person, sealed })
+}

@@ -1,0 +1,210 @@
+//! What operators ask. Nothing here changes anything.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::journal::{Location, Position};
+use crate::keys::KeyId;
+use crate::ledger::Ledger;
+use crate::names::{CameraName, EventKey};
+use crate::record::{Event, Identification, Media, Person, Record};
+use crate::time::Timestamp;
+use crate::views::entries::{self, EventEntry, FileEntry, Key, MediaState};
+
+/// Which events, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Only of this camera.
+    pub camera: Option<CameraName>,
+    /// Only those in which this person was matched.
+    pub person: Option<String>,
+    /// Only those received at or after.
+    pub since: Option<Timestamp>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An event as it is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its number.
+    pub seq: u64,
+    /// The visit.
+    pub event: Event,
+    /// The answer, with the people that are still enrolled.
+    pub identification: Identification<Person>,
+}
+
+/// Which media files, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct MediaQuery {
+    /// Only of this event.
+    pub event: Option<EventKey>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A media file as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaView {
+    /// The file.
+    pub media: Media,
+    /// How far it is.
+    pub state: MediaState,
+    /// Whether it still lies on this device.
+    pub on_disk: bool,
+}
+
+/// The store in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Last durable position.
+    pub head: Position,
+    /// Records that the views have still to take.
+    pub view_lag: u64,
+    /// Enrolled people.
+    pub people: usize,
+    /// Templates in the gallery.
+    pub templates: usize,
+    /// Events that the rows sink does not have.
+    pub pending_events: u64,
+    /// Media files that the objects sink does not have.
+    pub pending_media: u64,
+    /// Age mark: when the oldest pending event came.
+    pub oldest_pending: Option<Timestamp>,
+    /// Plaintext bytes of media files on disk.
+    pub media_bytes: u64,
+    /// Their quota.
+    pub media_quota_bytes: u64,
+    /// Media files in the catalogue, delivered and gone ones included.
+    pub media_files: u64,
+}
+
+impl Store {
+    /// Events, newest first. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where views or journal cannot be read.
+    pub fn events(&self, query: &EventQuery) -> Result<Vec<EventView>, StoreError> {
+        let prefix = match &query.camera {
+            Some(camera) => entries::camera_prefix(camera.as_str()),
+            None => vec![entries::EVENT],
+        };
+        let mut found = Vec::new();
+        for entry in self.inner.views.scan(prefix, true) {
+            if found.len() >= query.limit {
+                break;
+            }
+            let seq = entries::number_in(&entry?.0).unwrap_or(0);
+            let Some(indexed) = self.inner.views.get::<EventEntry>(&Key::Event(seq))? else { continue };
+            if query.since.is_some_and(|since| indexed.received_at < since) {
+                break;
+            }
+            let view = self.event_at(indexed.location)?;
+            found.extend(view.filter(|view| query.person.as_ref().is_none_or(|id| view.shows(id))));
+        }
+        Ok(found)
+    }
+
+    /// One event by its identity. Blocking.
+    ///
+    /// # Errors
+    /// As [`Store::events`].
+    pub fn event(&self, key: &EventKey) -> Result<Option<EventView>, StoreError> {
+        match self.inner.views.get::<u64>(&Key::EventId(key))? {
+            Some(seq) => self.event_numbered(seq),
+            None => Ok(None),
+        }
+    }
+
+    /// One event by its number. Blocking.
+    ///
+    /// # Errors
+    /// As [`Store::events`].
+    pub fn event_numbered(&self, seq: u64) -> Result<Option<EventView>, StoreError> {
+        match self.inner.views.get::<EventEntry>(&Key::Event(seq))? {
+            Some(entry) => self.event_at(entry.location),
+            None => Ok(None),
+        }
+    }
+
+    fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
+        let committed = self.inner.journal.read_at(location)?;
+        let Record::Event { event, identification } = Record::decode(&committed.payload)? else {
+            return Ok(None);
+        };
+        let identification = self.resolve(&event.key, identification);
+        Ok(Some(EventView { seq: committed.position.seq, event, identification }))
+    }
+
+    /// Media files, newest first. Blocking.
+    ///
+    /// # Errors
+    /// As [`Store::events`].
+    pub fn media(&self, query: &MediaQuery) -> Result<Vec<MediaView>, StoreError> {
+        let views = &self.inner.views;
+        let mut files = Vec::new();
+        match &query.event {
+            Some(event) => {
+                for entry in views.scan(entries::files_of(event), false) {
+                    let (name, value) = entry?;
+                    let id: KeyId = views.unseal(&name, &value)?;
+                    files.extend(views.get::<FileEntry>(&Key::File(id))?);
+                }
+            }
+            None => {
+                for entry in views.scan(vec![entries::FILE], false) {
+                    let (name, value) = entry?;
+                    files.push(views.unseal::<FileEntry>(&name, &value)?);
+                }
+            }
+        }
+        files.sort_by_key(|file| std::cmp::Reverse(file.lsn));
+        files.truncate(query.limit);
+        let told = |file: FileEntry| MediaView { media: file.media, state: file.state, on_disk: file.on_disk };
+        Ok(files.into_iter().map(told).collect())
+    }
+
+    /// One media file by its id. Blocking.
+    ///
+    /// # Errors
+    /// As [`Store::events`].
+    pub fn media_file(&self, id: &KeyId) -> Result<Option<MediaView>, StoreError> {
+        let file = self.inner.views.get::<FileEntry>(&Key::File(*id))?;
+        Ok(file.map(|file| MediaView { media: file.media, state: file.state, on_disk: file.on_disk }))
+    }
+
+    /// The ledger at the position that the views have.
+    pub fn ledger(&self) -> Ledger {
+        self.inner.numbers.borrow().totals.ledger.clone()
+    }
+
+    /// The store in numbers.
+    pub fn status(&self) -> StoreStatus {
+        let numbers = self.inner.numbers.borrow().clone();
+        let head = self.inner.journal.head();
+        let totals = &numbers.totals;
+        let next = Key::Event(totals.rows.seq + 1);
+        // The age of the oldest is worth telling only where it can be had; the question must not fail for it.
+        let oldest: Option<EventEntry> = self.inner.views.get(&next).ok().flatten();
+        StoreStatus {
+            head,
+            view_lag: head.lsn.saturating_sub(totals.applied.lsn),
+            people: self.inner.people().len(),
+            templates: self.inner.gallery.templates(),
+            pending_events: totals.ledger.events.pending(),
+            pending_media: totals.ledger.files.pending(),
+            oldest_pending: oldest.map(|entry| entry.received_at),
+            media_bytes: totals.media_bytes,
+            media_quota_bytes: self.inner.settings.media_quota_bytes,
+            media_files: numbers.counts.files(),
+        }
+    }
+}
+
+impl EventView {
+    fn shows(&self, person: &str) -> bool {
+        let faces = &self.identification.faces;
+        faces.iter().any(|face| face.person.as_ref().is_some_and(|found| found.id == person))
+    }
+}

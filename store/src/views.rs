@@ -1,0 +1,181 @@
+//! The views: what must be looked up, in sled, with the journal position that they have applied.
+//!
+//! Everything is one tree with a prefix byte per kind, so that a batch of changes and the position that they
+//! bring the views to are written in one atomic step. A view may be lost at any time: sled 0.34 does not survive
+//! every power cut, and panics on a flipped bit. So nothing is true because a view says it, the journal can rebuild
+//! them all, and [`Views::open`] checks before it trusts: every value is sealed and bound to its key, the number
+//! of entries of each kind must be what the totals say, and a mark outside of sled notices a view that went back.
+//!
+//! Deletes and writes go in batches of at most [`BATCH_KEYS`], because larger ones cost sled ten times the memory.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::IoError;
+use crate::keys::{KeyId, KeyKind, KeyTable};
+use crate::seal::DataKey;
+
+pub(crate) mod apply;
+pub(crate) mod entries;
+mod mark;
+
+use entries::{Counts, Key};
+
+/// Keys that one sled batch may touch.
+pub(crate) const BATCH_KEYS: usize = 64;
+/// sled's page cache. Its default of 1 GiB is more than the board has.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// Why a view cannot be used; the answer is always to rebuild it.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// sled cannot read or write its files.
+    #[error("views: {0}; they are rebuilt from the journal at the next start")]
+    Sled(#[from] sled::Error),
+    /// sled panicked on its own files.
+    #[error("views are damaged beyond opening; they are rebuilt from the journal")]
+    Panicked,
+    /// A value is not what was written, or values are missing.
+    #[error("views are damaged: {0}; they are rebuilt from the journal at the next start")]
+    Damaged(&'static str),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The key of the views cannot be had.
+    #[error(transparent)]
+    Key(#[from] crate::keys::KeyError),
+}
+
+/// The open views.
+pub(crate) struct Views {
+    db: sled::Db,
+    directory: PathBuf,
+    key: Arc<DataKey>,
+}
+
+impl Views {
+    /// Opens the views in `directory`, made anew where there are none.
+    pub(crate) fn open(directory: &Path, keys: &KeyTable) -> Result<Self, ViewError> {
+        std::fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
+        mark::remove_unfinished_snapshots(directory);
+        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let fresh = !directory.join("db").exists();
+        // sled asserts on what it reads; a damaged file must not end the daemon.
+        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| ViewError::Panicked)??;
+        if fresh {
+            mark::sync_created(directory)?;
+        }
+        let key = Self::key(keys, fresh)?;
+        let views = Self { db, directory: directory.to_owned(), key };
+        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| views.check()));
+        checked.map_err(|_| ViewError::Panicked)??;
+        Ok(views)
+    }
+
+    /// Removes the views and their key, so that [`Views::open`] makes them anew.
+    pub(crate) fn discard(directory: &Path, keys: &KeyTable) -> Result<(), ViewError> {
+        for id in keys.ids(KeyKind::View) {
+            keys.destroy(&id)?;
+        }
+        if directory.exists() {
+            std::fs::remove_dir_all(directory).map_err(IoError::at("remove", directory))?;
+        }
+        Ok(())
+    }
+
+    fn key(keys: &KeyTable, fresh: bool) -> Result<Arc<DataKey>, ViewError> {
+        let id = match (keys.ids(KeyKind::View).first(), fresh) {
+            (Some(id), _) => *id,
+            (None, true) => keys.create(KeyKind::View)?,
+            (None, false) => return Err(ViewError::Damaged("their key is gone")),
+        };
+        Ok(keys.key(&id)?)
+    }
+
+    /// Compares the entries of each kind with what the totals say there are.
+    fn check(&self) -> Result<(), ViewError> {
+        let state = self.state()?;
+        if mark::read(&self.directory) > state.totals.applied.lsn {
+            return Err(ViewError::Damaged("they went back behind a position that they had"));
+        }
+        let mut found = Counts::default();
+        for entry in self.db.iter().keys() {
+            found.count(&entry?, 1);
+        }
+        if found != state.counts {
+            return Err(ViewError::Damaged("entries are missing"));
+        }
+        Ok(())
+    }
+
+    /// The numbers of the views; zero for new ones.
+    pub(crate) fn state(&self) -> Result<entries::State, ViewError> {
+        Ok(self.get(&Key::State)?.unwrap_or_default())
+    }
+
+    /// Reads and opens one value.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key<'_>) -> Result<Option<T>, ViewError> {
+        let name = key.bytes();
+        match self.db.get(&name)? {
+            Some(sealed) => self.unseal(&name, &sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All entries whose key starts with `prefix`, in order, from the end where `newest_first`.
+    pub(crate) fn scan(
+        &self,
+        prefix: Vec<u8>,
+        newest_first: bool,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, sled::IVec), ViewError>> + use<> {
+        let both = self.db.scan_prefix(prefix);
+        let mut both = both.map(|entry| entry.map(|(k, v)| (k.to_vec(), v)).map_err(ViewError::from));
+        std::iter::from_fn(move || if newest_first { both.next_back() } else { both.next() })
+    }
+
+    /// Opens a value found by [`Views::scan`].
+    pub(crate) fn unseal<T: DeserializeOwned>(&self, name: &[u8], sealed: &[u8]) -> Result<T, ViewError> {
+        let damaged = |_| ViewError::Damaged("a value is not what was written");
+        let plain = self.key.open(name, sealed).map_err(damaged)?;
+        postcard::from_bytes(&plain).map_err(|_| ViewError::Damaged("a value is not what was written"))
+    }
+
+    fn seal<T: Serialize>(&self, name: &[u8], value: &T) -> Result<Vec<u8>, ViewError> {
+        let plain = postcard::to_stdvec(value).map_err(|_| ViewError::Damaged("a value cannot be encoded"))?;
+        self.key.seal(name, &plain).map_err(|_| ViewError::Damaged("a value cannot be sealed"))
+    }
+
+    /// Writes the changes and the state in one atomic step. Durable only after [`Views::flush`].
+    fn write(&self, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), ViewError> {
+        let mut batch = sled::Batch::default();
+        for (name, value) in changes {
+            match value {
+                Some(sealed) => batch.insert(name, sealed),
+                None => batch.remove(name),
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Brings everything that was written to the flash: sled's own flush does not sync.
+    pub(crate) fn flush(&self, applied_lsn: u64) -> Result<(), ViewError> {
+        self.db.flush()?;
+        mark::sync_db(&self.directory)?;
+        mark::write(&self.directory, applied_lsn)?;
+        Ok(())
+    }
+
+    /// Ids of the people that have a profile here.
+    pub(crate) fn person_keys(&self) -> impl Iterator<Item = Result<(KeyId, Vec<u8>), ViewError>> {
+        self.scan(vec![entries::PROFILE], false).map(|entry| {
+            let (name, value) = entry?;
+            let id = entries::id_in(&name).ok_or(ViewError::Damaged("a key is not what was written"))?;
+            Ok((id, value.to_vec()))
+        })
+    }
+}

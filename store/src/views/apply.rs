@@ -1,0 +1,233 @@
+//! One step of the views per journal record.
+//!
+//! A [`Draft`] collects the steps of a few records over what sled holds, and is written with the new totals in one
+//! atomic batch. What must happen outside of sled (a key destroyed, a file removed) is collected as [`Effect`]s and
+//! done before the batch is written: each may be repeated, so after a crash the replay does it again.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::entries::{self, EventEntry, FileEntry, Key, MediaState, State};
+use super::{ViewError, Views};
+use crate::journal::{Location, Position};
+use crate::keys::KeyId;
+use crate::names::EventKey;
+use crate::recent::fingerprint;
+use crate::record::{ErasureNotice, Event, Media, Record};
+
+/// Something to do outside of the views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Destroy a key.
+    DestroyKey(KeyId),
+    /// Remove a media file with its key.
+    RemoveFile(KeyId),
+}
+
+/// Changes that are not written yet.
+pub(crate) struct Draft<'a> {
+    views: &'a Views,
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) state: State,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(views: &'a Views, state: State) -> Self {
+        Self { views, changes: BTreeMap::new(), state, effects: Vec::new() }
+    }
+
+    /// Keys touched so far.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Writes everything in one step and gives back the new state.
+    pub(crate) fn write(mut self) -> Result<State, ViewError> {
+        let name = Key::State.bytes();
+        let sealed = self.views.seal(&name, &self.state)?;
+        self.changes.insert(name, Some(sealed));
+        self.views.write(self.changes)?;
+        Ok(self.state)
+    }
+
+    /// Takes one record.
+    pub(crate) fn apply(&mut self, at: Position, location: Location, record: Record) -> Result<(), ViewError> {
+        self.state.totals.fold(at, &record);
+        match record {
+            Record::Event { event, .. } => self.event(at, location, &event),
+            Record::Media(media) => self.media(at, media),
+            Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
+            Record::Samples { person, sealed } => self.samples(person, sealed),
+            Record::Erased { person, notice, .. } => self.erased(at, person, notice),
+            Record::RowsDelivered { lsn, .. } => self.erasures_heard(lsn),
+            Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
+            Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
+            Record::MediaEvicted { id, .. } => self.evicted(&id),
+            Record::Refused { .. } | Record::Duplicate { .. } => Ok(()),
+        }
+    }
+
+    fn event(&mut self, at: Position, location: Location, event: &Event) -> Result<(), ViewError> {
+        let key = &event.key;
+        let entry = EventEntry { location, fingerprint: fingerprint(key), received_at: event.received_at };
+        self.put(&Key::Event(at.seq), &entry)?;
+        self.put(&Key::EventId(key), &at.seq)?;
+        self.put(&Key::Camera(key.camera.as_str(), at.seq), &())?;
+        for id in self.files_of(key)? {
+            let Some(mut file) = self.get::<FileEntry>(&Key::File(id))? else { continue };
+            file.event_received_at = Some(event.received_at);
+            if file.state == MediaState::Waiting {
+                file.state = MediaState::Pending;
+                self.remove(&Key::Waiting(file.lsn))?;
+                self.put(&Key::Queue(file.lsn), &id)?;
+            }
+            self.put(&Key::File(id), &file)?;
+        }
+        Ok(())
+    }
+
+    fn media(&mut self, at: Position, media: Media) -> Result<(), ViewError> {
+        let seq: Option<u64> = self.get(&Key::EventId(&media.event))?;
+        let event: Option<EventEntry> = match seq {
+            Some(seq) => self.get(&Key::Event(seq))?,
+            None => None,
+        };
+        let event_received_at = event.map(|event| event.received_at);
+        let known = event_received_at.is_some();
+        let (queue, state) = match known {
+            true => (Key::Queue(at.lsn), MediaState::Pending),
+            false => (Key::Waiting(at.lsn), MediaState::Waiting),
+        };
+        self.put(&queue, &media.id)?;
+        self.put(&Key::FileName(&media.event, &media.name), &media.id)?;
+        let id = media.id;
+        self.put(&Key::File(id), &FileEntry { lsn: at.lsn, media, state, on_disk: true, event_received_at })
+    }
+
+    fn settle(&mut self, id: &KeyId, state: MediaState) -> Result<(), ViewError> {
+        let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
+        self.remove(&Key::Waiting(file.lsn))?;
+        self.remove(&Key::Queue(file.lsn))?;
+        if matches!(state, MediaState::Delivered(_)) {
+            self.put(&Key::Delivered(file.lsn), id)?;
+        } else {
+            file.on_disk = false;
+            self.effects.push(Effect::RemoveFile(*id));
+        }
+        file.state = state;
+        self.put(&Key::File(*id), &file)
+    }
+
+    fn evicted(&mut self, id: &KeyId) -> Result<(), ViewError> {
+        let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
+        self.remove(&Key::Delivered(file.lsn))?;
+        self.effects.push(Effect::RemoveFile(*id));
+        file.on_disk = false;
+        self.put(&Key::File(*id), &file)
+    }
+
+    fn samples(&mut self, person: KeyId, sealed: Vec<Vec<u8>>) -> Result<(), ViewError> {
+        let known = u32::try_from(self.names(&entries::templates_of(&person))?.len()).unwrap_or(u32::MAX);
+        for (template, nth) in sealed.into_iter().zip(known..) {
+            self.put_raw(Key::Template(person, nth).bytes(), template)?;
+        }
+        Ok(())
+    }
+
+    fn erased(&mut self, at: Position, person: KeyId, notice: Option<ErasureNotice>) -> Result<(), ViewError> {
+        self.effects.push(Effect::DestroyKey(person));
+        self.remove(&Key::Profile(person))?;
+        for name in self.names(&entries::templates_of(&person))? {
+            self.set(name, None)?;
+        }
+        match notice {
+            Some(notice) => self.put(&Key::Erasure(at.lsn), &notice.key),
+            None => Ok(()),
+        }
+    }
+
+    /// The central side has heard of every erasure up to `lsn`: the keys of the notices can go.
+    fn erasures_heard(&mut self, lsn: u64) -> Result<(), ViewError> {
+        for name in self.names(&[entries::ERASURE])? {
+            let number = entries::number_in(&name).unwrap_or(u64::MAX);
+            if number > lsn {
+                break;
+            }
+            if let Some(key) = self.get::<KeyId>(&Key::Erasure(number))? {
+                self.effects.push(Effect::DestroyKey(key));
+            }
+            self.set(name, None)?;
+        }
+        Ok(())
+    }
+
+    fn files_of(&self, event: &EventKey) -> Result<Vec<KeyId>, ViewError> {
+        let mut ids = Vec::new();
+        for name in self.names(&entries::files_of(event))? {
+            if let Some(id) = self.get_named(&name)? {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Names under a prefix, in order, as they will be once the draft is written.
+    fn names(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
+        let mut names = std::collections::BTreeSet::new();
+        for entry in self.views.scan(prefix.to_vec(), false) {
+            names.insert(entry?.0);
+        }
+        for (name, value) in self.changes.range(prefix.to_vec()..).take_while(|(n, _)| n.starts_with(prefix)) {
+            if value.is_some() { names.insert(name.clone()) } else { names.remove(name) };
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn get<T: DeserializeOwned>(&self, key: &Key<'_>) -> Result<Option<T>, ViewError> {
+        self.get_named(&key.bytes())
+    }
+
+    fn get_named<T: DeserializeOwned>(&self, name: &[u8]) -> Result<Option<T>, ViewError> {
+        match self.changes.get(name) {
+            Some(Some(sealed)) => self.views.unseal(name, sealed).map(Some),
+            Some(None) => Ok(None),
+            None => match self.views.db.get(name)? {
+                Some(sealed) => self.views.unseal(name, &sealed).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn put<T: Serialize>(&mut self, key: &Key<'_>, value: &T) -> Result<(), ViewError> {
+        let name = key.bytes();
+        let sealed = self.views.seal(&name, value)?;
+        self.put_raw(name, sealed)
+    }
+
+    fn put_raw(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), ViewError> {
+        self.set(name, Some(value))
+    }
+
+    fn remove(&mut self, key: &Key<'_>) -> Result<(), ViewError> {
+        self.set(key.bytes(), None)
+    }
+
+    /// The only place that changes a key, and so the only one that counts.
+    fn set(&mut self, name: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), ViewError> {
+        let there = match self.changes.get(&name) {
+            Some(change) => change.is_some(),
+            None => self.views.db.contains_key(&name)?,
+        };
+        match (there, value.is_some()) {
+            (false, true) => self.state.counts.count(&name, 1),
+            (true, false) => self.state.counts.count(&name, -1),
+            (false, false) => return Ok(()),
+            (true, true) => {}
+        }
+        self.changes.insert(name, value);
+        Ok(())
+    }
+}

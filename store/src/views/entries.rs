@@ -1,0 +1,181 @@
+//! Keys and values of the views. The first byte of a key is its kind; numbers are big-endian, so that order is age.
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Location;
+use crate::keys::KeyId;
+use crate::ledger::Totals;
+use crate::names::{EventKey, MediaName};
+use crate::record::{Media, ObjectPlace};
+use crate::seal::sha256;
+use crate::time::Timestamp;
+
+pub(crate) const STATE: u8 = b's';
+pub(crate) const EVENT: u8 = b'e';
+pub(crate) const EVENT_ID: u8 = b'i';
+pub(crate) const CAMERA: u8 = b'c';
+pub(crate) const PROFILE: u8 = b'p';
+pub(crate) const TEMPLATE: u8 = b't';
+pub(crate) const FILE: u8 = b'f';
+pub(crate) const FILE_NAME: u8 = b'n';
+pub(crate) const WAITING: u8 = b'w';
+pub(crate) const QUEUE: u8 = b'q';
+pub(crate) const DELIVERED: u8 = b'd';
+pub(crate) const ERASURE: u8 = b'x';
+
+/// A key of the views.
+pub(crate) enum Key<'a> {
+    /// The numbers of the views.
+    State,
+    /// An event by its number.
+    Event(u64),
+    /// An event by its identity.
+    EventId(&'a EventKey),
+    /// A camera's events.
+    Camera(&'a str, u64),
+    /// A person's sealed profile.
+    Profile(KeyId),
+    /// A person's nth sealed template.
+    Template(KeyId, u32),
+    /// A media file.
+    File(KeyId),
+    /// A media file by its event and name.
+    FileName(&'a EventKey, &'a MediaName),
+    /// A media file whose event has not come yet, by its journal position.
+    Waiting(u64),
+    /// A media file that is to be delivered.
+    Queue(u64),
+    /// A delivered media file that is still on disk.
+    Delivered(u64),
+    /// An erasure that the central side has not heard of.
+    Erasure(u64),
+}
+
+impl Key<'_> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::State => vec![STATE],
+            Self::Event(seq) => numbered(EVENT, *seq),
+            Self::EventId(key) => [&[EVENT_ID], &key.digest()[..16]].concat(),
+            Self::Camera(camera, seq) => [camera_prefix(camera).as_slice(), &seq.to_be_bytes()].concat(),
+            Self::Profile(id) => named(PROFILE, id),
+            Self::Template(id, nth) => [named(TEMPLATE, id).as_slice(), &nth.to_be_bytes()].concat(),
+            Self::File(id) => named(FILE, id),
+            Self::FileName(event, name) => {
+                [files_of(event).as_slice(), &sha256(name.as_str().as_bytes())[..8]].concat()
+            }
+            Self::Waiting(lsn) => numbered(WAITING, *lsn),
+            Self::Queue(lsn) => numbered(QUEUE, *lsn),
+            Self::Delivered(lsn) => numbered(DELIVERED, *lsn),
+            Self::Erasure(lsn) => numbered(ERASURE, *lsn),
+        }
+    }
+}
+
+fn numbered(kind: u8, number: u64) -> Vec<u8> {
+    [&[kind], number.to_be_bytes().as_slice()].concat()
+}
+
+fn named(kind: u8, id: &KeyId) -> Vec<u8> {
+    [&[kind], id.as_bytes().as_slice()].concat()
+}
+
+/// Prefix of a camera's events.
+pub(crate) fn camera_prefix(camera: &str) -> Vec<u8> {
+    [&[CAMERA], &sha256(camera.as_bytes())[..8]].concat()
+}
+
+/// Prefix of the file names of an event.
+pub(crate) fn files_of(event: &EventKey) -> Vec<u8> {
+    [&[FILE_NAME], &event.digest()[..16]].concat()
+}
+
+/// Prefix of a person's templates.
+pub(crate) fn templates_of(id: &KeyId) -> Vec<u8> {
+    named(TEMPLATE, id)
+}
+
+/// The id in a key that is named by one.
+pub(crate) fn id_in(name: &[u8]) -> Option<KeyId> {
+    name.get(1..17).and_then(|id| id.try_into().ok()).map(KeyId::from_bytes)
+}
+
+/// The number in a key that ends with one.
+pub(crate) fn number_in(name: &[u8]) -> Option<u64> {
+    name.last_chunk::<8>().map(|number| u64::from_be_bytes(*number))
+}
+
+/// The numbers of the views, written with every batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) totals: Totals,
+    pub(crate) counts: Counts,
+}
+
+/// Entries of each kind, by which silent loss is noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    events: u64,
+    event_ids: u64,
+    cameras: u64,
+    profiles: u64,
+    templates: u64,
+    files: u64,
+    file_names: u64,
+    queues: u64,
+}
+
+impl Counts {
+    /// Counts the appearance (1) or disappearance (-1) of a key.
+    pub(crate) fn count(&mut self, name: &[u8], by: i64) {
+        let field = match name.first() {
+            Some(&EVENT) => &mut self.events,
+            Some(&EVENT_ID) => &mut self.event_ids,
+            Some(&CAMERA) => &mut self.cameras,
+            Some(&PROFILE) => &mut self.profiles,
+            Some(&TEMPLATE) => &mut self.templates,
+            Some(&FILE) => &mut self.files,
+            Some(&FILE_NAME) => &mut self.file_names,
+            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE) => &mut self.queues,
+            _ => return,
+        };
+        *field = field.wrapping_add_signed(by);
+    }
+
+    /// Media files that the catalogue knows.
+    pub(crate) fn files(&self) -> u64 {
+        self.files
+    }
+}
+
+/// Where an event lies, and what is asked of it most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EventEntry {
+    pub(crate) location: Location,
+    pub(crate) fingerprint: u64,
+    pub(crate) received_at: Timestamp,
+}
+
+/// How far a media file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaState {
+    /// Its event has not come yet.
+    Waiting,
+    /// To be delivered.
+    Pending,
+    /// At the central side.
+    Delivered(ObjectPlace),
+    /// Given up, with the reason.
+    Dropped(String),
+}
+
+/// A media file in the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileEntry {
+    pub(crate) lsn: u64,
+    pub(crate) media: Media,
+    pub(crate) state: MediaState,
+    pub(crate) on_disk: bool,
+    pub(crate) event_received_at: Option<Timestamp>,
+}

@@ -1,0 +1,325 @@
+//! The journal on disks that fail, on power cuts, and on damaged files: what was acknowledged is there, numbers have
+//! no hole and no double, and nothing panics.
+
+mod twin;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gatehouse_store::disk::Disk;
+use gatehouse_store::journal::{
+    Committed, Entry, Journal, JournalError, JournalOptions, OpenReport, Pending, Position, Reader,
+};
+use gatehouse_store::keys::{KeyError, KeyKind, KeyTable, RootKey};
+use twin::{EIO, ENOSPC, Twin};
+
+const FRAME_OVERHEAD: usize = 28 + 16;
+const MARK: usize = 28;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("journal")).unwrap();
+    folder
+}
+
+fn keys(disk: &dyn Disk, folder: &Path) -> Result<KeyTable, KeyError> {
+    KeyTable::open_on(disk, &folder.join("keys"), &RootKey::from_bytes([7; 32]))
+}
+
+fn open_on(
+    disk: impl Disk + Clone + 'static,
+    folder: &Path,
+    segment_bytes: u64,
+) -> Result<(Journal, OpenReport), JournalError> {
+    let keys = Arc::new(keys(&disk, folder)?);
+    let mut options = JournalOptions::new(folder.join("journal"));
+    options.segment_bytes = segment_bytes;
+    Journal::open_on(Arc::new(disk), options, keys, Box::new(|_| {}))
+}
+
+fn open(folder: &Path) -> (Journal, OpenReport) {
+    // The twin does not really sync, which makes many openings fast.
+    open_on(Twin::well(), folder, 2000).unwrap()
+}
+
+fn entry(payload: &str) -> Entry {
+    Entry { payload: payload.as_bytes().to_vec(), is_event: payload.len() % 2 == 0 }
+}
+
+fn append(journal: &Journal, payload: &str) -> Result<Position, JournalError> {
+    journal.append_blocking(entry(payload))?.wait_blocking()
+}
+
+fn drain(reader: &mut Reader) -> Vec<Committed> {
+    std::iter::from_fn(|| reader.next().unwrap()).collect()
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.join("journal")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// All records of an undamaged journal; checks that the numbers are 1, 2, 3, ...
+fn whole(journal: &Journal) -> Vec<Committed> {
+    let mut reader = journal.reader(0);
+    let all = drain(&mut reader);
+    assert_eq!(reader.damaged(), []);
+    let mut position = Position::default();
+    for record in &all {
+        position.lsn += 1;
+        position.seq += u64::from(record.is_event);
+        assert_eq!(record.position, position);
+    }
+    assert_eq!(journal.head(), position);
+    all
+}
+
+#[test]
+fn a_failed_write_or_sync_poisons_the_journal_and_nothing_of_its_batch_is_acknowledged() {
+    for error in [ENOSPC, EIO] {
+        for sticky in [false, true] {
+            for act in 0.. {
+                let folder = folder();
+                let disk = Twin::failing(act, error, sticky);
+                let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
+                let before = disk.has_failed();
+                let answers: Vec<_> = (0..12).map(|n| append(&journal, &format!("record {n}"))).collect();
+                journal.close();
+                drop(journal);
+                let good = answers.iter().take_while(|a| a.is_ok()).count();
+                if !disk.has_failed() {
+                    assert_eq!(good, 12);
+                    break;
+                }
+                if let Some(first) = answers.get(good).filter(|_| !before) {
+                    assert!(matches!(first, Err(JournalError::Io(_) | JournalError::Key(_))), "{first:?}");
+                }
+                assert!(answers.iter().skip(good + 1).all(|a| matches!(a, Err(JournalError::Poisoned))));
+                let (journal, report) = open(folder.path());
+                assert_eq!(report.damaged, []);
+                if !sticky && good < 12 {
+                    // The failed batch was cut off, though the kernel had it and might have shown it again.
+                    assert_eq!(report.torn_bytes, 0);
+                }
+                let all = whole(&journal);
+                assert!(all.len() >= good);
+                assert!(all.iter().zip(0..).all(|(r, n)| r.payload == format!("record {n}").as_bytes()));
+                assert_eq!(append(&journal, "after").unwrap().lsn, all.len() as u64 + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_power_cut_and_numbers_never_change() {
+    for seed in 0..150 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let folder = folder();
+        let mut known: Vec<Committed> = Vec::new();
+        for _ in 0..4 {
+            let disk = Twin::failing(random.i64(0..60), EIO, true);
+            let mut acknowledged = Vec::new();
+            if let Ok((journal, report)) = open_on(disk.clone(), folder.path(), random.u64(200..4000)) {
+                assert_eq!(report.damaged, [], "seed {seed}");
+                known = whole(&journal);
+                acknowledged = write_until_it_fails(&journal, random);
+            }
+            if random.bool() {
+                // The process dies first and the next one sees what the kernel holds; then the power goes.
+                disk.revive();
+                let (journal, report) = open_on(disk.clone(), folder.path(), 2000).unwrap();
+                assert_eq!(report.damaged, [], "seed {seed}");
+                known = whole(&journal);
+            }
+            disk.cut_power(random);
+            let (journal, report) = open(folder.path());
+            assert_eq!(report.damaged, [], "seed {seed}");
+            let all = whole(&journal);
+            assert!(all.starts_with(&known), "seed {seed}: what a reader saw is gone");
+            for (position, payload) in acknowledged {
+                let record = all.get(position.lsn as usize - 1);
+                assert!(
+                    record.is_some_and(|r| r.position == position && r.payload == payload),
+                    "seed {seed}"
+                );
+            }
+            known = all;
+        }
+    }
+}
+
+/// Appends from one thread with several records in flight; returns what was acknowledged.
+fn write_until_it_fails(journal: &Journal, random: &mut fastrand::Rng) -> Vec<(Position, Vec<u8>)> {
+    let mut acknowledged = Vec::new();
+    for _ in 0..60 {
+        let entries: Vec<Entry> =
+            (0..random.usize(1..12)).map(|_| entry(&"x".repeat(random.usize(0..700)))).collect();
+        let pending: Vec<(Pending, Vec<u8>)> = entries
+            .into_iter()
+            .filter_map(|e| Some((journal.append_blocking(e.clone()).ok()?, e.payload)))
+            .collect();
+        let answers = pending.into_iter().map(|(p, payload)| Some((p.wait_blocking().ok()?, payload)));
+        let before = acknowledged.len();
+        acknowledged.extend(answers.flatten());
+        if acknowledged.len() == before {
+            break;
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_loses_only_the_record_that_was_not_acknowledged() {
+    let folder = folder();
+    let (journal, _) = open(folder.path());
+    for n in 0..3 {
+        append(&journal, &format!("record {n}")).unwrap();
+    }
+    journal.close();
+    let path = segments(folder.path()).pop().unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let end = good.iter().rposition(|b| *b != 0).unwrap() + 1;
+    assert!(good.len() - end < 8);
+    let frame = FRAME_OVERHEAD + "record 2".len();
+    // Marks lie behind the records where the writer had nothing to do; the last one is at the end.
+    let last = good.len() - MARK - frame;
+    for cut in last..good.len() - MARK {
+        for fill in [None, Some(0), Some(0xff)] {
+            let mut torn = good[..cut].to_vec();
+            if let Some(byte) = fill {
+                torn.resize(good.len() - MARK, byte);
+            }
+            std::fs::write(&path, &torn).unwrap();
+            let (journal, report) = open(folder.path());
+            assert_eq!((report.head.lsn, report.damaged.len()), (2, 0));
+            assert_eq!(report.torn_bytes, (torn.len() - last) as u64);
+            assert_eq!(whole(&journal).len(), 2);
+        }
+    }
+    let (journal, _) = open(folder.path());
+    append(&journal, "instead").unwrap();
+    assert_eq!(whole(&journal)[2].payload, b"instead");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_loses_at_most_the_record_it_hits() {
+    let folder = folder();
+    for run in 0..2 {
+        let (journal, _) = open_on(Twin::well(), folder.path(), 500).unwrap();
+        let pending: Vec<_> =
+            (0..9).map(|n| journal.append_blocking(entry(&format!("{run} record {n}"))).unwrap()).collect();
+        assert!(pending.into_iter().all(|p| p.wait_blocking().is_ok()));
+        journal.close();
+    }
+    let (journal, _) = open(folder.path());
+    let all = whole(&journal);
+    drop(journal);
+    for path in segments(folder.path()) {
+        let good = std::fs::read(&path).unwrap();
+        for byte in 0..good.len() {
+            let mut bad = good.clone();
+            bad[byte] ^= 1 << fastrand::u8(..8);
+            std::fs::write(&path, &bad).unwrap();
+            let (journal, report) = open(folder.path());
+            let mut reader = journal.reader(0);
+            let read = drain(&mut reader);
+            let damage = reader.damaged();
+            let lost: u64 = damage.iter().map(|d| d.lost).sum();
+            assert!(lost <= 1 && read.len() as u64 + lost == all.len() as u64, "byte {byte} of {path:?}");
+            assert!(read.iter().all(|record| all.contains(record)));
+            // The numbers stay taken: what comes next has the next ones.
+            assert_eq!(report.head, all[all.len() - 1].position);
+            assert!(report.damaged.iter().map(|d| d.lost).sum::<u64>() <= lost);
+        }
+        std::fs::write(&path, &good).unwrap();
+    }
+    assert_eq!(whole(&open(folder.path()).0), all);
+}
+
+#[test]
+fn a_reader_goes_on_behind_garbage_of_any_length_and_says_how_much_was_lost() {
+    let folder = folder();
+    let (journal, _) = open_on(Twin::well(), folder.path(), 1 << 20).unwrap();
+    for n in 0..300 {
+        append(&journal, &format!("record {n:0500}")).unwrap();
+    }
+    let all = whole(&journal);
+    journal.close();
+    let path = segments(folder.path()).pop().unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for seed in 0..40 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let from = random.usize(..good.len());
+        let to = random.usize(from..(from + 20_000).min(good.len()));
+        let mut bad = good.clone();
+        bad[from..to].fill_with(|| random.u8(..));
+        std::fs::write(&path, &bad).unwrap();
+        let (journal, report) = open(folder.path());
+        let mut reader = journal.reader(0);
+        let read = drain(&mut reader);
+        let lost: u64 = reader.damaged().iter().map(|d| d.lost).sum();
+        assert_eq!(read.len() as u64 + lost, report.head.lsn, "seed {seed}");
+        let hit = |r: &Committed| {
+            let start = r.location.offset as usize;
+            start < to && from < start + FRAME_OVERHEAD + r.payload.len()
+        };
+        assert!(
+            all.iter().all(|r| hit(r) != read.contains(r) || r.position.lsn > report.head.lsn),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_what_lies_on_it() {
+    let folder = folder();
+    let (journal, _) = open_on(Twin::well(), folder.path(), 1 << 20).unwrap();
+    for n in 0..100 {
+        append(&journal, &format!("record {n:0500}")).unwrap();
+    }
+    journal.close();
+    let path = segments(folder.path()).pop().unwrap();
+    for sector in [0, 3, 7] {
+        let disk = Twin::well();
+        disk.make_unreadable(&path, sector);
+        let (journal, report) = open_on(disk, folder.path(), 1 << 20).unwrap();
+        assert_eq!(report.head.lsn, 100);
+        let mut reader = journal.reader(0);
+        let read = drain(&mut reader).len() as u64;
+        let lost: u64 = reader.damaged().iter().map(|d| d.lost).sum();
+        assert_eq!(read + lost, 100);
+        assert!((7..=9).contains(&lost), "{lost}");
+    }
+}
+
+#[test]
+fn a_key_table_on_a_failing_disk_keeps_every_acknowledged_key_and_forgets_every_destroyed_one() {
+    for seed in 0..150 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let folder = folder();
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let sticky = random.bool();
+            let disk = Twin::failing(random.i64(0..120), if sticky { EIO } else { ENOSPC }, sticky);
+            if let Ok(table) = keys(&disk, folder.path()) {
+                for _ in 0..40 {
+                    if random.u8(..4) > 0 || live.is_empty() {
+                        live.extend(table.create(KeyKind::Media));
+                    } else {
+                        let id = live.swap_remove(random.usize(..live.len()));
+                        if table.destroy(&id).is_ok() {
+                            dead.push(id);
+                        }
+                    }
+                }
+            }
+            disk.cut_power(random);
+            let table = keys(&Twin::well(), folder.path()).unwrap();
+            assert_eq!(table.damaged(), [], "seed {seed}");
+            assert!(live.iter().all(|id| table.key(id).is_ok()), "seed {seed}");
+            assert!(dead.iter().all(|id| table.key(id).is_err()), "seed {seed}");
+        }
+    }
+}

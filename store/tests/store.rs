@@ -1,0 +1,289 @@
+//! The store from its own door: what is told durable is there again, what is erased is gone.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use gatehouse_store::Store;
+use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
+use gatehouse_store::keys::RootKey;
+use gatehouse_store::names::EventKey;
+use gatehouse_store::record::{Event, Identification, Item, ObjectPlace, Outcome, Person};
+use gatehouse_store::store::{
+    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, StoreError, StoreSettings,
+};
+use gatehouse_store::time::Timestamp;
+
+const DIMENSIONS: usize = 16;
+
+fn settings(directory: &Path) -> StoreSettings {
+    StoreSettings {
+        directory: directory.to_owned(),
+        gallery: GallerySettings {
+            model: "test-16".into(),
+            dimensions: DIMENSIONS,
+            metric: Metric::Euclidean,
+            threshold: 0.5,
+            camera_thresholds: HashMap::new(),
+            minimum_quality: 0.2,
+            exact_limit: 10_000,
+        },
+        media_quota_bytes: 10_000,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: true,
+    }
+}
+
+fn root() -> RootKey {
+    RootKey::from_bytes([7; 32])
+}
+
+fn open(directory: &Path) -> (Store, OpenReport) {
+    Store::open(settings(directory), &root()).unwrap()
+}
+
+fn encoding(seed: usize) -> Encoding {
+    let mut components = vec![0.01; DIMENSIONS];
+    components[seed % DIMENSIONS] = 1.0;
+    Encoding::new(components, DIMENSIONS).unwrap()
+}
+
+fn key(id: &str) -> EventKey {
+    EventKey { camera: "front".try_into().unwrap(), id: id.try_into().unwrap() }
+}
+
+fn event(id: &str) -> Event {
+    Event {
+        key: key(id),
+        kind: "face".into(),
+        occurred_at: None,
+        received_at: Timestamp::now(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    }
+}
+
+fn answer(store: &Store, seed: usize) -> Identification<Person> {
+    let face = ProbeFace { encoding: encoding(seed), quality: Some(0.9) };
+    store.identify(&key("x").camera, &[face])
+}
+
+async fn visit(store: &Store, id: &str, seed: usize) {
+    let answer = answer(store, seed);
+    store.record_event(event(id), answer).await.unwrap().await.unwrap();
+}
+
+/// Waits until the views have everything that is durable.
+async fn settle(store: &Store) {
+    store.ping().await.unwrap();
+    let head = store.status().head.lsn;
+    store.watch().wait_for(|at| at.lsn >= head).await.unwrap();
+}
+
+fn all(store: &Store) -> EventQuery {
+    let _ = store;
+    EventQuery { limit: 100, ..EventQuery::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_is_known_again_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    visit(&store, "e1", 1).await;
+    store.close();
+    drop(store);
+    let (store, report) = open(directory.path());
+    assert_eq!(report.views_rebuilt, None);
+    assert!(store.seen(&key("e1")).await.unwrap());
+    assert!(!store.seen(&key("e2")).await.unwrap());
+    let found = store.events(&all(&store)).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].seq, 1);
+    assert_eq!(found[0].identification.faces[0].person.as_ref().unwrap().name, "Ada");
+    assert_eq!(answer(&store, 1).faces[0].outcome, Outcome::Match);
+    assert_eq!(answer(&store, 2).faces[0].outcome, Outcome::Stranger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.enrol("p2", "Bob", vec![encoding(2)]).await.unwrap();
+    visit(&store, "e1", 1).await;
+    settle(&store).await;
+    let erased = store.erase("p1").await.unwrap();
+    assert_eq!(erased.samples, 1);
+    assert!(matches!(store.erase("p1").await, Err(StoreError::UnknownPerson(_))));
+    let gone = |store: &Store| {
+        assert_eq!(answer(store, 1).faces[0].person, None);
+        assert_eq!(store.events(&all(store)).unwrap()[0].identification.faces[0].person, None);
+        assert_eq!(store.people().len(), 1);
+    };
+    gone(&store);
+    store.close();
+    drop(store);
+    std::fs::remove_dir_all(directory.path().join("views")).unwrap();
+    let (store, report) = open(directory.path());
+    assert!(report.views_rebuilt.is_some());
+    gone(&store);
+    assert_eq!(store.person("p2").unwrap().name, "Bob");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_central_side_hears_of_an_erasure_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    visit(&store, "e1", 1).await;
+    store.erase("p1").await.unwrap();
+    let changes = store.changes(store.rows_cursor(), 100).unwrap();
+    let told: Vec<_> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Erasure { person_id, .. } => Some(person_id.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["p1"]);
+    let Change::Event { identification, .. } = &changes[0] else { panic!("{changes:?}") };
+    assert_eq!(identification.faces[0].person, None, "an erased person is not delivered any more");
+    store.rows_delivered(changes.last().unwrap().position()).await.unwrap();
+    assert_eq!(store.ledger().events.delivered, 1);
+    let again = store.changes(gatehouse_store::journal::Position::default(), 100).unwrap();
+    assert!(!again.iter().any(|change| matches!(change, Change::Erasure { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_go_on_where_they_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    for n in 0..25 {
+        visit(&store, &format!("e{n}"), 3).await;
+        store.record_duplicate(Item::Event, 10).await.unwrap().await.unwrap();
+    }
+    settle(&store).await;
+    let (mut at, mut seqs) = (store.rows_cursor(), Vec::new());
+    loop {
+        let changes = store.changes(at, 7).unwrap();
+        let Some(last) = changes.last() else { break };
+        at = last.position();
+        seqs.extend(changes.iter().filter_map(|change| match change {
+            Change::Event { position, .. } => Some(position.seq),
+            _ => None,
+        }));
+    }
+    assert_eq!(seqs, (1..=25).collect::<Vec<u64>>());
+    assert_eq!(at.lsn, store.status().head.lsn);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_finds_its_event_in_either_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    let name = |n: &str| n.try_into().unwrap();
+    let outcome = store.put_media(key("early"), name("a.jpg"), vec![1; 500]).await.unwrap();
+    assert!(matches!(outcome, MediaOutcome::Stored(_)));
+    assert!(store.next_media(&HashSet::new(), 9).unwrap().is_empty(), "it waits for its event");
+    visit(&store, "early", 1).await;
+    visit(&store, "late", 1).await;
+    store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
+    settle(&store).await;
+    let tasks = store.next_media(&HashSet::new(), 9).unwrap();
+    assert_eq!(tasks.iter().map(|t| t.media.name.as_str()).collect::<Vec<_>>(), ["a.jpg", "b.jpg"]);
+    let again = store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
+    assert!(matches!(again, MediaOutcome::Duplicate(_)));
+    let other = store.put_media(key("late"), name("b.jpg"), vec![3; 600]).await.unwrap();
+    assert!(matches!(other, MediaOutcome::Refused("media_conflict", _)));
+    let place = ObjectPlace { bucket: "b".into(), key: "k".into() };
+    store.media_delivered(tasks[0].media.id, place.clone()).await.unwrap();
+    store.media_delivered(tasks[0].media.id, place).await.unwrap();
+    let ledger = store.ledger();
+    assert_eq!((ledger.files.stored, ledger.files.delivered, ledger.files.pending()), (2, 1, 1));
+    assert_eq!((ledger.bytes.received(), ledger.bytes.delivered), (500 + 600 * 3, 500));
+    assert!(ledger.holds());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    visit(&store, "e", 1).await;
+    for n in 0..4 {
+        let name = format!("{n}.jpg").as_str().try_into().unwrap();
+        store.put_media(key("e"), name, vec![n; 2500]).await.unwrap();
+    }
+    let second = store.next_media(&HashSet::new(), 2).unwrap()[1].media.id;
+    store.media_delivered(second, ObjectPlace { bucket: "b".into(), key: "k".into() }).await.unwrap();
+    store.put_media(key("e"), "new.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
+    assert!(matches!(store.open_media(&second), Err(StoreError::UnknownMedia)));
+    assert!(store.ledger().files.dropped.is_empty(), "what was delivered is no loss");
+    store.put_media(key("e"), "newer.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
+    assert_eq!(store.ledger().files.dropped["quota"], 1);
+    let too_large = store.put_media(key("e"), "huge.jpg".try_into().unwrap(), vec![9; 20_000]).await.unwrap();
+    assert!(matches!(too_large, MediaOutcome::Refused("disk_full", _)));
+    assert!(store.status().media_bytes <= 10_000);
+    assert!(store.ledger().holds());
+    let on_disk = store.media(&MediaQuery { event: Some(key("e")), limit: 99 }).unwrap();
+    assert_eq!(on_disk.iter().filter(|file| file.on_disk).count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_personal_is_readable_in_the_state_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("person-4711", "Ada Lovelace", vec![encoding(1)]).await.unwrap();
+    visit(&store, "e1", 1).await;
+    let picture = b"JFIF picture of Ada".repeat(20);
+    store.put_media(key("e1"), "a.jpg".try_into().unwrap(), picture).await.unwrap();
+    settle(&store).await;
+    store.close();
+    let needles = [b"person-4711".to_vec(), b"Ada".to_vec(), b"JFIF".to_vec(), encoding(1).to_bytes()[..16].to_vec()];
+    let mut files = 0;
+    for file in walk(directory.path()) {
+        let bytes = std::fs::read(&file).unwrap();
+        files += 1;
+        for needle in &needles {
+            let found = bytes.windows(needle.len()).any(|window| window == needle.as_slice());
+            assert!(!found, "{} shows {needle:?}", file.display());
+        }
+    }
+    assert!(files >= 5, "journal, keys, format, views and media were looked at");
+}
+
+fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => files.extend(walk(&entry.path())),
+            false => files.push(entry.path()),
+        }
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_view_is_rebuilt_and_says_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    for n in 0..50 {
+        visit(&store, &format!("e{n}"), n % 3).await;
+    }
+    settle(&store).await;
+    let (before, ledger) = (store.events(&all(&store)).unwrap(), store.ledger());
+    store.close();
+    drop(store);
+    let db = directory.path().join("views/db");
+    let mut bytes = std::fs::read(&db).unwrap();
+    let middle = bytes.len().min(4096) / 2;
+    bytes[middle] ^= 0x40;
+    let cut = bytes.len() / 2;
+    std::fs::write(&db, &bytes[..cut]).unwrap();
+    let (store, _) = open(directory.path());
+    assert_eq!(store.events(&all(&store)).unwrap(), before);
+    assert_eq!(store.ledger(), ledger);
+}
