@@ -1,0 +1,80 @@
+//! Preparing and checking the central side: `gatehouse central init` and `gatehouse central check`.
+
+mod database;
+
+use gatehouse_config::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::error::SyncError;
+use crate::objects;
+
+/// One thing that `init` saw to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What, in words, e.g. `database: migration 1 (base)`.
+    pub what: String,
+    /// Whether it was made now; false where it was there already.
+    pub changed: bool,
+}
+
+/// One thing that `check` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at, e.g. `database: environment`.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub words: String,
+    /// What to do; none where all is well.
+    pub advice: Option<String>,
+}
+
+/// Makes what is missing at the central side that the settings name: schema and environment mark of the database,
+/// bucket and its rules. What is there stays as it is, so it can be run again at any time. The roles and keys of the
+/// settings need the right to do so.
+///
+/// # Errors
+/// The first failure; what was made before it stays.
+pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
+    let mut steps = Vec::new();
+    if let Some(rows) = &config.central.rows {
+        steps.extend(database::init(rows, config.device.environment).await?);
+    }
+    if config.central.objects.is_some() {
+        steps.extend(objects::init(config).await?);
+    }
+    if steps.is_empty() {
+        return Err(nothing_named());
+    }
+    Ok(steps)
+}
+
+/// Looks at the central side and says in words what is wrong and what to do. Changes nothing.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(rows) = &config.central.rows {
+        findings.extend(database::check(rows, &config.device).await);
+    }
+    if config.central.objects.is_some() {
+        findings.extend(objects::check(config).await);
+    }
+    if findings.is_empty() {
+        findings.push(Finding::bad("central side", nothing_named().to_string(), None));
+    }
+    findings
+}
+
+fn nothing_named() -> SyncError {
+    SyncError::Setup("the settings name no central side: add [central.rows] or [central.objects]".to_owned())
+}
+
+impl Finding {
+    pub(crate) fn good(what: &str, words: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), ok: true, words: words.into(), advice: None }
+    }
+
+    pub(crate) fn bad(what: &str, words: impl Into<String>, advice: Option<&str>) -> Self {
+        Self { what: what.to_owned(), ok: false, words: words.into(), advice: advice.map(str::to_owned) }
+    }
+}

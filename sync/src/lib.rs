@@ -1,0 +1,118 @@
+//! Delivery: the journal to central Postgres, the media files to central S3.
+//!
+//! One loop per sink ([`Sync::start`]) over the journal, which is the only queue. A sink is one small trait in one
+//! file (`sink`); the loop, the back-off, the wake-up and the status are the same for all.
+
+mod backoff;
+pub mod central;
+pub mod error;
+mod objects;
+pub mod rows;
+mod sink;
+pub mod status;
+mod uploader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_config::Config;
+use gatehouse_store::Store;
+use gatehouse_store::record::Sink;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+pub use error::{GuardFault, SyncError};
+pub use status::{SinkState, SinkStatus, SyncStatus};
+
+use crate::backoff::Backoff;
+use crate::objects::ObjectSink;
+use crate::rows::RowSink;
+use crate::sink::Outlet;
+use crate::status::Gauge;
+use crate::uploader::Wake;
+
+/// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
+const ABORT: Duration = Duration::from_secs(1);
+
+/// Handle of delivery. Without a central side in the settings it does nothing, and says so.
+pub struct Sync {
+    store: Store,
+    stop: watch::Sender<bool>,
+    loops: Vec<Loop>,
+}
+
+/// One sink.
+struct Loop {
+    gauge: Gauge,
+    now: Arc<Notify>,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sync {
+    /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
+    pub fn start(config: &Config, store: Store) -> Self {
+        let mut sync = Self { store: store.clone(), stop: watch::Sender::new(false), loops: Vec::new() };
+        let rows = config.central.rows.clone().map(|rows| RowSink::new(config, rows, store.clone()));
+        sync.add(config, Sink::Rows, rows);
+        let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store));
+        sync.add(config, Sink::Objects, objects);
+        sync
+    }
+
+    fn add<O: Outlet>(&mut self, config: &Config, sink: Sink, outlet: Option<O>) {
+        let gauge = Gauge::new(sink, outlet.is_some());
+        let now = Arc::new(Notify::new());
+        let task = outlet.map(|outlet| {
+            let wake = Wake { head: self.store.watch(), now: now.clone(), stop: self.stop.subscribe() };
+            let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
+            tokio::spawn(uploader::run(outlet, sink, gauge.clone(), backoff, wake))
+        });
+        self.loops.push(Loop { gauge, now, task: std::sync::Mutex::new(task) });
+    }
+
+    /// What every sink does, and what waits for it.
+    pub fn status(&self) -> SyncStatus {
+        let store = self.store.status();
+        let sinks = self.loops.iter().map(|one| {
+            let mut status = one.gauge.read();
+            if status.configured {
+                status.pending = match status.sink {
+                    Sink::Rows => store.pending_events,
+                    Sink::Objects => store.pending_media,
+                };
+                status.oldest_pending = store.oldest_pending.filter(|_| status.pending > 0);
+            }
+            status
+        });
+        SyncStatus { sinks: sinks.collect() }
+    }
+
+    /// Tries now, whatever the back-off says.
+    pub fn now(&self) {
+        for one in &self.loops {
+            one.now.notify_one();
+        }
+    }
+
+    /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is
+    /// made again at the next start. Later calls do nothing.
+    pub async fn stop(&self, deadline: Duration) {
+        self.stop.send_replace(true);
+        let end = tokio::time::Instant::now() + deadline;
+        for one in &self.loops {
+            let task = one.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let Some(mut task) = task else { continue };
+            if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                task.abort();
+                let _ = tokio::time::timeout(ABORT, task).await;
+            }
+            one.gauge.stopped();
+        }
+    }
+}
+
+impl Drop for Sync {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}

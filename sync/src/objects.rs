@@ -1,0 +1,60 @@
+//! The objects sink: media files to central S3, each verified there before the appliance lets go of its own copy.
+//!
+//! Constraints: nothing is written into a bucket that is not marked as being of this environment
+//! ([`marker`](self::marker)); an object is delivered when the server says that it has its size and its SHA-256, not
+//! when an upload was answered with 200; every call has a deadline ([`call`](self::call)), since the client has none;
+//! at most one part of a file is in memory per upload.
+//!
+//! Order of one object: look whether it is there already, send it, look whether it is there now, tell the store.
+//!
+//! Crash story: keys are derived from the event and the file's name, so an upload that is repeated finds or replaces
+//! its own object and nothing else. Parts of an upload that never ended are taken away by the server, by a rule that
+//! [`init`] sets. Between "it is there now" and "tell the store" a crash costs one look.
+
+mod call;
+mod check;
+mod classify;
+mod client;
+mod deliver;
+mod key;
+mod marker;
+mod setup;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use check::check;
+pub(crate) use deliver::ObjectSink;
+pub(crate) use setup::init;
+
+use call::Limits;
+use gatehouse_config::{Config, Environment};
+use minio::s3::MinioClient;
+
+use crate::error::SyncError;
+
+/// One bucket, and who writes into it.
+pub(crate) struct Objects {
+    client: MinioClient,
+    bucket: String,
+    device: String,
+    environment: Environment,
+    limits: Limits,
+}
+
+impl Objects {
+    /// Sets up a client; nothing is sent.
+    ///
+    /// # Errors
+    /// [`SyncError::Setup`] where `[central.objects]`, a secret or the authority's file cannot be used.
+    pub(crate) fn open(config: &Config, limits: Limits) -> Result<Self, SyncError> {
+        Ok(Self {
+            client: client::build(config)?,
+            bucket: config.bucket().unwrap_or_default(),
+            device: config.device.id.clone(),
+            environment: config.device.environment,
+            limits,
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Where an object lies in the bucket.
+
+use chrono::Datelike;
+use gatehouse_store::names::{EventKey, MediaName};
+use gatehouse_store::time::Timestamp;
+
+/// `devices/<device>/events/<yyyy>/<mm>/<dd>/<camera>/<event id>/<name>`, by the day (UTC) at which the appliance
+/// received the event: the same for every attempt, after any restart.
+///
+/// The names were checked at the door, so none of them leaves its folder.
+pub(super) fn object_key(device: &str, received_at: Timestamp, event: &EventKey, name: &MediaName) -> String {
+    let day = received_at.to_chrono();
+    let (year, month, day) = (day.year(), day.month(), day.day());
+    format!("devices/{device}/events/{year:04}/{month:02}/{day:02}/{}/{}/{name}", event.camera, event.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_contract() {
+        let event = EventKey { camera: "front-door".try_into().unwrap(), id: "a:1".try_into().unwrap() };
+        let name = "snapshot.jpg".try_into().unwrap();
+        let at = Timestamp::parse("2026-01-02T00:30:00+01:00").unwrap();
+        let key = object_key("gate-7", at, &event, &name);
+        assert_eq!(key, "devices/gate-7/events/2026/01/01/front-door/a:1/snapshot.jpg");
+    }
+}

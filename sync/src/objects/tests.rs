@@ -1,0 +1,149 @@
+//! The same tests against the server in this process and, where its binary is, against MinIO.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_config::Config;
+use gatehouse_store::files::MediaFiles;
+use gatehouse_store::keys::{KeyTable, RootKey};
+use gatehouse_store::names::EventKey;
+use gatehouse_store::record::Media;
+use gatehouse_store::store::MediaTask;
+use gatehouse_store::time::Timestamp;
+use gatehouse_testkit::minio::{Minio, binary};
+use gatehouse_testkit::objects::Objects as Looker;
+use gatehouse_testkit::s3::S3Server;
+
+use super::Objects;
+use super::call::Limits;
+
+mod deliver;
+mod fake;
+mod faults;
+mod guard;
+mod setup;
+mod tls;
+mod upload;
+
+/// The bucket of the tests.
+const BUCKET: &str = "gatehouse-dev";
+
+/// A server that keeps objects.
+enum Server {
+    Here(S3Server),
+    Minio(Minio),
+}
+
+impl Server {
+    fn looker(&self) -> Looker {
+        match self {
+            Self::Here(server) => server.objects(),
+            Self::Minio(server) => server.objects(),
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Self::Here(server) => server.stop().unwrap(),
+            Self::Minio(server) => server.stop().unwrap(),
+        }
+    }
+
+    fn restart(&self) {
+        match self {
+            Self::Here(server) => server.restart().unwrap(),
+            Self::Minio(server) => server.restart().unwrap(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Here(server) => server.port(),
+            Self::Minio(server) => server.port(),
+        }
+    }
+}
+
+/// Every server there is here.
+fn servers() -> Vec<Server> {
+    let mut servers = vec![Server::Here(S3Server::start().unwrap())];
+    match binary() {
+        Some(_) => servers.push(Server::Minio(Minio::start().unwrap())),
+        None => println!("no MinIO binary here: only the server in this process is tested"),
+    }
+    servers
+}
+
+/// A folder with secrets and sealed files.
+struct Device {
+    folder: tempfile::TempDir,
+    files: MediaFiles,
+}
+
+impl Device {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyTable::open(&folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
+        let (files, _) = MediaFiles::open(&folder.path().join("media"), Arc::new(keys)).unwrap();
+        Self { folder, files }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Settings for a server, with lines added to `[central.objects]`.
+    fn config(&self, looker: &Looker, environment: &str, more: &str) -> Config {
+        let access = self.write("access", &looker.access_key);
+        let secret = self.write("secret", &looker.secret_key);
+        let text = format!(
+            "[device]\nid = \"gate-7\"\nenvironment = \"{environment}\"\n\
+             [central.objects]\nendpoint = \"{}\"\naccess_key_file = {access:?}\nsecret_key_file = {secret:?}\n\
+             bucket = \"{BUCKET}\"\n{more}",
+            looker.endpoint
+        );
+        Config::from_text(&text).unwrap()
+    }
+
+    fn objects(&self, looker: &Looker) -> Objects {
+        Objects::open(&self.config(looker, "dev", ""), Limits::default()).unwrap()
+    }
+
+    /// A bucket that is ready.
+    async fn prepared(&self, looker: &Looker) -> Objects {
+        let objects = self.objects(looker);
+        objects.make_bucket().await.unwrap();
+        objects.make_mark().await.unwrap();
+        objects
+    }
+
+    /// Seals a file as the store would.
+    fn task(&self, name: &str, data: &[u8]) -> MediaTask {
+        let stored = self.files.put(data).unwrap();
+        let event = EventKey { camera: "front-door".try_into().unwrap(), id: "visit:1".try_into().unwrap() };
+        let received_at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
+        let media = Media {
+            id: stored.id,
+            event,
+            name: name.try_into().unwrap(),
+            size: stored.size,
+            sha256: stored.sha256,
+            received_at,
+        };
+        MediaTask { media, event_received_at: received_at, content_type: "image/jpeg" }
+    }
+}
+
+/// Bytes that differ everywhere.
+fn content(size: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(size as u64);
+    let mut bytes = vec![0; size];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// A time that is short for a person and long for a server on this machine.
+const SHORT: Duration = Duration::from_millis(500);

@@ -1,0 +1,209 @@
+use std::collections::HashSet;
+
+use gatehouse_store::Store;
+use gatehouse_store::gallery::{GallerySettings, Metric};
+use gatehouse_store::record::{Event, Identification};
+use gatehouse_store::store::{MediaQuery, MediaState, StoreSettings};
+
+use super::super::ObjectSink;
+use super::*;
+use crate::error::SyncError;
+use crate::sink::{Outlet, Progress};
+
+/// An appliance with events and pictures, and its way out.
+struct House {
+    device: Device,
+    store: Store,
+    sink: ObjectSink,
+}
+
+impl House {
+    async fn new(looker: &Looker, limits: Limits) -> Self {
+        let device = Device::new();
+        let settings = StoreSettings {
+            directory: device.folder.path().join("state"),
+            gallery: GallerySettings {
+                model: "test".into(),
+                dimensions: 4,
+                metric: Metric::Euclidean,
+                threshold: 0.4,
+                camera_thresholds: Default::default(),
+                minimum_quality: 0.0,
+                exact_limit: 100,
+            },
+            media_quota_bytes: 1 << 30,
+            reserve_free_bytes: 0,
+            orphan_media: Duration::from_secs(3600),
+            central_rows: false,
+        };
+        let open = move || Store::open(settings, &RootKey::from_bytes([9; 32])).unwrap().0;
+        let store = tokio::task::spawn_blocking(open).await.unwrap();
+        let sink = ObjectSink::with_limits(&device.config(looker, "dev", ""), store.clone(), limits);
+        Self { device, store, sink }
+    }
+
+    /// One visit with one picture.
+    async fn visit(&self, id: &str, picture: Vec<u8>) {
+        let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
+        let event = Event {
+            key: key.clone(),
+            kind: "doorbell".into(),
+            occurred_at: None,
+            received_at: Timestamp::parse("2026-11-20T12:00:00Z").unwrap(),
+            media: Vec::new(),
+            attributes: "{}".into(),
+        };
+        let answer = Identification { gallery_size: 0, model: "test".into(), faces: Vec::new() };
+        self.store.record_event(event, answer).await.unwrap().await.unwrap();
+        self.store.put_media(key, "snapshot.jpg".try_into().unwrap(), picture).await.unwrap();
+    }
+
+    async fn push(&mut self) -> Result<Progress, SyncError> {
+        let outcome = self.sink.push().await;
+        if outcome.is_err() {
+            self.sink.reset();
+        }
+        outcome
+    }
+
+    /// Ids of the files that still wait.
+    fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
+        self.store.next_media(&HashSet::new(), 1000).unwrap()
+    }
+}
+
+fn key(id: &str) -> String {
+    format!("devices/gate-7/events/2026/11/20/door/{id}/snapshot.jpg")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_wait_out_an_outage_and_arrive_once() {
+    for server in servers() {
+        let looker = server.looker();
+        let mut house = House::new(&looker, Limits::default()).await;
+        house.device.prepared(&looker).await;
+        for nth in 0..40_usize {
+            house.visit(&format!("v{nth}"), content(1000 + nth)).await;
+        }
+        server.stop();
+        let error = house.push().await.unwrap_err();
+        assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
+        assert_eq!(house.waiting().len(), 40);
+        server.restart();
+
+        let mut delivered = 0;
+        loop {
+            let progress = house.push().await.unwrap();
+            assert!(progress.set_aside.is_empty(), "{progress:?}");
+            delivered += progress.delivered;
+            if !progress.more {
+                break;
+            }
+        }
+        assert_eq!((delivered, house.waiting().len()), (40, 0));
+        assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 40);
+        for nth in [0, 17, 39] {
+            assert_eq!(looker.get(BUCKET, &key(&format!("v{nth}"))).await.unwrap(), content(1000 + nth));
+        }
+        let views = house.store.media(&MediaQuery { event: None, limit: 100 }).unwrap();
+        assert!(views.iter().all(|view| matches!(view.state, MediaState::Delivered(_))), "{views:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_never_takes_is_set_aside_and_the_others_go_on() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    server.objects().put(BUCKET, &key("v0"), b"somebody else's".to_vec()).await.unwrap();
+    for nth in 0..5 {
+        house.visit(&format!("v{nth}"), content(100 + nth)).await;
+    }
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len(), progress.more), (4, 1, false));
+    assert!(progress.set_aside[0].contains("door/v0/snapshot.jpg"), "{progress:?}");
+    assert!(progress.again_in.is_some());
+    assert_eq!(house.waiting().len(), 1);
+
+    let before = server.requests();
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (0, 0));
+    assert_eq!(server.requests(), before, "no hot loop");
+
+    std::fs::remove_file(server.files().join(BUCKET).join(key("v0"))).unwrap();
+    house.sink.let_time_pass();
+    assert_eq!(house.push().await.unwrap().delivered, 1);
+    assert!(house.waiting().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_any_more_is_given_up_and_counted() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    house.visit("v0", content(500)).await;
+    house.visit("v1", content(501)).await;
+    let id = house.waiting()[0].media.id.to_string();
+    let path = house.device.folder.path().join("state/media").join(&id[..2]).join(format!("{id}.gm"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (1, 0), "the first bad read may pass");
+    house.sink.let_time_pass();
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (0, 1), "{progress:?}");
+    assert!(house.waiting().is_empty());
+    let ledger = house.store.ledger();
+    assert!(ledger.holds());
+    assert_eq!((ledger.files.delivered, ledger.files.dropped["damage"]), (1, 1), "{ledger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_leaves_for_a_bucket_of_another_environment() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    let objects = house.device.objects(&server.objects());
+    objects.make_bucket().await.unwrap();
+    server.objects().put(BUCKET, "environment.json", b"{\"environment\":\"prod\"}".to_vec()).await.unwrap();
+    house.visit("v0", content(500)).await;
+    let error = house.push().await.unwrap_err();
+    assert!(error.stops_sink(), "{error}");
+    assert_eq!(server.objects().list(BUCKET, "").await.unwrap(), ["environment.json"]);
+
+    server.objects().put(BUCKET, "environment.json", b"{\"environment\":\"dev\"}".to_vec()).await.unwrap();
+    assert_eq!(house.push().await.unwrap().delivered, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_fails_alone_does_not_hold_up_the_others() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    // The server fails at this one: a folder lies where its file would be.
+    let blocked = server.files().join(BUCKET).join(key("v0"));
+    std::fs::create_dir_all(blocked.join("x")).unwrap();
+    house.visit("v0", content(500)).await;
+    let error = house.push().await.unwrap_err();
+    assert!(!error.is_permanent() && !error.stops_sink(), "alone, it may be the server: {error}");
+
+    for nth in 1..8 {
+        house.visit(&format!("v{nth}"), content(500 + nth)).await;
+    }
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (7, 0), "{progress:?}");
+    // While others get through it fails again, and is told at last.
+    let mut told = Vec::new();
+    for nth in 8..10 {
+        house.visit(&format!("v{nth}"), content(500 + nth)).await;
+        house.sink.let_time_pass();
+        told = house.push().await.unwrap().set_aside;
+    }
+    assert!(told[0].contains("door/v0/snapshot.jpg"), "{told:?}");
+
+    std::fs::remove_dir_all(blocked).unwrap();
+    house.sink.let_time_pass();
+    house.push().await.unwrap();
+    assert!(house.waiting().is_empty());
+}

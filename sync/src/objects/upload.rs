@@ -1,0 +1,244 @@
+//! One object: from the sealed file to the bucket, and the proof that it is there.
+//!
+//! Up to one part the object goes in one call, above that in parts, one after the other. The file is read and opened
+//! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gatehouse_store::files::SealedReader;
+use gatehouse_store::record::ObjectPlace;
+use gatehouse_store::store::MediaTask;
+use minio::s3::builders::{PutObject, UploadPart};
+use minio::s3::error::ValidationErr;
+use minio::s3::multimap_ext::{Multimap, MultimapExt};
+use minio::s3::response::StatObjectResponse;
+use minio::s3::response_traits::{HasEtagFromHeaders, HasS3Fields};
+use minio::s3::segmented_bytes::SegmentedBytes;
+use minio::s3::types::{BucketName, ObjectKey, PartInfo};
+use zeroize::Zeroizing;
+
+use super::Objects;
+use super::classify::{classify, has_code};
+use super::key::object_key;
+use crate::error::{SyncError, clip, words_of};
+
+/// Bytes of a part: the least that S3 allows, since it is what an upload holds in memory.
+pub(super) const PART_BYTES: u64 = 5 * 1024 * 1024;
+/// Most parts of an upload, by S3; above 50 GB parts get larger.
+const PARTS_MAX: u64 = 10_000;
+/// Longest answer to the end of an upload that is searched for an error.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+const SENDING: &str = "upload to S3";
+const LOOKING: &str = "look up an object in S3";
+
+/// Names of our metadata. The SHA-256 is what an object is recognised by.
+const META_SHA256: &str = "sha256";
+const META_CORRELATION: &str = "correlation-id";
+const META_CAMERA: &str = "camera";
+
+/// What is to be in the bucket.
+pub(super) struct Upload {
+    pub(super) key: String,
+    pub(super) size: u64,
+    sha256: String,
+    content_type: &'static str,
+    metadata: Multimap,
+}
+
+/// What lies under a key.
+enum Found {
+    Nothing,
+    Same,
+    Other(String),
+}
+
+impl Upload {
+    fn of(device: &str, task: &MediaTask) -> Self {
+        let media = &task.media;
+        let sha256 = hex::encode(media.sha256);
+        let mut metadata = Multimap::new();
+        let mut add = |name: &str, value: &str| metadata.add(format!("x-amz-meta-{name}"), value);
+        add(META_SHA256, &sha256);
+        add(META_CORRELATION, &media.event.correlation());
+        add(META_CAMERA, media.event.camera.as_str());
+        Self {
+            key: object_key(device, task.event_received_at, &media.event, &media.name),
+            size: media.size,
+            sha256,
+            content_type: task.content_type,
+            metadata,
+        }
+    }
+
+    /// Bytes of each part but the last.
+    fn part_bytes(&self) -> u64 {
+        PART_BYTES.max(self.size.div_ceil(PARTS_MAX))
+    }
+}
+
+impl Objects {
+    /// Puts a file into the bucket, unless it is there, and makes sure that it is.
+    ///
+    /// # Errors
+    /// [`SyncError::Damaged`] where the local file cannot be read; [`SyncError::Refused`] where the server never takes
+    /// it or something else lies under its key, which is left alone; [`SyncError::Verify`] where it is not there
+    /// although the upload was answered with success; others where the server cannot be reached or says no.
+    pub(crate) async fn push(
+        &self,
+        task: &MediaTask,
+        reader: SealedReader,
+    ) -> Result<ObjectPlace, SyncError> {
+        let upload = Upload::of(&self.device, task);
+        if reader.size() != upload.size {
+            return Err(damaged("its size is not the one in the journal"));
+        }
+        match self.found(&upload, true).await? {
+            Found::Same => return Ok(self.place(upload)),
+            Found::Other(words) => {
+                let words = format!("another object lies there ({words}); `{}` is left alone", upload.key);
+                return Err(SyncError::Refused { doing: SENDING, code: "conflict".into(), words });
+            }
+            Found::Nothing => {}
+        }
+        if upload.size <= PART_BYTES {
+            self.whole(&upload, reader).await?;
+        } else {
+            self.in_parts(&upload, reader).await?;
+        }
+        match self.found(&upload, false).await? {
+            Found::Same => Ok(self.place(upload)),
+            Found::Other(words) => Err(SyncError::Verify { doing: SENDING, words }),
+            Found::Nothing => {
+                let words = "the upload was answered with success, but the object is not there".to_owned();
+                Err(SyncError::Verify { doing: SENDING, words })
+            }
+        }
+    }
+
+    fn place(&self, upload: Upload) -> ObjectPlace {
+        ObjectPlace { bucket: self.bucket.clone(), key: upload.key }
+    }
+
+    /// Looks whether the object is there. Before the upload, "not permitted" counts as "not there": S3 says so of a
+    /// missing object to whom may not list, and if more is not permitted the upload will tell.
+    async fn found(&self, upload: &Upload, before: bool) -> Result<Found, SyncError> {
+        let request = self.client.stat_object(self.bucket.as_str(), upload.key.as_str());
+        let request = request.map_err(|error| classify(LOOKING, &self.bucket, &error.into()))?;
+        match self.ask(LOOKING, request.build()).await? {
+            Ok(answer) => Ok(compare(upload, &answer)),
+            Err(error) if has_code(&error, "NoSuchKey") => Ok(Found::Nothing),
+            Err(error) if before && has_code(&error, "AccessDenied") => Ok(Found::Nothing),
+            Err(error) => Err(classify(LOOKING, &self.bucket, &error)),
+        }
+    }
+
+    async fn whole(&self, upload: &Upload, reader: SealedReader) -> Result<(), SyncError> {
+        let (_, part) = read_part(reader, upload.size).await?;
+        let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
+        // `MinioClient::put_object` has no room for metadata; what it builds has.
+        let content = UploadPart::builder()
+            .client(self.client.clone())
+            .bucket(BucketName::new(&self.bucket).map_err(fault)?)
+            .object(ObjectKey::new(&upload.key).map_err(fault)?)
+            .user_metadata(Some(upload.metadata.clone()))
+            .content_type(upload.content_type.to_owned())
+            .data(Arc::new(SegmentedBytes::from(part)))
+            .build();
+        let request = PutObject::builder().inner(content).build();
+        self.transfer(SENDING, upload.size, request).await.map(drop)
+    }
+
+    async fn in_parts(&self, upload: &Upload, reader: SealedReader) -> Result<(), SyncError> {
+        let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
+        let (bucket, key) = (self.bucket.as_str(), upload.key.as_str());
+        let request = self
+            .client
+            .create_multipart_upload(bucket, key)
+            .map_err(fault)?
+            .user_metadata(Some(upload.metadata.clone()))
+            .content_type(upload.content_type.to_owned());
+        let answer = self.call(SENDING, request.build()).await?;
+        let id = answer.upload_id().await.map_err(fault)?;
+        let sent = self.parts(upload, reader, id.as_str()).await;
+        if sent.is_err() {
+            let request = self.client.abort_multipart_upload(bucket, key, id.as_str()).map_err(fault)?;
+            self.give_up(request.build()).await;
+        }
+        sent
+    }
+
+    async fn parts(&self, upload: &Upload, mut reader: SealedReader, id: &str) -> Result<(), SyncError> {
+        let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
+        let (bucket, key) = (self.bucket.as_str(), upload.key.as_str());
+        let (mut parts, mut left) = (Vec::new(), upload.size);
+        for number in 1_u16.. {
+            let size = left.min(upload.part_bytes());
+            let (rest, part) = read_part(reader, size).await?;
+            reader = rest;
+            let request = self
+                .client
+                .upload_part(bucket, key, id, number, SegmentedBytes::from(part))
+                .map_err(fault)?
+                .build();
+            let answer = self.transfer(SENDING, size, request).await?;
+            parts.push(PartInfo::new(number, answer.etag().map_err(fault)?, size, None));
+            left -= size;
+            if left == 0 {
+                break;
+            }
+        }
+        let request = self.client.complete_multipart_upload(bucket, key, id, parts).map_err(fault)?;
+        let answer = self.complete(SENDING, request.build()).await?;
+        // A server may send 200 first and find out later that it cannot.
+        match error_in(answer.body()) {
+            Some(code) => {
+                let words = "the server took all parts but could not put them together".to_owned();
+                Err(SyncError::Busy { doing: SENDING, code, words })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn compare(upload: &Upload, answer: &StatObjectResponse) -> Found {
+    let size = answer.size().unwrap_or_default();
+    let metadata = answer.user_metadata().unwrap_or_default();
+    match metadata.get(META_SHA256) {
+        Some(sha256) if *sha256 == upload.sha256 && size == upload.size => Found::Same,
+        Some(sha256) if *sha256 == upload.sha256 => {
+            Found::Other(format!("{size} bytes there, {} here", upload.size))
+        }
+        Some(_) => Found::Other("its SHA-256 is another".to_owned()),
+        None => Found::Other("it carries no SHA-256".to_owned()),
+    }
+}
+
+/// The code of an error in the answer to the end of an upload.
+fn error_in(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES_MAX)]);
+    let error = text.split_once("<Error>")?.1;
+    let code = error.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    Some(clip(code.map_or("unknown", |(code, _)| code)))
+}
+
+fn damaged(words: &str) -> SyncError {
+    SyncError::Damaged { doing: SENDING, words: words.to_owned() }
+}
+
+/// Reads the next `size` bytes, on a thread for blocking work.
+async fn read_part(mut reader: SealedReader, size: u64) -> Result<(SealedReader, Bytes), SyncError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let length = usize::try_from(size).map_err(|_| damaged("it is larger than this machine's memory"))?;
+        let mut part = Zeroizing::new(vec![0; length]);
+        // `InvalidData` is a file that is not what was written; anything else may pass (a disk that comes back).
+        reader.read_exact(&mut part).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => damaged(&words_of(&error)),
+            _ => SyncError::Store { doing: SENDING, source: error.into() },
+        })?;
+        Ok((reader, Bytes::from_owner(part)))
+    });
+    read.await.unwrap_or_else(|error| Err(SyncError::Store { doing: SENDING, source: error.into() }))
+}

@@ -1,0 +1,166 @@
+//! The rows sink: events, file records and erasures to central Postgres.
+//!
+//! The journal is the queue and the central cursor is the truth: on every connect the sink goes on after it, whatever
+//! the local cursor says. Locally the cursor is moved last, only so that the appliance knows what it may forget.
+//! Crash story: before COMMIT nothing happened; after COMMIT and before the local cursor, the next connect finds the
+//! central cursor ahead of the local one and moves the local one. A batch sent twice is left out the second time.
+
+mod batch;
+mod connect;
+mod copy;
+mod fault;
+mod guard;
+mod json;
+mod migrate;
+mod write;
+
+use gatehouse_config::{Config, Rows};
+use gatehouse_store::Store;
+use gatehouse_store::journal::Position;
+use gatehouse_store::store::Change;
+
+pub use guard::Identity;
+pub use migrate::{MIGRATIONS, Migrated, Migration, migrate};
+pub use write::{Delivered, Writer};
+
+pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
+pub(crate) use guard::{SCHEMA_NEEDED, environment};
+pub(crate) use migrate::version;
+
+use crate::error::{GuardFault, SyncError};
+use crate::sink::{Outlet, Progress};
+
+/// Journal records without interest for the central side after which the cursor is moved all the same. Without it a
+/// restart would read them again; at every record, the sink's own records would keep it awake for ever.
+const QUIET_RECORDS: u64 = 4096;
+
+/// The sink.
+pub(crate) struct RowSink {
+    rows: Rows,
+    identity: Identity,
+    store: Store,
+    /// `sync.batch_events`.
+    batch_max: usize,
+    /// Changes read at once: halved when a batch does not arrive in its time, doubled by successes.
+    batch: usize,
+    session: Option<Session>,
+}
+
+/// What is gone after an error.
+struct Session {
+    writer: Writer,
+    /// How far the journal was read; past the cursor where nothing of interest came.
+    after: Position,
+    /// Read ahead while the batch before was written.
+    ahead: Option<Vec<Change>>,
+}
+
+impl RowSink {
+    /// No IO happens here.
+    pub(crate) fn new(config: &Config, rows: Rows, store: Store) -> Self {
+        let identity = Identity {
+            device: config.device.id.clone(),
+            site: config.device.site.clone(),
+            environment: config.device.environment,
+            state_id: store.state_id().to_owned(),
+        };
+        let batch = config.sync.batch_events.max(1);
+        Self { rows, identity, store, batch_max: batch, batch, session: None }
+    }
+
+    async fn open(&self) -> Result<Session, SyncError> {
+        let writer = Writer::open(&self.rows, self.identity.clone()).await?;
+        let theirs = writer.cursor();
+        let head = *self.store.watch().borrow();
+        if theirs.lsn > head.lsn || theirs.seq > head.seq {
+            return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
+        }
+        let ours = self.store.rows_cursor();
+        if ours.lsn > theirs.lsn {
+            tracing::warn!(
+                ours = ours.lsn,
+                theirs = theirs.lsn,
+                "the database is older than what was delivered: \
+                 sending again from its cursor"
+            );
+        }
+        self.moved(theirs).await?;
+        Ok(Session { writer, after: theirs, ahead: None })
+    }
+
+    /// Tells the store; it never goes back.
+    async fn moved(&self, upto: Position) -> Result<(), SyncError> {
+        self.store.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
+    }
+
+    async fn read(&self, after: Position) -> Result<Vec<Change>, SyncError> {
+        let (store, limit) = (self.store.clone(), self.batch);
+        let read = tokio::task::spawn_blocking(move || store.changes(after, limit)).await;
+        read.map_err(SyncError::store("read the journal"))?.map_err(SyncError::store("read the journal"))
+    }
+
+    async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
+        let changes = match session.ahead.take() {
+            Some(changes) => changes,
+            None => self.read(session.after).await?,
+        };
+        let Some(last) = changes.last().map(Change::position) else { return Ok(Progress::default()) };
+        let full = changes.len() >= self.batch;
+        let quiet = changes.iter().all(|change| matches!(change, Change::Nothing { .. }));
+        // A jump of the number hides a loss, which is delivered like an event.
+        let jump = last.seq != session.writer.cursor().seq;
+        if quiet && !jump && last.lsn - session.writer.cursor().lsn < QUIET_RECORDS {
+            session.after = last;
+            return Ok(Progress { more: last.lsn < self.store.watch().borrow().lsn, ..Progress::default() });
+        }
+        // While one batch is on its way the next one is read.
+        let (delivered, ahead) = tokio::join!(session.writer.deliver(&changes), async {
+            if full { Some(self.read(last).await) } else { None }
+        });
+        let delivered = delivered?;
+        session.after = session.writer.cursor();
+        self.moved(session.after).await?;
+        let whole = delivered.taken == changes.len();
+        session.ahead = if whole { ahead.transpose()? } else { Some(changes[delivered.taken..].to_vec()) };
+        Ok(Progress {
+            delivered: delivered.events,
+            more: full || !whole,
+            set_aside: delivered.set_aside,
+            again_in: None,
+        })
+    }
+}
+
+impl Outlet for RowSink {
+    async fn push(&mut self) -> Result<Progress, SyncError> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open().await?,
+        };
+        // A push that is cut off or fails loses the session: the next one asks the database where it stands.
+        let pushed = self.push_with(&mut session).await;
+        match &pushed {
+            Ok(_) => {
+                self.session = Some(session);
+                self.batch = self.batch.saturating_mul(2).min(self.batch_max);
+            }
+            Err(SyncError::Deadline { .. }) => self.batch = (self.batch / 2).max(1),
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    fn reset(&mut self) {
+        self.session = None;
+    }
+}
+
+/// A number of the journal as Postgres keeps it; no journal comes near 2^63 records.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The same back; the schema forbids what is below zero.
+fn number(signed: i64) -> u64 {
+    u64::try_from(signed).unwrap_or(0)
+}

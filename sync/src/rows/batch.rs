@@ -1,0 +1,184 @@
+//! What one transaction writes, sorted by table, with the jumps of the event number found.
+
+use gatehouse_store::journal::Position;
+use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person};
+use gatehouse_store::store::Change;
+use gatehouse_store::time::Timestamp;
+use uuid::Uuid;
+
+use crate::error::{GuardFault, SyncError};
+use crate::rows::copy::Form;
+use crate::rows::signed;
+
+/// Most events that may be missing in one place of the journal. A damaged sector takes some, a damaged segment of
+/// 16 MiB some 50,000; beyond this it is not damage, but the wrong journal or an old database.
+const LOST_MAX: u64 = 200_000;
+
+/// Changes by table.
+pub(crate) struct Batch<'a> {
+    pub(crate) events: Vec<(Position, &'a Event, &'a Identification<Person>)>,
+    pub(crate) files: Vec<(&'a Media, &'a ObjectPlace, &'a str)>,
+    pub(crate) erasures: Vec<(Position, &'a str, Timestamp)>,
+    pub(crate) lost: Vec<Lost>,
+    pub(crate) end: Position,
+}
+
+/// Events that the journal skips.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// Of the next thing that is known: the time of the lost ones is not.
+    pub(crate) received_at: Timestamp,
+}
+
+impl<'a> Batch<'a> {
+    /// Sorts changes that follow `after`.
+    pub(crate) fn new(after: Position, changes: &'a [Change]) -> Result<Self, SyncError> {
+        let mut batch = Self {
+            events: Vec::new(),
+            files: Vec::new(),
+            erasures: Vec::new(),
+            lost: Vec::new(),
+            end: after,
+        };
+        for change in changes {
+            let position = change.position();
+            // Number of the last event before this change.
+            let (before, received_at) = match change {
+                Change::Event { position, event, identification } => {
+                    batch.events.push((*position, event, identification));
+                    (position.seq.saturating_sub(1), event.received_at)
+                }
+                Change::File { media, place, content_type, .. } => {
+                    batch.files.push((media, place, content_type));
+                    (position.seq, media.received_at)
+                }
+                Change::Erasure { person_id, at, .. } => {
+                    batch.erasures.push((position, person_id, *at));
+                    (position.seq, *at)
+                }
+                Change::Nothing { .. } => (position.seq, Timestamp::now()),
+            };
+            batch.skipped(before, received_at)?;
+            batch.end = position;
+        }
+        Ok(batch)
+    }
+
+    fn skipped(&mut self, before: u64, received_at: Timestamp) -> Result<(), SyncError> {
+        let from = self.end.seq.saturating_add(1);
+        if before < from {
+            return Ok(());
+        }
+        if before - self.end.seq > LOST_MAX {
+            return Err(GuardFault::Gap { from, to: before }.into());
+        }
+        self.lost.push(Lost { from, to: before, received_at });
+        Ok(())
+    }
+
+    /// Rows of `events` that it makes.
+    pub(crate) fn rows(&self) -> u64 {
+        self.events.len() as u64 + self.lost.iter().map(|lost| lost.to - lost.from + 1).sum::<u64>()
+    }
+
+    /// The time of every row of `events`.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.events
+            .iter()
+            .map(|(_, event, _)| event.received_at)
+            .chain(self.lost.iter().map(|l| l.received_at))
+    }
+
+    /// The next smaller form for a batch of one change that Postgres refused.
+    pub(crate) fn reduced(&self, form: &Form, error: SyncError) -> Result<Form, SyncError> {
+        let SyncError::Refused { code, .. } = &error else { return Err(error) };
+        match form {
+            // An erasure is never left out.
+            _ if !self.erasures.is_empty() => Err(error),
+            Form::Whole => Ok(Form::NoAttributes(code.clone())),
+            Form::NoAttributes(_) => Ok(Form::Bare(code.clone())),
+            Form::Bare(_) => Err(error),
+        }
+    }
+
+    /// What was not written as it is, in words without content.
+    pub(crate) fn notes(&self, form: &Form) -> Vec<String> {
+        let mut notes = Vec::new();
+        for lost in &self.lost {
+            let (from, to) = (lost.from, lost.to);
+            notes.push(format!("events {from} to {to}: lost by damage of the local journal, marked as lost"));
+        }
+        let (code, left_out) = match form {
+            Form::Whole => return notes,
+            Form::NoAttributes(code) => (code, "its attributes"),
+            Form::Bare(code) => (code, "its answer and attributes"),
+        };
+        for (position, event, _) in &self.events {
+            let correlation = event.key.correlation();
+            let seq = position.seq;
+            notes.push(format!(
+                "event {seq} ({correlation}): Postgres refused {left_out} ({code}); written without"
+            ));
+        }
+        for (media, ..) in &self.files {
+            notes.push(format!("file {}: Postgres refused its row ({code}); left out", media.id));
+        }
+        notes
+    }
+}
+
+/// Columns of `files`.
+#[derive(Default)]
+pub(crate) struct Files<'a> {
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) buckets: Vec<&'a str>,
+    pub(crate) keys: Vec<&'a str>,
+    pub(crate) sizes: Vec<i64>,
+    pub(crate) mimes: Vec<&'a str>,
+    pub(crate) sums: Vec<String>,
+    pub(crate) entities: Vec<String>,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(files: &[(&'a Media, &'a ObjectPlace, &'a str)]) -> Self {
+        let mut columns = Self::default();
+        for (at, (media, place, content_type)) in files.iter().enumerate() {
+            // One statement may not touch a row twice: of two deliveries to one key the later one counts.
+            if files[at + 1..].iter().any(|(_, later, _)| later == place) {
+                continue;
+            }
+            columns.ids.push(Uuid::from_bytes(*media.id.as_bytes()));
+            columns.buckets.push(&place.bucket);
+            columns.keys.push(&place.key);
+            columns.sizes.push(signed(media.size));
+            columns.mimes.push(content_type);
+            columns.sums.push(format!("sha256:{}", hex::encode(media.sha256)));
+            columns.entities.push(format!("{}/{}", media.event.camera, media.event.id));
+        }
+        columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(lsn: u64, seq: u64) -> Change {
+        Change::Nothing { position: Position { lsn, seq } }
+    }
+
+    #[test]
+    fn a_jump_of_the_number_is_a_loss_and_a_wide_one_a_refusal() {
+        let changes = [nothing(5, 3), nothing(9, 6)];
+        let batch = Batch::new(Position { lsn: 4, seq: 3 }, &changes).unwrap();
+        assert_eq!(batch.lost.len(), 1);
+        assert_eq!((batch.lost[0].from, batch.lost[0].to), (4, 6));
+        assert_eq!((batch.rows(), batch.end), (3, Position { lsn: 9, seq: 6 }));
+        assert_eq!(batch.notes(&Form::Whole).len(), 1);
+        let wide = [nothing(9_000_000, 8_000_000)];
+        let refused = Batch::new(Position { lsn: 4, seq: 3 }, &wide).err().unwrap();
+        assert!(matches!(refused, SyncError::Guard(GuardFault::Gap { from: 4, .. })));
+    }
+}

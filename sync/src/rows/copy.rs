@@ -1,0 +1,123 @@
+//! Events as binary COPY: one buffer per batch, no conversion by the server beyond checking the JSON.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use gatehouse_store::record::{Event, Identification, Person};
+use gatehouse_store::time::Timestamp;
+
+use crate::rows::json;
+
+/// The statement; its columns are those of [`Rows::push`] in their order.
+pub(crate) const STATEMENT: &str = "copy gatehouse.events (device_id, seq, event_id, camera, kind, occurred_at, \
+     received_at, identification, attributes) from stdin (format binary)";
+const COLUMNS: i16 = 9;
+
+/// Signature, no flags, no header extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// In front of the text of a `jsonb` value.
+const JSONB_VERSION: u8 = 1;
+/// Bytes after which a piece of the buffer goes to the socket: large enough to cost nothing, small enough to flow.
+pub(crate) const PIECE: usize = 64 * 1024;
+/// Microseconds from 1970-01-01 to 2000-01-01, the epoch of Postgres.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// Years 1 to 9999: what every client of the database can read.
+const TIME_RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+/// How much of an event is written; less where Postgres refuses more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// All of it.
+    Whole,
+    /// With attributes that say the SQLSTATE instead.
+    NoAttributes(String),
+    /// Only what it is known by: device, number, camera, id and time.
+    Bare(String),
+}
+
+/// Rows in the format of binary COPY.
+pub(crate) struct Rows {
+    buffer: BytesMut,
+}
+
+impl Rows {
+    pub(crate) fn new() -> Self {
+        let mut buffer = BytesMut::with_capacity(2 * PIECE);
+        buffer.put_slice(HEADER);
+        Self { buffer }
+    }
+
+    /// Adds one event.
+    pub(crate) fn push(
+        &mut self,
+        device: &str,
+        seq: i64,
+        event: &Event,
+        answer: &Identification<Person>,
+        form: &Form,
+    ) {
+        let out = &mut self.buffer;
+        out.put_i16(COLUMNS);
+        text(out, device);
+        field(out, &seq.to_be_bytes());
+        text(out, event.key.id.as_str());
+        text(out, event.key.camera.as_str());
+        match form {
+            Form::Bare(_) => text(out, "set_aside"),
+            _ if event.kind.contains('\0') => text(out, &event.kind.replace('\0', "\u{fffd}")),
+            _ => text(out, &event.kind),
+        }
+        match event.occurred_at {
+            Some(at) if *form == Form::Whole => field(out, &micros(at).to_be_bytes()),
+            _ => out.put_i32(-1),
+        }
+        field(out, &micros(event.received_at).to_be_bytes());
+        match form {
+            Form::Bare(code) => jsonb(out, &json::bare_identification(&event.key, code)),
+            _ => jsonb(out, &json::identification(&event.key, answer)),
+        }
+        match form {
+            Form::Whole => jsonb(out, &json::storable(&event.attributes)),
+            Form::NoAttributes(code) | Form::Bare(code) => jsonb(out, &json::bare_attributes(code)),
+        }
+    }
+
+    /// A piece for the socket, where one is full.
+    pub(crate) fn piece(&mut self) -> Option<Bytes> {
+        (self.buffer.len() >= PIECE).then(|| self.buffer.split().freeze())
+    }
+
+    /// The rest, with the end mark.
+    pub(crate) fn finish(mut self) -> Bytes {
+        self.buffer.put_i16(-1);
+        self.buffer.freeze()
+    }
+}
+
+fn field(out: &mut BytesMut, bytes: &[u8]) {
+    // No field comes near 2 GiB: payloads are bounded at the door; a length that is not one is refused by the server.
+    out.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+    out.put_slice(bytes);
+}
+
+fn text(out: &mut BytesMut, value: &str) {
+    field(out, value.as_bytes());
+}
+
+fn jsonb(out: &mut BytesMut, value: &str) {
+    out.put_i32(i32::try_from(value.len() + 1).unwrap_or(i32::MAX));
+    out.put_u8(JSONB_VERSION);
+    out.put_slice(value.as_bytes());
+}
+
+/// A time as Postgres can keep it.
+pub(crate) fn time(at: Timestamp) -> DateTime<Utc> {
+    clamped(at).to_chrono()
+}
+
+fn clamped(at: Timestamp) -> Timestamp {
+    Timestamp(at.0.clamp(*TIME_RANGE.start(), *TIME_RANGE.end()))
+}
+
+fn micros(at: Timestamp) -> i64 {
+    clamped(at).0 - EPOCH_MICROS
+}

@@ -1,0 +1,92 @@
+//! What an error of Postgres means for delivery: told by SQLSTATE and type, never by text.
+
+use std::error::Error as StdError;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use crate::error::{GuardFault, SyncError, clip, words_of};
+use crate::rows::connect::BATCH;
+
+/// Sorts an error of one call.
+pub(crate) fn classify(doing: &'static str, error: &Error) -> SyncError {
+    if let Some(db) = error.as_db_error() {
+        // The message alone: DETAIL and CONTEXT quote values of the row.
+        return by_state(doing, db.code(), clip(db.message()));
+    }
+    if certificate_refused(error) {
+        let words = format!("{}; see central.rows.ca_file", words_of(error));
+        return SyncError::Denied { doing, code: "TLS".to_owned(), words };
+    }
+    SyncError::Unreachable { doing, words: words_of(error) }
+}
+
+fn by_state(doing: &'static str, state: &SqlState, words: String) -> SyncError {
+    let code = state.code().to_owned();
+    match (state.code(), state.code().get(..2).unwrap_or_default()) {
+        // No such schema, table, column or function: the migrations have not been run.
+        ("3F000" | "42P01" | "42703" | "42883", _) => {
+            SyncError::Guard(GuardFault::NotPrepared { place: "the database", words })
+        }
+        // Sign-in, no such database, rights.
+        ("3D000" | "42501", _) | (_, "28") => SyncError::Denied { doing, code, words },
+        // Data, constraint, size: 22 and 23, and 54 where a value is too large or too deep for the server.
+        (_, "22" | "23" | "54") => SyncError::Refused { doing, code, words },
+        // The connection is gone or the server is going.
+        ("57P01" | "57P02" | "57P03" | "57P05", _) | (_, "08") => {
+            SyncError::Unreachable { doing, words: format!("{words} ({code})") }
+        }
+        // The server's own deadline for the statement.
+        ("57014", _) => SyncError::Deadline { doing, after: BATCH },
+        // The rest can change by itself: locks, deadlocks, serialization (40, 55), resources (53), a read-only
+        // standby (25006), an internal error (XX).
+        _ => SyncError::Busy { doing, code, words },
+    }
+}
+
+/// Whether the SQLSTATE says that the table or schema is not there.
+pub(crate) fn is_missing(error: &SyncError) -> bool {
+    matches!(error, SyncError::Guard(GuardFault::NotPrepared { .. }))
+}
+
+/// Whether TLS failed because the server's certificate does not hold.
+fn certificate_refused(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        // An io::Error that wraps another does not name it as its source.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = match inner {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => cause.downcast_ref::<rustls::Error>(),
+        };
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: &str) -> SyncError {
+        by_state("write", &SqlState::from_code(code), "words".into())
+    }
+
+    #[test]
+    fn states_are_sorted_by_what_can_be_done() {
+        for data in ["22P05", "22021", "23505", "23514", "54000", "54001"] {
+            assert!(of(data).is_permanent(), "{data}");
+        }
+        for operator in ["28P01", "28000", "3D000", "42501", "42P01", "3F000"] {
+            assert!(of(operator).stops_sink() && !of(operator).is_permanent(), "{operator}");
+        }
+        for wait in [
+            "40001", "40P01", "53100", "53300", "55P03", "57P01", "57P03", "57014", "25006", "08006", "XX000",
+        ] {
+            assert!(!of(wait).stops_sink() && !of(wait).is_permanent(), "{wait}");
+        }
+    }
+}

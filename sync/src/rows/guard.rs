@@ -1,0 +1,103 @@
+//! Signing an appliance in at the central database: nothing is written before schema, environment and state
+//! directory are known to be the right ones.
+
+use gatehouse_config::Environment;
+use gatehouse_store::journal::Position;
+use tokio_postgres::{GenericClient, Row};
+
+use crate::error::{GuardFault, SyncError};
+use crate::rows::connect::{CALL, Link, timed};
+use crate::rows::number;
+
+/// Who delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `device.id`.
+    pub device: String,
+    /// `device.site`.
+    pub site: String,
+    /// `device.environment`.
+    pub environment: Environment,
+    /// Made with the state directory.
+    pub state_id: String,
+}
+
+/// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
+/// central side can be ahead of its appliances.
+pub(crate) const SCHEMA_NEEDED: i32 = 1;
+
+/// Cursor, owner and environment of one device, with a lock on the cursor.
+pub(crate) const LOCK_CURSOR: &str = "select c.lsn, c.seq, d.state_id, (select name from gatehouse.environment) \
+     from gatehouse.device_cursors c join gatehouse.devices d using (device_id) \
+     where c.device_id = $1 for update of c";
+
+/// Registers the device where it is new, and tells how far it has delivered.
+///
+/// The lock on the cursor is waited for: a session of ours that was cut off may still be in its commit, and the
+/// cursor read here must be the one after it.
+pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Position, SyncError> {
+    const DOING: &str = "sign in at Postgres";
+    let transaction = timed(DOING, CALL, link.client.transaction()).await?;
+    schema(&transaction).await?;
+    match environment(&transaction).await? {
+        Some(theirs) if theirs == identity.environment.as_str() => {}
+        Some(theirs) => return Err(foreign(theirs, identity)),
+        None => return Err(unmarked()),
+    }
+    let insert = "with d as (insert into gatehouse.devices (device_id, site, state_id, version) \
+         values ($1, $2, $3, $4) on conflict (device_id) do nothing returning device_id) \
+         insert into gatehouse.device_cursors (device_id) select device_id from d on conflict do nothing";
+    let site = identity.site.replace('\0', "\u{fffd}");
+    let version = env!("CARGO_PKG_VERSION");
+    timed(DOING, CALL, transaction.execute(insert, &[&identity.device, &site, &identity.state_id, &version]))
+        .await?;
+    let row = timed(DOING, CALL, transaction.query_one(LOCK_CURSOR, &[&identity.device])).await?;
+    let position = verify(&row, identity)?;
+    let update =
+        "update gatehouse.devices set last_seen = now(), site = $2, version = $3 where device_id = $1";
+    timed(DOING, CALL, transaction.execute(update, &[&identity.device, &site, &version])).await?;
+    timed(DOING, CALL, transaction.commit()).await?;
+    Ok(position)
+}
+
+/// The cursor of a row of [`LOCK_CURSOR`], if this appliance may move it.
+pub(crate) fn verify(row: &Row, identity: &Identity) -> Result<Position, SyncError> {
+    let (lsn, seq): (i64, i64) = (row.get(0), row.get(1));
+    let (state_id, environment): (String, Option<String>) = (row.get(2), row.get(3));
+    match environment {
+        Some(theirs) if theirs == identity.environment.as_str() => {}
+        Some(theirs) => return Err(foreign(theirs, identity)),
+        None => return Err(unmarked()),
+    }
+    if state_id != identity.state_id {
+        return Err(GuardFault::ForeignState { device: identity.device.clone() }.into());
+    }
+    Ok(Position { lsn: number(lsn), seq: number(seq) })
+}
+
+/// Fails where the schema is not there or older than this program needs.
+pub(crate) async fn schema(client: &impl GenericClient) -> Result<i32, SyncError> {
+    let query = "select coalesce(max(version), 0) from gatehouse.schema_migrations";
+    let row = timed("read the schema version", CALL, client.query_one(query, &[])).await?;
+    let version: i32 = row.get(0);
+    if version < SCHEMA_NEEDED {
+        let words = format!("schema version {version}, {SCHEMA_NEEDED} is needed");
+        return Err(GuardFault::NotPrepared { place: "the database", words }.into());
+    }
+    Ok(version)
+}
+
+/// The environment of the database; none where it is not marked.
+pub(crate) async fn environment(client: &impl GenericClient) -> Result<Option<String>, SyncError> {
+    let query = "select name from gatehouse.environment";
+    let row = timed("read the environment", CALL, client.query_opt(query, &[])).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+fn foreign(theirs: String, identity: &Identity) -> SyncError {
+    GuardFault::Environment { place: "the database", theirs, ours: identity.environment.as_str() }.into()
+}
+
+fn unmarked() -> SyncError {
+    GuardFault::NotPrepared { place: "the database", words: "it carries no environment".to_owned() }.into()
+}

@@ -1,0 +1,265 @@
+//! The writer of central rows: contract 4 in one transaction per batch.
+//!
+//! Order within the transaction: lock the device's cursor and check whose it is; events (binary COPY); stand-ins for
+//! events that the local disk lost; files; erasures; the cursor, last. Partitions are made before it, each in a
+//! transaction of its own, so that devices do not wait for each other.
+//!
+//! Exactly once: a change at or before the cursor is left out, and whoever moves the cursor holds its row lock. A
+//! connection that is lost during COMMIT leaves the outcome open; the next sign-in reads the cursor, which tells.
+//! No hole: `seq` of what is written goes on from the cursor's by one each; where the journal jumps, rows of kind
+//! `lost` stand in, so that a loss is seen and everything after it still arrives.
+//! Poison: what Postgres refuses for its content is found by halving the batch, and written in a reduced form.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Datelike, Utc};
+use futures_util::SinkExt as _;
+use gatehouse_config::Rows as RowsConfig;
+use gatehouse_store::journal::Position;
+use gatehouse_store::store::Change;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Statement, ToStatement};
+
+use crate::error::{GuardFault, SyncError};
+use crate::rows::batch::{Batch, Files};
+use crate::rows::connect::{self, BATCH, CALL, Link, timed};
+use crate::rows::copy::{self, Form};
+use crate::rows::guard::{self, Identity};
+use crate::rows::signed;
+
+/// Months whose partitions are remembered as made; a batch spans one or two, a wrong clock a few more.
+const MONTHS_MAX: usize = 100;
+
+const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, received_at, \
+     identification, attributes) \
+     select $1, n, 'lost-' || n, 'lost', 'lost', $4, '{}', '{}' from generate_series($2::bigint, $3::bigint) n";
+
+/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again.
+const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
+     uploaded_by, associated_entity_type, associated_entity_id) \
+     select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity \
+     from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[]) \
+          as f(id, bucket, key, size, mime, sum, entity) \
+     on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
+         mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), status = 'active'";
+
+const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";
+
+const MOVE_CURSOR: &str =
+    "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
+
+/// A parameter of a statement.
+type Value<'a> = dyn ToSql + Sync + 'a;
+
+/// A signed-in session that writes one device's changes.
+pub struct Writer {
+    link: Link,
+    identity: Identity,
+    cursor: Position,
+    months: BTreeSet<(i32, u32)>,
+    statements: Statements,
+    /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
+    open: bool,
+    /// Most changes in the next transaction: halved by refusals, doubled by successes.
+    width: usize,
+}
+
+struct Statements {
+    lock: Statement,
+    copy: Statement,
+    cursor: Statement,
+}
+
+/// What [`Writer::deliver`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Changes from the front of the slice that are now central (or were already).
+    pub taken: usize,
+    /// Events written.
+    pub events: u64,
+    /// What was written in a reduced form or left out, in words.
+    pub set_aside: Vec<String>,
+}
+
+impl Writer {
+    /// Connects and signs in.
+    ///
+    /// # Errors
+    /// [`SyncError`]; where the database is not the right one, nothing was written.
+    pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
+        const DOING: &str = "prepare statements at Postgres";
+        let mut link = connect::connect(rows).await?;
+        let cursor = guard::sign_in(&mut link, &identity).await?;
+        let statements = Statements {
+            lock: timed(DOING, CALL, link.client.prepare(guard::LOCK_CURSOR)).await?,
+            copy: timed(DOING, CALL, link.client.prepare(copy::STATEMENT)).await?,
+            cursor: timed(DOING, CALL, link.client.prepare(MOVE_CURSOR)).await?,
+        };
+        Ok(Self {
+            link,
+            identity,
+            cursor,
+            months: BTreeSet::new(),
+            statements,
+            open: false,
+            width: usize::MAX,
+        })
+    }
+
+    /// How far this device has delivered, as the database says.
+    pub fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    /// Delivers a part from the front of `changes` (ascending), at least one of them; those at or before the cursor
+    /// count as delivered.
+    ///
+    /// # Errors
+    /// [`SyncError`]. The writer is then of no further use: open a new one.
+    pub async fn deliver(&mut self, changes: &[Change]) -> Result<Delivered, SyncError> {
+        let known = changes.partition_point(|change| change.position().lsn <= self.cursor.lsn);
+        let fresh = &changes[known..];
+        if fresh.is_empty() {
+            return Ok(Delivered { taken: known, ..Delivered::default() });
+        }
+        let mut take = self.width.clamp(1, fresh.len());
+        let mut form = Form::Whole;
+        loop {
+            let batch = Batch::new(self.cursor, &fresh[..take])?;
+            let error = match self.write(&batch, &form).await {
+                Ok(()) => {
+                    if take >= self.width {
+                        self.width = self.width.saturating_mul(2);
+                    }
+                    self.cursor = batch.end;
+                    return Ok(Delivered {
+                        taken: known + take,
+                        events: batch.rows(),
+                        set_aside: batch.notes(&form),
+                    });
+                }
+                Err(error) => error,
+            };
+            // After a deadline the session may hang: only one that answers can be used to look for the poison.
+            if !error.is_permanent() {
+                return Err(error);
+            }
+            self.roll_back().await?;
+            if take > 1 {
+                take /= 2;
+                self.width = take;
+            } else {
+                form = batch.reduced(&form, error)?;
+            }
+        }
+    }
+
+    async fn write(&mut self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
+        const BEGIN: &str = "lock the cursor in Postgres";
+        if self.open {
+            return Err(SyncError::Unreachable { doing: BEGIN, words: "the session was cut off".to_owned() });
+        }
+        self.ensure_months(batch).await?;
+        self.open = true;
+        let (client, identity) = (&self.link.client, &self.identity);
+        let device: [&Value<'_>; 1] = [&identity.device];
+        // Both leave in one packet: a round trip less on a slow line.
+        let begin = timed(BEGIN, CALL, client.batch_execute("begin"));
+        let (begun, row) =
+            tokio::join!(begin, timed(BEGIN, CALL, client.query_opt(&self.statements.lock, &device)));
+        begun?;
+        let row = row?.ok_or(GuardFault::NotPrepared {
+            place: "the database",
+            words: "this appliance's cursor is gone".to_owned(),
+        })?;
+        if guard::verify(&row, identity)? != self.cursor {
+            let words = "another session of this appliance has moved its cursor".to_owned();
+            return Err(SyncError::Busy { doing: BEGIN, code: "cursor".to_owned(), words });
+        }
+        match tokio::time::timeout(BATCH, self.fill(batch, form)).await {
+            Ok(filled) => filled?,
+            Err(_) => return Err(SyncError::Deadline { doing: "write rows to Postgres", after: BATCH }),
+        }
+        timed("commit at Postgres", CALL, client.batch_execute("commit")).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Everything between BEGIN and COMMIT; under the deadline of the caller.
+    async fn fill(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
+        const DOING: &str = "write rows to Postgres";
+        let device = &self.identity.device;
+        if !batch.events.is_empty() {
+            self.copy_events(batch, form).await?;
+        }
+        for lost in &batch.lost {
+            let at = copy::time(lost.received_at);
+            self.execute(DOING, INSERT_LOST, &[device, &signed(lost.from), &signed(lost.to), &at]).await?;
+        }
+        if !batch.files.is_empty() && *form == Form::Whole {
+            let Files { ids, buckets, keys, sizes, mimes, sums, entities } = Files::new(&batch.files);
+            let columns: [&Value<'_>; 8] = [device, &ids, &buckets, &keys, &sizes, &mimes, &sums, &entities];
+            self.execute(DOING, INSERT_FILES, &columns).await?;
+        }
+        for (position, person, at) in &batch.erasures {
+            let person = person.replace('\0', "\u{fffd}");
+            let (lsn, seq, at) = (signed(position.lsn), signed(position.seq), copy::time(*at));
+            self.execute("erase a person in Postgres", ERASE, &[device, &lsn, &seq, &person, &at]).await?;
+        }
+        let (lsn, seq) = (signed(batch.end.lsn), signed(batch.end.seq));
+        self.execute(DOING, &self.statements.cursor, &[device, &lsn, &seq]).await
+    }
+
+    async fn execute<S>(
+        &self,
+        doing: &'static str,
+        statement: &S,
+        values: &[&Value<'_>],
+    ) -> Result<(), SyncError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        timed(doing, BATCH, self.link.client.execute(statement, values)).await.map(drop)
+    }
+
+    async fn copy_events(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
+        const DOING: &str = "copy events to Postgres";
+        let mut sink = Box::pin(timed(DOING, BATCH, self.link.client.copy_in(&self.statements.copy)).await?);
+        let mut rows = copy::Rows::new();
+        for (position, event, answer) in &batch.events {
+            rows.push(&self.identity.device, signed(position.seq), event, answer, form);
+            if let Some(piece) = rows.piece() {
+                timed(DOING, BATCH, sink.feed(piece)).await?;
+            }
+        }
+        timed(DOING, BATCH, sink.feed(rows.finish())).await?;
+        timed(DOING, BATCH, sink.as_mut().finish()).await?;
+        Ok(())
+    }
+
+    async fn ensure_months(&mut self, batch: &Batch<'_>) -> Result<(), SyncError> {
+        const PARTITION: &str = "make a partition in Postgres";
+        for at in batch.times().map(copy::time) {
+            if self.months.contains(&month(at)) {
+                continue;
+            }
+            let client = &self.link.client;
+            timed(PARTITION, CALL, client.execute("select gatehouse.ensure_month($1)", &[&at])).await?;
+            if self.months.len() >= MONTHS_MAX {
+                self.months.clear();
+            }
+            self.months.insert(month(at));
+        }
+        Ok(())
+    }
+
+    async fn roll_back(&mut self) -> Result<(), SyncError> {
+        timed("roll back at Postgres", CALL, self.link.client.batch_execute("rollback")).await?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+fn month(at: DateTime<Utc>) -> (i32, u32) {
+    (at.year(), at.month())
+}

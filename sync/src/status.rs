@@ -1,0 +1,166 @@
+//! What delivery tells about itself.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gatehouse_store::record::Sink;
+use gatehouse_store::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::SyncError;
+
+/// All of delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// One entry per sink, configured or not.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// What a sink does at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkState {
+    /// All is delivered; it waits for news.
+    Idle,
+    /// It is delivering, or trying to.
+    Working,
+    /// It failed and tries again at [`SinkStatus::next_retry`].
+    Waiting,
+    /// It cannot go on until somebody acts on [`SinkStatus::error`] (it still tries, rarely); or it was stopped.
+    Stopped,
+}
+
+/// One sink.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// Which one.
+    pub sink: Sink,
+    /// Whether the settings name a central side for it.
+    pub configured: bool,
+    /// What it does.
+    pub state: SinkState,
+    /// Why the last attempt failed; none after a success.
+    pub error: Option<String>,
+    /// Since when it fails, else since when it is in this state.
+    pub since: Timestamp,
+    /// When it tries again after a failure.
+    pub next_retry: Option<Timestamp>,
+    /// Items (events or media files) that wait for it.
+    pub pending: u64,
+    /// Arrival of the oldest that waits.
+    pub oldest_pending: Option<Timestamp>,
+    /// Items delivered since the program's start.
+    pub delivered: u64,
+    /// Items that the central side refused and that were set aside or stored in a reduced form, since the start.
+    pub set_aside: u64,
+    /// The last of them, in words.
+    pub last_set_aside: Option<String>,
+}
+
+/// Where the loop of one sink writes and [`crate::Sync::status`] reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Gauge(Arc<Mutex<SinkStatus>>);
+
+impl Gauge {
+    pub(crate) fn new(sink: Sink, configured: bool) -> Self {
+        Self(Arc::new(Mutex::new(SinkStatus {
+            sink,
+            configured,
+            state: SinkState::Idle,
+            error: None,
+            since: Timestamp::now(),
+            next_retry: None,
+            pending: 0,
+            oldest_pending: None,
+            delivered: 0,
+            set_aside: 0,
+            last_set_aside: None,
+        })))
+    }
+
+    /// What stands there, without what is pending.
+    pub(crate) fn read(&self) -> SinkStatus {
+        self.lock().clone()
+    }
+
+    /// A push begins. The last error stays until a push succeeds.
+    pub(crate) fn working(&self) {
+        self.lock().enter(SinkState::Working);
+    }
+
+    /// A push succeeded and nothing more is known to wait.
+    pub(crate) fn idle(&self) {
+        self.lock().enter(SinkState::Idle);
+    }
+
+    /// The loop ended.
+    pub(crate) fn stopped(&self) {
+        self.lock().enter(SinkState::Stopped);
+    }
+
+    /// A push succeeded.
+    pub(crate) fn delivered(&self, items: u64, set_aside: &[String]) {
+        let mut status = self.lock();
+        if status.error.take().is_some() {
+            status.since = Timestamp::now();
+        }
+        status.delivered = status.delivered.saturating_add(items);
+        status.set_aside = status.set_aside.saturating_add(set_aside.len() as u64);
+        if let Some(words) = set_aside.last() {
+            status.last_set_aside = Some(words.clone());
+        }
+    }
+
+    /// A push failed; true where this is news (the first failure, or in other words than the last).
+    pub(crate) fn failed(&self, error: &SyncError, retry_in: Duration) -> bool {
+        let words = error.to_string();
+        let mut status = self.lock();
+        let news = status.error.as_ref() != Some(&words);
+        status.enter(if error.stops_sink() { SinkState::Stopped } else { SinkState::Waiting });
+        if status.error.replace(words).is_none() {
+            status.since = Timestamp::now();
+        }
+        let micros = i64::try_from(retry_in.as_micros()).unwrap_or(i64::MAX);
+        status.next_retry = Some(Timestamp(Timestamp::now().0.saturating_add(micros)));
+        news
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SinkStatus> {
+        // Plain values: whoever panicked while holding them left them readable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SinkStatus {
+    fn enter(&mut self, state: SinkState) {
+        self.next_retry = None;
+        if self.state != state && self.error.is_none() {
+            self.since = Timestamp::now();
+        }
+        self.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_keeps_its_beginning_until_a_success() {
+        let gauge = Gauge::new(Sink::Rows, true);
+        let error = || SyncError::Unreachable { doing: "connect", words: "refused".into() };
+        assert!(gauge.failed(&error(), Duration::from_secs(1)));
+        let since = gauge.read().since;
+        gauge.working();
+        assert!(gauge.read().error.is_some(), "an attempt is not yet a success");
+        assert!(!gauge.failed(&error(), Duration::from_secs(2)), "the same words are no news");
+        let status = gauge.read();
+        assert_eq!((status.since, status.state), (since, SinkState::Waiting));
+        assert!(status.next_retry.is_some());
+        gauge.delivered(3, &["event 7: refused".into()]);
+        gauge.idle();
+        let status = gauge.read();
+        assert_eq!((status.error, status.delivered, status.set_aside), (None, 3, 1));
+        assert_eq!((status.state, status.next_retry), (SinkState::Idle, None));
+    }
+}

@@ -1,0 +1,154 @@
+//! The loop of one sink: push, wait for news or for the back-off, push again.
+//!
+//! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
+//! woken by the journal's head, by `sync now` and by its back-off; it never polls. Every failure waits, also one
+//! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop.
+//! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
+//! journal; a push that was cut off is made again and counts once (see [`Outlet`]).
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use gatehouse_store::journal::Position;
+use gatehouse_store::record::Sink;
+use tokio::sync::{Notify, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::backoff::Backoff;
+use crate::error::SyncError;
+use crate::sink::{Outlet, Progress};
+use crate::status::Gauge;
+
+/// After news the loop waits this long before it pushes, so that what arrives together leaves together: at most 50
+/// transactions (each with a journal record of its own) per second, and no visit is noticeably later.
+const GATHER: Duration = Duration::from_millis(20);
+/// Pushes in a row that deliver nothing although more is said to wait. Halving a batch of a million rows down to one
+/// takes 20; beyond that something is wrong, and it waits like after a failure.
+const TURNS_WITHOUT_PROGRESS_MAX: u32 = 32;
+
+/// What wakes or ends a loop.
+pub(crate) struct Wake {
+    /// The durable head of the journal.
+    pub(crate) head: watch::Receiver<Position>,
+    /// `sync now`.
+    pub(crate) now: Arc<Notify>,
+    /// True: end after the present push.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Why the loop waits.
+enum Pause {
+    /// More is there: not at all.
+    None,
+    /// For news, or this long.
+    News(Option<Duration>),
+    /// This long, whatever happens, except `sync now`.
+    Retry(Duration),
+}
+
+/// Runs one sink until it is told to stop or the store is closed.
+pub(crate) async fn run<O: Outlet>(
+    mut outlet: O,
+    sink: Sink,
+    gauge: Gauge,
+    mut backoff: Backoff,
+    mut wake: Wake,
+) {
+    let mut idle_turns = 0;
+    while !*wake.stop.borrow() {
+        // Seen before the push: what arrives during the push is news after it.
+        wake.head.borrow_and_update();
+        gauge.working();
+        let pause = match guarded(&mut outlet).await {
+            Ok(progress) => {
+                report(sink, &gauge, &progress);
+                idle_turns = if progress.delivered == 0 && progress.more { idle_turns + 1 } else { 0 };
+                if idle_turns > TURNS_WITHOUT_PROGRESS_MAX {
+                    Pause::Retry(backoff.next())
+                } else {
+                    backoff.reset();
+                    if progress.more { Pause::None } else { Pause::News(progress.again_in) }
+                }
+            }
+            Err(failure) => {
+                outlet.reset();
+                let delay = if failure.stops_sink() { backoff.rare() } else { backoff.next() };
+                log_failure(sink, &failure, delay, gauge.failed(&failure, delay));
+                Pause::Retry(delay)
+            }
+        };
+        if !wake.wait(&gauge, pause).await {
+            break;
+        }
+    }
+    gauge.stopped();
+}
+
+/// A push whose panic is an error like another: a fault in one sink must not end delivery unseen.
+async fn guarded<O: Outlet>(outlet: &mut O) -> Result<Progress, SyncError> {
+    AssertUnwindSafe(outlet.push()).catch_unwind().await.unwrap_or_else(|_| {
+        Err(SyncError::Store {
+            doing: "deliver",
+            source: "a fault of the program (panic), please report it".into(),
+        })
+    })
+}
+
+fn report(sink: Sink, gauge: &Gauge, progress: &Progress) {
+    if gauge.read().error.is_some() {
+        info!(?sink, "delivery works again");
+    }
+    gauge.delivered(progress.delivered, &progress.set_aside);
+    for words in &progress.set_aside {
+        error!(?sink, "set aside: {words}");
+    }
+}
+
+fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
+    let retry_in_s = delay.as_secs();
+    match (news, failure.stops_sink()) {
+        (true, true) => error!(?sink, retry_in_s, "delivery stopped: {failure}"),
+        (true, false) => warn!(?sink, retry_in_s, "delivery waits: {failure}"),
+        (false, _) => debug!(?sink, retry_in_s, "delivery still waits: {failure}"),
+    }
+}
+
+impl Wake {
+    /// Waits; false where the loop is to end.
+    async fn wait(&mut self, gauge: &Gauge, pause: Pause) -> bool {
+        match pause {
+            Pause::None => !*self.stop.borrow(),
+            Pause::Retry(delay) => tokio::select! {
+                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; false }
+                () = self.now.notified() => true,
+                () = tokio::time::sleep(delay) => true,
+            },
+            Pause::News(again_in) => {
+                gauge.idle();
+                tokio::select! {
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return false; }
+                    () = self.now.notified() => return true,
+                    () = sleep_or_for_ever(again_in) => return true,
+                    // An error means that the store is closed: there will be no news.
+                    news = self.head.changed() => if news.is_err() { return false; },
+                }
+                tokio::select! {
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; false }
+                    () = tokio::time::sleep(GATHER) => true,
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_or_for_ever(delay: Option<Duration>) {
+    match delay {
+        Some(delay) => tokio::time::sleep(delay).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use super::*;
+
+/// What a push of the script does.
+enum Act {
+    Deliver(u64),
+    /// Says that more waits and delivers nothing.
+    Pretend,
+    Fail,
+    Stop,
+    Panic,
+    /// Takes this long.
+    Slow(Duration),
+}
+
+struct Script {
+    acts: Arc<Mutex<VecDeque<Act>>>,
+    pushes: Arc<AtomicU32>,
+    resets: Arc<AtomicU32>,
+}
+
+impl Outlet for Script {
+    async fn push(&mut self) -> Result<Progress, SyncError> {
+        self.pushes.fetch_add(1, Ordering::SeqCst);
+        let act = {
+            let mut acts = self.acts.lock().unwrap();
+            // The last act is played for ever.
+            if acts.len() > 1 {
+                acts.pop_front().unwrap()
+            } else {
+                acts.pop_front().map(|a| again(&mut acts, a)).unwrap()
+            }
+        };
+        match act {
+            Act::Deliver(delivered) => Ok(Progress { delivered, ..Progress::default() }),
+            Act::Pretend => Ok(Progress { more: true, ..Progress::default() }),
+            Act::Fail => Err(SyncError::Unreachable { doing: "connect", words: "refused".into() }),
+            Act::Stop => Err(SyncError::Setup("wrong".into())),
+            Act::Panic => panic!("a fault of the sink"),
+            Act::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(Progress { delivered: 1, ..Progress::default() })
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn again(acts: &mut VecDeque<Act>, act: Act) -> Act {
+    acts.push_back(match &act {
+        Act::Deliver(n) => Act::Deliver(*n),
+        Act::Pretend => Act::Pretend,
+        Act::Fail => Act::Fail,
+        Act::Stop => Act::Stop,
+        Act::Panic => Act::Panic,
+        Act::Slow(time) => Act::Slow(*time),
+    });
+    act
+}
+
+struct Bed {
+    head: watch::Sender<Position>,
+    now: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    gauge: Gauge,
+    pushes: Arc<AtomicU32>,
+    resets: Arc<AtomicU32>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn bed(min: Duration, acts: Vec<Act>) -> Bed {
+    let (head, stop, now) =
+        (watch::Sender::new(Position { lsn: 0, seq: 0 }), watch::Sender::new(false), Arc::new(Notify::new()));
+    let (pushes, resets) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let outlet =
+        Script { acts: Arc::new(Mutex::new(acts.into())), pushes: pushes.clone(), resets: resets.clone() };
+    let gauge = Gauge::new(Sink::Rows, true);
+    let wake = Wake { head: head.subscribe(), now: now.clone(), stop: stop.subscribe() };
+    let backoff = Backoff::new(min, min * 10);
+    let task = tokio::spawn(run(outlet, Sink::Rows, gauge.clone(), backoff, wake));
+    Bed { head, now, stop, gauge, pushes, resets, task }
+}
+
+impl Bed {
+    fn pushes(&self) -> u32 {
+        self.pushes.load(Ordering::SeqCst)
+    }
+
+    async fn reaches(&self, pushes: u32) {
+        let start = Instant::now();
+        while self.pushes() < pushes {
+            assert!(start.elapsed() < Duration::from_secs(10), "{} of {pushes} pushes", self.pushes());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn news(&self) {
+        self.head.send_modify(|head| head.lsn += 1);
+    }
+
+    async fn ends(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(5), self.task).await.unwrap().unwrap();
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn news_during_a_push_is_pushed_after_it_and_silence_is_silent() {
+    let bed = bed(HOUR, vec![Act::Slow(SHORT), Act::Deliver(0)]);
+    bed.reaches(1).await;
+    bed.news();
+    bed.reaches(2).await;
+    tokio::time::sleep(SHORT * 3).await;
+    assert_eq!(bed.pushes(), 2, "nothing new, nothing pushed");
+    assert_eq!(bed.gauge.read().delivered, 1);
+    bed.ends().await;
+}
+
+#[tokio::test]
+async fn after_a_failure_news_must_wait_and_an_operator_need_not() {
+    let bed = bed(HOUR, vec![Act::Fail, Act::Deliver(5)]);
+    bed.reaches(1).await;
+    bed.news();
+    tokio::time::sleep(SHORT * 2).await;
+    assert_eq!((bed.pushes(), bed.resets.load(Ordering::SeqCst)), (1, 1));
+    assert!(bed.gauge.read().error.is_some());
+    bed.now.notify_one();
+    bed.reaches(2).await;
+    tokio::time::sleep(SHORT).await;
+    assert_eq!((bed.gauge.read().error, bed.gauge.read().delivered), (None, 5));
+    bed.ends().await;
+}
+
+#[tokio::test]
+async fn neither_failures_nor_empty_promises_make_a_hot_loop() {
+    for act in [Act::Fail, Act::Stop, Act::Pretend, Act::Panic] {
+        let bed = bed(Duration::from_millis(50), vec![act]);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(bed.pushes() >= 2, "it goes on trying");
+        // 400 ms hold at most 8 waits of 50 ms or more, and the promises get their first turns free.
+        assert!(bed.pushes() <= TURNS_WITHOUT_PROGRESS_MAX + 10, "{} pushes", bed.pushes());
+        bed.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_ends_the_loop_and_the_status_says_stopped() {
+    let Bed { head, gauge, task, stop, .. } = bed(HOUR, vec![Act::Deliver(0)]);
+    drop(head);
+    tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
+    assert_eq!(gauge.read().state, crate::SinkState::Stopped);
+    drop(stop);
+}

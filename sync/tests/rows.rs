@@ -1,0 +1,18 @@
+//! Central rows against a real Postgres: exactly once, in order, on the right database, whatever breaks.
+
+#[path = "rows/commit.rs"]
+mod commit;
+#[path = "rows/delivery.rs"]
+mod delivery;
+#[path = "rows/exactly_once.rs"]
+mod exactly_once;
+#[path = "rows/guards.rs"]
+mod guards;
+#[path = "rows/poison.rs"]
+mod poison;
+#[path = "rows/schema.rs"]
+mod schema;
+#[path = "rows/support.rs"]
+mod support;
+#[path = "rows/tls.rs"]
+mod tls;

@@ -1,0 +1,175 @@
+//! Hand-made changes, and a prepared database.
+
+use gatehouse_config::{Config, Environment, Rows};
+use gatehouse_store::journal::Position;
+use gatehouse_store::keys::KeyId;
+use gatehouse_store::names::EventKey;
+use gatehouse_store::record::{Event, Face, Identification, Media, ObjectPlace, Outcome, Person};
+use gatehouse_store::store::Change;
+use gatehouse_store::time::Timestamp;
+use gatehouse_sync::rows::{Identity, Writer};
+use gatehouse_sync::{SyncError, central};
+use gatehouse_testkit::postgres::{Database, PASSWORD, Postgres};
+use tempfile::TempDir;
+
+/// 2026-11-20T10:00:00Z in microseconds.
+pub(crate) const NOON: i64 = 1_795_168_800_000_000;
+pub(crate) const HOUR: i64 = 3_600_000_000;
+pub(crate) const DAY: i64 = 24 * HOUR;
+
+/// A database with the schema, marked `dev`.
+pub(crate) struct Bed {
+    pub(crate) database: Database,
+    pub(crate) folder: TempDir,
+}
+
+impl Bed {
+    pub(crate) async fn new(name: &str) -> Self {
+        let bed = Self::empty(name).await;
+        central::init(&bed.config("dev")).await.unwrap();
+        bed
+    }
+
+    /// Without a schema.
+    pub(crate) async fn empty(name: &str) -> Self {
+        Self::on(Postgres::shared().unwrap(), name).await
+    }
+
+    /// On a server of the test's own.
+    pub(crate) async fn on(server: &Postgres, name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+        Self { database: server.create_database(name).await.unwrap(), folder }
+    }
+
+    pub(crate) fn config(&self, environment: &str) -> Config {
+        self.config_at(self.database.port, environment)
+    }
+
+    pub(crate) fn config_at(&self, port: u16, environment: &str) -> Config {
+        let text = format!(
+            "[device]\nid = \"edge-1\"\nenvironment = \"{environment}\"\n\
+             [central.rows]\nurl = \"{}\"\npassword_file = \"{}\"\n",
+            self.database.url_at(port),
+            self.folder.path().join("password").display()
+        );
+        Config::from_text(&text).unwrap()
+    }
+
+    pub(crate) fn rows(&self) -> Rows {
+        self.rows_at(self.database.port)
+    }
+
+    pub(crate) fn rows_at(&self, port: u16) -> Rows {
+        Rows {
+            url: self.database.url_at(port),
+            password_file: Some(self.folder.path().join("password")),
+            ca_file: None,
+        }
+    }
+
+    pub(crate) async fn writer(&self, device: &str) -> Writer {
+        Writer::open(&self.rows(), identity(device)).await.unwrap()
+    }
+
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        self.database.connect().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    pub(crate) async fn text(&self, query: &str) -> String {
+        self.database.connect().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    /// Whether the rows of every device are 1, 2, 3, ... up to `events` each.
+    pub(crate) async fn assert_whole(&self, device: &str, events: i64) {
+        let client = self.database.connect().await.unwrap();
+        let query = "select whole, events, missing from gatehouse.completeness where device_id = $1";
+        let row = client.query_one(query, &[&device]).await.unwrap();
+        assert_eq!((row.get(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (true, events, 0));
+    }
+}
+
+pub(crate) fn identity(device: &str) -> Identity {
+    Identity {
+        device: device.into(),
+        site: "house \0 1".into(),
+        environment: Environment::Dev,
+        state_id: format!("state of {device}"),
+    }
+}
+
+pub(crate) fn at(lsn: u64, seq: u64) -> Position {
+    Position { lsn, seq }
+}
+
+pub(crate) fn key(id: &str) -> EventKey {
+    EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() }
+}
+
+pub(crate) fn event(lsn: u64, seq: u64) -> Change {
+    let event = Event {
+        key: key(&format!("e{seq}")),
+        kind: "face".into(),
+        occurred_at: Some(Timestamp(NOON)),
+        received_at: Timestamp(NOON + i64::try_from(seq).unwrap()),
+        media: Vec::new(),
+        attributes: r#"{"zone":"porch","note":"ö"}"#.into(),
+    };
+    let answer = Identification { gallery_size: 3, model: "dlib-128".into(), faces: vec![face(None)] };
+    Change::Event { position: at(lsn, seq), event, identification: answer }
+}
+
+pub(crate) fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Change> {
+    range.map(|n| event(n, n)).collect()
+}
+
+/// The same event, changed.
+pub(crate) fn but(mut change: Change, f: impl FnOnce(&mut Event, &mut Identification<Person>)) -> Change {
+    if let Change::Event { event, identification, .. } = &mut change {
+        f(event, identification);
+    }
+    change
+}
+
+pub(crate) fn face(person: Option<&str>) -> Face<Person> {
+    Face {
+        outcome: if person.is_some() { Outcome::Match } else { Outcome::Stranger },
+        person: person.map(|id| Person { id: id.into(), name: format!("Name of {id}") }),
+        distance: Some(0.3),
+        threshold: 0.42,
+        margin: Some(0.2),
+        quality: None,
+    }
+}
+
+pub(crate) fn file(lsn: u64, seq: u64, name: &str) -> Change {
+    Change::File {
+        position: at(lsn, seq),
+        media: Media {
+            id: KeyId::from_bytes([u8::try_from(lsn).unwrap(); 16]),
+            event: key("e1"),
+            name: name.try_into().unwrap(),
+            size: 1234,
+            sha256: [7; 32],
+            received_at: Timestamp(NOON),
+        },
+        place: ObjectPlace { bucket: "gatehouse-dev".into(), key: format!("devices/edge-1/{name}") },
+        content_type: "image/jpeg",
+    }
+}
+
+pub(crate) fn erasure(lsn: u64, seq: u64, person: &str) -> Change {
+    Change::Erasure { position: at(lsn, seq), person_id: person.into(), at: Timestamp(NOON) }
+}
+
+/// Delivers all, as the sink does; words of what was set aside.
+pub(crate) async fn deliver_all(writer: &mut Writer, changes: &[Change]) -> Result<Vec<String>, SyncError> {
+    let (mut rest, mut notes) = (changes, Vec::new());
+    while !rest.is_empty() {
+        let delivered = writer.deliver(rest).await?;
+        assert!(delivered.taken > 0, "every delivery takes something");
+        rest = &rest[delivered.taken..];
+        notes.extend(delivered.set_aside);
+    }
+    Ok(notes)
+}
