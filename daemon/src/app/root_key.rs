@@ -1,0 +1,130 @@
+//! Where the root key comes from: `keys.root_key_file`, else the systemd credential, else, in environment `dev`
+//! only, a file in the state directory that is made at the first start.
+//!
+//! It is made only where nothing has been sealed yet: beside an existing state a new key would open nothing and
+//! would hide that the right one is lost.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use gatehouse_config::{Config, Environment};
+use gatehouse_store::keys::{KeyError, RootKey};
+use thiserror::Error;
+use tracing::info;
+
+use super::state_directory::{StateError, is_fresh};
+
+/// Name of the systemd credential.
+pub(crate) const CREDENTIAL: &str = "gatehouse.root-key";
+/// Name of the file in the state directory, environment `dev` only.
+const DEV_FILE: &str = "root.key";
+
+/// Why there is no root key.
+#[derive(Debug, Error)]
+pub enum RootKeyError {
+    /// None is given, and the environment is not `dev`.
+    #[error(
+        "no root key: outside of environment dev it is never made by itself. Make one and hand it over:\n  \
+         head -c 32 /dev/urandom | systemd-creds encrypt --name={CREDENTIAL} - \
+         /etc/credstore.encrypted/{CREDENTIAL}\n\
+         or put 32 random bytes into a file only the daemon may read and set keys.root_key_file; keep a copy elsewhere: \
+         without it nothing on this device can be read again"
+    )]
+    Missing,
+    /// The state was sealed, but its key is not there.
+    #[error(
+        "{} is missing, but the state directory was sealed with it; put it back from your copy, or start afresh in \
+         another state.directory", .0.display()
+    )]
+    Lost(PathBuf),
+    /// The file is there but cannot be used.
+    #[error("root key {}: {source}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// The state directory cannot be listed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The root key and the file it came from. `credentials` is systemd's `$CREDENTIALS_DIRECTORY`.
+///
+/// # Errors
+/// [`RootKeyError`]; a restart will not help against any of them.
+pub(crate) fn find(config: &Config, credentials: Option<&Path>) -> Result<(RootKey, PathBuf), RootKeyError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RootKeyError::Unusable { path, source }
+    };
+    let dev = config.state.directory.join(DEV_FILE);
+    let credential = credentials.map(|folder| folder.join(CREDENTIAL)).filter(|path| path.exists());
+    let path = match (config.keys.root_key_file.clone().or(credential), config.device.environment) {
+        (Some(path), _) => path,
+        (None, Environment::Dev) if dev.exists() => dev,
+        (None, Environment::Dev) if is_fresh(&config.state.directory)? => {
+            let key = RootKey::create(&dev).map_err(unusable(&dev))?;
+            info!(file = %dev.display(), "root key made, as this is environment dev; keep a copy of it elsewhere");
+            return Ok((key, dev));
+        }
+        (None, Environment::Dev) => return Err(RootKeyError::Lost(dev)),
+        (None, _) => return Err(RootKeyError::Missing),
+    };
+    let key = RootKey::read(&path).map_err(unusable(&path))?;
+    Ok((key, path))
+}
+
+/// Whether others than the owner may read the file; none where it cannot be looked at. A systemd credential shows
+/// a group that is only the mask of its access list, in a folder that nobody else can enter.
+pub(crate) fn is_exposed(path: &Path) -> Option<bool> {
+    let closed_to = if path.file_name().is_some_and(|name| name == CREDENTIAL) { 0o007 } else { 0o077 };
+    std::fs::metadata(path).ok().map(|meta| meta.permissions().mode() & closed_to != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(state: &Path, environment: &str, more: &str) -> Config {
+        let text = format!(
+            "[device]\nid = \"t\"\nenvironment = \"{environment}\"\n[state]\ndirectory = \"{}\"\n{more}",
+            state.display()
+        );
+        Config::from_text(&text).unwrap()
+    }
+
+    #[test]
+    fn in_dev_the_key_is_made_once_closed_to_others_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "dev", "");
+        let (_, path) = find(&config, None).unwrap();
+        assert_eq!(is_exposed(&path), Some(false));
+        let made = std::fs::read(&path).unwrap();
+        std::fs::write(folder.path().join("keys"), "sealed").unwrap();
+        find(&config, None).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), made);
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced_beside_a_sealed_state() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("keys"), "sealed").unwrap();
+        let found = find(&config(folder.path(), "dev", ""), None);
+        assert!(matches!(found, Err(RootKeyError::Lost(_))));
+        assert!(!folder.path().join(DEV_FILE).exists());
+    }
+
+    #[test]
+    fn outside_of_dev_a_key_must_be_handed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let prod = config(folder.path(), "prod", "");
+        assert!(matches!(find(&prod, None), Err(RootKeyError::Missing)));
+        let credentials = tempfile::tempdir().unwrap();
+        std::fs::write(credentials.path().join(CREDENTIAL), [7; 32]).unwrap();
+        let (_, path) = find(&prod, Some(credentials.path())).unwrap();
+        assert_eq!(path, credentials.path().join(CREDENTIAL));
+    }
+}

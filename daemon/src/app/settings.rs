@@ -1,0 +1,126 @@
+//! The settings in force, and what of them can change while the daemon runs.
+//!
+//! Applied by a reload: thresholds and least quality of the gallery. Everything else is wired into running parts
+//! (connections, files, keys) and waits for a restart; a reload names those keys. A faulty file changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gatehouse_config::{Config, Entry, Faults};
+use gatehouse_store::Store;
+use tracing::{info, warn};
+
+use super::wiring::gallery_settings;
+use crate::control::answers::{Reloaded, SettingLine};
+
+/// The settings the daemon was started with, and those of the last reload.
+#[derive(Debug)]
+pub struct Settings {
+    path: PathBuf,
+    started: Config,
+    latest: Mutex<Arc<Config>>,
+}
+
+impl Settings {
+    /// Reads the settings at `path`.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let started = Config::load(path, &Config::process_environment())?;
+        let latest = Mutex::new(Arc::new(started.clone()));
+        Ok(Self { path: path.to_owned(), started, latest })
+    }
+
+    /// The main file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The settings the running parts were made with.
+    pub fn started(&self) -> &Config {
+        &self.started
+    }
+
+    /// Reads the settings again and applies what can change while running. Logs what it did.
+    ///
+    /// # Errors
+    /// All faults at once; then nothing has changed.
+    pub fn reload(&self, store: &Store) -> Result<Reloaded, Faults> {
+        let fresh = Config::load(&self.path, &Config::process_environment()).inspect_err(|faults| {
+            warn!(%faults, "settings are faulty; nothing of them was applied");
+        })?;
+        let mut latest = self.latest();
+        let done = Reloaded {
+            applied: changes(&latest, &fresh).filter(|key| is_live(key)).collect(),
+            at_restart: changes(&self.started, &fresh).filter(|key| !is_live(key)).collect(),
+        };
+        let gallery = gallery_settings(&fresh);
+        store.apply_gallery(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
+        *latest = Arc::new(fresh);
+        info!(applied = ?done.applied, at_restart = ?done.at_restart, "settings read again");
+        Ok(done)
+    }
+
+    /// Every setting in force, and those that a restart will change.
+    pub fn lines(&self) -> Vec<SettingLine> {
+        let latest = Arc::clone(&self.latest());
+        let (started, latest) = (by_key(&self.started), by_key(&latest));
+        let keys: BTreeSet<&str> = started.keys().chain(latest.keys()).copied().collect();
+        let line = |key: &str| {
+            let (before, after) = (started.get(key).copied(), latest.get(key).copied());
+            let in_force = if is_live(key) { after } else { before.or(after) };
+            in_force.map(|entry| SettingLine {
+                key: key.to_owned(),
+                value: entry.value.clone(),
+                source: entry.source.to_string(),
+                restart_needed: !is_live(key) && value(before) != value(after),
+            })
+        };
+        keys.into_iter().filter_map(line).collect()
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Arc<Config>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a key can change while the daemon runs.
+fn is_live(key: &str) -> bool {
+    matches!(key, "gallery.threshold" | "gallery.minimum_quality") || key.starts_with("gallery.cameras.")
+}
+
+/// The keys whose values differ.
+fn changes<'a>(before: &'a Config, after: &'a Config) -> impl Iterator<Item = String> + use<> {
+    let (before, after) = (by_key(before), by_key(after));
+    let keys: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+    let changed = |key: &&str| value(before.get(key).copied()) != value(after.get(key).copied());
+    keys.into_iter().filter(changed).map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+fn by_key(config: &Config) -> BTreeMap<&str, &Entry> {
+    config.entries().map(|entry| (entry.key.as_str(), entry)).collect()
+}
+
+fn value(entry: Option<&Entry>) -> Option<&gatehouse_config::Value> {
+    entry.and_then(|entry| entry.value.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_change_while_running_and_connections_do_not() {
+        let before = Config::from_text("[device]\nid = \"a\"\nenvironment = \"dev\"\n").unwrap();
+        let after = Config::from_text(
+            "[device]\nid = \"a\"\nenvironment = \"dev\"\n[gallery]\nthreshold = 0.3\n[gallery.cameras.door]\nthreshold = 0.2\n\
+             [mqtt]\nurl = \"mqtt://elsewhere\"\n",
+        )
+        .unwrap();
+        let (live, at_restart): (Vec<_>, Vec<_>) = changes(&before, &after).partition(|key| is_live(key));
+        assert_eq!(live, ["gallery.cameras.door.threshold", "gallery.threshold"]);
+        assert_eq!(at_restart, ["mqtt.url"]);
+    }
+}

@@ -1,0 +1,38 @@
+//! What the store is told of the settings.
+
+use std::time::Duration;
+
+use gatehouse_config::{Config, Metric};
+use gatehouse_store::gallery::{self, GallerySettings};
+use gatehouse_store::store::StoreSettings;
+
+/// The gallery's part.
+pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
+    let gallery = &config.gallery;
+    let cameras = gallery.cameras.iter().map(|(name, camera)| (name.clone(), camera.threshold));
+    GallerySettings {
+        model: gallery.model.clone(),
+        dimensions: gallery.dimensions,
+        metric: match gallery.metric {
+            Metric::Euclidean => gallery::Metric::Euclidean,
+            Metric::Cosine => gallery::Metric::Cosine,
+        },
+        threshold: gallery.threshold,
+        camera_thresholds: cameras.collect(),
+        minimum_quality: gallery.minimum_quality,
+        // The crossover was measured at 128 components; the exact scan's time grows with them.
+        exact_limit: gallery::EXACT_LIMIT_DEFAULT * 128 / gallery.dimensions.max(1),
+    }
+}
+
+/// All of it.
+pub(super) fn store_settings(config: &Config) -> StoreSettings {
+    StoreSettings {
+        directory: config.state.directory.clone(),
+        gallery: gallery_settings(config),
+        media_quota_bytes: config.media.quota_bytes,
+        reserve_free_bytes: config.media.reserve_free_bytes,
+        orphan_media: Duration::from_secs(u64::from(config.media.orphan_hours) * 3600),
+        central_rows: config.central.rows.is_some(),
+    }
+}

@@ -1,0 +1,76 @@
+//! `gatehouse central init|check`: reads the settings itself and needs no daemon.
+
+use std::path::{Path, PathBuf};
+
+use gatehouse_config::Config;
+use gatehouse_sync::central::{self, Finding, Step};
+
+use super::DEFAULT_CONFIG;
+use super::shell::Shell;
+use super::table::printable;
+use crate::control::types::Fault;
+use crate::exit;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make schema, role, bucket and lifecycle rules, as far as they are missing; can be repeated at will.
+    Init(Args),
+    /// Say in words what is wrong with the central side; changes nothing.
+    Check(Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The settings with the [central] sections.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Fault::refused)?;
+    match command {
+        Command::Init(args) => {
+            let config = settings(&args.config)?;
+            let steps = runtime.block_on(central::init(&config)).map_err(|error| {
+                Fault::refused(error)
+                    .advise("gatehouse central check looks at everything and changes nothing")
+            })?;
+            shell.show(&steps, |steps| steps_told(steps))
+        }
+        Command::Check(args) => {
+            let config = settings(&args.config)?;
+            let findings = runtime.block_on(central::check(&config));
+            shell.show(&findings, |findings| findings_told(findings))?;
+            match findings.iter().all(|finding| finding.ok) {
+                true => Ok(()),
+                // All has been said on standard output.
+                false => Err(Fault::with_code(exit::REFUSED, "")),
+            }
+        }
+    }
+}
+
+fn settings(path: &Path) -> Result<Config, Fault> {
+    Config::load(path, &Config::process_environment()).map_err(|faults| {
+        Fault::refused(faults).advise("correct the settings, or name others with --config FILE")
+    })
+}
+
+fn steps_told(steps: &[Step]) -> String {
+    let line = |step: &Step| {
+        let mark = if step.changed { "made   " } else { "present" };
+        format!("{mark}  {}\n", printable(&step.what))
+    };
+    steps.iter().map(line).collect()
+}
+
+fn findings_told(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let mark = if finding.ok { "ok   " } else { "WRONG" };
+        let advice = finding.advice.as_ref().map(|advice| format!("\n       -> {}", printable(advice)));
+        let (what, words) = (printable(&finding.what), printable(&finding.words));
+        format!("{mark}  {what}: {words}{}\n", advice.unwrap_or_default())
+    };
+    findings.iter().map(line).collect()
+}

@@ -1,0 +1,95 @@
+//! `gatehouse doctor`: what the tool can see by itself, then what the daemon sees.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use gatehouse_config::Config;
+
+use super::DEFAULT_CONFIG;
+use super::shell::Shell;
+use super::table::printable;
+use crate::control::answers::{Finding, Grade, Status};
+use crate::control::types::{Fault, Request};
+use crate::exit;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The settings to look at where the daemon cannot be asked.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+    let (findings, code) = match shell.ask::<Vec<Finding>>(&Request::Doctor) {
+        Ok(mut findings) => {
+            findings.extend(version(&shell.ask::<Status>(&Request::Status)?));
+            let wrong = findings.iter().any(|finding| finding.grade == Grade::Wrong);
+            (findings, if wrong { exit::REFUSED } else { exit::OK })
+        }
+        Err(fault) if fault.code == exit::UNREACHABLE => {
+            (without_daemon(&args.config, fault), exit::UNREACHABLE)
+        }
+        Err(fault) => return Err(fault),
+    };
+    shell.show(&findings, |findings| human(findings))?;
+    match code {
+        exit::OK => Ok(()),
+        // All has been said on standard output.
+        code => Err(Fault::with_code(code, "")),
+    }
+}
+
+fn version(status: &Status) -> Option<Finding> {
+    (status.version != crate::VERSION).then(|| {
+        let words = format!("the daemon is {}, this tool {}", status.version, crate::VERSION);
+        Finding::note("version", words, "restart the daemon: systemctl restart gatehouse")
+    })
+}
+
+fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
+    let daemon =
+        Finding { what: "daemon".into(), grade: Grade::Wrong, words: fault.message, advice: fault.advice };
+    let name = config.display();
+    let settings = match File::open(config).map_err(|error| error.kind()) {
+        Err(ErrorKind::PermissionDenied) => {
+            Finding::note("settings", format!("{name} may not be read by you"), "run as root")
+        }
+        Err(_) => {
+            Finding::wrong("settings", format!("{name} is not there"), "say where they are: --config FILE")
+        }
+        Ok(_) => match Config::load(config, &[]) {
+            Ok(_) => Finding::ok("settings", format!("{name} has no fault")),
+            Err(faults) => {
+                Finding::wrong("settings", faults.to_string(), "correct them, then start the daemon")
+            }
+        },
+    };
+    vec![daemon, settings]
+}
+
+fn human(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
+    let indent = " ".repeat(width + 9);
+    let mut text = String::new();
+    for finding in findings {
+        let grade = match finding.grade {
+            Grade::Ok => "ok   ",
+            Grade::Note => "note ",
+            Grade::Wrong => "WRONG",
+        };
+        let words: Vec<_> = finding.words.lines().map(printable).collect();
+        let words = words.join(&format!("\n{indent}"));
+        text.push_str(&format!("{grade}  {:width$}  {words}\n", finding.what));
+        if let Some(advice) = &finding.advice {
+            text.push_str(&format!("{indent}-> {}\n", printable(advice)));
+        }
+    }
+    let wrong = findings.iter().filter(|finding| finding.grade == Grade::Wrong).count();
+    text.push_str(&match wrong {
+        0 => "\nall well\n".to_owned(),
+        1 => "\n1 thing is wrong\n".to_owned(),
+        many => format!("\n{many} things are wrong\n"),
+    });
+    text
+}

@@ -1,0 +1,100 @@
+//! `gatehouse event list|show`
+
+use super::shell::Shell;
+use super::table::{Table, pairs, printable};
+use super::{identify, input, words};
+use crate::control::answers::{EventLine, FaceLine};
+use crate::control::types::{Fault, LIST_MAX, Request};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Events, newest first.
+    List {
+        /// Only of this camera.
+        #[arg(long)]
+        camera: Option<String>,
+        /// Only those in which this person was matched.
+        #[arg(long, value_name = "ID")]
+        person: Option<String>,
+        /// Only since then: RFC 3339, a day like 2026-11-20, or back from now like 15m, 2h, 7d.
+        #[arg(long, value_name = "T", value_parser = input::since)]
+        since: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit)]
+        limit: usize,
+    },
+    /// One event with everything that is known of it.
+    Show {
+        /// Its number, or CAMERA/EVENT-ID.
+        event: String,
+    },
+}
+
+/// Reads the number of entries of a list.
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=LIST_MAX).contains(number));
+    number.ok_or_else(|| format!("a number from 1 to {LIST_MAX} is needed"))
+}
+
+pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+    match command {
+        Command::List { camera, person, since, limit } => {
+            let request = Request::EventList { camera, person, since, limit };
+            shell.ask_and_show(&request, |events: &Vec<EventLine>| list(events))
+        }
+        Command::Show { event } => shell.ask_and_show(&Request::EventShow { event }, show),
+    }
+}
+
+fn list(events: &[EventLine]) -> String {
+    let mut table = Table::new(["SEQ", "RECEIVED", "CAMERA", "KIND", "WHO", "DISTANCE", "MEDIA", "EVENT"]);
+    for event in events {
+        table.row([
+            event.seq.to_string(),
+            words::time(&event.received_at),
+            event.camera.clone(),
+            event.kind.clone(),
+            who(&event.faces),
+            words::distance(event.faces.first().and_then(|face| face.distance)),
+            event.media.len().to_string(),
+            event.event_id.clone(),
+        ]);
+    }
+    table.text("no events\n")
+}
+
+fn who(faces: &[FaceLine]) -> String {
+    let told = faces.iter().map(|face| match &face.person {
+        Some(person) => person.name.clone(),
+        None => identify::outcome(face.outcome).to_owned(),
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { "-".to_owned() } else { told.join(", ") }
+}
+
+fn show(event: &EventLine) -> String {
+    let occurred = event.occurred_at.as_deref().map_or_else(|| "-".to_owned(), words::time);
+    let media = if event.media.is_empty() { "-".to_owned() } else { event.media.join(", ") };
+    let gallery = words::count(event.gallery_size.into(), "person", "people");
+    let head = pairs(&[
+        ("seq", event.seq.to_string()),
+        ("event", format!("{}/{}", event.camera, event.event_id)),
+        ("correlation", event.correlation.clone()),
+        ("kind", event.kind.clone()),
+        ("occurred", occurred),
+        ("received", words::time(&event.received_at)),
+        ("media", media),
+        ("gallery", format!("{gallery}, model {}", event.model)),
+    ]);
+    let mut text = format!("{head}\n{}", identify::faces(&event.faces));
+    if let Some(serde_json::Value::Object(attributes)) = &event.attributes
+        && !attributes.is_empty()
+    {
+        let lines: Vec<_> =
+            attributes.iter().map(|(name, value)| (printable(name), value.to_string())).collect();
+        let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        text.push_str("\nattributes\n");
+        text.push_str(&pairs(&lines));
+    }
+    text
+}

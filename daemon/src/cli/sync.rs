@@ -1,0 +1,79 @@
+//! `gatehouse sync status|now`
+
+use gatehouse_store::record::Sink;
+use gatehouse_sync::SinkState;
+
+use super::shell::Shell;
+use super::table::{Table, printable};
+use super::words;
+use crate::control::answers::SinkLine;
+use crate::control::types::{Fault, Request};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// How delivery to each central side goes.
+    Status,
+    /// Try every central side now instead of at the next retry.
+    Now,
+}
+
+pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+    match command {
+        Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
+        Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
+            format!("every configured central side is being tried\n{}", human(sinks))
+        }),
+    }
+}
+
+fn human(sinks: &[SinkLine]) -> String {
+    let mut table = Table::new(["SINK", "STATE", "PENDING", "OLDEST", "DELIVERED", "SET ASIDE", "NEXT TRY"]);
+    for sink in sinks {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row([
+            name(sink.sink).to_owned(),
+            state(sink).to_owned(),
+            sink.pending.to_string(),
+            or_dash(sink.oldest_pending.as_deref().map(words::ago)),
+            sink.delivered.to_string(),
+            sink.set_aside.to_string(),
+            or_dash(sink.next_retry.as_deref().map(words::time)),
+        ]);
+    }
+    let mut text = table.text("");
+    for sink in sinks {
+        let lines = [("", &sink.error), ("set aside: ", &sink.last_set_aside)];
+        for (what, words) in lines.into_iter().filter_map(|(what, words)| Some((what, words.as_ref()?))) {
+            text.push_str(&format!("\n{}: {what}{}", name(sink.sink), printable(words)));
+        }
+    }
+    text
+}
+
+/// What a sink is called.
+pub(super) fn name(sink: Sink) -> &'static str {
+    match sink {
+        Sink::Rows => "database",
+        Sink::Objects => "objects",
+    }
+}
+
+/// A sink in one line.
+pub(super) fn summary(sink: &SinkLine) -> String {
+    let state = state(sink);
+    match &sink.error {
+        Some(error) => format!("{state}, {} pending: {error}", sink.pending),
+        None if sink.configured => format!("{state}, {} pending", sink.pending),
+        None => state.to_owned(),
+    }
+}
+
+fn state(sink: &SinkLine) -> &'static str {
+    match sink.state {
+        _ if !sink.configured => "not configured",
+        SinkState::Idle => "idle",
+        SinkState::Working => "working",
+        SinkState::Waiting => "waiting to retry",
+        SinkState::Stopped => "stopped",
+    }
+}

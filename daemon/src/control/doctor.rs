@@ -1,0 +1,212 @@
+//! What is wrong and what to do, as far as the daemon itself can see. Each check is one function that gives one
+//! [`Finding`]; none of them changes anything.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use gatehouse_config::Config;
+use gatehouse_store::record::Sink;
+use gatehouse_store::store::OpenReport;
+
+use super::answers::{BrokerStatus, Finding, LedgerAnswer, SinkLine};
+use super::handlers::state;
+use super::{Services, free_bytes};
+use crate::app::root_key::is_exposed;
+
+/// No appliance of this version can live before this instant (2026-01-01); an earlier clock was never set.
+const CLOCK_FLOOR_SECONDS: i64 = 1_767_225_600;
+/// Nor after this one (2100-01-01): a clock chip that lost its battery may show anything.
+const CLOCK_CEILING_SECONDS: i64 = 4_102_444_800;
+
+/// Everything looked at, in the order an operator would.
+pub(super) async fn findings(services: &Services) -> Vec<Finding> {
+    let config = services.settings.started();
+    let mut findings = vec![
+        settings(services),
+        state_directory(&config.state.directory),
+        free_space(free_bytes(&config.state.directory), config.media.reserve_free_bytes),
+        root_key(&services.root_key_file),
+        clock(Utc::now()),
+        opened(&services.opened),
+        journal(services).await,
+        ledger(&state::ledger(&services.store)),
+        broker(&state::broker(services)),
+    ];
+    match state::sinks(services).await {
+        Ok(sinks) => findings.extend(sinks.iter().map(sink)),
+        Err(fault) => findings.push(Finding::wrong("delivery", fault.message, "restart the daemon")),
+    }
+    findings.push(Finding::ok("version", format!("gatehoused {}", crate::VERSION)));
+    findings
+}
+
+fn settings(services: &Services) -> Finding {
+    let path = services.settings.path();
+    if let Err(faults) = Config::load(path, &Config::process_environment()) {
+        let advice = "correct them before the next restart: the daemon would not start";
+        return Finding::wrong("settings", faults.to_string(), advice);
+    }
+    let waiting: Vec<_> = services.settings.lines().into_iter().filter(|line| line.restart_needed).collect();
+    match waiting.is_empty() {
+        true => Finding::ok("settings", format!("{} has no fault", path.display())),
+        false => {
+            let keys: Vec<_> = waiting.into_iter().map(|line| line.key).collect();
+            Finding::note(
+                "settings",
+                format!("changed since the start: {}", keys.join(", ")),
+                "restart the daemon",
+            )
+        }
+    }
+}
+
+fn state_directory(directory: &Path) -> Finding {
+    let words = directory.display().to_string();
+    match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Finding::ok("state directory", format!("{words} is writable")),
+        Err(error) => Finding::wrong(
+            "state directory",
+            format!("{words} is not writable: {error}"),
+            "is the disk mounted read-only, or does the folder belong to another user?",
+        ),
+    }
+}
+
+fn free_space(free: Option<u64>, reserve: u64) -> Finding {
+    let Some(free) = free else {
+        return Finding::note("free space", "the disk does not tell", "look with df");
+    };
+    let words = format!("{} MB free, {} MB are kept in reserve", free / 1_000_000, reserve / 1_000_000);
+    match free {
+        _ if free < reserve => Finding::wrong("free space", words, "free space, or lower media.quota_bytes"),
+        _ if free / 2 < reserve => {
+            Finding::note("free space", words, "soon pictures will be given up for space")
+        }
+        _ => Finding::ok("free space", words),
+    }
+}
+
+fn root_key(path: &Path) -> Finding {
+    let words = path.display();
+    match is_exposed(path) {
+        Some(false) => Finding::ok("root key", format!("{words}, closed to others")),
+        Some(true) => {
+            Finding::wrong("root key", format!("{words} can be read by others"), format!("chmod 600 {words}"))
+        }
+        None => Finding::note(
+            "root key",
+            format!("{words} cannot be seen any more"),
+            "the next start will need it",
+        ),
+    }
+}
+
+fn clock(now: DateTime<Utc>) -> Finding {
+    let words = now.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+    match (CLOCK_FLOOR_SECONDS..CLOCK_CEILING_SECONDS).contains(&now.timestamp()) {
+        true => Finding::ok("clock", words),
+        false => Finding::wrong(
+            "clock",
+            format!("it says {words}"),
+            "set it, or let it be set: timedatectl set-ntp true",
+        ),
+    }
+}
+
+fn opened(report: &OpenReport) -> Finding {
+    if !report.damaged.is_empty() || report.media_lost > 0 {
+        let words = format!(
+            "at the last start {} damaged places in the journal and {} missing media files were found",
+            report.damaged.len(),
+            report.media_lost
+        );
+        return Finding::wrong(
+            "store",
+            words,
+            "the log of the start names them; the disk may be failing: look at dmesg",
+        );
+    }
+    match &report.views_rebuilt {
+        Some(why) => {
+            Finding::note("store", format!("views were rebuilt at the last start: {why}"), "nothing is lost")
+        }
+        None => Finding::ok("store", "opened without damage"),
+    }
+}
+
+async fn journal(services: &Services) -> Finding {
+    match services.store.ping().await {
+        Ok(()) => Finding::ok("journal", format!("{} events stored", services.store.status().head.seq)),
+        Err(error) => {
+            Finding::wrong("journal", error.to_string(), "restart the daemon; if it stays, look at dmesg")
+        }
+    }
+}
+
+fn ledger(ledger: &LedgerAnswer) -> Finding {
+    match ledger.holds {
+        true => Finding::ok("ledger", format!("adds up: {} events received", ledger.events.received)),
+        false => {
+            Finding::wrong("ledger", "does not add up", "keep the state directory and report this fault")
+        }
+    }
+}
+
+fn broker(broker: &BrokerStatus) -> Finding {
+    let address = &broker.address;
+    match (broker.connected, &broker.error) {
+        (true, _) => Finding::ok("broker", format!("connected to {address}")),
+        (false, Some(error)) => {
+            Finding::wrong("broker", format!("{address}: {error}"), "check [mqtt] and the broker")
+        }
+        (false, None) => {
+            Finding::note("broker", format!("connecting to {address}"), "ask again in some seconds")
+        }
+    }
+}
+
+fn sink(sink: &SinkLine) -> Finding {
+    let (what, section) = match sink.sink {
+        Sink::Rows => ("central database", "rows"),
+        Sink::Objects => ("central objects", "objects"),
+    };
+    let pending = sink.pending;
+    match &sink.error {
+        _ if !sink.configured => {
+            Finding::ok(what, format!("not configured ([central.{section}]): everything is kept here"))
+        }
+        Some(error) => {
+            let since = &sink.since;
+            Finding::wrong(
+                what,
+                format!("{error} (since {since}, {pending} wait)"),
+                "gatehouse central check says more",
+            )
+        }
+        None if sink.set_aside > 0 => {
+            let last = sink.last_set_aside.as_deref().unwrap_or_default();
+            let words = format!("{} refused by the central side, last: {last}", sink.set_aside);
+            Finding::note(what, words, "the log names each of them")
+        }
+        None => Finding::ok(what, format!("{pending} wait for delivery")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::answers::Grade;
+
+    #[test]
+    fn a_clock_that_was_never_set_is_found() {
+        assert_eq!(clock(DateTime::UNIX_EPOCH).grade, Grade::Wrong);
+        assert_eq!(clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).grade, Grade::Ok);
+    }
+
+    #[test]
+    fn less_space_than_the_reserve_is_wrong_and_little_more_is_a_note() {
+        assert_eq!(free_space(Some(99), 100).grade, Grade::Wrong);
+        assert_eq!(free_space(Some(150), 100).grade, Grade::Note);
+        assert_eq!(free_space(Some(1000), 100).grade, Grade::Ok);
+    }
+}

@@ -1,0 +1,87 @@
+//! What each order does. Blocking questions to the store are put off the async threads.
+
+mod events;
+mod media;
+mod people;
+pub(super) mod state;
+
+use gatehouse_store::files::SealedReader;
+use gatehouse_store::store::StoreError;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::answers::MediaHeader;
+use super::types::{Fault, LIST_MAX, Request};
+use super::{Services, doctor};
+use crate::exit;
+
+/// What goes back.
+pub(super) enum Answer {
+    /// One line.
+    Value(Value),
+    /// One line and the bytes of a file.
+    Media(Box<MediaHeader>, SealedReader),
+}
+
+/// Carries out one order of the user `uid`.
+pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> Result<Answer, Fault> {
+    match request {
+        Request::Status => value(state::status(services).await?),
+        Request::Doctor => value(doctor::findings(services).await),
+        Request::PersonEnroll { id, name, encodings } => {
+            value(people::enroll(services, &id, &name, &encodings, uid).await?)
+        }
+        Request::PersonList => value(services.store.people()),
+        Request::PersonShow { id } => value(people::show(services, &id)?),
+        Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
+        Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
+        Request::Identify { camera, encodings } => value(people::identify(services, camera, &encodings)?),
+        Request::EventList { camera, person, since, limit } => {
+            let query = events::query(camera, person, since.as_deref(), limit.min(LIST_MAX))?;
+            value(events::list(services, query).await?)
+        }
+        Request::EventShow { event } => value(events::show(services, event).await?),
+        Request::MediaList { event, limit } => {
+            value(media::list(services, event, limit.min(LIST_MAX)).await?)
+        }
+        Request::MediaGet { media } => {
+            let (header, reader) = media::open(services, media).await?;
+            Ok(Answer::Media(Box::new(header), reader))
+        }
+        Request::SyncStatus => value(state::sinks(services).await?),
+        Request::SyncNow => {
+            services.sync.now();
+            value(state::sinks(services).await?)
+        }
+        Request::Ledger => value(state::ledger(&services.store)),
+        Request::ConfigShow => value(services.settings.lines()),
+        Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
+            Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")
+        })?),
+    }
+}
+
+fn value(value: impl Serialize) -> Result<Answer, Fault> {
+    serde_json::to_value(value).map(Answer::Value).map_err(Fault::refused)
+}
+
+/// Asks the store something that may wait for the disk.
+async fn ask<T: Send + 'static>(
+    services: &Services,
+    question: impl FnOnce(&gatehouse_store::Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Fault> {
+    let store = services.store.clone();
+    let asked = tokio::task::spawn_blocking(move || question(&store)).await;
+    asked.map_err(|_| Fault::refused(StoreError::Stopping))?.map_err(store_fault)
+}
+
+/// A refusal speaks for itself; a store that cannot answer needs somebody.
+fn store_fault(error: StoreError) -> Fault {
+    match error.is_refusal() {
+        true => Fault::refused(error),
+        false => {
+            tracing::warn!(%error, "an order could not be carried out");
+            Fault::with_code(exit::REFUSED, error).advise("gatehouse doctor says more")
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Stored events.
+
+use gatehouse_store::names::{CameraName, EventId, EventKey};
+use gatehouse_store::record::Event;
+use gatehouse_store::store::{EventQuery, EventView};
+use gatehouse_store::time::Timestamp;
+
+use super::ask;
+use crate::control::Services;
+use crate::control::answers::{EventLine, FaceLine};
+use crate::control::types::Fault;
+
+pub(super) fn query(
+    camera: Option<String>,
+    person: Option<String>,
+    since: Option<&str>,
+    limit: usize,
+) -> Result<EventQuery, Fault> {
+    let camera = camera.map(CameraName::try_from).transpose().map_err(Fault::refused)?;
+    let since = since.map(|text| {
+        Timestamp::parse(text)
+            .ok_or_else(|| Fault::refused(format!("`{text}` is not a time; RFC 3339 is needed")))
+    });
+    Ok(EventQuery { camera, person, since: since.transpose()?, limit })
+}
+
+pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<EventLine>, Fault> {
+    let found = ask(services, move |store| store.events(&query)).await?;
+    Ok(found.into_iter().map(|view| line(view, false)).collect())
+}
+
+pub(super) async fn show(services: &Services, event: String) -> Result<EventLine, Fault> {
+    let unknown = Fault::refused(format!("there is no event {event}")).advise("see gatehouse event list");
+    let found = match event.parse::<u64>() {
+        Ok(seq) => ask(services, move |store| store.event_numbered(seq)).await?,
+        Err(_) => {
+            let key = key(&event)?;
+            ask(services, move |store| store.event(&key)).await?
+        }
+    };
+    found.map(|view| line(view, true)).ok_or(unknown)
+}
+
+/// Reads `camera/event id`.
+pub(super) fn key(text: &str) -> Result<EventKey, Fault> {
+    let (camera, id) = text.split_once('/').ok_or_else(|| {
+        Fault::refused(format!("`{text}` names no event; say CAMERA/EVENT-ID, or its number"))
+    })?;
+    Ok(EventKey {
+        camera: CameraName::try_from(camera).map_err(Fault::refused)?,
+        id: EventId::try_from(id).map_err(Fault::refused)?,
+    })
+}
+
+fn line(view: EventView, whole: bool) -> EventLine {
+    let Event { key, kind, occurred_at, received_at, media, attributes } = view.event;
+    EventLine {
+        seq: view.seq,
+        correlation: key.correlation(),
+        camera: key.camera.into(),
+        event_id: key.id.into(),
+        kind,
+        occurred_at: occurred_at.map(|at| at.to_string()),
+        received_at: received_at.to_string(),
+        gallery_size: view.identification.gallery_size,
+        model: view.identification.model,
+        faces: view.identification.faces.into_iter().map(FaceLine::from).collect(),
+        media: media.into_iter().map(String::from).collect(),
+        // They were one JSON object when they were stored; what cannot be read so is shown as it is.
+        attributes: whole.then(|| serde_json::from_str(&attributes).unwrap_or_else(|_| attributes.into())),
+    }
+}

@@ -1,0 +1,76 @@
+//! Stored media files.
+
+use gatehouse_store::files::{SealedReader, content_type};
+use gatehouse_store::keys::KeyId;
+use gatehouse_store::names::MediaName;
+use gatehouse_store::store::{MediaQuery, MediaState, MediaView, StoreError};
+
+use super::{ask, events};
+use crate::control::Services;
+use crate::control::answers::{MediaHeader, MediaLine};
+use crate::control::types::Fault;
+
+pub(super) async fn list(
+    services: &Services,
+    event: Option<String>,
+    limit: usize,
+) -> Result<Vec<MediaLine>, Fault> {
+    let event = event.as_deref().map(events::key).transpose()?;
+    let query = MediaQuery { event, limit };
+    let found = ask(services, move |store| store.media(&query)).await?;
+    Ok(found.into_iter().map(line).collect())
+}
+
+pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHeader, SealedReader), Fault> {
+    let view = find(services, &media).await?;
+    if !view.on_disk {
+        let place = line(view).place;
+        let fault = Fault::refused(format!("{media} is not on this device any more"));
+        return Err(match place {
+            Some(place) => fault.advise(format!("it was delivered to {place}")),
+            None => fault,
+        });
+    }
+    let id = view.media.id;
+    let reader = ask(services, move |store| store.open_media(&id)).await?;
+    let content_type = content_type(view.media.name.as_str(), &[]).to_owned();
+    Ok((MediaHeader { media: line(view), content_type }, reader))
+}
+
+async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
+    let unknown = || super::store_fault(StoreError::UnknownMedia);
+    if let Some(id) = KeyId::parse(media) {
+        return ask(services, move |store| store.media_file(&id)).await?.ok_or_else(unknown);
+    }
+    let (event, name) = media.rsplit_once('/').ok_or_else(|| {
+        Fault::refused(format!("`{media}` names no media file; say its id, or CAMERA/EVENT-ID/NAME"))
+    })?;
+    let name = MediaName::try_from(name).map_err(Fault::refused)?;
+    let query = MediaQuery { event: Some(events::key(event)?), limit: usize::MAX };
+    let files = ask(services, move |store| store.media(&query)).await?;
+    files.into_iter().find(|file| file.media.name == name).ok_or_else(unknown)
+}
+
+fn line(view: MediaView) -> MediaLine {
+    let (state, place) = match view.state {
+        MediaState::Waiting => ("waiting".to_owned(), None),
+        MediaState::Pending => ("pending".to_owned(), None),
+        MediaState::Delivered(place) => {
+            ("delivered".to_owned(), Some(format!("{}/{}", place.bucket, place.key)))
+        }
+        MediaState::Dropped(reason) => (format!("dropped: {reason}"), None),
+    };
+    let media = view.media;
+    MediaLine {
+        id: media.id.to_string(),
+        camera: media.event.camera.into(),
+        event_id: media.event.id.into(),
+        name: media.name.into(),
+        size: media.size,
+        sha256: hex::encode(media.sha256),
+        received_at: media.received_at.to_string(),
+        state,
+        on_disk: view.on_disk,
+        place,
+    }
+}

@@ -1,0 +1,83 @@
+//! Enrol, show, rename, erase, identify. The log tells that it happened and who asked, never who was concerned.
+
+use gatehouse_store::gallery::Encoding;
+use gatehouse_store::names::CameraName;
+use gatehouse_store::people::PersonSummary;
+use gatehouse_store::store::{Erased, ProbeFace, StoreError};
+use tracing::info;
+
+use super::store_fault;
+use crate::control::Services;
+use crate::control::answers::{FaceLine, IdentifyAnswer};
+use crate::control::encodings::RawEncoding;
+use crate::control::types::{ENCODINGS_MAX, Fault};
+
+/// Stands for no camera: the gallery's own threshold counts. No camera can be configured under this name.
+const NO_CAMERA: &str = "-";
+
+pub(super) async fn enroll(
+    services: &Services,
+    id: &str,
+    name: &str,
+    encodings: &[RawEncoding],
+    uid: u32,
+) -> Result<PersonSummary, Fault> {
+    let encodings = checked(services, encodings)?;
+    let added = encodings.len();
+    let person = services.store.enrol(id, name, encodings).await.map_err(store_fault)?;
+    info!(uid, added, samples = person.samples, "person enrolled");
+    Ok(person)
+}
+
+pub(super) fn show(services: &Services, id: &str) -> Result<PersonSummary, Fault> {
+    services.store.person(id).ok_or_else(|| store_fault(StoreError::UnknownPerson(id.to_owned())))
+}
+
+pub(super) async fn rename(
+    services: &Services,
+    id: &str,
+    name: &str,
+    uid: u32,
+) -> Result<PersonSummary, Fault> {
+    let person = services.store.rename(id, name).await.map_err(store_fault)?;
+    info!(uid, "person renamed");
+    Ok(person)
+}
+
+pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Erased, Fault> {
+    let erased = services.store.erase(id).await.map_err(store_fault)?;
+    info!(uid, samples = erased.samples, "person erased");
+    Ok(erased)
+}
+
+pub(super) fn identify(
+    services: &Services,
+    camera: Option<String>,
+    encodings: &[RawEncoding],
+) -> Result<IdentifyAnswer, Fault> {
+    let camera = camera.unwrap_or_else(|| NO_CAMERA.to_owned());
+    let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
+    let faces = checked(services, encodings)?.into_iter();
+    let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
+    let answer = services.store.identify(&camera, &faces);
+    Ok(IdentifyAnswer {
+        gallery_size: answer.gallery_size,
+        model: answer.model,
+        faces: answer.faces.into_iter().map(FaceLine::from).collect(),
+    })
+}
+
+fn checked(services: &Services, encodings: &[RawEncoding]) -> Result<Vec<Encoding>, Fault> {
+    if encodings.is_empty() || encodings.len() > ENCODINGS_MAX {
+        return Err(Fault::refused(format!(
+            "1 to {ENCODINGS_MAX} encodings are taken at a time, there are {}",
+            encodings.len()
+        )));
+    }
+    let dimensions = services.settings.started().gallery.dimensions;
+    let check = |(at, encoding): (usize, &RawEncoding)| {
+        Encoding::new(encoding.to_vec(), dimensions)
+            .map_err(|fault| Fault::refused(StoreError::Encoding { nth: at + 1, fault }))
+    };
+    encodings.iter().enumerate().map(check).collect()
+}

@@ -1,0 +1,84 @@
+//! Status, sinks, ledger.
+
+use gatehouse_store::Store;
+use gatehouse_store::ledger::Column;
+use gatehouse_store::time::Timestamp;
+use gatehouse_sync::SinkStatus;
+
+use super::ask;
+use crate::control::answers::{BrokerStatus, LedgerAnswer, SinkLine, Status, Sums};
+use crate::control::types::Fault;
+use crate::control::{Services, free_bytes};
+
+pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fault> {
+    let sinks = sinks(services).await?;
+    let store = ask(services, |store| Ok(store.status())).await?;
+    let config = services.settings.started();
+    let oldest = sinks.iter().filter_map(|sink| sink.oldest_pending.clone());
+    Ok(Status {
+        device: config.device.id.clone(),
+        site: config.device.site.clone(),
+        environment: config.device.environment.to_string(),
+        version: crate::VERSION.to_owned(),
+        uptime_seconds: services.started.elapsed().as_secs(),
+        broker: broker(services),
+        model: config.gallery.model.clone(),
+        people: store.people as u64,
+        templates: store.templates as u64,
+        head_seq: store.head.seq,
+        pending_events: store.pending_events,
+        pending_media: store.pending_media,
+        oldest_pending: oldest.chain(store.oldest_pending.map(|at| at.to_string())).min(),
+        media_bytes: store.media_bytes,
+        media_quota_bytes: store.media_quota_bytes,
+        free_bytes: free_bytes(&config.state.directory),
+        in_flight_bytes: services.pipeline.stats().in_flight_bytes,
+        sinks,
+    })
+}
+
+pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
+    let stats = services.pipeline.stats();
+    BrokerStatus {
+        address: services.settings.started().mqtt.url.clone(),
+        connected: stats.connected,
+        error: stats.error,
+    }
+}
+
+pub(in crate::control) async fn sinks(services: &Services) -> Result<Vec<SinkLine>, Fault> {
+    Ok(services.sync.status().sinks.into_iter().map(SinkLine::from).collect())
+}
+
+pub(in crate::control) fn ledger(store: &Store) -> LedgerAnswer {
+    let ledger = store.ledger();
+    LedgerAnswer {
+        holds: ledger.holds(),
+        events: sums(ledger.events),
+        files: sums(ledger.files),
+        bytes: sums(ledger.bytes),
+    }
+}
+
+fn sums(column: Column) -> Sums {
+    Sums { received: column.received(), pending: column.pending(), column }
+}
+
+impl From<SinkStatus> for SinkLine {
+    fn from(status: SinkStatus) -> Self {
+        let text = |at: Timestamp| at.to_string();
+        Self {
+            sink: status.sink,
+            configured: status.configured,
+            state: status.state,
+            error: status.error,
+            since: text(status.since),
+            next_retry: status.next_retry.map(text),
+            pending: status.pending,
+            oldest_pending: status.oldest_pending.map(text),
+            delivered: status.delivered,
+            set_aside: status.set_aside,
+            last_set_aside: status.last_set_aside,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What goes over the control socket to the daemon, and how every answer is wrapped; the answers themselves
+//! stand in [`super::answers`].
+
+use std::fmt;
+
+use gatehouse_store::people::SAMPLES_MAX;
+use serde::{Deserialize, Serialize};
+
+use super::encodings::RawEncoding;
+use crate::exit;
+
+/// Most encodings in one request: as many as one person may have.
+pub const ENCODINGS_MAX: usize = SAMPLES_MAX;
+/// Longest request line in bytes: [`ENCODINGS_MAX`] encodings of 512 numbers at up to 32 characters each, and
+/// a page for the rest.
+pub const REQUEST_BYTES_MAX: usize = ENCODINGS_MAX * 512 * 32 + 4096;
+/// Longest reply line in bytes: a list of 200,000 people at about 300 bytes each.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Most entries of one list: a reply is made in memory.
+pub const LIST_MAX: usize = 1000;
+
+/// One order of the operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the appliance is; answered with [`super::answers::Status`].
+    Status,
+    /// What is wrong and what to do; answered with a list of [`super::answers::Finding`].
+    Doctor,
+    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonEnroll {
+        /// The operator's identifier.
+        id: String,
+        /// The display name.
+        name: String,
+        /// At least one.
+        encodings: Vec<RawEncoding>,
+    },
+    /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
+    PersonList,
+    /// One person; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonShow {
+        /// The operator's identifier.
+        id: String,
+    },
+    /// A new display name; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonRename {
+        /// The operator's identifier.
+        id: String,
+        /// The new name.
+        name: String,
+    },
+    /// Forget a person for good; answered with [`gatehouse_store::store::Erased`].
+    PersonErase {
+        /// The operator's identifier.
+        id: String,
+    },
+    /// Who is this; answered with [`super::answers::IdentifyAnswer`]. Nothing is kept of it.
+    Identify {
+        /// Whose threshold counts; none for the gallery's own.
+        camera: Option<String>,
+        /// One face each.
+        encodings: Vec<RawEncoding>,
+    },
+    /// Events, newest first; answered with a list of [`super::answers::EventLine`].
+    EventList {
+        /// Only of this camera.
+        camera: Option<String>,
+        /// Only with this person.
+        person: Option<String>,
+        /// Only those received at or after this instant, RFC 3339.
+        since: Option<String>,
+        /// At most so many, up to [`LIST_MAX`].
+        limit: usize,
+    },
+    /// One event; answered with [`super::answers::EventLine`].
+    EventShow {
+        /// `seq` or `camera/event id`.
+        event: String,
+    },
+    /// Media files, newest first; answered with a list of [`super::answers::MediaLine`].
+    MediaList {
+        /// Only of this event, `camera/event id`.
+        event: Option<String>,
+        /// At most so many, up to [`LIST_MAX`].
+        limit: usize,
+    },
+    /// One media file; answered with [`super::answers::MediaHeader`], and after that line the bytes themselves.
+    MediaGet {
+        /// Media id, or `camera/event id/name`.
+        media: String,
+    },
+    /// How delivery goes; answered with a list of [`super::answers::SinkLine`].
+    SyncStatus,
+    /// Try every sink at once; answered with a list of [`super::answers::SinkLine`].
+    SyncNow,
+    /// The ledger; answered with [`super::answers::LedgerAnswer`].
+    Ledger,
+    /// The settings in force; answered with a list of [`super::answers::SettingLine`].
+    ConfigShow,
+    /// Read the configuration again; answered with [`super::answers::Reloaded`].
+    ConfigReload,
+}
+
+/// The line that comes back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply<T> {
+    /// Done.
+    Ok(T),
+    /// Not done.
+    Error(Fault),
+}
+
+/// Why something was not done, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Exit code for the operator's tool, see [`crate::exit`].
+    pub code: u8,
+    /// What happened.
+    pub message: String,
+    /// What to do next, where there is something.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub advice: Option<String>,
+}
+
+impl Fault {
+    /// Refused or not found.
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Self { code: exit::REFUSED, message: message.to_string(), advice: None }
+    }
+
+    /// Any other exit code.
+    pub fn with_code(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), advice: None }
+    }
+
+    /// The same with a next step.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+    }
+}

@@ -1,0 +1,17 @@
+//! The daemon `gatehoused` and the operator's tool `gatehouse`, over one library.
+//!
+//! A message flows in one direction: `mqtt` -> `sources` -> `pipeline` -> store. `app` is the only place that
+//! wires components together; `control` is the local door for the operator, `cli` its other end.
+
+pub mod app;
+pub mod cli;
+pub mod control;
+pub mod exit;
+pub mod log;
+pub mod mqtt;
+pub mod pipeline;
+pub mod sources;
+pub mod supervise;
+
+/// Version of both programs.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,52 @@
+//! MQTT v5 with the broker of the cameras: three clients, each with its own session and its own task.
+//!
+//! - *events* ([`input`]): persistent session, acknowledged by hand. What is not acknowledged comes again.
+//! - *media*: the same for media files, apart so that a clip of many megabytes on a slow disk holds up no event.
+//! - *answers* ([`publisher`]): clean session, identifications and the retained status with its last will.
+//!
+//! Every connection is a new client with a new event loop: nothing of an old connection, no acknowledgement, no
+//! packet id, no unsent answer, can reach a new one.
+//!
+//! The poll tasks never wait for anything that waits for them: acknowledgements go into a queue that has room
+//! for all of them, answers go through a client of their own, and the one thing an input waits for, the
+//! [`Budget`], is freed by the pipeline alone.
+
+mod answer;
+mod backlog;
+mod backoff;
+mod budget;
+mod input;
+mod link;
+mod options;
+mod publisher;
+mod receipt;
+mod tls;
+mod window;
+mod words;
+
+use tokio::sync::watch;
+
+pub use answer::ANSWER_EXPIRY;
+pub(crate) use answer::{Answer, Outgoing, Rejected, StatusMessage};
+pub(crate) use budget::Budget;
+pub(crate) use input::{AckToken, Delivery, Input, InputSettings};
+pub use link::{Link, Links};
+pub(crate) use link::LinkState;
+pub(crate) use publisher::{Publisher, PublisherTask};
+pub(crate) use receipt::Receipt;
+
+/// How far the MQTT tasks have been asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Work.
+    Run,
+    /// Hand on no more messages, acknowledge what is under way.
+    Finish,
+    /// Send what is queued, then disconnect.
+    Disconnect,
+}
+
+/// Waits until `phase` is reached; at once where nobody is left to tell.
+pub(crate) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
+    let _ = phases.wait_for(|now| *now >= phase).await;
+}

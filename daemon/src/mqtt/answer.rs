@@ -1,0 +1,300 @@
+//! What the appliance publishes. The text is made at the moment of sending, never before: age, replay and whether
+//! a door may act on it depend on that moment.
+
+use std::time::{Duration, Instant};
+
+use gatehouse_store::names::{CameraName, EventId};
+use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
+use gatehouse_store::time::Timestamp;
+use serde::Serialize;
+
+/// How long an identification may be acted on, and how long the broker keeps it (Message Expiry).
+pub const ANSWER_EXPIRY: Duration = Duration::from_secs(10);
+
+/// A message to a camera's topic.
+#[derive(Debug, Clone)]
+pub(crate) enum Outgoing {
+    /// Who it was.
+    Answer(Box<Answer>),
+    /// Why a message was not taken.
+    Rejected(Rejected),
+}
+
+/// The answer to an event.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    topic: String,
+    correlation: String,
+    event_id: EventId,
+    camera: CameraName,
+    occurred_at: Option<Timestamp>,
+    received_at: Timestamp,
+    /// Monotonic twin of `received_at`: a step of the clock must not make an old answer young.
+    received: Instant,
+    /// Age at arrival by the camera's own clock.
+    age_at_arrival: Duration,
+    replayed: bool,
+    identification: Identification<Person>,
+}
+
+#[derive(Serialize)]
+struct AnswerBody<'a> {
+    event_id: &'a str,
+    camera: &'a str,
+    correlation_id: &'a str,
+    time: Option<String>,
+    received_at: String,
+    age_ms: u64,
+    replayed: bool,
+    actionable: bool,
+    gallery_size: u32,
+    model: &'a str,
+    faces: &'a [Face<Person>],
+}
+
+impl Answer {
+    /// The answer to an event that arrived at `received`; `replayed` where it was delivered before or waited.
+    pub(crate) fn new(
+        root: &str,
+        event: &Event,
+        received: Instant,
+        replayed: bool,
+        identification: Identification<Person>,
+    ) -> Self {
+        let age = event.occurred_at.map_or(0, |occurred| event.received_at.millis_since(occurred));
+        Self {
+            topic: format!("{root}/{}/identification", event.key.camera),
+            correlation: event.key.correlation(),
+            event_id: event.key.id.clone(),
+            camera: event.key.camera.clone(),
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            received,
+            age_at_arrival: Duration::from_millis(age),
+            replayed,
+            identification,
+        }
+    }
+
+    fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
+        let age = self.age_at_arrival.saturating_add(now.saturating_duration_since(self.received));
+        let replayed = self.replayed || resent || age > ANSWER_EXPIRY;
+        let faces = &self.identification.faces;
+        to_json(&AnswerBody {
+            event_id: self.event_id.as_str(),
+            camera: self.camera.as_str(),
+            correlation_id: &self.correlation,
+            time: self.occurred_at.map(|time| time.to_string()),
+            received_at: self.received_at.to_string(),
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            replayed,
+            actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
+            gallery_size: self.identification.gallery_size,
+            model: &self.identification.model,
+            faces,
+        })
+    }
+}
+
+/// The answer to a message that was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejected {
+    topic: String,
+    correlation: Option<String>,
+    event_id: Option<EventId>,
+    reason: String,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct RejectedBody<'a> {
+    event_id: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    reason: &'a str,
+    detail: &'a str,
+}
+
+impl Rejected {
+    pub(crate) fn new(
+        root: &str,
+        camera: &CameraName,
+        event_id: Option<EventId>,
+        correlation: Option<String>,
+        reason: &str,
+        detail: &str,
+    ) -> Self {
+        let topic = format!("{root}/{camera}/rejected");
+        Self { topic, correlation, event_id, reason: reason.to_owned(), detail: detail.to_owned() }
+    }
+
+    fn body(&self) -> Vec<u8> {
+        to_json(&RejectedBody {
+            event_id: self.event_id.as_ref().map(EventId::as_str),
+            correlation_id: self.correlation.as_deref(),
+            reason: &self.reason,
+            detail: &self.detail,
+        })
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn topic(&self) -> &str {
+        match self {
+            Self::Answer(answer) => &answer.topic,
+            Self::Rejected(rejected) => &rejected.topic,
+        }
+    }
+
+    pub(crate) fn correlation(&self) -> Option<&str> {
+        match self {
+            Self::Answer(answer) => Some(&answer.correlation),
+            Self::Rejected(rejected) => rejected.correlation.as_deref(),
+        }
+    }
+
+    /// The text as of `now`. What was on its way once may have arrived: sent again it is `replayed`.
+    pub(crate) fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
+        match self {
+            Self::Answer(answer) => answer.body(now, resent),
+            Self::Rejected(rejected) => rejected.body(),
+        }
+    }
+}
+
+/// The retained status of the appliance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StatusMessage {
+    /// Whether events are taken.
+    pub(crate) online: bool,
+    /// Device id.
+    pub(crate) device: String,
+    /// Enrolled people.
+    pub(crate) gallery_size: usize,
+    /// Events that are not at the central side yet.
+    pub(crate) pending_events: u64,
+    /// Media files that are not at the central side yet.
+    pub(crate) pending_media: u64,
+    /// When the oldest of them came.
+    pub(crate) oldest_pending: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct StatusBody<'a> {
+    status: &'static str,
+    device: &'a str,
+    version: &'static str,
+    gallery_size: usize,
+    pending: u64,
+    pending_events: u64,
+    pending_media: u64,
+    oldest_pending_age_s: Option<u64>,
+}
+
+impl StatusMessage {
+    /// Before anything is known.
+    pub(crate) fn offline(device: &str) -> Self {
+        Self {
+            online: false,
+            device: device.to_owned(),
+            gallery_size: 0,
+            pending_events: 0,
+            pending_media: 0,
+            oldest_pending: None,
+        }
+    }
+
+    /// The text as of now.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let now = Timestamp::now();
+        to_json(&StatusBody {
+            status: if self.online { "online" } else { "offline" },
+            device: &self.device,
+            version: crate::VERSION,
+            gallery_size: self.gallery_size,
+            pending: self.pending_events + self.pending_media,
+            pending_events: self.pending_events,
+            pending_media: self.pending_media,
+            oldest_pending_age_s: self.oldest_pending.map(|oldest| now.millis_since(oldest) / 1000),
+        })
+    }
+}
+
+/// These types hold text and numbers alone: their JSON does not fail.
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatehouse_store::names::EventKey;
+    use serde_json::Value;
+
+    fn answer(age_at_arrival: u64, replayed: bool, outcome: Outcome) -> (Answer, Instant) {
+        let received = Instant::now();
+        let received_at = Timestamp::now();
+        let event = Event {
+            key: EventKey { camera: "door".try_into().unwrap(), id: "1".try_into().unwrap() },
+            kind: "face".to_owned(),
+            occurred_at: Some(Timestamp(received_at.0 - i64::try_from(age_at_arrival).unwrap() * 1000)),
+            received_at,
+            media: Vec::new(),
+            attributes: "{}".to_owned(),
+        };
+        let person = Person { id: "p".to_owned(), name: "P".to_owned() };
+        let face = Face {
+            outcome,
+            person: (outcome == Outcome::Match).then_some(person),
+            distance: Some(0.25),
+            threshold: 0.5,
+            margin: None,
+            quality: None,
+        };
+        let identification = Identification { gallery_size: 1, model: "m".to_owned(), faces: vec![face] };
+        (Answer::new("gatehouse", &event, received, replayed, identification), received)
+    }
+
+    fn body(answer: &Answer, now: Instant, resent: bool) -> (u64, bool, bool) {
+        let body: Value = serde_json::from_slice(&answer.body(now, resent)).unwrap();
+        let flag = |key: &str| body[key].as_bool().unwrap();
+        (body["age_ms"].as_u64().unwrap(), flag("replayed"), flag("actionable"))
+    }
+
+    #[test]
+    fn a_fresh_match_is_actionable_and_ages_while_it_waits() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        assert_eq!(body(&answer, received, false), (0, false, true));
+        assert_eq!(body(&answer, received + Duration::from_secs(9), false), (9000, false, true));
+        assert_eq!(body(&answer, received + Duration::from_secs(11), false), (11_000, true, false));
+    }
+
+    #[test]
+    fn what_was_sent_or_delivered_before_is_never_actionable() {
+        let (first, received) = answer(0, false, Outcome::Match);
+        assert_eq!(body(&first, received, true), (0, true, false));
+        let (again, received) = answer(0, true, Outcome::Match);
+        assert_eq!(body(&again, received, false), (0, true, false));
+        let (late, received) = answer(10_500, false, Outcome::Match);
+        assert_eq!(body(&late, received, false), (10_500, true, false));
+    }
+
+    #[test]
+    fn only_a_match_is_actionable() {
+        for outcome in [Outcome::Stranger, Outcome::Ambiguous, Outcome::Unusable] {
+            let (answer, received) = answer(0, false, outcome);
+            assert_eq!(body(&answer, received, false), (0, false, false));
+        }
+    }
+
+    #[test]
+    fn faces_are_told_as_the_contract_says() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
+        let face = &body["faces"][0];
+        assert_eq!(face["outcome"], "match");
+        assert_eq!(face["person"]["id"], "p");
+        assert_eq!(face["distance"], 0.25);
+        assert!(face["margin"].is_null());
+        assert_eq!(body["event_id"], "1");
+    }
+}

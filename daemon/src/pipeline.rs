@@ -1,0 +1,199 @@
+//! From the broker to the journal and back: read, recognise, identify, publish, append, acknowledge.
+//!
+//! One direction, no way back: an input hands a [`Delivery`](crate::mqtt::Delivery) to its task ([`events`],
+//! [`media`]), which appends to the journal and hands the acknowledgement to its lane ([`acks`]). The identification
+//! is published from RAM before the journal is touched. A message is acknowledged, in the order of arrival, only once
+//! its record is durable and its answer settled.
+//!
+//! Crash story: nothing here is durable. What was not acknowledged is delivered again; what was appended already is
+//! recognised by its id, answered as replayed, and counted as a duplicate.
+//!
+//! Any failure of the store ends the task that met it, and with it the daemon ([`PipelineHandle::ended`]).
+
+mod acks;
+mod counters;
+mod crew;
+mod events;
+mod media;
+mod rate;
+mod refuse;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_config::Config;
+use gatehouse_store::Store;
+use gatehouse_store::store::StoreError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+pub use counters::PipelineStats;
+pub(crate) use counters::Counters;
+
+use crate::mqtt::{
+    Budget, Delivery, Input, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask, StatusMessage,
+};
+use crate::sources::Sources;
+use acks::AckLane;
+use crew::Crew;
+use events::Events;
+use media::MediaFiles;
+use refuse::Refuser;
+use status::StatusTask;
+
+/// Payload bytes of events under way: a hundred of the largest, far more of usual ones.
+const EVENT_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
+
+/// Payload bytes of media files under way: two of the largest at the default bound. Beside both budgets the client
+/// may hold one batch of packets that it has read (at most ten).
+const MEDIA_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
+
+/// Messages of one input under way: twice what the broker may leave unacknowledged, so that QoS 0 does not stop it.
+const MESSAGES_IN_FLIGHT: usize = 2000;
+
+/// Names of the tasks, for waiting and for the log.
+const READERS: [&str; 4] = ["events", "event acks", "media", "media acks"];
+const CLIENTS: [&str; 3] = ["event input", "media input", "publisher"];
+
+/// The running pipeline.
+pub struct PipelineHandle {
+    store: Store,
+    crew: Crew,
+    phase: watch::Sender<Phase>,
+    probes: mpsc::Sender<oneshot::Sender<()>>,
+    counters: Arc<Counters>,
+    budgets: [Budget; 2],
+    links: [LinkState; 3],
+}
+
+/// What the parts of a pipeline share.
+#[derive(Clone)]
+struct Shared {
+    config: Arc<Config>,
+    store: Store,
+    sources: Arc<Sources>,
+    counters: Arc<Counters>,
+    publisher: Publisher,
+}
+
+/// Starts the pipeline on the current runtime. It needs no broker to start: it connects when there is one.
+pub fn start(config: &Config, store: Store) -> PipelineHandle {
+    let config = Arc::new(config.clone());
+    let counters = Arc::new(Counters::default());
+    let sources = Arc::new(Sources::new(&config));
+    let budgets = [EVENT_BYTES_IN_FLIGHT, MEDIA_BYTES_IN_FLIGHT].map(|bytes| Budget::new(bytes, MESSAGES_IN_FLIGHT));
+    let links = [LinkState::new(), LinkState::new(), LinkState::new()];
+    let phase = watch::Sender::new(Phase::Run);
+    let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
+    let crew = Crew::default();
+
+    let (publisher, task) = PublisherTask::new(
+        config.clone(),
+        counters.clone(),
+        links[2].clone(),
+        status.subscribe(),
+        phase.subscribe(),
+    );
+    crew.spawn("publisher", task.run());
+    let task = StatusTask::new(store.clone(), links[0].subscribe(), status, phase.subscribe());
+    crew.spawn("status", task.run());
+
+    let shared = Shared { config, store: store.clone(), sources, counters: counters.clone(), publisher };
+    let input = |settings, place: usize| {
+        let (out, inbox) = mpsc::unbounded_channel();
+        let (budget, link) = (budgets[place].clone(), links[place].clone());
+        (Input::new(shared.config.clone(), settings, budget, link, phase.subscribe(), out), inbox)
+    };
+    let root = &shared.config.mqtt.topic_root;
+    let (events, event_inbox) = input(
+        InputSettings {
+            name: "events",
+            suffix: "",
+            filters: shared.sources.event_filters(),
+            marker: Some(format!("{root}/status")),
+        },
+        0,
+    );
+    let filters = shared.sources.media_filters();
+    let (media, media_inbox) =
+        input(InputSettings { name: "media", suffix: "-media", filters, marker: None }, 1);
+    let probes = start_readers(&crew, &shared, event_inbox, media_inbox);
+    crew.spawn("event input", events.run());
+    crew.spawn("media input", media.run());
+    PipelineHandle { store, crew, phase, probes, counters, budgets, links }
+}
+
+fn start_readers(
+    crew: &Crew,
+    shared: &Shared,
+    events: mpsc::UnboundedReceiver<Delivery>,
+    media: mpsc::UnboundedReceiver<Delivery>,
+) -> mpsc::Sender<oneshot::Sender<()>> {
+    let (probes, probed) = mpsc::channel(1);
+    let refuser = Refuser::new(shared);
+    let (lane, acks) = AckLane::new();
+    crew.spawn_fallible("event acks", acks.run());
+    crew.spawn_fallible("events", Events::new(shared, refuser.clone(), lane, events, probed).run());
+    let (lane, acks) = AckLane::new();
+    crew.spawn_fallible("media acks", acks.run());
+    crew.spawn_fallible("media", MediaFiles::new(shared, refuser, lane, media).run());
+    probes
+}
+
+impl PipelineHandle {
+    /// Goes through the task of the events and through the journal's writer and back: a sign that both move.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal has failed or the task has ended.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.probes.send(sender).await.map_err(|_| StoreError::Stopping)?;
+        answer.await.map_err(|_| StoreError::Stopping)?;
+        self.store.ping().await
+    }
+
+    /// Numbers for status and doctor.
+    pub fn stats(&self) -> PipelineStats {
+        let links = self.links();
+        let sum = |of: fn(&Budget) -> u64| self.budgets.iter().map(of).sum();
+        PipelineStats {
+            connected: links.connected(),
+            error: links.error(),
+            links,
+            in_flight_bytes: sum(Budget::bytes_in_flight),
+            in_flight_messages: sum(Budget::messages_in_flight),
+            ..self.counters.stats()
+        }
+    }
+
+    fn links(&self) -> Links {
+        let [events, media, answers] = &self.links;
+        Links { events: events.get(), media: media.get(), answers: answers.get() }
+    }
+
+    /// Waits until a task ends although nobody asked; its name. Then the daemon has to end.
+    pub async fn ended(&self) -> &'static str {
+        self.crew.first_ended().await
+    }
+
+    /// Takes no new messages, finishes and acknowledges those under way, says goodbye to the broker. Whatever is not
+    /// done by `deadline` is cut off: the broker delivers it again. True when everything was done.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let all = async {
+            self.phase.send_replace(Phase::Finish);
+            self.crew.all_ended(&READERS).await;
+            self.phase.send_replace(Phase::Disconnect);
+            self.crew.all_ended(&CLIENTS).await;
+        };
+        let done = tokio::time::timeout(deadline, all).await.is_ok();
+        self.crew.abort();
+        if done {
+            info!("pipeline drained");
+        } else {
+            let stats = self.stats();
+            warn!(messages = stats.in_flight_messages, "pipeline cut off; the broker delivers the rest again");
+        }
+        done
+    }
+}

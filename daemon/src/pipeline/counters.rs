@@ -1,0 +1,85 @@
+//! What the pipeline counts since its start. The durable count is the store's ledger.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::mqtt::Links;
+
+/// A number that several tasks move.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) events_received: Counter,
+    pub(crate) media_received: Counter,
+    pub(crate) duplicates: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) answers_sent: Counter,
+    pub(crate) answers_refused: Counter,
+    pub(crate) answers_given_up: Counter,
+    pub(crate) answers_waiting: Counter,
+}
+
+/// A view of the running pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineStats {
+    /// Whether events and media are taken and answers sent.
+    pub connected: bool,
+    /// What is wrong with the connection, in words.
+    pub error: Option<String>,
+    /// Each connection.
+    pub links: Links,
+    /// Payload bytes between broker and disk.
+    pub in_flight_bytes: u64,
+    /// Messages that are not acknowledged yet.
+    pub in_flight_messages: u64,
+    /// Event messages since the start.
+    pub events_received: u64,
+    /// Media messages since the start.
+    pub media_received: u64,
+    /// Of both, delivered again.
+    pub duplicates: u64,
+    /// Of both, refused.
+    pub refused: u64,
+    /// Answers handed to the connection, again ones included.
+    pub answers_sent: u64,
+    /// Answers that the broker refused.
+    pub answers_refused: u64,
+    /// Answers that could not be sent in time.
+    pub answers_given_up: u64,
+    /// Answers that the broker has not confirmed.
+    pub answers_waiting: u64,
+}
+
+impl Counters {
+    pub(crate) fn stats(&self) -> PipelineStats {
+        PipelineStats {
+            events_received: self.events_received.get(),
+            media_received: self.media_received.get(),
+            duplicates: self.duplicates.get(),
+            refused: self.refused.get(),
+            answers_sent: self.answers_sent.get(),
+            answers_refused: self.answers_refused.get(),
+            answers_given_up: self.answers_given_up.get(),
+            answers_waiting: self.answers_waiting.get(),
+            ..PipelineStats::default()
+        }
+    }
+}

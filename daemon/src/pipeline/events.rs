@@ -1,0 +1,167 @@
+//! The one task through which every event goes.
+//!
+//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Nothing here waits
+//! for the broker; the disk is waited for only where the journal's queue is full.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gatehouse_store::Store;
+use gatehouse_store::journal::Pending;
+use gatehouse_store::record::{Identification, Item, Outcome, Person};
+use gatehouse_store::store::StoreError;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+use zeroize::Zeroize;
+
+use crate::mqtt::{ANSWER_EXPIRY, Answer, Delivery, Outgoing, Publisher, Receipt};
+use crate::pipeline::acks::AckLane;
+use crate::pipeline::rate::RateLimit;
+use crate::pipeline::refuse::Refuser;
+use crate::pipeline::{Counters, Shared};
+use crate::sources::{Message, Reason, Refusal, Sources, Visit};
+
+/// The task.
+pub(crate) struct Events {
+    root: String,
+    store: Store,
+    sources: Arc<Sources>,
+    counters: Arc<Counters>,
+    publisher: Publisher,
+    refuser: Refuser,
+    rate: RateLimit,
+    lane: AckLane,
+    inbox: mpsc::UnboundedReceiver<Delivery>,
+    probes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// How an event came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    received: Instant,
+    dup: bool,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Events {
+    pub(crate) fn new(
+        shared: &Shared,
+        refuser: Refuser,
+        lane: AckLane,
+        inbox: mpsc::UnboundedReceiver<Delivery>,
+        probes: mpsc::Receiver<oneshot::Sender<()>>,
+    ) -> Self {
+        let sources = &shared.config.sources;
+        Self {
+            root: shared.config.mqtt.topic_root.clone(),
+            store: shared.store.clone(),
+            sources: shared.sources.clone(),
+            counters: shared.counters.clone(),
+            publisher: shared.publisher.clone(),
+            refuser,
+            rate: RateLimit::new(sources.events_per_second, sources.burst),
+            lane,
+            inbox,
+            probes,
+        }
+    }
+
+    /// Runs until the input has ended and its queue is empty.
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            tokio::select! {
+                delivery = self.inbox.recv() => match delivery {
+                    Some(delivery) => self.take(delivery).await?,
+                    None => return Ok(()),
+                },
+                Some(probe) = self.probes.recv() => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = probe.send(());
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, delivery: Delivery) -> Result<(), StoreError> {
+        let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes, message } =
+            delivery;
+        if marker {
+            self.lane.push(ack, message, std::future::ready(Ok(())));
+            return Ok(());
+        }
+        self.counters.events_received.add(1);
+        let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
+        let read = self.sources.event(&Message { topic: &topic, payload: &payload, retained, received_at });
+        wipe(payload);
+        drop(bytes);
+        let (pending, receipt) = match read {
+            Ok(visit) => self.visit(visit, arrival).await?,
+            Err(refusal) => self.refuser.refuse(refusal, arrival.bytes).await?,
+        };
+        self.lane.push(ack, message, settled(pending, receipt));
+        Ok(())
+    }
+
+    async fn visit(&mut self, visit: Visit, arrival: Arrival) -> Result<(Pending, Option<Receipt>), StoreError> {
+        let Visit { event, faces } = visit;
+        // What the broker kept for us comes all at once and is no camera's fault.
+        let live = !arrival.dup && arrival.waited.is_zero();
+        if live && !self.rate.allow(&event.key.camera, arrival.received) {
+            let refusal = Refusal {
+                item: Item::Event,
+                reason: Reason::RateLimited,
+                detail: "the camera sends more events per second than it may".to_owned(),
+                camera: Some(event.key.camera),
+                event_id: Some(event.key.id),
+            };
+            return self.refuser.refuse(refusal, arrival.bytes).await;
+        }
+        let seen = self.store.seen(&event.key).await?;
+        let identification = self.store.identify(&event.key.camera, &faces);
+        drop(faces);
+        let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
+        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone());
+        let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
+        info!(
+            correlation = event.key.correlation(),
+            camera = %event.key.camera,
+            event = %event.key.id,
+            kind = event.kind,
+            faces = identification.faces.len(),
+            matches = matches(&identification),
+            replayed,
+            duplicate = seen,
+            micros = u64::try_from(arrival.received.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "event identified"
+        );
+        let pending = if seen {
+            self.counters.duplicates.add(1);
+            self.store.record_duplicate(Item::Event, arrival.bytes).await?
+        } else {
+            self.store.record_event(event, identification).await?
+        };
+        Ok((pending, Some(receipt)))
+    }
+}
+
+/// Durable, and the answer settled one way or the other.
+async fn settled(pending: Pending, receipt: Option<Receipt>) -> Result<(), StoreError> {
+    pending.await?;
+    if let Some(receipt) = receipt {
+        receipt.settled().await;
+    }
+    Ok(())
+}
+
+fn matches(identification: &Identification<Person>) -> usize {
+    identification.faces.iter().filter(|face| face.outcome == Outcome::Match).count()
+}
+
+/// Wipes a payload, with the encodings in it, where nobody else holds a part of its buffer.
+fn wipe(payload: Bytes) {
+    if let Ok(mut payload) = payload.try_into_mut() {
+        payload.zeroize();
+    }
+}

@@ -1,0 +1,205 @@
+use super::*;
+use serde_json::json;
+
+const DIMENSIONS: usize = 4;
+
+fn native() -> Native {
+    Native { root: "gatehouse".to_owned(), dimensions: DIMENSIONS, max_faces: 3, max_payload_bytes: 1000 }
+}
+
+fn read_at(topic: &str, payload: &[u8], retained: bool) -> Result<Visit, Refusal> {
+    let payload = Bytes::copy_from_slice(payload);
+    let received_at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
+    native().event(&Message { topic, payload: &payload, retained, received_at }).unwrap()
+}
+
+fn read(payload: impl AsRef<[u8]>) -> Result<Visit, Refusal> {
+    read_at("gatehouse/door/event", payload.as_ref(), false)
+}
+
+fn reason(payload: impl AsRef<[u8]>) -> Reason {
+    read(payload).err().unwrap().reason
+}
+
+fn face() -> Value {
+    json!({"encoding": [0.1, 0.2, 0.3, 0.4]})
+}
+
+fn with(key: &str, value: &Value) -> String {
+    let mut event = json!({"id": "7", "faces": [face()]});
+    event[key] = value.clone();
+    event.to_string()
+}
+
+#[test]
+fn a_full_event_is_read() {
+    let event = json!({
+        "id": "2026-11-20:7", "time": "2026-11-20T11:59:58.5+00:00", "kind": "doorbell",
+        "faces": [{"encoding": [0.1, -0.2, 3e-1, 0.4], "box": [1, 2, 3, 4], "quality": 0.75}, face()],
+        "media": ["snapshot.jpg", "clip.mp4"], "attributes": {"battery": 80}, "firmware": "1.2",
+    });
+    let visit = read(event.to_string()).ok().unwrap();
+    assert_eq!(visit.event.key.id.as_str(), "2026-11-20:7");
+    assert_eq!(visit.event.kind, "doorbell");
+    assert_eq!(visit.event.occurred_at, Timestamp::parse("2026-11-20T11:59:58.5Z"));
+    assert_eq!(visit.event.media.len(), 2);
+    assert_eq!(visit.faces.len(), 2);
+    assert_eq!(visit.faces[0].quality, Some(0.75));
+    assert_eq!(visit.faces[0].encoding.as_slice(), [0.1, -0.2, 0.3, 0.4]);
+    let attributes: Value = serde_json::from_str(&visit.event.attributes).unwrap();
+    assert_eq!(attributes, json!({"battery": 80, "firmware": "1.2", "faces": [{"box": [1, 2, 3, 4]}, {}]}));
+}
+
+#[test]
+fn everything_is_optional_and_null_is_none() {
+    for payload in ["{}", r#"{"id":null,"time":null,"kind":null,"faces":null,"media":null,"attributes":null}"#] {
+        let visit = read(payload).ok().unwrap();
+        assert!(visit.faces.is_empty() && visit.event.media.is_empty());
+        assert_eq!((visit.event.kind.as_str(), visit.event.attributes.as_str()), ("face", "{}"));
+        assert!(visit.event.key.id.as_str().starts_with("content-"));
+    }
+}
+
+#[test]
+fn a_derived_id_follows_camera_and_content() {
+    let id = |camera: &str, payload: &str| {
+        let visit = read_at(&format!("gatehouse/{camera}/event"), payload.as_bytes(), false).ok().unwrap();
+        visit.event.key.id
+    };
+    assert_eq!(id("a", "{}"), id("a", "{}"));
+    assert_ne!(id("a", "{}"), id("b", "{}"));
+    assert_ne!(id("a", "{}"), id("a", "{ }"));
+}
+
+#[test]
+fn a_time_that_cannot_be_is_kept_as_an_attribute() {
+    let cases = ["1970-01-01T00:00:10Z", "2106-02-07T06:28:15Z", "2026-11-22T12:00:00Z", "yesterday"];
+    for time in cases.map(Value::from).into_iter().chain([json!(1_763_640_000), json!([1])]) {
+        let visit = read(with("time", &time)).ok().unwrap();
+        assert_eq!(visit.event.occurred_at, None, "{time}");
+        let attributes: Value = serde_json::from_str(&visit.event.attributes).unwrap();
+        let kept = time.as_str().map_or_else(|| time.to_string(), str::to_owned);
+        assert_eq!(attributes[CAMERA_TIME], kept);
+    }
+}
+
+#[test]
+fn a_clock_of_the_appliance_that_starts_in_1970_does_not_make_cameras_wrong() {
+    let raw: &RawValue = serde_json::from_str("\"2026-11-20T12:00:00Z\"").unwrap();
+    assert!(plausible(raw, Timestamp(0)).is_some());
+}
+
+#[test]
+fn each_fault_is_refused_with_its_reason() {
+    let cases = [
+        (String::new(), Reason::NotJson),
+        ("hello".to_owned(), Reason::NotJson),
+        ("[]".to_owned(), Reason::NotJson),
+        ("{} {}".to_owned(), Reason::NotJson),
+        ("{\"id\":\"7\"".to_owned(), Reason::NotJson),
+        (r#"{"id":"7","id":"8"}"#.to_owned(), Reason::NotJson),
+        (r#"{"id":"7","x":"\ud800"}"#.to_owned(), Reason::NotJson),
+        (r#"{"id":"7","x":1e999}"#.to_owned(), Reason::NotJson),
+        (r#"{"id":"7","faces":[{"encoding":[NaN,1,2,3]}]}"#.to_owned(), Reason::NotFinite),
+        (r#"{"id":"7","faces":[{"encoding":[1e999,1,2,3]}]}"#.to_owned(), Reason::NotFinite),
+        (r#"{"id":"7","faces":[{"quality":1}]}"#.to_owned(), Reason::WrongDimensions),
+        (with("faces", &json!([{"encoding": [1, 2, 3]}])), Reason::WrongDimensions),
+        (with("faces", &json!([{"encoding": [0, 0, 0, 0]}])), Reason::ZeroVector),
+        (with("faces", &json!([{"encoding": "?"}])), Reason::BadBase64),
+        (with("faces", &json!({})), Reason::NotJson),
+        (with("faces", &json!([1])), Reason::NotJson),
+        (with("faces", &json!([face(), face(), face(), face()])), Reason::TooManyFaces),
+        (with("faces", &json!([{"encoding": [1, 2, 3, 4], "quality": 2}])), Reason::BadQuality),
+        (with("faces", &json!([{"encoding": [1, 2, 3, 4], "quality": "good"}])), Reason::BadQuality),
+        (with("id", &json!("a/b")), Reason::BadEventId),
+        (with("id", &json!("..")), Reason::BadEventId),
+        (with("id", &json!(7)), Reason::BadEventId),
+        (with("id", &json!("x".repeat(65))), Reason::BadEventId),
+        (with("kind", &json!("")), Reason::BadKind),
+        (with("kind", &json!("a\nb")), Reason::BadKind),
+        (with("kind", &json!(["face"])), Reason::BadKind),
+        (with("media", &json!(["../../etc/passwd"])), Reason::BadMediaName),
+        (with("media", &json!([7])), Reason::BadMediaName),
+        (with("media", &json!("snapshot.jpg")), Reason::NotJson),
+        (with("media", &json!(vec!["a"; 17])), Reason::TooManyMedia),
+        (with("attributes", &json!({"text": "x".repeat(9000)})), Reason::TooLarge),
+        (with("unknown", &json!("x".repeat(9000))), Reason::TooLarge),
+        (with("id", &json!("x".repeat(EVENT_BYTES_MAX))), Reason::TooLarge),
+        (format!("{{\"x\":{}}}", "9".repeat(100_000)), Reason::TooLarge),
+        ("[".repeat(100_000), Reason::TooDeep),
+        (format!("{{\"attributes\":{}", "{\"a\":".repeat(50_000)), Reason::TooDeep),
+    ];
+    for (payload, expected) in cases {
+        let start: String = payload.chars().take(80).collect();
+        assert_eq!(reason(&payload), expected, "{start}");
+    }
+    assert_eq!(reason(b"{\"id\":\"\xff\"}"), Reason::NotJson);
+}
+
+#[test]
+fn a_refusal_tells_the_id_once_it_is_known_and_nothing_of_the_face() {
+    let refusal = read(with("faces", &json!([{"encoding": [0.123_456, 1, 2]}]))).err().unwrap();
+    assert_eq!(refusal.event_id.as_ref().unwrap().as_str(), "7");
+    assert_eq!(refusal.camera.as_ref().unwrap().as_str(), "door");
+    assert!(!format!("{refusal:?}").contains("123456"));
+    let refusal = read_at("gatehouse/door/event", br#"{"id":"7"}"#, true).err().unwrap();
+    assert_eq!((refusal.reason, refusal.event_id.unwrap().as_str()), (Reason::Retained, "7"));
+    let refusal = read_at("gatehouse/front door/event", b"{}", false).err().unwrap();
+    assert_eq!((refusal.reason, refusal.camera), (Reason::BadCamera, None));
+}
+
+#[test]
+fn attributes_that_are_no_object_or_share_a_name_are_kept_as_well() {
+    let attributes = |payload: &str| -> Value {
+        serde_json::from_str(&read(payload).ok().unwrap().event.attributes).unwrap()
+    };
+    assert_eq!(attributes(r#"{"attributes":[1]}"#), json!({"attributes": [1]}));
+    assert_eq!(attributes(r#"{"attributes":{"a":1},"a":2}"#), json!({"a": 1, "field:a": 2}));
+}
+
+#[test]
+fn media_is_bounded_and_not_retained() {
+    let read = |size: usize, retained: bool| {
+        let payload = Bytes::from(vec![1; size]);
+        let message =
+            Message { topic: "gatehouse/door/media/7/a.jpg", payload: &payload, retained, received_at: Timestamp(0) };
+        native().media(&message).unwrap().map_err(|refusal| refusal.reason)
+    };
+    assert!(read(1000, false).is_ok());
+    assert_eq!(read(1001, false), Err(Reason::TooLarge));
+    assert_eq!(read(0, false), Err(Reason::Empty));
+    assert_eq!(read(10, true), Err(Reason::Retained));
+}
+
+#[test]
+fn no_mutation_of_an_event_makes_it_panic() {
+    let base64 = "zczMPc3MTD6amZk+zczMPg==";
+    let seeds = [
+        with("attributes", &json!({"a": [1, {"b": null}], "c": "\u{1F600}\"\\"})),
+        with("faces", &json!([{"encoding": base64, "box": [0, 0, 1, 1], "quality": 0.5}])),
+        json!({"id": "1", "time": "2026-11-20T11:59:58Z", "media": ["a.jpg"], "kind": "motion", "x": 1e10}).to_string(),
+    ];
+    let mut random = fastrand::Rng::with_seed(2);
+    let pieces: [&[u8]; 14] = [
+        b"{", b"}", b"[", b"]", b"\"", b"\\", b",", b":", b"null", b"1e999", b"\xff", b"\\u0000", b"-", b"\xf0\x9f",
+    ];
+    let mut taken = 0;
+    for _ in 0..30_000 {
+        let mut bytes = seeds[random.usize(..seeds.len())].clone().into_bytes();
+        for _ in 0..random.usize(0..4) {
+            let at = random.usize(..=bytes.len());
+            match random.u8(..5) {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.splice(at..at, pieces[random.usize(..pieces.len())].iter().copied())),
+                2 if at < bytes.len() => bytes[at] = random.u8(..),
+                3 if at < bytes.len() => drop(bytes.remove(at)),
+                _ => {
+                    let part = bytes[at..].to_vec();
+                    bytes.extend(part);
+                }
+            }
+        }
+        taken += usize::from(read(&bytes).is_ok());
+    }
+    assert!(taken > 1000, "{taken}");
+}

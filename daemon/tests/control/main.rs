@@ -1,0 +1,6 @@
+//! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3.
+
+mod harness;
+mod lifecycle;
+mod operator;
+mod refusals;

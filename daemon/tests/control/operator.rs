@@ -1,0 +1,148 @@
+//! What an operator does all day.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{Home, encoding, encodings};
+
+#[test]
+fn a_person_is_enrolled_found_renamed_and_erased() {
+    let home = Home::new("");
+    let daemon = home.start();
+    let alice = home.file("alice.json", &encodings(1, 5));
+    let bert = home.file("bert.json", &encodings(2, 3));
+    let said =
+        home.says(&["person", "enroll", "--id", "a1", "--name", "Alice Example", "--encodings", &alice]);
+    assert!(said.contains("5 encodings added, 5 in all"), "{said}");
+    home.says(&["person", "enroll", "--id", "b2", "--name", "Bert", "--encodings", &bert]);
+
+    let people = home.json(&["person", "list"]);
+    assert_eq!(people.as_array().unwrap().len(), 2);
+    let list = home.says(&["person", "list"]);
+    assert!(list.starts_with("ID  NAME"), "{list}");
+    assert_eq!(home.json(&["person", "show", "a1"])["samples"], 5);
+
+    let probe = home.file("probe.json", &serde_json::to_string(&encoding(1, 99)).unwrap());
+    let answer = home.json(&["identify", &probe]);
+    assert_eq!(answer["faces"][0]["outcome"], "match");
+    assert_eq!(answer["faces"][0]["person"], json!({"id": "a1", "name": "Alice Example"}));
+    let both = home.file("both.json", &serde_json::to_string(&[encoding(2, 50), encoding(3, 0)]).unwrap());
+    let answer = home.json(&["identify", &both]);
+    assert_eq!(answer["faces"][0]["person"]["id"], "b2");
+    assert_eq!(answer["faces"][1]["outcome"], "stranger");
+
+    home.says(&["person", "rename", "a1", "--name", "Alice Other"]);
+    assert!(home.says(&["identify", &probe]).contains("Alice Other"));
+
+    home.says(&["person", "erase", "a1"]);
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["outcome"], "stranger");
+    assert_eq!(home.fails(&["person", "show", "a1"]).0, 1);
+    assert_eq!(home.json(&["person", "list"]).as_array().unwrap().len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn encodings_come_also_from_standard_input() {
+    let home = Home::new("");
+    let _daemon = home.start();
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+        .arg("--socket")
+        .arg(home.path("control.sock"))
+        .args(["person", "enroll", "--id", "a", "--name", "A", "--encodings", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    tool.stdin.take().unwrap().write_all(encodings(1, 1).as_bytes()).unwrap();
+    assert!(tool.wait().unwrap().success());
+    assert_eq!(home.json(&["person", "show", "a"])["name"], "A");
+}
+
+#[test]
+fn every_question_has_an_answer_for_people_and_for_programs() {
+    let home = Home::new("");
+    let _daemon = home.start();
+    let config = home.path("gatehouse.toml");
+    let config = config.to_str().unwrap();
+    for question in [
+        &["status"][..],
+        &["person", "list"],
+        &["event", "list"],
+        &["event", "list", "--camera", "door", "--person", "a", "--since", "2h", "--limit", "3"],
+        &["media", "list"],
+        &["sync", "status"],
+        &["sync", "now"],
+        &["ledger"],
+        &["config", "show"],
+        &["completions", "bash"],
+        &["completions", "fish"],
+    ] {
+        assert!(!home.says(question).trim().is_empty(), "{question:?}");
+        home.json(question);
+    }
+    let status = home.json(&["status"]);
+    assert_eq!(status["device"], "box-1");
+    assert_eq!(status["environment"], "dev");
+    assert_eq!(status["broker"]["connected"], false);
+    assert_eq!(status["people"], 0);
+    assert!(status["sinks"].as_array().unwrap().iter().all(|sink| sink["configured"] == false));
+    let ledger = home.json(&["ledger"]);
+    assert_eq!(ledger["holds"], true);
+    assert_eq!(ledger["events"]["received"], 0);
+    let settings = home.json(&["config", "show"]);
+    let id = settings.as_array().unwrap().iter().find(|line| line["key"] == "device.id").unwrap();
+    assert_eq!(id["value"], "box-1");
+    assert_eq!(id["source"], format!("{config}:2"));
+}
+
+#[test]
+fn the_doctor_names_the_missing_broker_and_nothing_else() {
+    let home = Home::new("");
+    let _daemon = home.start();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let findings = loop {
+        let output = home.tool(&["--json", "doctor"]);
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let broker = findings.iter().find(|finding| finding["what"] == "broker").unwrap();
+        if broker["grade"] == "wrong" {
+            assert_eq!(output.status.code(), Some(1));
+            break findings;
+        }
+        assert!(std::time::Instant::now() < end, "{broker}");
+    };
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["grade"] == "wrong").collect();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    for what in
+        ["settings", "state directory", "free space", "root key", "clock", "journal", "ledger", "version"]
+    {
+        assert!(findings.iter().any(|finding| finding["what"] == what), "{what}");
+    }
+    let text = String::from_utf8(home.tool(&["doctor"]).stdout).unwrap();
+    assert!(text.contains("WRONG  broker") && text.contains("->"), "{text}");
+    assert!(text.lines().count() < 25, "one screen: {text}");
+}
+
+#[test]
+fn nothing_in_the_state_directory_tells_who_is_enrolled() {
+    let home = Home::new("");
+    let daemon = home.start();
+    let file = home.file("x.json", &encodings(7, 4));
+    home.says(&["person", "enroll", "--id", "person-id-xyzzy", "--name", "Name Xyzzy", "--encodings", &file]);
+    home.says(&["person", "rename", "person-id-xyzzy", "--name", "Plugh Name"]);
+    daemon.stop();
+    let encoding: Vec<u8> = encoding(7, 0).iter().flat_map(|number| number.to_le_bytes()).collect();
+    let secrets: [&[u8]; 4] = [b"person-id-xyzzy", b"Name Xyzzy", b"Plugh Name", &encoding[..16]];
+    let files = home.state_files();
+    assert!(files.len() > 2);
+    for path in files {
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in secrets {
+            let shown = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(!shown, "{} holds {:?}", path.display(), String::from_utf8_lossy(secret));
+        }
+    }
+    let log = home.log();
+    assert!(!log.contains("yzzy") && !log.contains("Plugh"), "{log}");
+}

@@ -1,0 +1,112 @@
+//! Nothing is lost, nothing twice, nothing stale acts on a door.
+
+use std::time::Duration;
+
+use gatehouse_testkit::camera::all_taken;
+use gatehouse_testkit::wait;
+use serde_json::json;
+
+use crate::house::{House, PATIENCE, connected, idle, visit};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_loses_no_event_and_what_comes_again_is_replayed() {
+    const EVENTS: u64 = 400;
+    let house = House::new().await;
+    let mut pipeline = house.open().await;
+    let mut receipts = Vec::new();
+    for nth in 0..EVENTS {
+        let payload = visit(&nth.to_string()).to_string();
+        receipts.push(house.camera.send("gatehouse/door/event", payload, false));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if nth % 100 == 60 {
+            // No drain: tasks end where they stand, as with SIGKILL.
+            drop(pipeline);
+            pipeline = house.start();
+        }
+    }
+    all_taken(receipts, PATIENCE).await.unwrap();
+    connected(&pipeline).await;
+    house.stored(EVENTS).await;
+    idle(&pipeline).await;
+    for nth in 0..EVENTS {
+        house.answer("identification", &nth.to_string()).await;
+        let all = house.identifications(&nth.to_string());
+        // At most one of all answers to one visit opens a door.
+        assert!(all.iter().filter(|body| body["actionable"] == true).count() <= 1, "{all:?}");
+        assert!(all[1..].iter().all(|body| body["replayed"] == true), "{all:?}");
+    }
+    let ledger = house.store.ledger();
+    assert_eq!(ledger.events.stored, EVENTS);
+    assert_eq!(ledger.events.received(), EVENTS + ledger.events.duplicate);
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_while_the_appliance_was_away_is_never_actionable() {
+    let house = House::new().await;
+    let pipeline = house.open().await;
+    assert!(pipeline.drain(PATIENCE).await);
+    house.event(&visit("waited")).await;
+    let pipeline = house.open().await;
+    let body = house.answer("identification", "waited").await.json();
+    assert_eq!(body["faces"][0]["outcome"], "match");
+    assert_eq!((&body["replayed"], &body["actionable"]), (&json!(true), &json!(false)));
+    house.event(&visit("now")).await;
+    let body = house.answer("identification", "now").await.json();
+    assert_eq!((&body["replayed"], &body["actionable"]), (&json!(false), &json!(true)));
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_event_again_is_answered_as_replayed_and_stored_once() {
+    let house = House::new().await;
+    let pipeline = house.open().await;
+    house.event(&visit("1")).await;
+    house.answer("identification", "1").await;
+    house.event(&visit("1")).await;
+    let again = || async { house.identifications("1").len() == 2 };
+    wait::until_async("the second answer", PATIENCE, again).await.unwrap();
+    let all = house.identifications("1");
+    assert_eq!((&all[0]["actionable"], &all[1]["actionable"]), (&json!(true), &json!(false)));
+    assert_eq!(all[1]["replayed"], true);
+    idle(&pipeline).await;
+    let ledger = house.store.ledger();
+    assert_eq!((ledger.events.stored, ledger.events.duplicate), (1, 1));
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_forgot_everything_is_subscribed_again() {
+    let house = House::new().await;
+    let pipeline = house.open().await;
+    house.event(&visit("before")).await;
+    house.answer("identification", "before").await;
+    idle(&pipeline).await;
+    // Its sessions were never written: it comes back knowing nobody.
+    house.broker.kill().unwrap();
+    let noticed = || async { !pipeline.stats().connected };
+    wait::until_async("the loss to be noticed", PATIENCE, noticed).await.unwrap();
+    house.broker.restart().unwrap();
+    connected(&pipeline).await;
+    let publish = || async {
+        house.event(&visit("after")).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        !house.identifications("after").is_empty()
+    };
+    // The listener has to come back as well.
+    wait::until_async("an answer after the restart", PATIENCE, publish).await.unwrap();
+    assert!(pipeline.stats().links.events.connections >= 2);
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_without_a_broker_does_not_wait_for_it() {
+    let house = House::new().await;
+    let pipeline = house.open().await;
+    house.event(&visit("1")).await;
+    house.answer("identification", "1").await;
+    house.broker.stop().unwrap();
+    let begun = std::time::Instant::now();
+    assert!(pipeline.drain(PATIENCE).await);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}

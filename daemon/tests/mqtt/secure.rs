@@ -1,0 +1,67 @@
+//! TLS, certificates, passwords, access lists.
+
+use gatehouse_testkit::broker::{Broker, BrokerOptions};
+use gatehouse_testkit::wait;
+
+use crate::house::{House, PATIENCE, connected};
+
+fn tls() -> BrokerOptions {
+    BrokerOptions { tls: true, client_certificates: true, ..BrokerOptions::default() }
+}
+
+fn certificates(broker: &Broker) -> String {
+    let files = broker.certificates().unwrap();
+    format!(
+        "ca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"",
+        files.ca.display(),
+        files.client.display(),
+        files.client_key.display()
+    )
+}
+
+async fn error(house: &House, part: &str) {
+    let pipeline = house.start();
+    let told = || async { pipeline.stats().error.is_some_and(|words| words.contains(part)) };
+    let found = wait::until_async("the words", PATIENCE, told).await;
+    assert!(found.is_ok(), "{:?}", pipeline.stats().error);
+    assert!(!pipeline.stats().connected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_lets_it_in_over_tls() {
+    let house = House::with_broker(&tls(), certificates).await;
+    let pipeline = house.start();
+    connected(&pipeline).await;
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_a_foreign_authority_is_not_trusted() {
+    let foreign = |broker: &Broker| {
+        let files = broker.certificates().unwrap();
+        certificates(broker).replace(&*files.ca.to_string_lossy(), &files.stranger_ca.to_string_lossy())
+    };
+    error(&House::with_broker(&tls(), foreign).await, "mqtt.ca_file").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_certificate_file_is_named() {
+    let missing = |broker: &Broker| certificates(broker).replace("client.pem", "nowhere.pem");
+    error(&House::with_broker(&tls(), missing).await, "nowhere.pem").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_lets_it_in_and_a_wrong_one_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = BrokerOptions { users: vec![("edge".into(), "secret".into())], ..BrokerOptions::default() };
+    let file = |name: &str, password: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, password).unwrap();
+        format!("username = \"edge\"\npassword_file = \"{}\"", path.display())
+    };
+    let house = House::with_broker(&options, |_| file("right", "secret\n")).await;
+    let pipeline = house.start();
+    connected(&pipeline).await;
+    assert!(pipeline.drain(PATIENCE).await);
+    error(&House::with_broker(&options, |_| file("wrong", "guess")).await, "mqtt.username").await;
+}
