@@ -1,0 +1,49 @@
+//! Finds the product's binaries beside the running test, and builds them where cargo runs the test.
+//!
+//! Cargo does not build the binaries of another package for an integration test; an old one left in `target`
+//! would be tested instead of the code. So the first use in a process asks cargo, which does nothing where they
+//! are up to date.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// The package of both binaries.
+const PACKAGE: &str = "gatehouse-daemon";
+
+/// The path of `gatehoused` or `gatehouse`.
+///
+/// # Errors
+/// Where it is not there and cannot be built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| prepare().map_err(|e| format!("{e:#}")));
+    let file = folder.as_ref().map_err(|words| anyhow!("{words}"))?.join(name);
+    if !file.is_file() {
+        bail!("{} is missing: build it with `cargo build -p {PACKAGE}`", file.display());
+    }
+    Ok(file)
+}
+
+/// The folder of the profile, `target/debug` or `target/release`, with fresh binaries where cargo is at hand.
+fn prepare() -> Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let parent = exe.parent().context("an executable lies in a folder")?;
+    // Tests lie in `deps`, programs beside it.
+    let folder = if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent };
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--package", PACKAGE, "--bins"]);
+        if folder.ends_with("release") {
+            command.arg("--release");
+        }
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = command.output().context("cargo")?;
+        if !output.status.success() {
+            bail!("{PACKAGE} does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,27 @@
+//! Real services, faults and synthetic data for the tests, the benchmarks and the demo of Gatehouse.
+//!
+//! It knows the product only from outside: its binaries, its topics, its tables. It imports no product crate.
+//!
+//! - [`broker`], [`postgres`], [`s3`], [`minio`]: the services, on free ports, in folders that go away;
+//! - [`proxy`]: a TCP proxy that can be told to fail;
+//! - [`synthetic`], [`jpeg`], [`malformed`]: people, encodings, pictures and messages, all from a seed;
+//! - [`camera`]: a camera that publishes and a listener that collects the answers;
+//! - [`daemon`]: runs the built `gatehoused` and `gatehouse`.
+
+pub mod broker;
+pub mod camera;
+pub mod certs;
+pub mod daemon;
+pub mod embedded;
+pub mod folder;
+pub mod jpeg;
+pub mod malformed;
+pub mod minio;
+pub mod objects;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod s3;
+pub mod synthetic;
+pub mod wait;

@@ -1,0 +1,165 @@
+//! Messages that an appliance must refuse: every way of section 6 of the contract that one message can show.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fastrand::Rng;
+use serde_json::json;
+
+use crate::synthetic::{DIMENSIONS, EventMessage, encoding_bytes, stranger};
+
+/// More than any appliance takes in one event.
+const TOO_MANY_FACES: usize = 200;
+/// Above the 256 KiB of an event.
+const TOO_LARGE: usize = 300 * 1024;
+/// What a hostile sender tries.
+const BRACKETS: usize = 100_000;
+
+/// A way to be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// Half of a JSON object.
+    NotJson,
+    /// Bytes that are no text.
+    BrokenUtf8,
+    /// JSON, but no object.
+    NotAnObject,
+    /// 100,000 open brackets.
+    TooDeep,
+    /// More than 256 KiB.
+    TooLarge,
+    /// An encoding of 64 numbers.
+    WrongDimensions,
+    /// Not a number, in base64: JSON itself cannot say it.
+    NotANumber,
+    /// Infinite, in base64.
+    Infinite,
+    /// 1e999: a number that no float holds.
+    Overflow,
+    /// All components zero.
+    ZeroVector,
+    /// Base64 with letters that are not.
+    BadBase64,
+    /// Base64 of seven bytes: not even whole floats.
+    OddBase64,
+    /// More faces than any camera sees.
+    TooManyFaces,
+    /// An event id with a slash.
+    BadEventId,
+    /// A picture named in the event that leaves its folder.
+    EscapingMediaName,
+    /// A picture sent under the name `..`.
+    EscapingMediaTopic,
+    /// A camera whose name is no name.
+    BadCamera,
+    /// A message from the past.
+    Retained,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::NotJson,
+        Self::BrokenUtf8,
+        Self::NotAnObject,
+        Self::TooDeep,
+        Self::TooLarge,
+        Self::WrongDimensions,
+        Self::NotANumber,
+        Self::Infinite,
+        Self::Overflow,
+        Self::ZeroVector,
+        Self::BadBase64,
+        Self::OddBase64,
+        Self::TooManyFaces,
+        Self::BadEventId,
+        Self::EscapingMediaName,
+        Self::EscapingMediaTopic,
+        Self::BadCamera,
+        Self::Retained,
+    ];
+
+    /// Whether the message is a media file (and not an event).
+    pub fn is_media(self) -> bool {
+        self == Self::EscapingMediaTopic
+    }
+}
+
+/// A message to be refused.
+#[derive(Debug, Clone)]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// Topic below the root, e.g. `front/event`.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Whether it is published as retained.
+    pub retain: bool,
+}
+
+/// A message of `camera` with this fault, with the id `id` where it can show one.
+pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malformed {
+    let good = stranger(rng).sample(rng);
+    let event = |encoding: Vec<f32>| EventMessage::face(id, encoding);
+    let with_encoding = |encoding: serde_json::Value| {
+        json!({ "id": id, "kind": "face", "faces": [{ "encoding": encoding }] }).to_string().into_bytes()
+    };
+    let with_number = |number: f32| {
+        let mut encoding = good.clone();
+        encoding[DIMENSIONS / 2] = number;
+        with_encoding(STANDARD.encode(encoding_bytes(&encoding)).into())
+    };
+    let payload = match fault {
+        Fault::NotJson => {
+            let mut whole = event(good).payload();
+            whole.truncate(whole.len() / 2);
+            whole
+        }
+        Fault::BrokenUtf8 => {
+            let mut whole = event(good).payload();
+            whole.splice(8..9, [0xff, 0xfe]);
+            whole
+        }
+        Fault::NotAnObject => format!("[\"{id}\"]").into_bytes(),
+        Fault::TooDeep => "[".repeat(BRACKETS).into_bytes(),
+        Fault::TooLarge => json!({ "id": id, "note": "9".repeat(TOO_LARGE) }).to_string().into_bytes(),
+        Fault::WrongDimensions => event(good[..64].to_vec()).payload(),
+        Fault::NotANumber => with_number(f32::NAN),
+        Fault::Infinite => with_number(f32::INFINITY),
+        Fault::Overflow => {
+            let mut numbers: Vec<String> = good.iter().map(ToString::to_string).collect();
+            numbers[3] = "1e999".into();
+            let list = numbers.join(",");
+            format!("{{\"id\":\"{id}\",\"kind\":\"face\",\"faces\":[{{\"encoding\":[{list}]}}]}}")
+                .into_bytes()
+        }
+        Fault::ZeroVector => event(vec![0.0; DIMENSIONS]).payload(),
+        Fault::BadBase64 => with_encoding("*this is not base64*".into()),
+        Fault::OddBase64 => with_encoding(STANDARD.encode([1, 2, 3, 4, 5, 6, 7]).into()),
+        Fault::TooManyFaces => {
+            // Without encodings, so that the size stays below the limit and the number is what is wrong.
+            json!({ "id": id, "kind": "face", "faces": vec![json!({ "quality": 0.5 }); TOO_MANY_FACES] })
+                .to_string()
+                .into_bytes()
+        }
+        Fault::BadEventId => event(good).payload_with("id", "../../etc/passwd".into()),
+        Fault::EscapingMediaName => event(good).payload_with("media", json!(["../../../etc/passwd"])),
+        Fault::EscapingMediaTopic => vec![0xff, 0xd8, 0xff, 0xd9],
+        Fault::BadCamera | Fault::Retained => event(good).payload(),
+    };
+    let topic = match fault {
+        Fault::EscapingMediaTopic => format!("{camera}/media/{id}/.."),
+        Fault::BadCamera => "front.door number 1/event".into(),
+        _ => format!("{camera}/event"),
+    };
+    Malformed { fault, topic, payload, retain: fault == Fault::Retained }
+}
+
+impl EventMessage {
+    /// The payload with one field replaced.
+    fn payload_with(&self, key: &str, value: serde_json::Value) -> Vec<u8> {
+        let mut json = self.to_json();
+        json[key] = value;
+        json.to_string().into_bytes()
+    }
+}

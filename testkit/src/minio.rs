@@ -1,0 +1,140 @@
+//! The real MinIO server, where its binary is: the same S3 tests run against it.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::folder::Folder;
+use crate::objects::Objects;
+use crate::postgres::services_folders;
+use crate::process::{Launch, Process, Signal, find_program};
+use crate::{ports, wait};
+
+/// Names the binary of the server.
+pub const MINIO_VARIABLE: &str = "GATEHOUSE_TEST_MINIO";
+/// A cold start formats its drive: about a second.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// It finishes running requests first.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server on a free port; stopped on drop.
+#[derive(Debug)]
+pub struct Minio {
+    binary: PathBuf,
+    folder: Folder,
+    port: u16,
+    process: Mutex<Option<Process>>,
+}
+
+/// The binary of the server; none where there is no such program here (it needs Go to be built).
+pub fn binary() -> Option<PathBuf> {
+    let named = std::env::var_os(MINIO_VARIABLE).map(PathBuf::from);
+    let services = services_folders().into_iter().map(|folder| folder.join("minio"));
+    named.into_iter().chain(services).find(|file| file.is_file()).or_else(|| find_program("minio"))
+}
+
+impl Minio {
+    /// Starts one with an empty folder.
+    ///
+    /// # Errors
+    /// Where there is no binary, or it does not start.
+    pub fn start() -> Result<Self> {
+        let Some(binary) = binary() else {
+            bail!("no MinIO server: name its binary in {MINIO_VARIABLE} (`./run test` builds it where Go is)")
+        };
+        let folder = Folder::new("minio")?;
+        let server = Self { binary, folder, port: ports::free_port()?, process: Mutex::default() };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Endpoint and credentials.
+    pub fn objects(&self) -> Objects {
+        Objects {
+            endpoint: format!("http://127.0.0.1:{}", self.port),
+            region: "us-east-1".into(),
+            access_key: "gatehouse".into(),
+            secret_key: "gatehouse-secret".into(),
+        }
+    }
+
+    /// Port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it; its port then refuses connections.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn stop(&self) -> Result<()> {
+        let process =
+            self.process.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?.take();
+        process.map_or(Ok(()), |mut process| process.stop(Signal::Term, STOP_PATIENCE).map(drop))
+    }
+
+    /// Starts it again on the same port with the same objects; nothing where it runs.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn restart(&self) -> Result<()> {
+        let mut process =
+            self.process.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?;
+        if process.is_some() {
+            return Ok(());
+        }
+        let objects = self.objects();
+        let address = format!("127.0.0.1:{}", self.port);
+        let data = self.folder.path().join("data").to_string_lossy().into_owned();
+        let child = Launch::new(&self.binary, self.folder.path().join("server.log"))
+            .args(["server", "--quiet", "--address", &address, &data])
+            .env("MINIO_ROOT_USER", &objects.access_key)
+            .env("MINIO_ROOT_PASSWORD", &objects.secret_key)
+            .env("MINIO_BROWSER", "off")
+            .env("MINIO_UPDATE", "off")
+            .env("HOME", &self.folder.path().to_string_lossy())
+            .spawn()?;
+        let ready = wait::until("MinIO to be ready", START_PATIENCE, || healthy(self.port));
+        if let Err(error) = ready {
+            bail!("{error}:\n{}", child.log_tail(4000));
+        }
+        *process = Some(child);
+        Ok(())
+    }
+}
+
+/// It listens, and even reports ready, before it serves. An unsigned listing is refused with 403 once it does.
+fn healthy(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let ask = || -> std::io::Result<bool> {
+        let mut socket = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer)?;
+        Ok(answer.ends_with(b" 403"))
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_real_server_keeps_objects_over_a_restart() {
+        if binary().is_none() {
+            println!("no MinIO binary here: its tests are left out");
+            return;
+        }
+        let server = Minio::start().unwrap();
+        let objects = server.objects();
+        objects.create_bucket("bucket").await.unwrap();
+        objects.put("bucket", "a/b", b"hello".to_vec()).await.unwrap();
+        server.stop().unwrap();
+        server.restart().unwrap();
+        assert_eq!(objects.get("bucket", "a/b").await.unwrap(), b"hello");
+    }
+}

@@ -1,0 +1,96 @@
+//! Looks into a bucket, with an S3 client that the product has no part in configuring.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures_util::StreamExt;
+use minio::s3::creds::StaticProvider;
+use minio::s3::http::BaseUrl;
+use minio::s3::types::{S3Api, ToStream};
+use minio::s3::{MinioClient, MinioClientBuilder};
+
+/// The client has no timeouts of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where an S3 server is and how to sign in; with helpers to look into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objects {
+    /// `http://127.0.0.1:port`.
+    pub endpoint: String,
+    /// Region of the signatures.
+    pub region: String,
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+}
+
+impl Objects {
+    /// The same server through another port of 127.0.0.1, e.g. that of a proxy.
+    #[must_use]
+    pub fn at(&self, port: u16) -> Self {
+        Self { endpoint: format!("http://127.0.0.1:{port}"), ..self.clone() }
+    }
+
+    /// Makes a bucket.
+    ///
+    /// # Errors
+    /// Where the server does not answer or refuses.
+    pub async fn create_bucket(&self, bucket: &str) -> Result<()> {
+        let call = self.client()?;
+        let request = call.create_bucket(bucket)?.build().send();
+        tokio::time::timeout(PATIENCE, request).await??;
+        Ok(())
+    }
+
+    /// All keys below `prefix`, in byte order.
+    ///
+    /// # Errors
+    /// Where the server does not answer or refuses.
+    pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>> {
+        let client = self.client()?;
+        let listing =
+            client.list_objects(bucket)?.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).build();
+        let collect = async {
+            let mut keys = Vec::new();
+            let mut pages = listing.to_stream().await;
+            while let Some(page) = pages.next().await {
+                keys.extend(page?.contents.into_iter().map(|entry| entry.name));
+            }
+            keys.sort();
+            Ok(keys)
+        };
+        tokio::time::timeout(PATIENCE, collect).await?
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Errors
+    /// Where there is none, or the server does not answer or refuses.
+    pub async fn get(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
+        let client = self.client()?;
+        let fetch = async {
+            let answer = client.get_object(bucket, key)?.build().send().await?;
+            let content = answer.content()?.to_segmented_bytes().await?;
+            Ok::<_, anyhow::Error>(content.to_bytes().to_vec())
+        };
+        tokio::time::timeout(PATIENCE, fetch).await?.with_context(|| format!("object {bucket}/{key}"))
+    }
+
+    /// Stores an object, as somebody else would.
+    ///
+    /// # Errors
+    /// Where the server does not answer or refuses.
+    pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) -> Result<()> {
+        let client = self.client()?;
+        let request = client.put_object_content(bucket, key, bytes)?.build().send();
+        tokio::time::timeout(PATIENCE, request).await??;
+        Ok(())
+    }
+
+    fn client(&self) -> Result<MinioClient> {
+        let url = self.endpoint.parse::<BaseUrl>()?;
+        let provider = StaticProvider::new(&self.access_key, &self.secret_key, None);
+        Ok(MinioClientBuilder::new(url).provider(Some(provider)).skip_region_lookup(true).build()?)
+    }
+}

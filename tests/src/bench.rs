@@ -1,0 +1,8 @@
+//! The benchmarks: each gives a table of our number beside the limit of its parts, measured in the same run.
+
+pub mod identify;
+pub mod ingest;
+pub mod journal;
+pub mod measure;
+pub mod sync;
+pub mod table;

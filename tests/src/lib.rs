@@ -1,0 +1,9 @@
+//! What the scenarios and benchmarks of Gatehouse share. The tests lie in `tests/`, the benchmark program in
+//! `src/bin/`.
+
+pub mod bench;
+pub mod drive;
+pub mod house;
+pub mod plan;
+pub mod scan;
+pub mod truth;

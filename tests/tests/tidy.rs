@@ -1,0 +1,261 @@
+//! Holds the rules of ARCHITECTURE.md that a compiler does not: who may import whom, how long a file may be, what
+//! no file may say. Each failure lists every offender at once.
+
+#![allow(clippy::expect_used, reason = "all of this file is tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file above this is a reason to look again, and here it is a failure.
+const LINES_MAX: usize = 400;
+/// Half of the files are no longer than this.
+const LINES_MEDIAN_MAX: usize = 150;
+
+/// Each crate's folder, and the crates of this workspace that it may import.
+const IMPORTS: [(&str, &[&str]); 7] = [
+    ("config", &[]),
+    ("store", &["config"]),
+    ("sync", &["store", "config"]),
+    ("daemon", &["sync", "store", "config"]),
+    ("testkit", &[]),
+    ("demo", &["testkit"]),
+    ("tests", &["config", "store", "sync", "daemon", "testkit"]),
+];
+
+/// Crates from outside that only some of ours may name. `tests` may name everything.
+const KEEPERS: [(&str, &[&str]); 8] = [
+    ("sled", &["store"]),
+    ("ring", &["store"]),
+    ("hnsw_rs", &["store"]),
+    ("minio", &["sync", "testkit"]),
+    ("tokio_postgres", &["sync", "testkit"]),
+    ("rumqttc", &["daemon", "testkit"]),
+    ("systemd", &["daemon"]),
+    ("toml", &["config"]),
+];
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies below the top folder").to_owned()
+}
+
+/// All files below `folder`, without build output, hidden folders and downloaded services.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("folder can be listed").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = entry.file_type().expect("file type");
+        if kind.is_dir() && name != "target" && (!name.starts_with('.') || name == ".ci") {
+            files(&entry.path(), found);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+}
+
+fn text_files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut all = Vec::new();
+    files(&top(), &mut all);
+    all.retain(|path| {
+        let extension = path.extension().map_or("", |e| e.to_str().unwrap_or("?"));
+        extensions.is_empty() || extensions.contains(&extension)
+    });
+    all.into_iter().filter_map(|path| Some((path.clone(), fs::read_to_string(&path).ok()?))).collect()
+}
+
+fn rust_files_of(krate: &str) -> Vec<(PathBuf, String)> {
+    let folder = top().join(krate);
+    text_files(&["rs"]).into_iter().filter(|(path, _)| path.starts_with(&folder)).collect()
+}
+
+fn short(path: &Path) -> String {
+    path.strip_prefix(top()).unwrap_or(path).display().to_string()
+}
+
+/// A line of a dependency section in a crate's Cargo.toml.
+struct Dependency {
+    /// As in code, with underscores.
+    name: String,
+    line: String,
+    for_tests: bool,
+}
+
+fn dependencies(krate: &str) -> Vec<Dependency> {
+    let manifest = fs::read_to_string(top().join(krate).join("Cargo.toml")).expect("Cargo.toml");
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.contains("dependencies") && !line.trim().is_empty() && !line.starts_with('#') {
+            let name = line.split(['.', ' ', '=']).next().unwrap_or(line);
+            let for_tests = section == "[dev-dependencies]";
+            found.push(Dependency { name: name.replace('-', "_"), line: line.to_owned(), for_tests });
+        }
+    }
+    found
+}
+
+/// Whether code names the crate: `name::` that is not the tail of another path or word, outside comments.
+fn names_crate(text: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    text.lines().map(|line| line.split("//").next().unwrap_or(line)).any(|line| {
+        line.match_indices(&path).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '"')
+        })
+    })
+}
+
+fn none(offenders: &[String], rule: &str) {
+    assert!(offenders.is_empty(), "{rule}:\n  {}", offenders.join("\n  "));
+}
+
+#[test]
+fn crates_of_the_workspace_import_only_what_lies_below_them() {
+    let mut offenders = Vec::new();
+    for (krate, allowed) in IMPORTS {
+        for dependency in dependencies(krate) {
+            let Some(inner) = dependency.name.strip_prefix("gatehouse_") else { continue };
+            // The services under test may serve a crate's own tests.
+            let service = inner == "testkit" && dependency.for_tests;
+            if !allowed.contains(&inner) && !service {
+                offenders.push(format!("{krate} imports {inner}"));
+            }
+        }
+    }
+    none(&offenders, "daemon -> sync -> store -> config; testkit imports no crate of the product");
+}
+
+#[test]
+fn crates_from_outside_are_known_only_to_their_keepers() {
+    let mut offenders = Vec::new();
+    for (krate, _) in IMPORTS.iter().filter(|(krate, _)| *krate != "tests") {
+        let sources = rust_files_of(krate);
+        let dependencies = dependencies(krate);
+        for (guarded, _) in KEEPERS.iter().filter(|(_, keepers)| !keepers.contains(krate)) {
+            if dependencies.iter().any(|dependency| dependency.name == *guarded) {
+                offenders.push(format!("{krate}/Cargo.toml depends on {guarded}"));
+            }
+            for (path, _) in sources.iter().filter(|(_, text)| names_crate(text, guarded)) {
+                offenders.push(format!("{} names {guarded}", short(path)));
+            }
+        }
+    }
+    none(&offenders, "some crates from outside have one home");
+}
+
+#[test]
+fn every_crate_takes_lints_and_versions_from_the_workspace() {
+    let mut offenders = Vec::new();
+    for (krate, _) in IMPORTS {
+        let manifest = fs::read_to_string(top().join(krate).join("Cargo.toml")).expect("Cargo.toml");
+        if !manifest.contains("[lints]\nworkspace = true") {
+            offenders.push(format!("{krate}/Cargo.toml has not the lints of the workspace"));
+        }
+        for dependency in dependencies(krate) {
+            if !dependency.line.contains("workspace = true") {
+                offenders.push(format!("{krate}/Cargo.toml gives {} a version of its own", dependency.name));
+            }
+        }
+    }
+    none(&offenders, "one table of versions and lints, in the root Cargo.toml");
+}
+
+#[test]
+fn files_are_short() {
+    let mut lengths: Vec<(usize, String)> =
+        text_files(&["rs"]).iter().map(|(path, text)| (text.lines().count(), short(path))).collect();
+    lengths.sort();
+    let long: Vec<String> = lengths
+        .iter()
+        .filter(|(n, _)| *n > LINES_MAX)
+        .map(|(n, path)| format!("{path}: {n} lines"))
+        .collect();
+    none(&long, "no file has more than 400 lines");
+    let median = lengths[lengths.len() / 2].0;
+    assert!(median <= LINES_MEDIAN_MAX, "the median file has {median} lines, more than {LINES_MEDIAN_MAX}");
+}
+
+#[test]
+fn every_source_file_says_first_what_it_is_for() {
+    let silent: Vec<String> = text_files(&["rs"])
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| short(&path))
+        .filter(|path| !path.contains("/tests/") && !path.ends_with("/tests.rs"))
+        .collect();
+    none(&silent, "every file begins with a module comment");
+}
+
+#[test]
+fn no_test_is_switched_off() {
+    let marks = [concat!("#[ign", "ore"), concat!("#[cfg(fal", "se)")];
+    let off: Vec<String> = text_files(&["rs"])
+        .into_iter()
+        .filter(|(_, text)| marks.iter().any(|mark| text.contains(mark)))
+        .map(|(path, _)| short(&path))
+        .collect();
+    none(&off, "a test that does not run proves nothing");
+}
+
+#[test]
+fn the_shipped_settings_name_files_for_secrets_never_values() {
+    let edge = fs::read_to_string(top().join("config/edge.toml")).expect("edge.toml");
+    let keys = edge.lines().filter_map(|line| line.trim_start_matches('#').split_once(" = "));
+    let bad: Vec<String> = keys
+        .map(|(key, _)| key.trim().to_owned())
+        .filter(|key| !key.contains(' ') && !key.ends_with("_file"))
+        .filter(|key| ["password", "secret", "token", "access_key"].iter().any(|word| key.contains(word)))
+        .collect();
+    none(&bad, "a secret is a file or a credential");
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    // In two parts each, so that this file does not name them.
+    let marks = [
+        concat!("/work", "/main"),
+        concat!("/work", "/shared"),
+        concat!("/root", "/"),
+        concat!("/tmp", "/prep"),
+        concat!("shared", "/design"),
+        concat!("/opt", "/wheels"),
+    ];
+    let mut offenders = Vec::new();
+    for (path, text) in text_files(&[]) {
+        for mark in marks.iter().filter(|mark| text.contains(**mark)) {
+            offenders.push(format!("{}: {mark}", short(&path)));
+        }
+    }
+    none(&offenders, "a fresh clone on any machine must work");
+}
+
+#[test]
+fn the_code_map_names_every_crate_and_folder() {
+    let map = fs::read_to_string(top().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let mut missing = Vec::new();
+    for entry in fs::read_dir(top()).expect("top folder").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let holds_something =
+            is_folder && fs::read_dir(entry.path()).is_ok_and(|mut inner| inner.next().is_some());
+        if holds_something
+            && !name.starts_with('.')
+            && name != "target"
+            && !map.contains(&format!("`{name}/`"))
+        {
+            missing.push(name);
+        }
+    }
+    none(&missing, "ARCHITECTURE.md names every folder");
+}
+
+#[test]
+fn the_files_that_the_code_map_names_exist() {
+    let map = fs::read_to_string(top().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let named = map.split('`').skip(1).step_by(2).filter(|word| {
+        let crates = IMPORTS.iter().any(|(krate, _)| word.starts_with(&format!("{krate}/")));
+        crates && !word.contains([' ', '*', '<', '{'])
+    });
+    let gone: Vec<String> = named.filter(|word| !top().join(word).exists()).map(str::to_owned).collect();
+    none(&gone, "ARCHITECTURE.md names files that are there");
+}
