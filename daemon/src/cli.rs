@@ -110,9 +110,9 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Identify(args) => identify::run(args, shell),
         Command::Event(command) => event::run(command, shell),
         Command::Media(command) => media::run(command, shell),
-        Command::Sync(command) => sync::run(command, shell),
+        Command::Sync(command) => sync::run(&command, shell),
         Command::Ledger => ledger::run(shell),
-        Command::Config(command) => config::run(command, shell),
+        Command::Config(command) => config::run(&command, shell),
         Command::Central(command) => central::run(command, shell),
         Command::Completions { shell: kind } => completions(kind, shell),
     }

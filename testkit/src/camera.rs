@@ -16,7 +16,9 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+mod echo;
 mod listener;
+pub use echo::Echo;
 pub use listener::{Listener, Received};
 
 /// Messages of one camera that are on their way at once.

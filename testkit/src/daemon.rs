@@ -52,6 +52,7 @@ pub struct Daemon {
     options: DaemonOptions,
     process: Option<Process>,
     notifications: Notifications,
+    programs: Option<PathBuf>,
 }
 
 /// What a command of the operator's tool said.
@@ -73,7 +74,7 @@ impl Daemon {
     pub fn new(options: DaemonOptions) -> Result<Self> {
         let folder = Folder::new("daemon")?;
         let notifications = Notifications::listen(&folder.path().join("notify.sock"))?;
-        let daemon = Self { folder, options, process: None, notifications };
+        let daemon = Self { folder, options, process: None, notifications, programs: None };
         let key: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
         daemon.secret("root.key", &key)?;
         daemon.secret("rows-password", PASSWORD.as_bytes())?;
@@ -83,6 +84,11 @@ impl Daemon {
         }
         daemon.write_config()?;
         Ok(daemon)
+    }
+
+    /// Takes `gatehoused` and `gatehouse` from this folder instead of building and finding them.
+    pub fn use_programs(&mut self, folder: PathBuf) {
+        self.programs = Some(folder);
     }
 
     /// Changes what it is told; the next start knows it.
@@ -113,7 +119,7 @@ impl Daemon {
         }
         self.notifications.clear();
         let config = self.config_file().to_string_lossy().into_owned();
-        let mut launch = Launch::new(binary("gatehoused")?, self.log_file())
+        let mut launch = Launch::new(self.program("gatehoused")?, self.log_file())
             .args(["--config", &config])
             .env("NOTIFY_SOCKET", &self.folder.path().join("notify.sock").to_string_lossy());
         launch.environment.extend(self.options.environment.iter().cloned());
@@ -188,7 +194,7 @@ impl Daemon {
     /// # Errors
     /// Where the binary cannot be run.
     pub fn cli(&self, arguments: &[&str]) -> Result<Answer> {
-        let mut command = Command::new(binary("gatehouse")?);
+        let mut command = Command::new(self.program("gatehouse")?);
         command.arg("--socket").arg(self.socket());
         let output = command.args(arguments).output()?;
         Ok(Answer {
@@ -273,6 +279,10 @@ impl Daemon {
     /// The end of its log.
     pub fn log_tail(&self) -> String {
         crate::process::tail(&self.log_file(), 12_000)
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        self.programs.as_ref().map_or_else(|| binary(name), |folder| Ok(folder.join(name)))
     }
 
     fn secret(&self, name: &str, bytes: &[u8]) -> Result<()> {

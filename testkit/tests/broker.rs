@@ -25,8 +25,9 @@ async fn nothing_is_lost_over_a_restart_of_the_broker() -> Result<()> {
     broker.restart()?;
     all_taken(receipts, PATIENCE).await?;
     let seen = || {
-        let mut numbers: Vec<u32> = listener
-            .with(|all| all.iter().filter_map(|m| String::from_utf8_lossy(&m.payload).parse().ok()).collect());
+        let mut numbers: Vec<u32> = listener.with(|all| {
+            all.iter().filter_map(|m| String::from_utf8_lossy(&m.payload).parse().ok()).collect()
+        });
         numbers.sort_unstable();
         numbers.dedup();
         numbers.len()
@@ -60,7 +61,8 @@ async fn a_wrong_password_is_refused_and_tls_listens() -> Result<()> {
     assert!(Listener::subscribe("bad", &address, &["t/#"], short).await.is_err());
     address.credentials = Some(("house".into(), "secret".into()));
     Listener::subscribe("good", &address, &["t/#"], PATIENCE).await?;
-    let tls = Broker::start_with(&BrokerOptions { tls: true, client_certificates: true, ..Default::default() })?;
+    let tls =
+        Broker::start_with(&BrokerOptions { tls: true, client_certificates: true, ..Default::default() })?;
     assert!(tls.url().starts_with("mqtts://") && tls.certificates().is_some());
     Ok(())
 }

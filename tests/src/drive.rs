@@ -71,8 +71,12 @@ impl Ears {
     pub async fn until_answered(&self, plan: &Plan, patience: Duration) -> Result<()> {
         let missing = || {
             let answers = self.answers();
-            let has = |camera: &str, visit: &Visit| answers.contains_key(&(camera.to_owned(), visit.id.clone()));
-            plan.visits().filter(|(c, v)| !has(c, v)).map(|(c, v)| format!("{c}/{}", v.id)).collect::<Vec<_>>()
+            let has =
+                |camera: &str, visit: &Visit| answers.contains_key(&(camera.to_owned(), visit.id.clone()));
+            plan.visits()
+                .filter(|(c, v)| !has(c, v))
+                .map(|(c, v)| format!("{c}/{}", v.id))
+                .collect::<Vec<_>>()
         };
         let end = Instant::now() + patience;
         while !missing().is_empty() && Instant::now() < end {
@@ -104,7 +108,8 @@ impl Playing {
             tokio::spawn(async move {
                 let mut receipts = Vec::new();
                 let total = u32::try_from(plan.steps.len()).context("a plan of billions")?;
-                for (at, (_, step)) in (0..total).zip(&plan.steps).filter(|(_, (owner, _))| *owner == number) {
+                for (at, (_, step)) in (0..total).zip(&plan.steps).filter(|(_, (owner, _))| *owner == number)
+                {
                     tokio::time::sleep_until(begin + duration * at / total).await;
                     send(&camera, &name, step, &mut receipts);
                 }

@@ -107,7 +107,12 @@ impl House {
     ///
     /// # Errors
     /// Once `patience` has passed; with the ledger, the state of the sinks and the end of the log.
-    pub fn until_ledger(&self, what: &str, patience: Duration, wanted: impl Fn(&Ledger) -> bool) -> Result<Ledger> {
+    pub fn until_ledger(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Ledger) -> bool,
+    ) -> Result<Ledger> {
         let look = || self.ledger().ok().filter(&wanted);
         wait::until(what, patience, || look().is_some()).with_context(|| {
             let ledger = self.ledger().map(|ledger| ledger.0).unwrap_or_default();

@@ -102,7 +102,8 @@ impl Secrets {
     }
 
     fn look(&self, file: &Path, bytes: &[u8], leaks: &mut Vec<Leak>) {
-        let starts: Vec<bool> = (0..=u16::MAX).map(|pair| self.starts.contains(&pair.to_be_bytes())).collect();
+        let starts: Vec<bool> =
+            (0..=u16::MAX).map(|pair| self.starts.contains(&pair.to_be_bytes())).collect();
         for (offset, window) in bytes.windows(WINDOW).enumerate() {
             if !starts[usize::from(u16::from_be_bytes([window[0], window[1]]))] {
                 continue;
@@ -126,7 +127,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
-        let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        let word =
+            three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
         for sextet in 0..=three.len() {
             text.push(char::from(ALPHABET[(word >> (18 - 6 * sextet) & 63) as usize]));
         }

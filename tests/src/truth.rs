@@ -61,8 +61,12 @@ impl Score {
                         face["person"]
                     );
                 }
-                "ambiguous" => ensure!(best <= THRESHOLD + ROUNDING, "event {}: ambiguous at {best}", visit.id),
-                "stranger" => ensure!(best >= THRESHOLD - ROUNDING, "event {}: a stranger at {best}", visit.id),
+                "ambiguous" => {
+                    ensure!(best <= THRESHOLD + ROUNDING, "event {}: ambiguous at {best}", visit.id)
+                }
+                "stranger" => {
+                    ensure!(best >= THRESHOLD - ROUNDING, "event {}: a stranger at {best}", visit.id)
+                }
                 other => bail!("event {}: outcome {other}", visit.id),
             }
             ensure!(outcome == "match" || told.is_none(), "event {}: {outcome} with a person", visit.id);
@@ -101,6 +105,7 @@ impl Score {
 
 fn nearest(plan: &Plan, probe: &[f32]) -> (usize, f32) {
     let people = plan.templates.iter().enumerate();
-    let distances = people.flat_map(|(n, own)| own.iter().map(move |template| (n, distance(template, probe))));
+    let distances =
+        people.flat_map(|(n, own)| own.iter().map(move |template| (n, distance(template, probe))));
     distances.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, f32::INFINITY))
 }

@@ -35,7 +35,8 @@ async fn an_erased_person_is_named_nowhere_any_more() -> Result<()> {
     let ears = Ears::of(&before, &house.address()).await?;
     Playing::start(&before, &house.address(), DURATION).finish(PATIENCE).await?;
     ears.until_answered(&before, PATIENCE).await.with_context(|| house.daemon.log_tail())?;
-    house.until_ledger("the first events to be delivered", PATIENCE, |l| l.number("events", "pending") == 0)?;
+    house
+        .until_ledger("the first events to be delivered", PATIENCE, |l| l.number("events", "pending") == 0)?;
     house.postgres.stop(Stop::Immediate)?;
     again(&house, &before, &ears).await?;
     let pending = house.ledger()?.number("events", "pending");
@@ -108,7 +109,8 @@ async fn asked_again(house: &House, plan: &Plan) -> Result<()> {
         let id = format!("after-{number}");
         let event = EventMessage::face(&id, template.clone()).payload();
         camera.publish(&format!("{ROOT}/camera-1/event"), event, false, PATIENCE).await?;
-        let answer = listener.wait_for("an answer", PATIENCE, |m| m.json()["event_id"] == id.as_str()).await?.json();
+        let answer =
+            listener.wait_for("an answer", PATIENCE, |m| m.json()["event_id"] == id.as_str()).await?.json();
         let face = &answer["faces"][0];
         ensure!(face["person"]["id"] != plan.people[0].id.as_str(), "an erased person is named: {answer}");
         ensure!(answer["gallery_size"] == plan.people.len() - 1, "the gallery did not shrink: {answer}");
@@ -121,7 +123,8 @@ async fn rows_name_others_only(house: &House, plan: &Plan) -> Result<()> {
     let client = house.database.ready().await?;
     let erased = &plan.people[0];
     wait::until_async("the erasure to reach the central side", PATIENCE, || async {
-        let found = client.query("SELECT 1 FROM gatehouse.erasures WHERE person_id = $1", &[&erased.id]).await;
+        let found =
+            client.query("SELECT 1 FROM gatehouse.erasures WHERE person_id = $1", &[&erased.id]).await;
         found.is_ok_and(|rows| rows.len() == 1)
     })
     .await?;

@@ -119,7 +119,11 @@ fn check_ledger(plan: &Plan, ledger: &Ledger) -> Result<()> {
     for (column, refused) in [("events", events.len() as u64), ("files", media.len() as u64)] {
         let counted = ledger.sum(column, "rejected");
         let most = refused + REDELIVERED_MAX;
-        ensure!((refused..=most).contains(&counted), "{column}: {refused} were to be refused: {:#}", ledger.0);
+        ensure!(
+            (refused..=most).contains(&counted),
+            "{column}: {refused} were to be refused: {:#}",
+            ledger.0
+        );
     }
     Ok(())
 }
@@ -133,13 +137,19 @@ fn check_answers(plan: &Plan, ears: &Ears) -> Result<()> {
         for answer in told {
             ensure!(answer["faces"] == told[0]["faces"], "event {}: two answers: {told:?}", visit.id);
             let fresh = answer["replayed"] == false && answer["age_ms"].as_u64() < Some(10_000);
-            let known = answer["faces"].as_array().into_iter().flatten().any(|face| face["outcome"] == "match");
-            ensure!(answer["actionable"] == (fresh && known), "event {}: actionable is wrong: {answer}", visit.id);
+            let known =
+                answer["faces"].as_array().into_iter().flatten().any(|face| face["outcome"] == "match");
+            ensure!(
+                answer["actionable"] == (fresh && known),
+                "event {}: actionable is wrong: {answer}",
+                visit.id
+            );
             ensure!(answer["gallery_size"] == plan.people.len(), "event {}: {answer}", visit.id);
         }
     }
     println!("{score:?}");
-    let visits: BTreeSet<_> = plan.visits().map(|(camera, visit)| (camera.to_owned(), visit.id.clone())).collect();
+    let visits: BTreeSet<_> =
+        plan.visits().map(|(camera, visit)| (camera.to_owned(), visit.id.clone())).collect();
     let unasked: Vec<_> = answers.keys().filter(|key| !visits.contains(*key)).collect();
     ensure!(unasked.is_empty(), "answers to nothing that was asked: {unasked:?}");
     score.check_rates()
@@ -196,11 +206,16 @@ async fn check_rows(plan: &Plan, house: &House) -> Result<()> {
             &[&DEVICE],
         )
         .await?;
-    let visits: BTreeMap<(&str, &str), &Visit> = plan.visits().map(|(c, v)| ((c, v.id.as_str()), v)).collect();
+    let visits: BTreeMap<(&str, &str), &Visit> =
+        plan.visits().map(|(c, v)| ((c, v.id.as_str()), v)).collect();
     ensure!(rows.len() == visits.len(), "{} rows of {} events", rows.len(), visits.len());
     let mut seen = BTreeSet::new();
     for (at, row) in (1_i64..).zip(&rows) {
-        ensure!(row.get::<_, i64>("seq") == at, "row {at} has seq {}: a hole or a double", row.get::<_, i64>("seq"));
+        ensure!(
+            row.get::<_, i64>("seq") == at,
+            "row {at} has seq {}: a hole or a double",
+            row.get::<_, i64>("seq")
+        );
         let (camera, id): (String, String) = (row.get("camera"), row.get("event_id"));
         let visit = visits.get(&(camera.as_str(), id.as_str())).context("a row of nobody's event")?;
         let faces = usize::try_from(row.get::<_, i32>("faces"))?;
@@ -221,7 +236,8 @@ async fn check_objects(plan: &Plan, house: &House) -> Result<()> {
         .collect();
     let client = house.database.ready().await?;
     let rows = client.query("SELECT s3_bucket, s3_key, file_size FROM gatehouse.files", &[]).await?;
-    let filed: BTreeMap<String, i64> = rows.iter().map(|row| (row.get("s3_key"), row.get("file_size"))).collect();
+    let filed: BTreeMap<String, i64> =
+        rows.iter().map(|row| (row.get("s3_key"), row.get("file_size"))).collect();
     let objects = house.s3.objects();
     let keys = objects.list(BUCKET, &format!("devices/{DEVICE}/")).await?;
     ensure!(keys.len() == pictures.len(), "{} objects of {} pictures", keys.len(), pictures.len());

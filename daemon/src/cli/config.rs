@@ -13,7 +13,7 @@ pub(super) enum Command {
     Reload,
 }
 
-pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Show => shell.ask_and_show(&Request::ConfigShow, |lines: &Vec<SettingLine>| show(lines)),
         Command::Reload => shell.ask_and_show(&Request::ConfigReload, reloaded),

@@ -17,7 +17,7 @@ pub(super) enum Command {
     Now,
 }
 
-pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {

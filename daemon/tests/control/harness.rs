@@ -60,8 +60,15 @@ impl Home {
 
     /// Starts the daemon and waits until it says that it is ready.
     pub(crate) fn start(&self) -> Daemon<'_> {
+        self.start_with(&[])
+    }
+
+    /// The same with settings from the environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon<'_> {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let child = self.gatehoused().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = self.gatehoused();
+        command.envs(environment.iter().copied());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let daemon = Daemon { home: self, child };
         assert!(self.heard("READY=1"), "not ready; its log: {}", self.log());
         daemon
@@ -94,10 +101,15 @@ impl Home {
 
     /// Runs the tool, which must succeed; what it said.
     pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.gives(arguments)).unwrap()
+    }
+
+    /// Runs the tool, which must succeed; the bytes it gave.
+    pub(crate) fn gives(&self, arguments: &[&str]) -> Vec<u8> {
         let output = self.tool(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {errors}\nlog: {}", self.log());
-        String::from_utf8(output.stdout).unwrap()
+        output.stdout
     }
 
     /// Runs the tool with `--json`, which must succeed; the answer.

@@ -1,6 +1,9 @@
-//! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3.
+//! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3;
+//! only [`visits`] starts a broker.
 
+#[cfg(test)]
 mod harness;
 mod lifecycle;
 mod operator;
 mod refusals;
+mod visits;

@@ -4,6 +4,7 @@ mod house;
 mod safety;
 mod secure;
 mod tmp;
+mod tmp2;
 
 use std::time::Duration;
 

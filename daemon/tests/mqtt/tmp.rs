@@ -3,6 +3,7 @@ use gatehouse_testkit::camera::all_taken;
 use crate::house::{House, PATIENCE, idle, visit};
 #[tokio::test(flavor = "multi_thread")]
 async fn tmp_speed() {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_test_writer().init();
     let house = House::new().await;
     let pipeline = house.open().await;
     let begun = Instant::now();

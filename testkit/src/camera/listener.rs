@@ -8,6 +8,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Filter, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Address, PACKET_MAX, RECONNECT};
@@ -46,6 +47,7 @@ impl Received {
 #[derive(Debug)]
 pub struct Listener {
     shared: Arc<Mutex<Collected>>,
+    count: watch::Receiver<usize>,
     task: JoinHandle<()>,
 }
 
@@ -74,8 +76,9 @@ impl Listener {
         options.set_connect_properties(properties);
         let shared = Arc::new(Mutex::new(Collected::default()));
         let filters = filters.iter().map(|f| Filter::new(*f, QoS::AtLeastOnce)).collect();
-        let task = tokio::spawn(run(options, filters, shared.clone()));
-        let listener = Self { shared, task };
+        let (counted, count) = watch::channel(0);
+        let task = tokio::spawn(run(options, filters, shared.clone(), counted));
+        let listener = Self { shared, count, task };
         wait::until_async("a subscription", patience, || async { listener.lock().subscribed }).await?;
         Ok(listener)
     }
@@ -83,6 +86,19 @@ impl Listener {
     /// How many messages have arrived.
     pub fn count(&self) -> usize {
         self.lock().messages.len()
+    }
+
+    /// Waits until `count` messages have arrived, and wakes at once.
+    ///
+    /// # Errors
+    /// Once `patience` has passed.
+    pub async fn until_count(&self, count: usize, patience: Duration) -> Result<()> {
+        let mut counter = self.count.clone();
+        let reached = tokio::time::timeout(patience, counter.wait_for(|have| *have >= count)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => anyhow::bail!("{} of {count} messages within {} s", self.count(), patience.as_secs()),
+        }
     }
 
     /// Everything that has arrived, in order.
@@ -121,7 +137,12 @@ impl Drop for Listener {
     }
 }
 
-async fn run(options: MqttOptions, filters: Vec<Filter>, shared: Arc<Mutex<Collected>>) {
+async fn run(
+    options: MqttOptions,
+    filters: Vec<Filter>,
+    shared: Arc<Mutex<Collected>>,
+    counted: watch::Sender<usize>,
+) {
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
     // One client for all connections: its pending acknowledgements belong to the session.
     let (client, mut events) = AsyncClient::new(options, 64);
@@ -147,6 +168,7 @@ async fn run(options: MqttOptions, filters: Vec<Filter>, shared: Arc<Mutex<Colle
                     at: Instant::now(),
                     clock: SystemTime::now(),
                 });
+                counted.send_modify(|count| *count += 1);
             }
             Ok(_) => {}
             Err(_) => tokio::time::sleep(RECONNECT.max(Duration::from_millis(50))).await,

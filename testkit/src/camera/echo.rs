@@ -1,0 +1,49 @@
+//! Answers every message at once: what a round trip through the broker costs somebody who does nothing.
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
+use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use tokio::task::JoinHandle;
+
+use super::{Address, CHANNEL, RECONNECT};
+
+/// Publishes what it hears under another topic; ends on drop. As an appliance does, it hears and speaks through two
+/// clients.
+#[derive(Debug)]
+pub struct Echo {
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Echo {
+    /// Hears `from` (a filter) and repeats every payload on `to`.
+    pub fn start(address: &Address, from: &str, to: &str) -> Self {
+        let (speaker, events) = AsyncClient::new(address.options("echo-speaks"), CHANNEL);
+        let (listener, heard) = AsyncClient::new(address.options("echo-hears"), CHANNEL);
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let speak = tokio::spawn(poll(events, |_| {}, || {}));
+        let repeat = move |publish: Publish| {
+            let _ = speaker.try_publish(to.clone(), QoS::AtLeastOnce, false, publish.payload.to_vec());
+        };
+        let hear = tokio::spawn(poll(heard, repeat, move || {
+            let _ = listener.try_subscribe(from.clone(), QoS::AtLeastOnce);
+        }));
+        Self { tasks: [speak, hear] }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn poll(mut events: EventLoop, on_message: impl Fn(Publish), on_connect: impl Fn()) {
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => on_connect(),
+            Ok(Event::Incoming(Packet::Publish(publish))) => on_message(publish),
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(RECONNECT).await,
+        }
+    }
+}

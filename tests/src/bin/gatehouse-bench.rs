@@ -1,0 +1,70 @@
+//! `gatehouse-bench [ingest|journal|identify|sync] [--json FILE]`: tables of our numbers, each beside the limit of
+//! its parts in the same run.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use gatehouse_tests::bench::table::Table;
+use gatehouse_tests::bench::{identify, ingest, journal, sync};
+
+/// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
+const ON_DISK: &str = "/var/tmp";
+
+/// Measures Gatehouse beside the limits of its parts.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure; everything, where nothing is named.
+    what: Vec<What>,
+    /// Also writes the tables to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// From PUBLISH to identification, and durable events per second.
+    Ingest,
+    /// Durable records per second of the journal alone.
+    Journal,
+    /// Time to say who somebody is.
+    Identify,
+    /// Events per second delivered to Postgres.
+    Sync,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if std::env::var_os("TMPDIR").is_none() {
+        let again = Command::new(std::env::current_exe()?)
+            .args(std::env::args_os().skip(1))
+            .env("TMPDIR", ON_DISK)
+            .status()?;
+        return Ok(if again.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut tables = Vec::new();
+    for what in [What::Identify, What::Journal, What::Ingest, What::Sync] {
+        if !arguments.what.is_empty() && !arguments.what.contains(&what) {
+            continue;
+        }
+        let new = match what {
+            What::Identify => vec![identify::run()?],
+            What::Journal => vec![journal::run()?],
+            What::Ingest => runtime.block_on(ingest::run())?,
+            What::Sync => vec![runtime.block_on(sync::run())?],
+        };
+        for table in &new {
+            writeln!(std::io::stdout(), "{table}")?;
+        }
+        tables.extend(new);
+    }
+    if let Some(file) = &arguments.json {
+        let json: Vec<_> = tables.iter().map(Table::to_json).collect();
+        std::fs::write(file, serde_json::to_vec_pretty(&json)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
