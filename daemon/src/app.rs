@@ -64,7 +64,14 @@ pub fn run(path: &Path) -> Result<(), AppError> {
 async fn live(settings: Settings) -> Result<(), AppError> {
     // Before anything is built, so that a signal during a long recovery is not lost.
     let mut signals = Signals::new()?;
-    let mut app = App::build(settings).await?;
+    let mut app = tokio::select! {
+        app = App::build(settings) => app?,
+        // A recovery that is cut short is a crash to the store, which it is made for.
+        signal = signals.stop() => {
+            info!(signal, "asked to stop before the start was done");
+            return Ok(());
+        }
+    };
     let ended = app.serve(&mut signals).await;
     app.drain().await;
     info!("stopped");
@@ -219,6 +226,15 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// The next one that asks for the end.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Wish::Stop(signal) = self.next().await {
+                return signal;
+            }
+        }
     }
 
     /// The next one, as a wish.

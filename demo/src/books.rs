@@ -43,19 +43,20 @@ impl Books {
         })
     }
 
-    /// The ledger of a column as a sentence.
-    pub(crate) fn sentence(&self, column: &str) -> String {
+    /// What came in, in a column of the ledger.
+    pub(crate) fn received(&self, column: &str) -> String {
         let number = |key| self.number(column, key);
-        format!(
-            "{column}: received {} = stored {} + duplicate {} + rejected {}; stored = delivered {} + pending {} + dropped {}",
-            number("received"),
-            number("stored"),
-            number("duplicate"),
-            self.sum(column, "rejected"),
-            number("delivered"),
-            number("pending"),
-            self.sum(column, "dropped"),
-        )
+        let (received, stored, duplicate) = (number("received"), number("stored"), number("duplicate"));
+        let rejected = self.sum(column, "rejected");
+        format!("received {received} = stored {stored} + duplicate {duplicate} + rejected {rejected}")
+    }
+
+    /// What became of what was stored, in a column of the ledger.
+    pub(crate) fn stored(&self, column: &str) -> String {
+        let number = |key| self.number(column, key);
+        let (stored, delivered, pending) = (number("stored"), number("delivered"), number("pending"));
+        let dropped = self.sum(column, "dropped");
+        format!("stored {stored} = delivered {delivered} + pending {pending} + dropped {dropped}")
     }
 
     /// Each configured sink with what it does, e.g. `rows idle, objects waiting`.
@@ -67,5 +68,37 @@ impl Books {
             format!("{} {}{away}", text("sink"), text("state"))
         });
         told.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn books(delivered: u64) -> Books {
+        let column = json!({
+            "received": 10, "stored": 7, "duplicate": 1, "rejected": {"not_json": 1, "zero": 1},
+            "delivered": delivered, "pending": 2, "dropped": {"quota": 1},
+        });
+        let ledger = json!({ "events": column, "files": column, "bytes": column });
+        let sink = |name: &str, configured: bool, error: Value| json!({ "sink": name, "configured": configured, "state": "waiting", "error": error });
+        let sinks = [sink("rows", true, json!("refused")), sink("objects", false, Value::Null)];
+        Books { ledger, status: json!({ "sinks": sinks }) }
+    }
+
+    #[test]
+    fn ledger_is_calculated_and_not_believed() {
+        assert!(books(4).add_up());
+        assert!(!books(5).add_up());
+        assert_eq!(books(4).pending(), 4);
+    }
+
+    #[test]
+    fn ledger_and_sinks_are_told_as_sentences() {
+        assert_eq!(books(4).received("events"), "received 10 = stored 7 + duplicate 1 + rejected 2");
+        assert_eq!(books(4).stored("files"), "stored 7 = delivered 4 + pending 2 + dropped 1");
+        assert_eq!(books(4).sinks(), "rows waiting (away)");
     }
 }

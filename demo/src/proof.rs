@@ -75,7 +75,8 @@ fn door(proof: &mut Proof<'_>, traffic: &Traffic, answers: &mut Answers) {
 /// The ledger adds up, and agrees with what was sent.
 fn ledger(proof: &mut Proof<'_>, books: &Books, traffic: &Traffic) {
     for column in ["events", "files", "bytes"] {
-        proof.claim(books.add_up(), &format!("ledger, {}", books.sentence(column)));
+        let (received, stored) = (books.received(column), books.stored(column));
+        proof.claim(books.add_up(), &format!("ledger of {column}: {received}; {stored}"));
     }
     let (sent, pictures) = (traffic.visits.len() as u64, traffic.pictures());
     let agrees = books.number("events", "stored") == sent

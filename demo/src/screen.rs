@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Lines that change, below those that stay.
-pub(crate) const STATUS_LINES: usize = 3;
+pub(crate) const STATUS_LINES: usize = 6;
 
 /// The terminal, or whatever standard output is.
 #[derive(Debug)]

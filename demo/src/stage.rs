@@ -1,7 +1,7 @@
 //! Brings everything up: services, daemon, people.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,9 @@ const DATABASE: &str = "gatehouse_dev";
 const PEOPLE: usize = 20;
 /// Encodings per person at their enrolment.
 const SAMPLES: usize = 5;
+/// The default of 0.42 is for galleries of hundreds; for so few people a stranger is hardly ever nearer than this,
+/// and far fewer residents are missed.
+const THRESHOLD: f32 = 0.47;
 /// Seed of the people: the same ones in every run, so that runs can be compared.
 const SEED: u64 = 20;
 /// Everything here runs on this machine: what takes longer does not come.
@@ -67,7 +70,7 @@ impl Stage {
         };
         let mut daemon = Daemon::new(options(broker, &s3, rows.as_ref().map(|(_, database)| database)))?;
         if let Some(path) = gatehoused {
-            daemon.use_programs(folder_of(path)?);
+            daemon.use_programs(folder_of(&path)?);
         }
         step.take("gatehouse central init: schema, bucket, lifecycle rules", || daemon.central_init())?;
         step.take("gatehoused", || daemon.start())?;
@@ -119,13 +122,14 @@ impl Steps<'_> {
 fn options(broker: EmbeddedBroker, s3: &S3Server, database: Option<&Database>) -> DaemonOptions {
     // Short waits between attempts: a run is too short to see the usual ones end.
     let sync = "retry_min = \"200ms\"\nretry_max = \"1s\"\n".to_owned();
+    let gallery = format!("threshold = {THRESHOLD}\n");
     DaemonOptions {
         device: DEVICE.into(),
         mqtt_url: broker.url(),
         rows_url: database.map(Database::url),
         objects: Some(s3.objects()),
         bucket: Some(BUCKET.into()),
-        settings: BTreeMap::from([("sync".to_owned(), sync)]),
+        settings: BTreeMap::from([("sync".to_owned(), sync), ("gallery".to_owned(), gallery)]),
         environment: Vec::new(),
     }
 }
@@ -148,8 +152,8 @@ fn enrol(screen: &Screen, daemon: &Daemon) -> Result<Vec<(SyntheticPerson, Strin
 }
 
 /// The folder of a given daemon, in which `gatehouse` must lie, too.
-fn folder_of(gatehoused: PathBuf) -> Result<PathBuf> {
-    let path = std::fs::canonicalize(&gatehoused)
+fn folder_of(gatehoused: &Path) -> Result<PathBuf> {
+    let path = std::fs::canonicalize(gatehoused)
         .with_context(|| format!("there is no daemon at {}", gatehoused.display()))?;
     match path.parent() {
         Some(folder) if path.ends_with("gatehoused") && folder.join("gatehouse").is_file() => {

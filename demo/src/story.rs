@@ -32,7 +32,7 @@ const CATCH_UP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells everything; true where it adds up.
 pub(crate) async fn tell(screen: &Screen, end: Instant, gatehoused: Option<PathBuf>) -> Result<bool> {
-    screen.line(&screen.bold("Gatehouse: who is at the door, and nothing is ever lost"));
+    screen.line(&screen.bold("Gatehouse: cameras, appliance and central side on this machine"));
     screen.heading("Bringing up a house and its central side");
     let stage = Stage::build(screen, gatehoused).await?;
     let people: Vec<SyntheticPerson> = stage.people.iter().map(|(person, _)| person.clone()).collect();
@@ -45,7 +45,7 @@ pub(crate) async fn tell(screen: &Screen, end: Instant, gatehoused: Option<PathB
     let left = end.saturating_duration_since(Instant::now()).saturating_sub(CLOSING);
     let act = |share: f64| left.mul_f64(share).max(ACT_MIN);
 
-    screen.heading("An evening: visitors come, the door hears at once, the central side follows");
+    screen.heading("An evening: visitors come, each gets an answer, the central side follows");
     show.act(act(0.45), CALM).await?;
 
     screen.heading("The central side goes away; the door does not notice");
@@ -53,13 +53,14 @@ pub(crate) async fn tell(screen: &Screen, end: Instant, gatehoused: Option<PathB
     show.act(act(0.3), BUSY).await?;
 
     screen.heading("It is back: everything is delivered, once, in order");
+    let waiting = show.waiting()?;
     show.stage.mend()?;
-    show.catch_up().await?;
+    show.catch_up(waiting).await?;
     show.act(act(0.15), CALM).await?;
 
     screen.heading("The end: the cameras go, the appliance drains");
     show.traffic.settle().await?;
-    show.catch_up().await?;
+    show.catch_up(0).await?;
     show.listen();
     let Show { traffic, mut answers, stage, .. } = show;
     proof::close(screen, stage, &traffic, &mut answers).await
@@ -105,35 +106,40 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Waits until nothing is pending for a configured sink, with a progress bar.
-    async fn catch_up(&mut self) -> Result<()> {
+    /// Events and pictures that wait for a central side that is there.
+    fn waiting(&self) -> Result<u64> {
+        Ok(self.owed(&Books::read(&self.stage.daemon)?))
+    }
+
+    fn owed(&self, books: &Books) -> u64 {
+        if self.stage.rows.is_some() { books.pending() } else { books.number("files", "pending") }
+    }
+
+    /// Waits until everything that was sent is stored and delivered, with a progress bar over what `waited`.
+    async fn catch_up(&mut self, waited: u64) -> Result<()> {
         let begin = Instant::now();
-        let waiting = |books: &Books| match self.stage.rows {
-            Some(_) => books.pending(),
-            None => books.number("files", "pending"),
-        };
-        // What is on its way from the broker is not in the ledger yet.
-        let expected = (self.traffic.visits.len() as u64, self.traffic.pictures());
-        let first = waiting(&Books::read(&self.stage.daemon)?);
-        let bar = self.screen.progress("delivering what waited", first);
+        let (events, files) = (self.traffic.visits.len() as u64, self.traffic.pictures());
+        let bar = self.screen.progress("delivering what waited", waited);
         loop {
             let books = Books::read(&self.stage.daemon)?;
-            let left = waiting(&books);
-            bar.set_position(first.saturating_sub(left));
-            let has_all = books.number("events", "stored") >= expected.0
-                && books.number("files", "stored") >= expected.1;
-            if left == 0 && has_all {
+            let owed = self.owed(&books);
+            bar.set_position(waited.saturating_sub(owed));
+            // What is on its way from the broker is not in the ledger yet.
+            if owed == 0
+                && books.number("events", "stored") >= events
+                && books.number("files", "stored") >= files
+            {
                 break;
             }
             if begin.elapsed() > CATCH_UP_PATIENCE {
-                bail!("{left} events and files are still pending:\n{}", self.stage.daemon.log_tail());
+                bail!("{owed} events and pictures are still pending:\n{}", self.stage.daemon.log_tail());
             }
             tokio::time::sleep(TICK).await;
         }
         bar.finish_and_clear();
-        if first > 0 {
+        if waited > 0 {
             let seconds = begin.elapsed().as_secs_f64();
-            let words = format!("   {first} waiting events and pictures delivered in {seconds:.1} s");
+            let words = format!("   {waited} waiting events and pictures delivered in {seconds:.1} s");
             self.screen.line(&self.screen.green(&words));
         }
         Ok(())
@@ -154,22 +160,18 @@ impl Show<'_> {
         let (p50, p99) = self.answers.latency();
         let mark =
             if books.add_up() { self.screen.green("adds up") } else { self.screen.red("DOES NOT ADD UP") };
-        let visitors = format!(
-            "visitors {}  recognised {}  strangers {}  missed {}  wrong {}  PUBLISH to answer p50 {p50:.1} ms, p99 {p99:.1} ms",
-            self.answers.identified.len(),
-            self.answers.right,
-            self.answers.strangers,
-            self.answers.missed,
-            self.answers.wrong,
-        );
-        let pending = format!(
-            "pending {} events, {} pictures  central: {}",
-            books.number("events", "pending"),
-            books.number("files", "pending"),
-            books.sinks(),
-        );
-        let ledger = format!("ledger {mark}  {}", books.sentence("events"));
-        self.screen.status([visitors, pending, ledger]);
+        let Answers { right, missed, strangers, wrong, identified, .. } = &self.answers;
+        let visits = identified.len();
+        self.screen.status([
+            format!(
+                "visits   {visits}: recognised {right}, missed {missed}, strangers {strangers}, wrong {wrong}"
+            ),
+            format!("latency  PUBLISH to answer: p50 {p50:.1} ms, p99 {p99:.1} ms"),
+            format!("central  {}", books.sinks()),
+            format!("events   {}", books.received("events")),
+            format!("         {}  {mark}", books.stored("events")),
+            format!("pictures {}", books.stored("files")),
+        ]);
         Ok(())
     }
 }

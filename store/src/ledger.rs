@@ -89,7 +89,9 @@ impl Totals {
                 ledger.media(media.size, |column| &mut column.stored);
                 self.media_bytes += media.size;
             }
-            Record::Refused { item: Item::Event, reason, .. } => count(&mut ledger.events.rejected, reason, 1),
+            Record::Refused { item: Item::Event, reason, .. } => {
+                count(&mut ledger.events.rejected, reason, 1)
+            }
             Record::Refused { item: Item::Media, reason, bytes } => {
                 count(&mut ledger.files.rejected, reason, 1);
                 count(&mut ledger.bytes.rejected, reason, *bytes);

@@ -32,13 +32,13 @@ mod open;
 mod persons;
 mod questions;
 
+pub use crate::views::entries::MediaState;
 pub use delivery::{Change, MediaTask};
 pub use error::StoreError;
 pub use ingest::ProbeFace;
 pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;
-pub use crate::views::entries::MediaState;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 
 /// What the store needs to know.

@@ -66,7 +66,8 @@ impl Views {
         let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let fresh = !directory.join("db").exists();
         // sled asserts on what it reads; a damaged file must not end the daemon.
-        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| ViewError::Panicked)??;
+        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| ViewError::Panicked)??;
         if fresh {
             mark::sync_created(directory)?;
         }
@@ -146,7 +147,8 @@ impl Views {
     }
 
     fn seal<T: Serialize>(&self, name: &[u8], value: &T) -> Result<Vec<u8>, ViewError> {
-        let plain = postcard::to_stdvec(value).map_err(|_| ViewError::Damaged("a value cannot be encoded"))?;
+        let plain =
+            postcard::to_stdvec(value).map_err(|_| ViewError::Damaged("a value cannot be encoded"))?;
         self.key.seal(name, &plain).map_err(|_| ViewError::Damaged("a value cannot be sealed"))
     }
 

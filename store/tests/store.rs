@@ -241,7 +241,8 @@ async fn nothing_personal_is_readable_in_the_state_directory() {
     store.put_media(key("e1"), "a.jpg".try_into().unwrap(), picture).await.unwrap();
     settle(&store).await;
     store.close();
-    let needles = [b"person-4711".to_vec(), b"Ada".to_vec(), b"JFIF".to_vec(), encoding(1).to_bytes()[..16].to_vec()];
+    let needles =
+        [b"person-4711".to_vec(), b"Ada".to_vec(), b"JFIF".to_vec(), encoding(1).to_bytes()[..16].to_vec()];
     let mut files = 0;
     for file in walk(directory.path()) {
         let bytes = std::fs::read(&file).unwrap();

@@ -63,8 +63,8 @@ comment on column gatehouse.events.seq is 'The appliance''s number of the event:
 comment on column gatehouse.events.event_id is 'The camera''s id of the event; unique with device and camera.';
 comment on column gatehouse.events.camera is 'The camera.';
 comment on column gatehouse.events.kind is
-    'face, doorbell, motion or whatever else the camera calls it; `lost` for an event that damage of the '
-    'appliance''s disk destroyed before it could be delivered.';
+    'face, doorbell, motion or whatever else the camera calls it; `lost`, with an empty identification, for an '
+    'event that damage of the appliance''s disk destroyed before it could be delivered.';
 comment on column gatehouse.events.occurred_at is 'The camera''s own time, only where it was plausible.';
 comment on column gatehouse.events.received_at is 'The appliance''s time at the first delivery by the camera.';
 comment on column gatehouse.events.clock_uncertainty_ms is
@@ -200,7 +200,7 @@ select c.device_id,
            and c.seq = coalesce(e.numbers, 0) as whole
   from gatehouse.device_cursors c
   left join (select device_id, count(*) as events, count(distinct seq) as numbers, max(seq) as last_seq,
-                    count(*) filter (where kind = 'lost') as lost
+                    count(*) filter (where kind = 'lost' and identification = '{}') as lost
                from gatehouse.events group by device_id) e using (device_id);
 comment on view gatehouse.completeness is
     'Proof per appliance that nothing is missing: `whole` holds where max(seq) = count(*) = the cursor. Reads all events.';

@@ -139,6 +139,16 @@ pub enum GuardFault {
         /// Head of the local journal.
         ours: u64,
     },
+    /// The central side has another event under a number of this appliance.
+    #[error(
+        "event {seq} in the database is not event {seq} of this appliance: the state directory is an old copy that \
+         went on by itself; nothing was written; restore the newest state directory, or give this appliance a \
+         device.id of its own"
+    )]
+    Diverged {
+        /// Number of the event at the central cursor.
+        seq: u64,
+    },
     /// More events are missing in the local journal than damage can explain.
     #[error(
         "events {from} to {to} are neither in the database nor in this appliance's journal: nothing was written; \

@@ -19,7 +19,7 @@ use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::Change;
 
-pub use guard::Identity;
+pub use guard::{Identity, LastEvent, Standing};
 pub use migrate::{MIGRATIONS, Migrated, Migration, migrate};
 pub use write::{Delivered, Writer};
 
@@ -75,17 +75,38 @@ impl RowSink {
         if theirs.lsn > head.lsn || theirs.seq > head.seq {
             return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
         }
-        let ours = self.store.rows_cursor();
-        if ours.lsn > theirs.lsn {
+        self.same_past(&writer).await?;
+        writer.announce().await?;
+        let ours = self.store.rows_cursor().lsn;
+        if ours > theirs.lsn {
+            let theirs = theirs.lsn;
             tracing::warn!(
-                ours = ours.lsn,
-                theirs = theirs.lsn,
-                "the database is older than what was delivered: \
-                 sending again from its cursor"
+                ours,
+                theirs,
+                "the database is older than what was delivered: sent again from its cursor"
             );
         }
         self.moved(theirs).await?;
         Ok(Session { writer, after: theirs, ahead: None })
+    }
+
+    /// The event at the central cursor must be ours: an old copy of the state directory that went on by itself has
+    /// another event under that number.
+    async fn same_past(&self, writer: &Writer) -> Result<(), SyncError> {
+        const DOING: &str = "read the journal";
+        let Some(theirs) = writer.last_event() else { return Ok(()) };
+        let (store, seq) = (self.store.clone(), writer.cursor().seq);
+        let read = tokio::task::spawn_blocking(move || store.event_numbered(seq)).await;
+        // An event that was damaged or removed meanwhile can say nothing.
+        let Some(ours) = read.map_err(SyncError::store(DOING))?.map_err(SyncError::store(DOING))? else {
+            return Ok(());
+        };
+        let ours = LastEvent {
+            camera: ours.event.key.camera.into(),
+            event_id: ours.event.key.id.into(),
+            received_at: copy::time(ours.event.received_at),
+        };
+        if ours == *theirs { Ok(()) } else { Err(GuardFault::Diverged { seq }.into()) }
     }
 
     /// Tells the store; it never goes back.

@@ -1,4 +1,5 @@
 //! Central rows against a real Postgres: exactly once, in order, on the right database, whatever breaks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "rows/commit.rs"]
 mod commit;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::Address;
-use gatehouse_testkit::daemon::{Daemon, DaemonOptions};
+use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::postgres::{Database, Postgres};
 use gatehouse_testkit::proxy::Proxy;
 use gatehouse_testkit::s3::S3Server;
@@ -45,6 +45,8 @@ impl House {
     /// # Errors
     /// Where a service is missing or does not start; in words that tell what to do.
     pub async fn build(settings: BTreeMap<String, String>) -> Result<Self> {
+        // First, since cargo may have to build it.
+        binary("gatehoused")?;
         let broker = Broker::start()?;
         let postgres = Postgres::start()?;
         let database = postgres.create_exact(DATABASE).await?;
@@ -79,7 +81,7 @@ impl House {
     pub fn until_connected(&self) -> Result<()> {
         let connected = || self.status().is_ok_and(|status| status["broker"]["connected"] == true);
         wait::until("the daemon to be connected to the broker", CONNECT_PATIENCE, connected)
-            .with_context(|| self.daemon.log_tail())
+            .with_context(|| format!("{}\nthe broker says: {}", self.daemon.log_tail(), self.broker.log_tail()))
     }
 
     /// Where the cameras find the broker.

@@ -221,6 +221,7 @@ impl PublisherTask {
             publish(&connection.client, message.topic(), false, body, properties);
             self.counters.answers_sent.add(1);
         }
+        self.counters.answers_waiting.set(self.window.unsettled() as u64);
         let closing = *self.phase.borrow() == Phase::Disconnect;
         if closing && !connection.status_due && self.window.unsettled() == 0 {
             connection.disconnecting = connection.client.try_disconnect().is_ok();

@@ -18,6 +18,10 @@ use crate::views::entries::{self, FileEntry, Key};
 /// Records that one call of [`Store::changes`] reads at most for each change that it may give.
 const RECORDS_PER_CHANGE: usize = 8;
 
+/// Payload bytes after which one call of [`Store::changes`] stops: a batch of the largest events must fit into RAM
+/// twice, since sync reads ahead.
+const CHANGE_BYTES_MAX: usize = 4 << 20;
+
 /// Something that the central rows must follow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -86,7 +90,8 @@ impl Store {
         self.inner.numbers.borrow().totals.rows
     }
 
-    /// What came after a position, oldest first, at most `limit` changes and never past what the views have. Ends
+    /// What came after a position, oldest first, at most `limit` changes or about 4 MiB of them,
+    /// and never past what the views have. Ends
     /// with [`Change::Nothing`] where uninteresting records follow; empty where there is nothing at all. Blocking.
     ///
     /// # Errors
@@ -98,14 +103,18 @@ impl Store {
             Some((lsn, reader)) if lsn == after.lsn => reader,
             _ => self.inner.journal.reader(after.lsn),
         };
-        let (mut changes, mut at) = (Vec::new(), after);
+        let (mut changes, mut at, mut bytes) = (Vec::new(), after, 0);
         for _ in 0..limit.saturating_mul(RECORDS_PER_CHANGE) {
-            if changes.len() == limit || at.lsn >= applied.lsn {
+            if changes.len() == limit || at.lsn >= applied.lsn || bytes >= CHANGE_BYTES_MAX {
                 break;
             }
             let Some(committed) = reader.next()? else { break };
             at = committed.position;
+            bytes += committed.payload.len();
             changes.extend(self.to_change(&committed)?);
+        }
+        for damage in reader.damaged() {
+            tracing::error!(%damage, "the journal is damaged here; the rest goes on");
         }
         *slot = Some((at.lsn, reader));
         if at.lsn > changes.last().map_or(after, Change::position).lsn {
@@ -130,9 +139,9 @@ impl Store {
                     Change::File { position, media, place, content_type }
                 })
             }
-            Record::Erased { at, notice: Some(notice), .. } => self
-                .heard_of(&notice)
-                .map(|person_id| Change::Erasure { position, person_id, at }),
+            Record::Erased { at, notice: Some(notice), .. } => {
+                self.heard_of(&notice).map(|person_id| Change::Erasure { position, person_id, at })
+            }
             _ => None,
         })
     }

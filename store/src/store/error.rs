@@ -54,7 +54,9 @@ pub enum StoreError {
     #[error("person id: 1 to {PERSON_ID_BYTES_MAX} bytes without control characters or spaces at the ends")]
     PersonId,
     /// The name is not one.
-    #[error("person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends")]
+    #[error(
+        "person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends"
+    )]
     PersonName,
     /// No or too many encodings.
     #[error("a person has 1 to {SAMPLES_MAX} encodings, this would make {0}")]

@@ -17,7 +17,7 @@ use super::applier::{Applier, COMMITS_WAITING};
 use super::persons::{PROFILE_AD, TEMPLATE_AD};
 use super::{Inner, Store, StoreError, StoreSettings};
 use crate::error::IoError;
-use crate::files::MediaFiles;
+use crate::files::{FilesReport, MediaFiles};
 use crate::gallery::{Encoding, Gallery};
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
@@ -62,9 +62,11 @@ impl Store {
         fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
         let state_id = state_id(&directory)?;
         let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
-        let (files, _) = MediaFiles::open(&directory.join("media"), keys.clone())?;
+        let (files, of_files) = MediaFiles::open(&directory.join("media"), keys.clone())?;
         let files = Arc::new(files);
-        let mut report = OpenReport::default();
+        let cleared = of_files.unfinished + of_files.keyless + of_files.orphaned_keys;
+        let damaged = damaged_keys(&keys, &of_files);
+        let mut report = OpenReport { cleared, damaged, ..OpenReport::default() };
         let views = Arc::new(open_views(&directory.join("views"), &keys, &mut report)?);
 
         let (commits, committed) = sync_channel(COMMITS_WAITING);
@@ -72,17 +74,23 @@ impl Store {
         let state = views.state()?;
         let (applied, applied_rx) = watch::channel(state.totals.applied);
         let (numbers, numbers_rx) = watch::channel(state.clone());
-        let mut applier =
-            Applier { views: views.clone(), keys: keys.clone(), files: files.clone(), state, applied, numbers };
+        let mut applier = Applier {
+            views: views.clone(),
+            keys: keys.clone(),
+            files: files.clone(),
+            state,
+            applied,
+            numbers,
+        };
         if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
             report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
         }
-        report.caught_up = catch_up(&mut applier, &journal)?;
+        report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
 
         let gallery = Gallery::new(settings.gallery.clone());
         let people = load_people(&views, &keys, &gallery, settings.gallery.dimensions, &mut report)?;
         let recent = load_recent(&views)?;
-        report.cleared = clear_unknown(&views, &keys, &files)?;
+        report.cleared += clear_unknown(&views, &keys, &files)?;
         let lost = lost_media(&views, &files)?;
         report.media_lost = lost.len();
         let thread = std::thread::Builder::new().name("views".into()).spawn(move || applier.run(&committed));
@@ -133,6 +141,19 @@ fn state_id(directory: &Path) -> Result<String, StoreError> {
     }
 }
 
+/// What the key table and the media files say of themselves, in words.
+fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
+    let mut words: Vec<String> =
+        keys.damaged().iter().map(|slot| format!("slot {} of the key table is damaged", slot.slot)).collect();
+    if files.unreadable > 0 {
+        words.push(format!("{} media files have no key; they are left where they are", files.unreadable));
+    }
+    if files.idle_keys > 0 {
+        words.push(format!("{} keys have no media file; is a disk not mounted?", files.idle_keys));
+    }
+    words
+}
+
 fn sync(path: &Path) -> Result<(), IoError> {
     fs::File::open(path).and_then(|file| file.sync_all()).map_err(IoError::at("sync", path))
 }
@@ -173,11 +194,11 @@ fn open_journal(
     let (journal, opened) = Journal::open(options, keys.clone(), on_commit)?;
     report.head = opened.head;
     report.torn_bytes = opened.torn_bytes;
-    report.damaged = opened.damaged.iter().map(ToString::to_string).collect();
+    report.damaged.extend(opened.damaged.iter().map(ToString::to_string));
     Ok((journal, views))
 }
 
-fn catch_up(applier: &mut Applier, journal: &Journal) -> Result<u64, StoreError> {
+fn catch_up(applier: &mut Applier, journal: &Journal, damaged: &mut Vec<String>) -> Result<u64, StoreError> {
     let from = applier.state.totals.applied.lsn;
     let mut reader = journal.reader(from);
     loop {
@@ -188,6 +209,7 @@ fn catch_up(applier: &mut Applier, journal: &Journal) -> Result<u64, StoreError>
                 None => break,
             }
         }
+        damaged.extend(reader.damaged().iter().map(ToString::to_string));
         if batch.is_empty() {
             return Ok(applier.state.totals.applied.lsn - from);
         }

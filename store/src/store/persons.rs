@@ -65,7 +65,7 @@ impl Store {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         let profile = Profile { person, enrolled_at, updated_at: now };
         // The samples follow in the same order of the journal: when they are durable, the profile is.
-        let _ = self.append(&profile_record(key_id, &key, &profile)?).await?;
+        drop(self.append(&profile_record(key_id, &key, &profile)?).await?);
         self.change(&samples_record(key_id, &key, &encodings)?).await?;
         self.inner.people_mut().put(key_id, Member { profile, samples, key });
         self.inner.gallery.add(key_id, &encodings);

@@ -161,7 +161,8 @@ impl Store {
         }
         files.sort_by_key(|file| std::cmp::Reverse(file.lsn));
         files.truncate(query.limit);
-        let told = |file: FileEntry| MediaView { media: file.media, state: file.state, on_disk: file.on_disk };
+        let told =
+            |file: FileEntry| MediaView { media: file.media, state: file.state, on_disk: file.on_disk };
         Ok(files.into_iter().map(told).collect())
     }
 

@@ -54,7 +54,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes one record.
-    pub(crate) fn apply(&mut self, at: Position, location: Location, record: Record) -> Result<(), ViewError> {
+    pub(crate) fn apply(
+        &mut self,
+        at: Position,
+        location: Location,
+        record: Record,
+    ) -> Result<(), ViewError> {
         self.state.totals.fold(at, &record);
         match record {
             Record::Event { event, .. } => self.event(at, location, &event),
@@ -137,7 +142,12 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn erased(&mut self, at: Position, person: KeyId, notice: Option<ErasureNotice>) -> Result<(), ViewError> {
+    fn erased(
+        &mut self,
+        at: Position,
+        person: KeyId,
+        notice: Option<ErasureNotice>,
+    ) -> Result<(), ViewError> {
         self.effects.push(Effect::DestroyKey(person));
         self.remove(&Key::Profile(person))?;
         for name in self.names(&entries::templates_of(&person))? {
@@ -180,8 +190,13 @@ impl<'a> Draft<'a> {
         for entry in self.views.scan(prefix.to_vec(), false) {
             names.insert(entry?.0);
         }
-        for (name, value) in self.changes.range(prefix.to_vec()..).take_while(|(n, _)| n.starts_with(prefix)) {
-            if value.is_some() { names.insert(name.clone()) } else { names.remove(name) };
+        for (name, value) in self.changes.range(prefix.to_vec()..).take_while(|(n, _)| n.starts_with(prefix))
+        {
+            if value.is_some() {
+                names.insert(name.clone())
+            } else {
+                names.remove(name)
+            };
         }
         Ok(names.into_iter().collect())
     }

@@ -64,16 +64,14 @@ pub(super) async fn check(rows: &Rows, device: &Device) -> Vec<Finding> {
         }
     };
     // The first finding that is not ok ends the list: what follows depends on it.
-    let looks: [Look<'_>; 5] = [
-        Box::pin(server(&link)),
-        Box::pin(schema(&link)),
-        Box::pin(environment(&link, device)),
-        Box::pin(appliance(&link, device)),
-        Box::pin(complete(&link, device)),
+    let looks: [(&str, Look<'_>); 5] = [
+        (WHAT_CONNECTION, Box::pin(server(&link))),
+        (WHAT_SCHEMA, Box::pin(schema(&link))),
+        (WHAT_ENVIRONMENT, Box::pin(environment(&link, device))),
+        (WHAT_DEVICE, Box::pin(appliance(&link, device))),
+        (WHAT_COMPLETE, Box::pin(complete(&link, device))),
     ];
-    for (look, what) in
-        looks.into_iter().zip([WHAT_CONNECTION, WHAT_SCHEMA, WHAT_ENVIRONMENT, WHAT_DEVICE, WHAT_COMPLETE])
-    {
+    for (what, look) in looks {
         let finding = look.await.unwrap_or_else(|error| Finding::bad(what, error.to_string(), None));
         let ok = finding.ok;
         findings.push(finding);

@@ -1,13 +1,14 @@
 //! Signing an appliance in at the central database: nothing is written before schema, environment and state
 //! directory are known to be the right ones.
 
+use chrono::{DateTime, Utc};
 use gatehouse_config::Environment;
 use gatehouse_store::journal::Position;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::{GuardFault, SyncError};
 use crate::rows::connect::{CALL, Link, timed};
-use crate::rows::number;
+use crate::rows::{number, signed};
 
 /// Who delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,20 +23,46 @@ pub struct Identity {
     pub state_id: String,
 }
 
+/// How far a device has delivered, as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The central cursor.
+    pub cursor: Position,
+    /// The event at the cursor; none where there is none yet or its row is gone.
+    pub last: Option<LastEvent>,
+}
+
+/// What an event is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEvent {
+    /// Its camera.
+    pub camera: String,
+    /// The camera's id of it.
+    pub event_id: String,
+    /// When the appliance received it.
+    pub received_at: DateTime<Utc>,
+}
+
 /// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
 /// central side can be ahead of its appliances.
 pub(crate) const SCHEMA_NEEDED: i32 = 1;
+
+/// The program's own version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Cursor, owner and environment of one device, with a lock on the cursor.
 pub(crate) const LOCK_CURSOR: &str = "select c.lsn, c.seq, d.state_id, (select name from gatehouse.environment) \
      from gatehouse.device_cursors c join gatehouse.devices d using (device_id) \
      where c.device_id = $1 for update of c";
 
-/// Registers the device where it is new, and tells how far it has delivered.
+const LAST_EVENT: &str = "select camera, event_id, received_at from gatehouse.events \
+     where device_id = $1 and seq = $2 and identification <> '{}' limit 1";
+
+/// Registers the device where it is new, and tells how far it has delivered. What is there already stays untouched.
 ///
 /// The lock on the cursor is waited for: a session of ours that was cut off may still be in its commit, and the
 /// cursor read here must be the one after it.
-pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Position, SyncError> {
+pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, SyncError> {
     const DOING: &str = "sign in at Postgres";
     let transaction = timed(DOING, CALL, link.client.transaction()).await?;
     schema(&transaction).await?;
@@ -47,17 +74,32 @@ pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Posi
     let insert = "with d as (insert into gatehouse.devices (device_id, site, state_id, version) \
          values ($1, $2, $3, $4) on conflict (device_id) do nothing returning device_id) \
          insert into gatehouse.device_cursors (device_id) select device_id from d on conflict do nothing";
-    let site = identity.site.replace('\0', "\u{fffd}");
-    let version = env!("CARGO_PKG_VERSION");
+    let (site, version) = (site(identity), VERSION);
     timed(DOING, CALL, transaction.execute(insert, &[&identity.device, &site, &identity.state_id, &version]))
         .await?;
     let row = timed(DOING, CALL, transaction.query_one(LOCK_CURSOR, &[&identity.device])).await?;
-    let position = verify(&row, identity)?;
+    let cursor = verify(&row, identity)?;
+    let last =
+        timed(DOING, CALL, transaction.query_opt(LAST_EVENT, &[&identity.device, &signed(cursor.seq)]))
+            .await?;
+    timed(DOING, CALL, transaction.commit()).await?;
+    let last =
+        last.map(|row| LastEvent { camera: row.get(0), event_id: row.get(1), received_at: row.get(2) });
+    Ok(Standing { cursor, last })
+}
+
+/// Notes that the device is there, with its present site and version.
+pub(crate) async fn announce(link: &Link, identity: &Identity) -> Result<(), SyncError> {
     let update =
         "update gatehouse.devices set last_seen = now(), site = $2, version = $3 where device_id = $1";
-    timed(DOING, CALL, transaction.execute(update, &[&identity.device, &site, &version])).await?;
-    timed(DOING, CALL, transaction.commit()).await?;
-    Ok(position)
+    let (site, version) = (site(identity), VERSION);
+    timed("sign in at Postgres", CALL, link.client.execute(update, &[&identity.device, &site, &version]))
+        .await?;
+    Ok(())
+}
+
+fn site(identity: &Identity) -> String {
+    identity.site.replace('\0', "\u{fffd}")
 }
 
 /// The cursor of a row of [`LOCK_CURSOR`], if this appliance may move it.

@@ -24,7 +24,7 @@ use crate::error::{GuardFault, SyncError};
 use crate::rows::batch::{Batch, Files};
 use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
-use crate::rows::guard::{self, Identity};
+use crate::rows::guard::{self, Identity, LastEvent, Standing};
 use crate::rows::signed;
 
 /// Months whose partitions are remembered as made; a batch spans one or two, a wrong clock a few more.
@@ -56,6 +56,7 @@ pub struct Writer {
     link: Link,
     identity: Identity,
     cursor: Position,
+    last: Option<LastEvent>,
     months: BTreeSet<(i32, u32)>,
     statements: Statements,
     /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
@@ -82,14 +83,15 @@ pub struct Delivered {
 }
 
 impl Writer {
-    /// Connects and signs in.
+    /// Connects and signs in, changing nothing that is there. Look at [`Writer::last_event`] and
+    /// [`Writer::cursor`] before the first delivery.
     ///
     /// # Errors
     /// [`SyncError`]; where the database is not the right one, nothing was written.
     pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
         const DOING: &str = "prepare statements at Postgres";
         let mut link = connect::connect(rows).await?;
-        let cursor = guard::sign_in(&mut link, &identity).await?;
+        let Standing { cursor, last } = guard::sign_in(&mut link, &identity).await?;
         let statements = Statements {
             lock: timed(DOING, CALL, link.client.prepare(guard::LOCK_CURSOR)).await?,
             copy: timed(DOING, CALL, link.client.prepare(copy::STATEMENT)).await?,
@@ -99,11 +101,25 @@ impl Writer {
             link,
             identity,
             cursor,
+            last,
             months: BTreeSet::new(),
             statements,
             open: false,
             width: usize::MAX,
         })
+    }
+
+    /// The event at the cursor, as it was at sign-in.
+    pub fn last_event(&self) -> Option<&LastEvent> {
+        self.last.as_ref()
+    }
+
+    /// Notes in the database that this appliance is there.
+    ///
+    /// # Errors
+    /// [`SyncError`] where the call fails.
+    pub async fn announce(&self) -> Result<(), SyncError> {
+        guard::announce(&self.link, &self.identity).await
     }
 
     /// How far this device has delivered, as the database says.
