@@ -6,10 +6,12 @@ use thiserror::Error;
 
 /// A name from outside that is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{what}: 1 to 64 letters, digits and the marks its kind allows are needed")]
+#[error("a {what} is 1 to 64 of A-Z a-z 0-9 {marks}")]
 pub struct NameError {
     /// Which kind of name.
     pub what: &'static str,
+    /// What it may hold beside letters and digits.
+    pub marks: &'static str,
 }
 
 /// A journal payload that is not a record.
@@ -19,7 +21,7 @@ pub enum RecordError {
     #[error("record cannot be encoded; this is a fault of the program, please report it")]
     Encode,
     /// The bytes are no record of this version.
-    #[error("record is damaged; run `gatehouse store verify`")]
+    #[error("record is damaged; the disk may be failing: look at dmesg")]
     Decode,
     /// The record was written by another version of the program.
     #[error("record has format version {0}; install the version of Gatehouse that wrote it, or a newer one")]

@@ -171,7 +171,7 @@ pub enum JournalError {
     TooLarge(usize),
     /// There is no readable record at a place.
     #[error(
-        "the record at byte {offset} of journal segment {segment} is damaged; run `gatehouse store verify`"
+        "the record at byte {offset} of journal segment {segment} is damaged; the disk may be failing: look at dmesg"
     )]
     Damaged {
         /// The segment.

@@ -133,9 +133,7 @@ pub enum KeyError {
     #[error("key {0} is destroyed or unknown; what it sealed cannot be read any more")]
     Destroyed(KeyId),
     /// The key is there but does not authenticate.
-    #[error(
-        "key {0} is damaged; run `gatehouse store verify`, then restore the state directory from a backup"
-    )]
+    #[error("key {0} is damaged and what it sealed cannot be read; the disk may be failing: look at dmesg")]
     Damaged(KeyId),
     /// The cipher failed.
     #[error(transparent)]

@@ -11,7 +11,7 @@ use crate::error::NameError;
 pub const NAME_BYTES_MAX: usize = 64;
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $extra:literal) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $marks:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -27,7 +27,7 @@ macro_rules! name {
         impl TryFrom<String> for $type {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                check(&text, $what, $extra)?;
+                check(&text, $what, $marks)?;
                 Ok(Self(text))
             }
         }
@@ -55,25 +55,26 @@ macro_rules! name {
 
 name!(
     /// A camera: 1 to 64 of `A-Za-z0-9_-`.
-    CameraName, "camera", ""
+    CameraName, "camera name", "_ -"
 );
 name!(
     /// A camera's id of an event: 1 to 64 of `A-Za-z0-9._:-`, neither `.` nor `..`.
-    EventId, "event id", ".:"
+    EventId, "event id", ". _ : -"
 );
 name!(
     /// A media file's name within its event: 1 to 64 of `A-Za-z0-9._-`, neither `.` nor `..`.
-    MediaName, "media name", "."
+    MediaName, "media name", ". _ -"
 );
 
-fn check(text: &str, what: &'static str, extra: &str) -> Result<(), NameError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c) || extra.contains(c);
+/// `marks` are single characters with spaces between.
+fn check(text: &str, what: &'static str, marks: &'static str) -> Result<(), NameError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || (c != ' ' && marks.contains(c));
     if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
-        return Err(NameError { what });
+        return Err(NameError { what, marks });
     }
     // `.` and `..` are folders, not names.
     if text == "." || text == ".." {
-        return Err(NameError { what });
+        return Err(NameError { what, marks });
     }
     Ok(())
 }
@@ -113,7 +114,9 @@ mod tests {
             assert!(MediaName::try_from(bad).is_err(), "{bad:?}");
         }
         assert!(MediaName::try_from("snapshot-1.jpg").is_ok());
-        assert!(CameraName::try_from("front.door").is_err());
+        assert!(CameraName::try_from("front door").is_err());
+        let fault = CameraName::try_from("front.door").unwrap_err();
+        assert_eq!(fault.to_string(), "a camera name is 1 to 64 of A-Z a-z 0-9 _ -");
         assert!(EventId::try_from("2026-11-20:a.b").is_ok());
     }
 

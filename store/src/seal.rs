@@ -23,7 +23,7 @@ pub const TAG_BYTES: usize = 16;
 pub enum SealError {
     /// The bytes are damaged, or they were sealed with another key or for another place.
     #[error(
-        "sealed data does not authenticate: it is damaged or belongs elsewhere; run `gatehouse store verify`"
+        "sealed data does not authenticate: it is damaged or belongs elsewhere; look at dmesg for the disk"
     )]
     Open,
     /// The cipher does not take the input.

@@ -288,3 +288,26 @@ async fn a_damaged_view_is_rebuilt_and_says_the_same() {
     assert_eq!(store.events(&all(&store)).unwrap(), before);
     assert_eq!(store.ledger(), ledger);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_hides_no_other_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    for n in 0..30 {
+        visit(&store, &format!("e{n}"), n % 3).await;
+    }
+    settle(&store).await;
+    store.close();
+    drop(store);
+    let journal = walk(&directory.path().join("journal"));
+    let segment = journal.iter().max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(segment).unwrap();
+    let middle = bytes.len() / 2;
+    // Longer than a mark: an event is hit for certain.
+    bytes[middle..middle + 100].fill(0);
+    std::fs::write(segment, bytes).unwrap();
+    let (store, report) = open(directory.path());
+    assert!(!report.damaged.is_empty());
+    let told = store.events(&all(&store)).unwrap().len();
+    assert!((20..30).contains(&told), "{told}");
+}

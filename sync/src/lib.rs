@@ -87,11 +87,18 @@ impl Sync {
         SyncStatus { sinks: sinks.collect() }
     }
 
-    /// Tries now, whatever the back-off says.
-    pub fn now(&self) {
-        for one in &self.loops {
-            one.now.notify_one();
-        }
+    /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
+    /// central side has been tried, or after `patience`; the trying goes on then.
+    pub async fn now(&self, patience: Duration) {
+        let loops = self.loops.iter().filter(|one| one.gauge.read().configured);
+        let mut tried: Vec<_> = loops.map(|one| (one.gauge.pushes(), one.now.notify_one())).collect();
+        let all = async {
+            for (pushes, ()) in &mut tried {
+                // An error means that the loop has ended.
+                let _ = pushes.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, all).await;
     }
 
     /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is

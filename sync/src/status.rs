@@ -6,6 +6,7 @@ use std::time::Duration;
 use gatehouse_store::record::Sink;
 use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::error::SyncError;
 
@@ -59,11 +60,15 @@ pub struct SinkStatus {
 
 /// Where the loop of one sink writes and [`crate::Sync::status`] reads.
 #[derive(Debug, Clone)]
-pub(crate) struct Gauge(Arc<Mutex<SinkStatus>>);
+pub(crate) struct Gauge {
+    status: Arc<Mutex<SinkStatus>>,
+    /// Pushes that ended, in whatever way.
+    pushes: Arc<watch::Sender<u64>>,
+}
 
 impl Gauge {
     pub(crate) fn new(sink: Sink, configured: bool) -> Self {
-        Self(Arc::new(Mutex::new(SinkStatus {
+        let status = SinkStatus {
             sink,
             configured,
             state: SinkState::Idle,
@@ -75,7 +80,13 @@ impl Gauge {
             delivered: 0,
             set_aside: 0,
             last_set_aside: None,
-        })))
+        };
+        Self { status: Arc::new(Mutex::new(status)), pushes: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Changes with every push that ends; what is there now counts as seen.
+    pub(crate) fn pushes(&self) -> watch::Receiver<u64> {
+        self.pushes.subscribe()
     }
 
     /// What stands there, without what is pending.
@@ -109,6 +120,8 @@ impl Gauge {
         if let Some(words) = set_aside.last() {
             status.last_set_aside = Some(words.clone());
         }
+        drop(status);
+        self.pushes.send_modify(|pushes| *pushes += 1);
     }
 
     /// A push failed; true where this is news (the first failure, or in other words than the last).
@@ -122,12 +135,14 @@ impl Gauge {
         }
         let micros = i64::try_from(retry_in.as_micros()).unwrap_or(i64::MAX);
         status.next_retry = Some(Timestamp(Timestamp::now().0.saturating_add(micros)));
+        drop(status);
+        self.pushes.send_modify(|pushes| *pushes += 1);
         news
     }
 
     fn lock(&self) -> MutexGuard<'_, SinkStatus> {
         // Plain values: whoever panicked while holding them left them readable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
 //! woken by the journal's head, by `sync now` and by its back-off; it never polls. Every failure waits, also one
-//! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop.
+//! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. Who asks
+//! (`sync now`, `doctor`) wants to know how the central side is, not how it was: then the connection is made anew.
 //! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
 //! journal; a push that was cut off is made again and counts once (see [`Outlet`]).
 
@@ -48,6 +49,22 @@ enum Pause {
     Retry(Duration),
 }
 
+/// How a wait ended.
+enum Next {
+    /// It is time to stop.
+    End,
+    /// There is news, or a retry is due.
+    Push,
+    /// Somebody asked.
+    Look,
+}
+
+impl Next {
+    fn push_unless(stop: bool) -> Self {
+        if stop { Self::End } else { Self::Push }
+    }
+}
+
 /// Runs one sink until it is told to stop or the store is closed.
 pub(crate) async fn run<O: Outlet>(
     mut outlet: O,
@@ -79,8 +96,11 @@ pub(crate) async fn run<O: Outlet>(
                 Pause::Retry(delay)
             }
         };
-        if !wake.wait(&gauge, pause).await {
-            break;
+        match wake.wait(&gauge, pause).await {
+            Next::End => break,
+            Next::Push => {}
+            // An idle connection does not notice that the other side is gone.
+            Next::Look => outlet.reset(),
         }
     }
     gauge.stopped();
@@ -116,27 +136,26 @@ fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
 }
 
 impl Wake {
-    /// Waits; false where the loop is to end.
-    async fn wait(&mut self, gauge: &Gauge, pause: Pause) -> bool {
+    async fn wait(&mut self, gauge: &Gauge, pause: Pause) -> Next {
         match pause {
-            Pause::None => !*self.stop.borrow(),
+            Pause::None => Next::push_unless(*self.stop.borrow()),
             Pause::Retry(delay) => tokio::select! {
-                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; false }
-                () = self.now.notified() => true,
-                () = tokio::time::sleep(delay) => true,
+                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; Next::End }
+                () = self.now.notified() => Next::Look,
+                () = tokio::time::sleep(delay) => Next::Push,
             },
             Pause::News(again_in) => {
                 gauge.idle();
                 tokio::select! {
-                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return false; }
-                    () = self.now.notified() => return true,
-                    () = sleep_or_for_ever(again_in) => return true,
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return Next::End; }
+                    () = self.now.notified() => return Next::Look,
+                    () = sleep_or_for_ever(again_in) => return Next::Push,
                     // An error means that the store is closed: there will be no news.
-                    news = self.head.changed() => if news.is_err() { return false; },
+                    news = self.head.changed() => if news.is_err() { return Next::End; },
                 }
                 tokio::select! {
-                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; false }
-                    () = tokio::time::sleep(GATHER) => true,
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; Next::End }
+                    () = tokio::time::sleep(GATHER) => Next::Push,
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make schema, role, bucket and lifecycle rules, as far as they are missing; can be repeated at will.
+    /// Make schema, bucket and lifecycle rules, as far as they are missing; can be repeated at will.
     Init(Args),
     /// Say in words what is wrong with the central side; changes nothing.
     Check(Args),

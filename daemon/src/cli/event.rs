@@ -63,11 +63,20 @@ fn list(events: &[EventLine]) -> String {
     table.text("no events\n")
 }
 
+/// Each answer once, with its number: a crowd must not make the table wide.
 fn who(faces: &[FaceLine]) -> String {
     let told = faces.iter().map(|face| match &face.person {
         Some(person) => person.name.clone(),
         None => identify::outcome(face.outcome).to_owned(),
     });
+    let mut counted: Vec<(String, usize)> = Vec::new();
+    for one in told {
+        match counted.iter_mut().find(|(known, _)| *known == one) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((one, 1)),
+        }
+    }
+    let told = counted.into_iter().map(|(one, count)| if count > 1 { format!("{count} {one}") } else { one });
     let told: Vec<_> = told.collect();
     if told.is_empty() { "-".to_owned() } else { told.join(", ") }
 }

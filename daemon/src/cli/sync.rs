@@ -21,7 +21,7 @@ pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
-            format!("every configured central side is being tried\n{}", human(sinks))
+            format!("every configured central side is asked now\n{}", human(sinks))
         }),
     }
 }

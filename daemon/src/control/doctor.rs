@@ -9,9 +9,10 @@ use gatehouse_store::record::Sink;
 use gatehouse_store::store::OpenReport;
 
 use super::answers::{BrokerStatus, Finding, LedgerAnswer, SinkLine};
-use super::handlers::state;
+use super::handlers::{CENTRAL_PATIENCE, state};
 use super::{Services, free_bytes};
 use crate::app::root_key::is_exposed;
+use crate::pipeline::PipelineStats;
 
 /// No appliance of this version can live before this instant (2026-01-01); an earlier clock was never set.
 const CLOCK_FLOOR_SECONDS: i64 = 1_767_225_600;
@@ -21,6 +22,8 @@ const CLOCK_CEILING_SECONDS: i64 = 4_102_444_800;
 /// Everything looked at, in the order an operator would.
 pub(super) async fn findings(services: &Services) -> Vec<Finding> {
     let config = services.settings.started();
+    // A side to which nothing had to be sent for hours may be gone since.
+    services.sync.now(CENTRAL_PATIENCE).await;
     let mut findings = vec![
         settings(services),
         state_directory(&config.state.directory),
@@ -31,6 +34,7 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         journal(services).await,
         ledger(&state::ledger(&services.store)),
         broker(&state::broker(services)),
+        answers(&services.pipeline.stats()),
     ];
     match state::sinks(services).await {
         Ok(sinks) => findings.extend(sinks.iter().map(sink)),
@@ -165,6 +169,23 @@ fn broker(broker: &BrokerStatus) -> Finding {
     }
 }
 
+fn answers(stats: &PipelineStats) -> Finding {
+    let (sent, refused, late) = (stats.answers_sent, stats.answers_refused, stats.answers_given_up);
+    match (refused, late) {
+        (0, 0) => Finding::ok("answers", format!("{sent} published since the start")),
+        (0, _) => Finding::note(
+            "answers",
+            format!("{late} could not be published in time since the start, {sent} were"),
+            "was the broker away? It delivers those events again",
+        ),
+        _ => Finding::wrong(
+            "answers",
+            format!("the broker refused {refused} of {sent} since the start: doors do not hear them"),
+            "let mqtt.username publish identification, rejected and status in the broker's access list",
+        ),
+    }
+}
+
 fn sink(sink: &SinkLine) -> Finding {
     let (what, section) = match sink.sink {
         Sink::Rows => ("central database", "rows"),
@@ -201,6 +222,20 @@ mod tests {
     fn a_clock_that_was_never_set_is_found() {
         assert_eq!(clock(DateTime::UNIX_EPOCH).grade, Grade::Wrong);
         assert_eq!(clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).grade, Grade::Ok);
+    }
+
+    #[test]
+    fn answers_that_the_broker_refuses_are_wrong_and_late_ones_a_note() {
+        let grade = |refused, late| {
+            let stats = PipelineStats {
+                answers_sent: 9,
+                answers_refused: refused,
+                answers_given_up: late,
+                ..PipelineStats::default()
+            };
+            answers(&stats).grade
+        };
+        assert_eq!((grade(0, 0), grade(0, 1), grade(2, 1)), (Grade::Ok, Grade::Note, Grade::Wrong));
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod media;
 mod people;
 pub(super) mod state;
 
+use std::time::Duration;
+
 use gatehouse_store::files::SealedReader;
 use gatehouse_store::store::StoreError;
 use serde::Serialize;
@@ -14,6 +16,9 @@ use super::answers::MediaHeader;
 use super::types::{Fault, LIST_MAX, Request};
 use super::{Services, doctor};
 use crate::exit;
+
+/// How long an operator waits to hear how a central side is: a far one answers well within, a silent one never.
+pub(super) const CENTRAL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What goes back.
 pub(super) enum Answer {
@@ -50,7 +55,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         }
         Request::SyncStatus => value(state::sinks(services).await?),
         Request::SyncNow => {
-            services.sync.now();
+            services.sync.now(CENTRAL_PATIENCE).await;
             value(state::sinks(services).await?)
         }
         Request::Ledger => value(state::ledger(&services.store)),

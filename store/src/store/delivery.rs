@@ -125,7 +125,7 @@ impl Store {
 
     fn to_change(&self, committed: &Committed) -> Result<Option<Change>, StoreError> {
         let position = committed.position;
-        // A damaged payload is not delivered; `store verify` and the log name it.
+        // A damaged payload is not delivered; the log of the next start names it.
         let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
         Ok(match record {
             Record::Event { event, identification } => {

@@ -92,7 +92,8 @@ impl Store {
         let recent = load_recent(&views)?;
         report.cleared += clear_unknown(&views, &keys, &files)?;
         let lost = lost_media(&views, &files)?;
-        report.media_lost = lost.len();
+        let dropped = |record: &&Record| matches!(record, Record::MediaDropped { .. });
+        report.media_lost = lost.iter().filter(dropped).count();
         let thread = std::thread::Builder::new().name("views".into()).spawn(move || applier.run(&committed));
         let thread = thread.map_err(IoError::at("start the thread of", &directory))?;
         for record in lost {

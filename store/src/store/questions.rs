@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
-use crate::journal::{Location, Position};
+use crate::journal::{JournalError, Location, Position};
 use crate::keys::KeyId;
 use crate::ledger::Ledger;
 use crate::names::{CameraName, EventKey};
 use crate::record::{Event, Identification, Media, Person, Record};
 use crate::time::Timestamp;
 use crate::views::entries::{self, EventEntry, FileEntry, Key, MediaState};
+
+/// Catalogue entries held beside those that are asked for: few hundred kilobytes.
+const MEDIA_AT_ONCE: usize = 1000;
 
 /// Which events, newest first.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +84,7 @@ pub struct StoreStatus {
 }
 
 impl Store {
-    /// Events, newest first. Blocking.
+    /// Events, newest first, without those whose record is damaged. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
@@ -100,7 +103,11 @@ impl Store {
             if query.since.is_some_and(|since| indexed.received_at < since) {
                 break;
             }
-            let view = self.event_at(indexed.location)?;
+            let view = match self.event_at(indexed.location) {
+                // One damaged record must not hide all the others. Opening and delivery report it.
+                Err(StoreError::Journal(JournalError::Damaged { .. })) => continue,
+                view => view?,
+            };
             found.extend(view.filter(|view| query.person.as_ref().is_none_or(|id| view.shows(id))));
         }
         Ok(found)
@@ -156,11 +163,14 @@ impl Store {
                 for entry in views.scan(vec![entries::FILE], false) {
                     let (name, value) = entry?;
                     files.push(views.unseal::<FileEntry>(&name, &value)?);
+                    // The catalogue may hold millions; by their keys they come in no order.
+                    if files.len() >= query.limit.saturating_add(MEDIA_AT_ONCE) {
+                        newest(&mut files, query.limit);
+                    }
                 }
             }
         }
-        files.sort_by_key(|file| std::cmp::Reverse(file.lsn));
-        files.truncate(query.limit);
+        newest(&mut files, query.limit);
         let told =
             |file: FileEntry| MediaView { media: file.media, state: file.state, on_disk: file.on_disk };
         Ok(files.into_iter().map(told).collect())
@@ -201,6 +211,11 @@ impl Store {
             media_files: numbers.counts.files(),
         }
     }
+}
+
+fn newest(files: &mut Vec<FileEntry>, limit: usize) {
+    files.sort_by_key(|file| std::cmp::Reverse(file.lsn));
+    files.truncate(limit);
 }
 
 impl EventView {

@@ -142,6 +142,19 @@ async fn after_a_failure_news_must_wait_and_an_operator_need_not() {
 }
 
 #[tokio::test]
+async fn who_asks_hears_how_the_central_side_is_now_although_nothing_waits() {
+    let bed = bed(HOUR, vec![Act::Deliver(1), Act::Fail]);
+    bed.reaches(1).await;
+    tokio::time::sleep(SHORT).await;
+    let mut pushes = bed.gauge.pushes();
+    bed.now.notify_one();
+    pushes.changed().await.unwrap();
+    assert_eq!(bed.resets.load(Ordering::SeqCst), 2, "once for the question, once after the failure");
+    assert!(bed.gauge.read().error.is_some());
+    bed.ends().await;
+}
+
+#[tokio::test]
 async fn neither_failures_nor_empty_promises_make_a_hot_loop() {
     for act in [Act::Fail, Act::Stop, Act::Pretend, Act::Panic] {
         let bed = bed(Duration::from_millis(50), vec![act]);

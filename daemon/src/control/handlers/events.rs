@@ -5,7 +5,7 @@ use gatehouse_store::record::Event;
 use gatehouse_store::store::{EventQuery, EventView};
 use gatehouse_store::time::Timestamp;
 
-use super::ask;
+use super::{ask, people};
 use crate::control::Services;
 use crate::control::answers::{EventLine, FaceLine};
 use crate::control::types::Fault;
@@ -25,6 +25,10 @@ pub(super) fn query(
 }
 
 pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<EventLine>, Fault> {
+    if let Some(person) = &query.person {
+        // A misspelt id must not look like somebody who never came.
+        people::show(services, person)?;
+    }
     let found = ask(services, move |store| store.events(&query)).await?;
     Ok(found.into_iter().map(|view| line(view, false)).collect())
 }
