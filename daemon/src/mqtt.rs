@@ -1,15 +1,16 @@
 //! MQTT v5 with the broker of the cameras: three clients, each with its own session and its own task.
 //!
 //! - *events* ([`input`]): persistent session, acknowledged by hand. What is not acknowledged comes again.
-//! - *media*: the same for media files, apart so that a clip of many megabytes on a slow disk holds up no event.
+//! - *media*: the same for media files, apart so that a clip of many megabytes on a slow disk holds up no
+//!   event.
 //! - *answers* ([`publisher`]): clean session, identifications and the retained status with its last will.
 //!
-//! Every connection is a new client with a new event loop: nothing of an old connection, no acknowledgement, no
-//! packet id, no unsent answer, can reach a new one.
+//! Every connection starts from nothing: no acknowledgement, no packet id, no unsent answer of an old
+//! connection can reach a new one.
 //!
-//! The poll tasks never wait for anything that waits for them: acknowledgements go into a queue that has room
-//! for all of them, answers go through a client of their own, and the one thing an input waits for, the
-//! [`Budget`], is freed by the pipeline alone.
+//! The inputs speak through a [`wire`] of their own, which can stop reading and still write; the answers
+//! through rumqttc's event loop. No task waits for anything that waits for it: an input without room in its
+//! [`Budget`] stops reading and goes on to acknowledge, and answers go through a client of their own.
 
 mod answer;
 mod backlog;
@@ -20,8 +21,10 @@ mod link;
 mod options;
 mod publisher;
 mod receipt;
+mod session;
 mod tls;
 mod window;
+mod wire;
 mod words;
 
 use tokio::sync::watch;
@@ -30,8 +33,8 @@ pub use answer::ANSWER_EXPIRY;
 pub(crate) use answer::{Answer, Outgoing, Rejected, StatusMessage};
 pub(crate) use budget::Budget;
 pub(crate) use input::{AckToken, Delivery, Input, InputSettings};
-pub use link::{Link, Links};
 pub(crate) use link::LinkState;
+pub use link::{Link, Links};
 pub(crate) use publisher::{Publisher, PublisherTask};
 pub(crate) use receipt::Receipt;
 

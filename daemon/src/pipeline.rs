@@ -1,12 +1,12 @@
 //! From the broker to the journal and back: read, recognise, identify, publish, append, acknowledge.
 //!
 //! One direction, no way back: an input hands a [`Delivery`](crate::mqtt::Delivery) to its task ([`events`],
-//! [`media`]), which appends to the journal and hands the acknowledgement to its lane ([`acks`]). The identification
-//! is published from RAM before the journal is touched. A message is acknowledged, in the order of arrival, only once
-//! its record is durable and its answer settled.
+//! [`media`]), which appends to the journal and hands the acknowledgement to its lane ([`acks`]). The
+//! identification is published from RAM before the journal is touched. A message is acknowledged, in the
+//! order of arrival, only once its record is durable and its answer settled.
 //!
-//! Crash story: nothing here is durable. What was not acknowledged is delivered again; what was appended already is
-//! recognised by its id, answered as replayed, and counted as a duplicate.
+//! Crash story: nothing here is durable. What was not acknowledged is delivered again; what was appended
+//! already is recognised by its id, answered as replayed, and counted as a duplicate.
 //!
 //! Any failure of the store ends the task that met it, and with it the daemon ([`PipelineHandle::ended`]).
 
@@ -28,8 +28,8 @@ use gatehouse_store::store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-pub use counters::PipelineStats;
 pub(crate) use counters::Counters;
+pub use counters::PipelineStats;
 
 use crate::mqtt::{
     Budget, Delivery, Input, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask, StatusMessage,
@@ -45,11 +45,11 @@ use status::StatusTask;
 /// Payload bytes of events under way: a hundred of the largest, far more of usual ones.
 const EVENT_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
 
-/// Payload bytes of media files under way: two of the largest at the default bound. Beside both budgets the client
-/// may hold one batch of packets that it has read (at most ten).
+/// Payload bytes of media files under way: two of the largest at the default bound. Beside both budgets each
+/// input holds at most one message that it has read and that waits for room.
 const MEDIA_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
 
-/// Messages of one input under way: twice what the broker may leave unacknowledged, so that QoS 0 does not stop it.
+/// Messages of one input under way: two group commits, so that one can fill while the other is written.
 const MESSAGES_IN_FLIGHT: usize = 2000;
 
 /// Names of the tasks, for waiting and for the log.
@@ -82,7 +82,8 @@ pub fn start(config: &Config, store: Store) -> PipelineHandle {
     let config = Arc::new(config.clone());
     let counters = Arc::new(Counters::default());
     let sources = Arc::new(Sources::new(&config));
-    let budgets = [EVENT_BYTES_IN_FLIGHT, MEDIA_BYTES_IN_FLIGHT].map(|bytes| Budget::new(bytes, MESSAGES_IN_FLIGHT));
+    let budgets =
+        [EVENT_BYTES_IN_FLIGHT, MEDIA_BYTES_IN_FLIGHT].map(|bytes| Budget::new(bytes, MESSAGES_IN_FLIGHT));
     let links = [LinkState::new(), LinkState::new(), LinkState::new()];
     let phase = watch::Sender::new(Phase::Run);
     let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
@@ -177,8 +178,8 @@ impl PipelineHandle {
         self.crew.first_ended().await
     }
 
-    /// Takes no new messages, finishes and acknowledges those under way, says goodbye to the broker. Whatever is not
-    /// done by `deadline` is cut off: the broker delivers it again. True when everything was done.
+    /// Takes no new messages, finishes and acknowledges those under way, says goodbye to the broker. Whatever
+    /// is not done by `deadline` is cut off: the broker delivers it again. True when everything was done.
     pub async fn drain(&self, deadline: Duration) -> bool {
         let all = async {
             self.phase.send_replace(Phase::Finish);
@@ -192,7 +193,10 @@ impl PipelineHandle {
             info!("pipeline drained");
         } else {
             let stats = self.stats();
-            warn!(messages = stats.in_flight_messages, "pipeline cut off; the broker delivers the rest again");
+            warn!(
+                messages = stats.in_flight_messages,
+                "pipeline cut off; the broker delivers the rest again"
+            );
         }
         done
     }

@@ -1,8 +1,8 @@
 //! What cameras send, turned into events and media files.
 //!
-//! Another camera format is one more file below `sources/` with a [`Source`], and one line in [`Sources::new`].
-//! A source sees bytes from outside: it bounds size and depth before it builds anything, never panics, and says
-//! of everything it does not take why, in a [`Refusal`] that holds nothing of a face.
+//! Another camera format is one more file below `sources/` with a [`Source`], and one line in
+//! [`Sources::new`]. A source sees bytes from outside: it bounds size and depth before it builds anything,
+//! never panics, and says of everything it does not take why, in a [`Refusal`] that holds nothing of a face.
 
 mod attributes;
 mod encoding;
@@ -41,6 +41,9 @@ pub struct Visit {
     pub event: Event,
     /// Faces in the order of the camera.
     pub faces: Vec<ProbeFace>,
+    /// For an event with neither id nor time nor face: what the ids of all events with this content begin with. The
+    /// next such event is another visit, not the same one again.
+    pub bare: Option<String>,
 }
 
 /// Where a media payload belongs; the payload itself is the file.

@@ -46,7 +46,7 @@ pub(crate) async fn tell(screen: &Screen, end: Instant, gatehoused: Option<PathB
     let act = |share: f64| left.mul_f64(share).max(ACT_MIN);
 
     screen.heading("An evening: visitors come, each gets an answer, the central side follows");
-    show.act(act(0.45), CALM).await?;
+    show.act(act(0.5), CALM).await?;
 
     screen.heading("The central side goes away; the door does not notice");
     show.stage.cut()?;

@@ -76,11 +76,26 @@ pub struct Totals {
     pub rows: Position,
     /// Plaintext bytes of the media files on disk.
     pub media_bytes: u64,
+    /// Numbers of events whose records are damaged, from and to, as far as the rows sink has not passed them.
+    pub lost: Vec<(u64, u64)>,
 }
 
 impl Totals {
+    /// Event numbers have no hole: a jump is events whose records are damaged. They had been stored.
+    fn count_lost(&mut self, position: Position, is_event: bool) {
+        let (from, to) = (self.applied.seq + 1, position.seq.saturating_sub(u64::from(is_event)));
+        if to < from {
+            return;
+        }
+        let events = &mut self.ledger.events;
+        events.stored += to - from + 1;
+        *events.dropped.entry("damage".to_owned()).or_default() += to - from + 1;
+        self.lost.push((from, to));
+    }
+
     /// Takes one step.
     pub fn fold(&mut self, position: Position, record: &Record) {
+        self.count_lost(position, record.is_event());
         self.applied = position;
         let ledger = &mut self.ledger;
         match record {
@@ -90,7 +105,7 @@ impl Totals {
                 self.media_bytes += media.size;
             }
             Record::Refused { item: Item::Event, reason, .. } => {
-                count(&mut ledger.events.rejected, reason, 1)
+                count(&mut ledger.events.rejected, reason, 1);
             }
             Record::Refused { item: Item::Media, reason, bytes } => {
                 count(&mut ledger.files.rejected, reason, 1);
@@ -101,7 +116,9 @@ impl Totals {
                 ledger.media(*bytes, |column| &mut column.duplicate);
             }
             Record::RowsDelivered { lsn, seq } => {
-                ledger.events.delivered += seq.saturating_sub(self.rows.seq);
+                let passed = seq.saturating_sub(self.rows.seq);
+                let lost = pass(&mut self.lost, *seq);
+                ledger.events.delivered += passed.saturating_sub(lost);
                 self.rows = Position { lsn: *lsn, seq: *seq };
             }
             Record::MediaDelivered { bytes, .. } => ledger.media(*bytes, |column| &mut column.delivered),
@@ -116,6 +133,20 @@ impl Totals {
     }
 }
 
+/// Forgets the lost numbers up to `seq` and says how many there were.
+fn pass(lost: &mut Vec<(u64, u64)>, seq: u64) -> u64 {
+    let mut passed = 0;
+    lost.retain_mut(|(from, to)| {
+        let upto = seq.min(*to);
+        if upto >= *from {
+            passed += upto - *from + 1;
+            *from = upto + 1;
+        }
+        from <= to
+    });
+    passed
+}
+
 fn count(by_reason: &mut BTreeMap<String, u64>, reason: &str, by: u64) {
     *by_reason.entry(reason.to_owned()).or_default() += by;
 }
@@ -127,9 +158,23 @@ mod tests {
     fn fold(records: &[Record]) -> Totals {
         let mut totals = Totals::default();
         for (at, record) in records.iter().enumerate() {
-            totals.fold(Position { lsn: at as u64 + 1, seq: 0 }, record);
+            let lsn = at as u64 + 1;
+            totals.fold(Position { lsn, seq: totals.applied.seq }, record);
         }
         totals
+    }
+
+    #[test]
+    fn events_that_are_lost_to_damage_are_dropped_and_not_delivered() {
+        let noise = Record::Duplicate { item: Item::Event, bytes: 1 };
+        let mut totals = Totals::default();
+        totals.fold(Position { lsn: 4, seq: 3 }, &noise);
+        assert_eq!((totals.ledger.events.stored, totals.ledger.events.dropped["damage"]), (3, 3));
+        totals.fold(Position { lsn: 5, seq: 3 }, &Record::RowsDelivered { lsn: 2, seq: 2 });
+        assert_eq!((totals.ledger.events.delivered, &totals.lost[..]), (0, &[(3, 3)][..]));
+        totals.fold(Position { lsn: 6, seq: 3 }, &Record::RowsDelivered { lsn: 5, seq: 3 });
+        assert_eq!((totals.ledger.events.delivered, totals.ledger.events.pending()), (0, 0));
+        assert!(totals.lost.is_empty() && totals.ledger.holds());
     }
 
     #[test]

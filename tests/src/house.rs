@@ -80,8 +80,9 @@ impl House {
     /// Where it is not within a minute; with the end of its log.
     pub fn until_connected(&self) -> Result<()> {
         let connected = || self.status().is_ok_and(|status| status["broker"]["connected"] == true);
-        wait::until("the daemon to be connected to the broker", CONNECT_PATIENCE, connected)
-            .with_context(|| format!("{}\nthe broker says: {}", self.daemon.log_tail(), self.broker.log_tail()))
+        wait::until("the daemon to be connected to the broker", CONNECT_PATIENCE, connected).with_context(
+            || format!("{}\nthe broker says: {}", self.daemon.log_tail(), self.broker.log_tail()),
+        )
     }
 
     /// Where the cameras find the broker.

@@ -62,10 +62,10 @@ impl Score {
                     );
                 }
                 "ambiguous" => {
-                    ensure!(best <= THRESHOLD + ROUNDING, "event {}: ambiguous at {best}", visit.id)
+                    ensure!(best <= THRESHOLD + ROUNDING, "event {}: ambiguous at {best}", visit.id);
                 }
                 "stranger" => {
-                    ensure!(best >= THRESHOLD - ROUNDING, "event {}: a stranger at {best}", visit.id)
+                    ensure!(best >= THRESHOLD - ROUNDING, "event {}: a stranger at {best}", visit.id);
                 }
                 other => bail!("event {}: outcome {other}", visit.id),
             }

@@ -4,6 +4,8 @@
 //! Meanwhile Postgres is stopped, S3 stalls for a minute and is stopped, the broker is restarted and the daemon
 //! is killed three times. Afterwards everything is where it belongs, once.
 
+#![allow(clippy::print_stdout, reason = "a test of minutes says how far it is; shown where it fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

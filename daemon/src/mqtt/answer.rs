@@ -1,5 +1,5 @@
-//! What the appliance publishes. The text is made at the moment of sending, never before: age, replay and whether
-//! a door may act on it depend on that moment.
+//! What the appliance publishes. The text is made at the moment of sending, never before: age, replay and
+//! whether a door may act on it depend on that moment.
 
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ struct RejectedBody<'a> {
 impl Rejected {
     pub(crate) fn new(
         root: &str,
-        camera: &CameraName,
+        camera: &str,
         event_id: Option<EventId>,
         correlation: Option<String>,
         reason: &str,

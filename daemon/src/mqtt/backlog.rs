@@ -1,11 +1,11 @@
 //! Tells what the broker kept for us while we were away from what happens now.
 //!
-//! A camera without a clock does not say when something happened, and MQTT does not say how long a message waited.
-//! But the broker sends the backlog of a session in order. So the input subscribes the appliance's own retained
-//! status as well: its copy is queued behind the backlog, and everything before it may have waited for as long as
-//! the connection was away. An identifier of the subscription tells this copy from those of earlier connections.
-//! Where it does not come (an access list may hide it, a broker may know no identifiers) a moment of quiet ends
-//! the backlog, and in the end a deadline does.
+//! A camera without a clock does not say when something happened, and MQTT does not say how long a message
+//! waited. But the broker sends the backlog of a session in order. So the input subscribes the appliance's
+//! own retained status as well: its copy is queued behind the backlog, and everything before it may have
+//! waited for as long as the connection was away. An identifier of the subscription tells this copy from
+//! those of earlier connections. Where it does not come (an access list may hide it, a broker may know no
+//! identifiers) a moment of quiet ends the backlog, and in the end a deadline does.
 
 use std::time::{Duration, Instant};
 

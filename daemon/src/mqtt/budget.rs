@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Payload bytes are counted in blocks of this many, so that the count of a big budget fits a permit.
 const BLOCK: usize = 1024;
 
-/// Bounds the payload bytes and the number of messages of one input. The bytes are given back when the payload is
-/// gone, the message when it was acknowledged.
+/// Bounds the payload bytes and the number of messages of one input. The bytes are given back when the
+/// payload is gone, the message when its acknowledgement was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     bytes: Arc<Semaphore>,
@@ -22,7 +22,7 @@ pub(crate) struct Budget {
 pub(crate) struct Admission {
     /// To be dropped with the payload.
     pub(crate) bytes: OwnedSemaphorePermit,
-    /// To be dropped with the acknowledgement.
+    /// To be dropped once the acknowledgement was written.
     pub(crate) message: OwnedSemaphorePermit,
 }
 
@@ -37,7 +37,8 @@ impl Budget {
         }
     }
 
-    /// Waits for room. A payload above the whole budget gets in when nothing else is under way.
+    /// Waits for room; a payload above the whole budget gets in when nothing else is under way. None only
+    /// where the budget is gone.
     pub(crate) async fn admit(&self, bytes: usize) -> Option<Admission> {
         let message = self.messages.clone().acquire_owned().await.ok()?;
         let wanted = blocks(bytes).min(self.blocks_max);
@@ -66,12 +67,14 @@ mod tests {
     use std::time::Duration;
     use tokio::time::timeout;
 
+    const SOON: Duration = Duration::from_millis(20);
+
     #[tokio::test]
     async fn a_message_waits_until_bytes_are_given_back() {
         let budget = Budget::new(4096, 10);
         let first = budget.admit(3000).await.unwrap();
         assert_eq!((budget.bytes_in_flight(), budget.messages_in_flight()), (3072, 1));
-        assert!(timeout(Duration::from_millis(20), budget.admit(2000)).await.is_err());
+        assert!(timeout(SOON, budget.admit(2000)).await.is_err());
         drop(first.bytes);
         assert!(timeout(Duration::from_secs(5), budget.admit(2000)).await.unwrap().is_some());
     }
@@ -80,7 +83,7 @@ mod tests {
     async fn a_payload_above_the_budget_gets_in_alone() {
         let budget = Budget::new(4096, 10);
         let big = budget.admit(1 << 20).await.unwrap();
-        assert!(timeout(Duration::from_millis(20), budget.admit(1)).await.is_err());
+        assert!(timeout(SOON, budget.admit(1)).await.is_err());
         drop(big);
         assert_eq!((budget.bytes_in_flight(), budget.messages_in_flight()), (0, 0));
     }
@@ -89,7 +92,7 @@ mod tests {
     async fn the_number_of_messages_is_bounded() {
         let budget = Budget::new(1 << 20, 1);
         let first = budget.admit(1).await.unwrap();
-        assert!(timeout(Duration::from_millis(20), budget.admit(1)).await.is_err());
+        assert!(timeout(SOON, budget.admit(1)).await.is_err());
         drop(first);
         assert!(budget.admit(1).await.is_some());
     }

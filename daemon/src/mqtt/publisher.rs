@@ -1,9 +1,10 @@
 //! Publishes answers and status through a client of its own.
 //!
-//! Constraint: a stale identification never leaves as actionable. So an answer is written out only when the broker
-//! has room for it and has been confirming (the [`Window`]); with the connection the client and everything in it
-//! is thrown away, and what was not confirmed is written anew. What remains is the network itself: bytes that the
-//! kernel already has may arrive late by as long as the broker was silent; the window keeps them few.
+//! Constraint: a stale identification never leaves as actionable. So an answer is written out only when the
+//! broker has room for it and has been confirming (the [`Window`]); with the connection the client and
+//! everything in it is thrown away, and what was not confirmed is written anew. What remains is the network
+//! itself: bytes that the kernel already has may arrive late by as long as the broker was silent; the window
+//! keeps them few.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +21,14 @@ use tracing::{info, warn};
 use crate::mqtt::answer::{ANSWER_EXPIRY, Outgoing, StatusMessage};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::link::LinkState;
-use crate::mqtt::options::{Role, options, will};
+use crate::mqtt::options;
 use crate::mqtt::receipt::Receipt;
 use crate::mqtt::window::{WINDOW_MAX, What, Window};
 use crate::mqtt::{Phase, reached, words};
 use crate::pipeline::Counters;
 
-/// Packet ids that the client cycles through: above the window, so that an id is free again when its turn comes.
+/// Packet ids that the client cycles through: above the window, so that an id is free again when its turn
+/// comes.
 const PACKET_IDS: u16 = 256;
 
 /// How often deadlines are looked at: a small part of the shortest of them.
@@ -67,6 +69,7 @@ enum End {
 }
 
 /// What changed while the client was polled.
+#[allow(clippy::large_enum_variant, reason = "one at a time, moved once")]
 enum Change {
     Polled(Result<Event, rumqttc::v5::ConnectionError>),
     Status,
@@ -133,9 +136,9 @@ impl PublisherTask {
 
     async fn connection(&mut self) -> End {
         let (config, last) = (self.config.clone(), offline(&self.status.borrow()));
-        let will = will(&self.status_topic(), last.body());
-        let role = Role::Answers { will, outgoing_max: PACKET_IDS };
-        let options = match tokio::task::spawn_blocking(move || options(&config, role)).await {
+        let will = options::will(&self.status_topic(), last.body());
+        let build = tokio::task::spawn_blocking(move || options::answers(&config, will, PACKET_IDS));
+        let options = match build.await {
             Ok(Ok(options)) => options,
             Ok(Err(error)) => return End::Lost(error.to_string()),
             Err(_) => return End::Stopped,
@@ -150,7 +153,8 @@ impl PublisherTask {
             match event {
                 Event::Incoming(Packet::ConnAck(answer)) => self.stands(&mut connection, &answer),
                 Event::Incoming(Packet::PubAck(ack)) => {
-                    let taken = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+                    let taken =
+                        matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
                     self.settle(ack.pkid, taken);
                 }
                 Event::Outgoing(Written::Publish(packet)) => self.window.written(packet),
@@ -256,8 +260,8 @@ fn offline(status: &StatusMessage) -> StatusMessage {
     StatusMessage { online: false, ..status.clone() }
 }
 
-/// The queue of the client has room for the whole window: a failure means that the event loop is gone, and the
-/// window takes everything back.
+/// The queue of the client has room for the whole window: a failure means that the event loop is gone, and
+/// the window takes everything back.
 fn publish(client: &AsyncClient, topic: &str, retain: bool, body: Vec<u8>, properties: PublishProperties) {
     let _ = client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, body, properties);
 }
@@ -267,7 +271,10 @@ fn properties(expiry: Option<Duration>, correlation: Option<&str>) -> PublishPro
         payload_format_indicator: Some(1),
         message_expiry_interval: expiry.and_then(|expiry| u32::try_from(expiry.as_secs()).ok()),
         content_type: Some("application/json".to_owned()),
-        user_properties: correlation.map(|id| ("correlation-id".to_owned(), id.to_owned())).into_iter().collect(),
+        user_properties: correlation
+            .map(|id| ("correlation-id".to_owned(), id.to_owned()))
+            .into_iter()
+            .collect(),
         ..PublishProperties::default()
     }
 }

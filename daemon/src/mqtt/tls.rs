@@ -30,8 +30,8 @@ pub(crate) enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// The client side of TLS as configured. Reads files: blocking, and anew for each connection, so that a renewed
-/// certificate is used without a restart.
+/// The client side of TLS as configured. Reads files: blocking, and anew for each connection, so that a
+/// renewed certificate is used without a restart.
 pub(crate) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -40,7 +40,8 @@ pub(crate) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, TlsError> 
     let config = match (&mqtt.cert_file, &mqtt.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("mqtt.cert_file", cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| pem("mqtt.key_file", key, &error))?;
+            let key_der =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| pem("mqtt.key_file", key, &error))?;
             builder.with_client_auth_cert(chain, key_der)?
         }
         _ => builder.with_no_client_auth(),
@@ -67,9 +68,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| pem(key, path, &error))
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| pem(key, path, &error))
 }
 
 fn pem(key: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {

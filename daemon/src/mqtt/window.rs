@@ -1,8 +1,8 @@
 //! The answers between the pipeline and the broker's confirmation.
 //!
-//! An answer waits, is handed to the client (*sent*), gets a packet id (*flying*), and is settled by the broker's
-//! PUBACK. When the connection ends, whatever was sent or flying may have arrived or not: it waits again, in the
-//! old order, and is `resent`. Everything is settled within [`ANSWER_PATIENCE`].
+//! An answer waits, is handed to the client (*sent*), gets a packet id (*flying*), and is settled by the
+//! broker's PUBACK. When the connection ends, whatever was sent or flying may have arrived or not: it waits
+//! again, in the old order, and is `resent`. Everything is settled within [`ANSWER_PATIENCE`].
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use crate::mqtt::answer::Outgoing;
 use crate::mqtt::receipt::Confirmation;
 
-/// How long an answer is tried for. Longer than a broker needs to restart, short enough that a broker that takes
-/// events but no answers does not hold up acknowledgements for long.
+/// How long an answer is tried for. Longer than a broker needs to restart, short enough that a broker that
+/// takes events but no answers does not hold up acknowledgements for long.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Most answers on their way at once, if the broker takes as many.
 pub(crate) const WINDOW_MAX: usize = 64;
 
-/// An answer that the broker has not confirmed for this long makes the window close: what would be sent now could
-/// lie in a buffer and leave late, as fresh as it was when it was written.
+/// An answer that the broker has not confirmed for this long makes the window close: what would be sent now
+/// could lie in a buffer and leave late, as fresh as it was when it was written.
 const SUSPICION: Duration = Duration::from_secs(1);
 
 /// An answer that the broker has not confirmed for this long ends the connection.
@@ -114,7 +114,8 @@ impl Window {
     /// The connection ended.
     pub(crate) fn reset(&mut self) {
         self.room = 0;
-        let mut back: Vec<_> = self.sent.drain(..).chain(self.flying.drain().map(|(_, order)| order)).collect();
+        let mut back: Vec<_> =
+            self.sent.drain(..).chain(self.flying.drain().map(|(_, order)| order)).collect();
         back.retain(|order| matches!(order.what, What::Message(..)));
         back.sort_unstable_by_key(|order| std::cmp::Reverse(order.number));
         for mut order in back {
@@ -167,8 +168,8 @@ mod tests {
     use crate::mqtt::answer::Rejected;
 
     fn push(window: &mut Window, reason: &str, now: Instant) -> oneshot::Receiver<Confirmation> {
-        let camera = "door".try_into().unwrap();
-        let message = Outgoing::Rejected(Rejected::new("g", &camera, None, None, reason, ""));
+        let camera = "door";
+        let message = Outgoing::Rejected(Rejected::new("g", camera, None, None, reason, ""));
         let (sender, receiver) = oneshot::channel();
         window.push(What::Message(message, sender), now);
         receiver

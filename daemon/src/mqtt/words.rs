@@ -1,60 +1,83 @@
 //! What went wrong with a connection, in words for the operator.
 
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
+use std::io;
+
 use rumqttc::v5::mqttbytes::Error as PacketError;
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
 use rumqttc::v5::{ConnectionError, StateError};
 
-/// The words for a failed connection.
+pub(crate) const TIMEOUT: &str = "the broker did not answer in time; check mqtt.url and the network";
+pub(crate) const NOT_MQTT: &str = "what answers at mqtt.url is not an MQTT v5 broker";
+pub(crate) const CLOSED: &str = "the broker closed the connection";
+
+/// The words for a failure of rumqttc's event loop.
 pub(crate) fn of(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => refused(*code),
-        ConnectionError::Timeout(_) => "the broker did not answer in time; check mqtt.url and the network".to_owned(),
-        ConnectionError::Io(error) => format!("the broker cannot be reached: {error}; check mqtt.url and the network"),
-        ConnectionError::Tls(rumqttc::TlsError::Io(error)) => {
-            format!("TLS with the broker failed: {error}; check mqtt.ca_file, mqtt.cert_file and the host name in mqtt.url")
-        }
+        ConnectionError::Timeout(_) => TIMEOUT.to_owned(),
+        ConnectionError::Io(error) => unreachable(error),
+        ConnectionError::Tls(rumqttc::TlsError::Io(error)) => tls(error),
         ConnectionError::Tls(error) => format!("TLS with the broker failed: {error}; check mqtt.ca_file"),
         ConnectionError::MqttState(error) => of_state(error),
-        ConnectionError::NotConnAck(_) => "what answers at mqtt.url is not an MQTT v5 broker".to_owned(),
+        ConnectionError::NotConnAck(_) => NOT_MQTT.to_owned(),
         other => format!("the connection to the broker failed: {other}"),
-    }
-}
-
-/// The size of the packet that broke the connection by being above the announced maximum, if that is what did.
-pub(crate) fn oversize(error: &ConnectionError) -> Option<usize> {
-    match error {
-        ConnectionError::MqttState(StateError::Deserialization(PacketError::PayloadSizeLimitExceeded {
-            pkt_size,
-            ..
-        })) => Some(*pkt_size),
-        _ => None,
     }
 }
 
 fn of_state(error: &StateError) -> String {
     match error {
-        StateError::ServerDisconnect { reason_code: DisconnectReasonCode::SessionTakenOver, .. } => {
-            "another client took over the session; is the same mqtt.client_id or device.id used twice?".to_owned()
-        }
-        StateError::ServerDisconnect { reason_code, .. } => format!("the broker closed the connection: {reason_code:?}"),
-        StateError::ConnectionAborted => "the broker closed the connection".to_owned(),
+        StateError::ServerDisconnect { reason_code, .. } => disconnected(*reason_code),
+        StateError::ConnectionAborted => CLOSED.to_owned(),
         StateError::AwaitPingResp => "the broker stopped answering".to_owned(),
-        StateError::Deserialization(PacketError::PayloadSizeLimitExceeded { pkt_size, max }) => {
-            format!("the broker sent a packet of {pkt_size} bytes although {max} were announced as the most")
-        }
-        StateError::Io(error) => format!("the connection to the broker broke: {error}"),
-        StateError::Deserialization(PacketError::Io(error)) => format!("the connection to the broker broke: {error}"),
+        StateError::Io(error) => broke(error),
+        StateError::Deserialization(error) => packet(error),
         other => format!("the connection to the broker failed: {other}"),
     }
 }
 
-fn refused(code: ConnectReturnCode) -> String {
+pub(crate) fn unreachable(error: &io::Error) -> String {
+    format!("the broker cannot be reached: {error}; check mqtt.url and the network")
+}
+
+pub(crate) fn tls(error: &io::Error) -> String {
+    format!(
+        "TLS with the broker failed: {error}; check mqtt.ca_file, mqtt.cert_file and the host in mqtt.url"
+    )
+}
+
+pub(crate) fn broke(error: &io::Error) -> String {
+    format!("the connection to the broker broke: {error}")
+}
+
+pub(crate) fn packet(error: &PacketError) -> String {
+    match error {
+        PacketError::Io(error) => broke(error),
+        PacketError::PayloadSizeLimitExceeded { pkt_size, max } => {
+            format!("the broker sent a packet of {pkt_size} bytes although {max} were announced as the most")
+        }
+        other => format!("the broker sent what is not MQTT v5: {other}"),
+    }
+}
+
+pub(crate) fn disconnected(code: DisconnectReasonCode) -> String {
+    match code {
+        DisconnectReasonCode::SessionTakenOver => {
+            "another client took over the session; is the same mqtt.client_id or device.id used twice?"
+                .to_owned()
+        }
+        other => format!("the broker closed the connection: {other:?}"),
+    }
+}
+
+pub(crate) fn refused(code: ConnectReturnCode) -> String {
     use ConnectReturnCode as C;
     match code {
         C::BadUserNamePassword => {
             "the broker refused user name or password; check mqtt.username and mqtt.password_file".to_owned()
         }
-        C::NotAuthorized => "the broker does not let this client in; check its access list and mqtt.username".to_owned(),
+        C::NotAuthorized => {
+            "the broker does not let this client in; check mqtt.username, mqtt.password_file and its access list".to_owned()
+        }
         C::BadClientId | C::ClientIdentifierNotValid => {
             "the broker refused the client id; check mqtt.client_id".to_owned()
         }

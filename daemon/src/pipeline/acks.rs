@@ -1,13 +1,13 @@
 //! Acknowledgements in the order of arrival, each once its message is safe.
 //!
-//! MQTT wants them in order; so a message that takes long holds back those behind it, and the broker's receive
-//! window holds back the rest. That is why media files have a lane of their own.
+//! MQTT wants them in order; so a message that takes long holds back those behind it, and the broker's
+//! receive window holds back the rest. That is why media files have a lane of their own.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use gatehouse_store::store::StoreError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::mqtt::AckToken;
 
@@ -15,7 +15,6 @@ type Safe = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 struct Settling {
     ack: AckToken,
-    message: OwnedSemaphorePermit,
     safe: Safe,
 }
 
@@ -36,21 +35,19 @@ impl AckLane {
     pub(crate) fn push(
         &self,
         ack: AckToken,
-        message: OwnedSemaphorePermit,
         safe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
         // Where the lane has ended so does the daemon: not acknowledged, the message comes again.
-        let _ = self.0.send(Settling { ack, message, safe: Box::pin(safe) });
+        let _ = self.0.send(Settling { ack, safe: Box::pin(safe) });
     }
 }
 
 impl Acks {
     /// Runs until the lane is dropped and empty.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
-        while let Some(Settling { ack, message, safe }) = self.0.recv().await {
+        while let Some(Settling { ack, safe }) = self.0.recv().await {
             safe.await?;
             ack.send();
-            drop(message);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The one task through which every event goes.
 //!
-//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Nothing here waits
-//! for the broker; the disk is waited for only where the journal's queue is full.
+//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Nothing here
+//! waits for the broker; the disk is waited for only where the journal's queue is full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
+use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{EventQuery, StoreError};
+use gatehouse_store::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;
@@ -85,10 +87,10 @@ impl Events {
     }
 
     async fn take(&mut self, delivery: Delivery) -> Result<(), StoreError> {
-        let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes, message } =
+        let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes } =
             delivery;
         if marker {
-            self.lane.push(ack, message, std::future::ready(Ok(())));
+            self.lane.push(ack, std::future::ready(Ok(())));
             return Ok(());
         }
         self.counters.events_received.add(1);
@@ -100,12 +102,28 @@ impl Events {
             Ok(visit) => self.visit(visit, arrival).await?,
             Err(refusal) => self.refuser.refuse(refusal, arrival.bytes).await?,
         };
-        self.lane.push(ack, message, settled(pending, receipt));
+        self.lane.push(ack, settled(pending, receipt));
         Ok(())
     }
 
-    async fn visit(&mut self, visit: Visit, arrival: Arrival) -> Result<(Pending, Option<Receipt>), StoreError> {
-        let Visit { event, faces } = visit;
+    /// Whether the same ring was stored in the last two minutes.
+    async fn rang_just_now(&self, camera: &CameraName, prefix: String) -> Result<bool, StoreError> {
+        let since = Timestamp(Timestamp::now().0 - RING_AGAIN_WITHIN);
+        let camera = Some(camera.clone());
+        let query =
+            EventQuery { camera, since: Some(since), limit: RINGS_LOOKED_AT, ..EventQuery::default() };
+        let store = self.store.clone();
+        let found = tokio::task::spawn_blocking(move || store.events(&query)).await;
+        let found = found.map_err(|_| StoreError::Stopping)??;
+        Ok(found.iter().any(|view| view.event.key.id.as_str().starts_with(&prefix)))
+    }
+
+    async fn visit(
+        &mut self,
+        visit: Visit,
+        arrival: Arrival,
+    ) -> Result<(Pending, Option<Receipt>), StoreError> {
+        let Visit { event, faces, bare } = visit;
         // What the broker kept for us comes all at once and is no camera's fault.
         let live = !arrival.dup && arrival.waited.is_zero();
         if live && !self.rate.allow(&event.key.camera, arrival.received) {
@@ -114,11 +132,15 @@ impl Events {
                 reason: Reason::RateLimited,
                 detail: "the camera sends more events per second than it may".to_owned(),
                 camera: Some(event.key.camera),
+                misnamed: None,
                 event_id: Some(event.key.id),
             };
             return self.refuser.refuse(refusal, arrival.bytes).await;
         }
-        let seen = self.store.seen(&event.key).await?;
+        let seen = match bare {
+            Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
+            _ => self.store.seen(&event.key).await?,
+        };
         let identification = self.store.identify(&event.key.camera, &faces);
         drop(faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
@@ -145,6 +167,13 @@ impl Events {
         Ok((pending, Some(receipt)))
     }
 }
+
+/// Whether an event is one that is delivered again can be told of a bare one only by the broker's mark and by its
+/// time: rather a ring twice in the books than a visitor lost.
+const RING_AGAIN_WITHIN: i64 = 120_000_000;
+
+/// Events of the camera that are looked at for an earlier ring.
+const RINGS_LOOKED_AT: usize = 100;
 
 /// Durable, and the answer settled one way or the other.
 async fn settled(pending: Pending, receipt: Option<Receipt>) -> Result<(), StoreError> {

@@ -1,8 +1,8 @@
 //! Media files: sealed on disk one after another, apart from the events.
 //!
-//! The store takes one file at a time, since quota and names are judged on what is there. A file that the disk does
-//! not take is tried again for a while; then the task ends, and with it the daemon: not acknowledged, the file comes
-//! again.
+//! The store takes one file at a time, since quota and names are judged on what is there. A file that the
+//! disk does not take is tried again for a while; then the task ends, and with it the daemon: not
+//! acknowledged, the file comes again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl MediaFiles {
     }
 
     async fn take(&mut self, delivery: Delivery) -> Result<(), StoreError> {
-        let Delivery { topic, payload, retained, received_at, ack, bytes, message, .. } = delivery;
+        let Delivery { topic, payload, retained, received_at, ack, bytes, .. } = delivery;
         self.counters.media_received.add(1);
         let size = payload.len() as u64;
         let read = self.sources.media(&Message { topic: &topic, payload: &payload, retained, received_at });
@@ -61,12 +61,12 @@ impl MediaFiles {
             Ok(upload) => {
                 let receipt = self.put(upload, payload).await?;
                 drop(bytes);
-                self.lane.push(ack, message, settled(receipt));
+                self.lane.push(ack, settled(receipt));
             }
             Err(refusal) => {
                 drop((payload, bytes));
                 let (pending, receipt) = self.refuser.refuse(refusal, size).await?;
-                self.lane.push(ack, message, async move {
+                self.lane.push(ack, async move {
                     pending.await?;
                     settled(receipt).await
                 });
@@ -88,6 +88,7 @@ impl MediaFiles {
             }
             MediaOutcome::Refused(reason, _) => {
                 let refusal = Refusal {
+                    misnamed: None,
                     item: Item::Media,
                     reason: Reason::Store,
                     detail: format!("media file {name} of {bytes} bytes"),

@@ -46,13 +46,14 @@ impl Refuser {
     /// Logs and answers a refusal that is counted already. `reason` may be one of the store's own.
     pub(crate) fn answer(&self, refusal: Refusal, reason: &str) -> Option<Receipt> {
         self.counters.refused.add(1);
-        let Refusal { item, detail, camera, event_id, .. } = refusal;
-        let Some(camera) = camera else {
+        let Refusal { item, detail, camera, misnamed, event_id, .. } = refusal;
+        let key = camera.clone().zip(event_id.clone()).map(|(camera, id)| EventKey { camera, id });
+        let correlation = key.map(|key| key.correlation());
+        let Some(camera) = camera.map(String::from).or(misnamed) else {
             warn!(?item, reason, detail, "message refused");
             return None;
         };
-        let correlation = event_id.clone().map(|id| EventKey { camera: camera.clone(), id }.correlation());
-        warn!(?item, %camera, reason, detail, correlation, "message refused");
+        warn!(?item, camera, reason, detail, correlation, "message refused");
         let rejected = Rejected::new(&self.root, &camera, event_id, correlation, reason, &detail);
         Some(self.publisher.send(Outgoing::Rejected(rejected)))
     }

@@ -12,8 +12,10 @@ use zeroize::Zeroizing;
 use crate::sources::refusal::{Fault, Reason};
 
 /// Cameras differ in whether they pad; nothing else is left open.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Reads the encoding of a face.
 pub(crate) fn encoding(raw: &RawValue, dimensions: usize) -> Result<Encoding, Fault> {
@@ -21,7 +23,9 @@ pub(crate) fn encoding(raw: &RawValue, dimensions: usize) -> Result<Encoding, Fa
     let values = match text.as_bytes().first() {
         Some(b'[') => from_array(text, dimensions)?,
         Some(b'"') => from_base64(text, dimensions)?,
-        _ => return Err(Fault::new(Reason::NotJson, "an encoding is neither an array of numbers nor base64")),
+        _ => {
+            return Err(Fault::new(Reason::NotJson, "an encoding is neither an array of numbers nor base64"));
+        }
     };
     Encoding::new(values, dimensions).map_err(|fault| match fault {
         EncodingFault::Length { have, want } => wrong_dimensions(have, want),

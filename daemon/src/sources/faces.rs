@@ -86,12 +86,18 @@ pub(crate) fn faces(raw: Option<&RawValue>, dimensions: usize, most: usize) -> R
     let Some(raw) = raw else { return Ok(faces) };
     let found = elements(raw, "faces")?;
     if found.len() > most {
-        return Err(Fault::new(Reason::TooManyFaces, format!("{} faces, at most {most} are taken", found.len())));
+        return Err(Fault::new(
+            Reason::TooManyFaces,
+            format!("{} faces, at most {most} are taken", found.len()),
+        ));
     }
     for raw in found {
         let mut fields = Fields::of(raw.get(), "a face")?;
         let Some(probe) = fields.take("encoding") else {
-            return Err(Fault::new(Reason::WrongDimensions, format!("a face has no encoding of {dimensions}")));
+            return Err(Fault::new(
+                Reason::WrongDimensions,
+                format!("a face has no encoding of {dimensions}"),
+            ));
         };
         let quality = fields.take("quality").map(quality).transpose()?;
         faces.probes.push(ProbeFace { encoding: encoding(probe, dimensions)?, quality });

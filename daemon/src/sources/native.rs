@@ -1,8 +1,8 @@
 //! The native format: JSON events and raw media files, as the contract says in section 2.
 //!
-//! Order of an event: size, then a scan of the bytes ([`crate::sources::scan`]), then the object field by field
-//! with nothing built but what is wanted, then the event. A refusal carries the event id once that was read, so the
-//! id is read first.
+//! Order of an event: size, then a scan of the bytes ([`crate::sources::scan`]), then the object field by
+//! field with nothing built but what is wanted, then the event. A refusal carries the event id once that was
+//! read, so the id is read first.
 
 use bytes::Bytes;
 use gatehouse_config::Config;
@@ -67,18 +67,30 @@ impl Native {
         visit.map_err(|fault| Refusal::of(Item::Event, camera, id, fault))
     }
 
-    fn visit(&self, camera: &CameraName, message: &Message<'_>, known: &mut Option<EventId>) -> Result<Visit, Fault> {
+    fn visit(
+        &self,
+        camera: &CameraName,
+        message: &Message<'_>,
+        known: &mut Option<EventId>,
+    ) -> Result<Visit, Fault> {
         let mut fields = Fields::of(checked(message.payload)?, "the event")?;
-        let id = match fields.take("id") {
+        let given = fields.take("id");
+        let mut id = match given {
             Some(raw) => event_id(raw)?,
             None => content_id(camera, message.payload)?,
         };
         *known = Some(id.clone());
         let Faces { probes, details } = faces(fields.take("faces"), self.dimensions, self.max_faces)?;
-        let kind = kind(fields.take("kind"))?;
+        let kind = kind(fields.take("kind"), !probes.is_empty())?;
         let media = media_names(fields.take("media"))?;
         let time = fields.take("time");
         let occurred_at = time.and_then(|raw| plausible(raw, message.received_at));
+        let mut bare = None;
+        if given.is_none() && time.is_none() && probes.is_empty() {
+            let prefix = format!("{id}-");
+            id = ring_id(&prefix, message.received_at)?;
+            bare = Some(prefix);
+        }
         let mut attributes = Attributes::default();
         attributes.add_own(fields.take("attributes"))?;
         for field in fields.rest() {
@@ -98,7 +110,7 @@ impl Native {
             media,
             attributes: attributes.finish()?,
         };
-        Ok(Visit { event, faces: probes })
+        Ok(Visit { event, faces: probes, bare })
     }
 
     fn check_media(&self, upload: Upload, message: &Message<'_>) -> Result<Upload, Refusal> {
@@ -106,7 +118,10 @@ impl Native {
         let fault = if message.retained {
             retained()
         } else if size > self.max_payload_bytes {
-            Fault::new(Reason::TooLarge, format!("{size} bytes, at most {} are taken", self.max_payload_bytes))
+            Fault::new(
+                Reason::TooLarge,
+                format!("{size} bytes, at most {} are taken", self.max_payload_bytes),
+            )
         } else if size == 0 {
             Fault::new(Reason::Empty, "a media file without a byte")
         } else {
@@ -146,7 +161,10 @@ fn checked(payload: &Bytes) -> Result<&str, Fault> {
 }
 
 fn retained() -> Fault {
-    Fault::new(Reason::Retained, "the message is marked as retained and therefore old: publish without retain")
+    Fault::new(
+        Reason::Retained,
+        "the message is marked as retained and therefore old: publish without retain",
+    )
 }
 
 fn event_id(raw: &RawValue) -> Result<EventId, Fault> {
@@ -161,11 +179,22 @@ fn content_id(camera: &CameraName, payload: &[u8]) -> Result<EventId, Fault> {
     EventId::try_from(id).map_err(|_| Fault::new(Reason::BadEventId, "no id could be derived"))
 }
 
-fn kind(raw: Option<&RawValue>) -> Result<String, Fault> {
-    let Some(raw) = raw else { return Ok("face".to_owned()) };
-    let fits = |kind: &String| (1..=KIND_BYTES_MAX).contains(&kind.len()) && !kind.chars().any(char::is_control);
+/// The id of an event that is like every other of its camera, as a ring of a simple button: the time of arrival
+/// tells them apart. A visitor must not be lost for ringing as the last one did.
+fn ring_id(prefix: &str, received_at: Timestamp) -> Result<EventId, Fault> {
+    let id = format!("{prefix}{:x}", received_at.0);
+    EventId::try_from(id).map_err(|_| Fault::new(Reason::BadEventId, "no id could be derived"))
+}
+
+/// The kind; a camera that tells none is taken by what it sends.
+fn kind(raw: Option<&RawValue>, has_faces: bool) -> Result<String, Fault> {
+    let Some(raw) = raw else { return Ok(if has_faces { "face" } else { "event" }.to_owned()) };
+    let fits =
+        |kind: &String| (1..=KIND_BYTES_MAX).contains(&kind.len()) && !kind.chars().any(char::is_control);
     let kind = text(raw).filter(fits);
-    kind.ok_or_else(|| Fault::new(Reason::BadKind, format!("the kind is not a text of 1 to {KIND_BYTES_MAX} bytes")))
+    kind.ok_or_else(|| {
+        Fault::new(Reason::BadKind, format!("the kind is not a text of 1 to {KIND_BYTES_MAX} bytes"))
+    })
 }
 
 fn media_names(raw: Option<&RawValue>) -> Result<Vec<MediaName>, Fault> {

@@ -103,8 +103,10 @@ pub struct Refusal {
     pub reason: Reason,
     /// Why, in words for the one who set the camera up.
     pub detail: String,
-    /// The camera, where its name is valid: only then there is a topic to answer on.
+    /// The camera, where its name is valid.
     pub camera: Option<CameraName>,
+    /// The topic level where a camera's name should be, where it is none; only to answer on.
+    pub misnamed: Option<String>,
     /// The event id, where it could be read.
     pub event_id: Option<EventId>,
 }
@@ -112,10 +114,11 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of a message of which nothing else is known.
     pub fn new(item: Item, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { item, reason, detail: detail.into(), camera: None, event_id: None }
+        Self { item, reason, detail: detail.into(), camera: None, misnamed: None, event_id: None }
     }
 
     pub(crate) fn of(item: Item, camera: &CameraName, event_id: Option<EventId>, fault: Fault) -> Self {
-        Self { item, reason: fault.reason, detail: fault.detail, camera: Some(camera.clone()), event_id }
+        let camera = Some(camera.clone());
+        Self { camera, event_id, ..Self::new(item, fault.reason, fault.detail) }
     }
 }

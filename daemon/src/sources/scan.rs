@@ -1,7 +1,7 @@
 //! A look over the raw bytes of a JSON text before anything is built from it.
 //!
-//! It does not check JSON: the parser does that. It makes sure that the parser can be let at it: text is UTF-8,
-//! nesting and the length of numbers are bounded.
+//! It does not check JSON: the parser does that. It makes sure that the parser can be let at it: text is
+//! UTF-8, nesting and the length of numbers are bounded.
 
 use crate::sources::refusal::{Fault, Reason};
 

@@ -3,8 +3,11 @@
 use gatehouse_store::names::{CameraName, EventId, EventKey, MediaName};
 use gatehouse_store::record::Item;
 
-use crate::sources::refusal::{Fault, Reason, Refusal};
 use crate::sources::Upload;
+use crate::sources::refusal::{Fault, Reason, Refusal};
+
+/// Longest topic level that is no camera name and still gets an answer, in bytes.
+const MISNAMED_BYTES_MAX: usize = 256;
 
 /// The camera of `<root>/<camera>/event`; none for another topic.
 pub(crate) fn event(root: &str, topic: &str) -> Option<Result<CameraName, Refusal>> {
@@ -27,7 +30,8 @@ fn upload(camera: &str, rest: &str) -> Result<Upload, Refusal> {
         Refusal::of(Item::Media, &camera, None, Fault::new(Reason::BadEventId, detail))
     })?;
     let name = MediaName::try_from(media).map_err(|_| {
-        let detail = "the topic does not end with a valid media name: 1 to 64 of A-Z a-z 0-9 . _ -, no folder";
+        let detail =
+            "the topic does not end with a valid media name: 1 to 64 of A-Z a-z 0-9 . _ -, no folder";
         Refusal::of(Item::Media, &camera, Some(id.clone()), Fault::new(Reason::BadMediaName, detail))
     })?;
     Ok(Upload { event: EventKey { camera, id }, name })
@@ -39,7 +43,11 @@ fn below<'a>(root: &str, topic: &'a str) -> Option<&'a str> {
 
 fn name(camera: &str, item: Item) -> Result<CameraName, Refusal> {
     CameraName::try_from(camera).map_err(|_| {
-        Refusal::new(item, Reason::BadCamera, "the topic has no valid camera name: 1 to 64 of A-Z a-z 0-9 _ -")
+        let detail = "the topic has no valid camera name: 1 to 64 of A-Z a-z 0-9 _ -";
+        let answerable =
+            (1..=MISNAMED_BYTES_MAX).contains(&camera.len()) && !camera.chars().any(char::is_control);
+        let misnamed = answerable.then(|| camera.to_owned());
+        Refusal { misnamed, ..Refusal::new(item, Reason::BadCamera, detail) }
     })
 }
 
@@ -63,13 +71,20 @@ mod tests {
     fn names_that_are_not_are_refused_with_what_is_known() {
         let reason = |topic: &str| media("g", topic).unwrap().unwrap_err().reason;
         assert_eq!(event("g", "g/front door/event").unwrap().unwrap_err().reason, Reason::BadCamera);
+        assert_eq!(event("g", "g/front door/event").unwrap().unwrap_err().misnamed.unwrap(), "front door");
+        assert_eq!(event("g", "g//event").unwrap().unwrap_err().misnamed, None);
         assert_eq!(event("g", "g//event").unwrap().unwrap_err().reason, Reason::BadCamera);
         assert_eq!(reason("g/../media/1/x"), Reason::BadCamera);
         for bad in ["g/door/media", "g/door/media/", "g/door/media//x", "g/door/media/../x"] {
             assert_eq!(reason(bad), Reason::BadEventId, "{bad}");
         }
-        for bad in ["g/door/media/1", "g/door/media/1/", "g/door/media/1/..", "g/door/media/1/../x", "g/door/media/1/a/b"]
-        {
+        for bad in [
+            "g/door/media/1",
+            "g/door/media/1/",
+            "g/door/media/1/..",
+            "g/door/media/1/../x",
+            "g/door/media/1/a/b",
+        ] {
             assert_eq!(reason(bad), Reason::BadMediaName, "{bad}");
         }
         let refusal = media("g", "g/door/media/1/..").unwrap().unwrap_err();

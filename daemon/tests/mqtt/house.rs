@@ -45,7 +45,8 @@ impl House {
     async fn build(broker: Broker, mqtt: &str, camera: Camera, listener: Listener) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[device]\nid = \"edge-1\"\nsite = \"test\"\nenvironment = \"dev\"\n[state]\ndirectory = \"{}\"\n[mqtt]\n{mqtt}\n\
+            "[device]\nid = \"edge-1\"\nsite = \"test\"\nenvironment = \"dev\"\n\
+             [state]\ndirectory = \"{}\"\n[mqtt]\n{mqtt}\n\
              [gallery]\nmodel = \"test\"\ndimensions = 8\nthreshold = 0.4\n",
             folder.path().join("state").display(),
         );

@@ -1,10 +1,10 @@
 //! The pipeline against a real mosquitto.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod house;
 mod safety;
 mod secure;
-mod tmp;
-mod tmp2;
 
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ async fn a_visitor_is_identified_within_the_session() {
     assert_eq!(body["faces"][0]["outcome"], "match");
     assert_eq!(body["faces"][0]["person"], json!({"id": "p-1", "name": "Anna"}));
     assert_eq!((&body["replayed"], &body["actionable"]), (&json!(false), &json!(true)));
-    assert_eq!((&body["gallery_size"], &body["model"], &body["camera"]), (&json!(1), &json!("test"), &json!("door")));
+    assert_eq!(
+        (&body["gallery_size"], &body["model"], &body["camera"]),
+        (&json!(1), &json!("test"), &json!("door"))
+    );
     assert_eq!(answer.expiry, Some(10));
     assert!(!answer.retain);
     assert_eq!(answer.correlation.as_deref(), body["correlation_id"].as_str());
@@ -51,7 +54,9 @@ async fn what_is_refused_is_told_counted_and_does_not_come_back() {
     house.camera.publish("gatehouse/door/event", visit("old").to_string(), true, PATIENCE).await.unwrap();
     assert_eq!(house.answer("rejected", "old").await.json()["reason"], "retained");
 
-    let counted = || async { house.store.ledger().events.received() == 5 && house.store.ledger().files.received() == 1 };
+    let counted = || async {
+        house.store.ledger().events.received() == 5 && house.store.ledger().files.received() == 1
+    };
     wait::until_async("the refusals to be counted", PATIENCE, counted).await.unwrap();
     let ledger = house.store.ledger();
     for reason in ["wrong_dimensions", "too_deep", "bad_camera", "too_large", "retained"] {
@@ -109,9 +114,13 @@ async fn a_packet_above_the_announced_maximum_does_not_stop_the_others() {
 async fn the_retained_status_follows_the_appliance() {
     let house = House::new().await;
     let pipeline = house.open().await;
-    let is = |status: &'static str| move |m: &gatehouse_testkit::camera::Received| m.json()["status"] == status;
+    let is =
+        |status: &'static str| move |m: &gatehouse_testkit::camera::Received| m.json()["status"] == status;
     let online = house.listener.wait_for("online", PATIENCE, is("online")).await.unwrap().json();
-    assert_eq!((&online["gallery_size"], &online["pending"], &online["device"]), (&json!(1), &json!(0), &json!("edge-1")));
+    assert_eq!(
+        (&online["gallery_size"], &online["pending"], &online["device"]),
+        (&json!(1), &json!(0), &json!("edge-1"))
+    );
     let before = house.listener.count();
     assert!(pipeline.drain(PATIENCE).await);
     let offline = || async { house.listener.messages()[before..].iter().any(is("offline")) };

@@ -107,7 +107,7 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     assert!(status.pending > 4000 && status.oldest_pending.is_some(), "{status:?}");
     proxy.heal();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    sync.now();
+    sync.now(PATIENCE).await;
     settled(&sync).await;
     bed.assert_whole("edge-1", 5000).await;
     assert_eq!(bed.count(named).await, 5000);

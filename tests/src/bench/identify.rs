@@ -35,7 +35,7 @@ pub fn run() -> Result<Table> {
     run_sizes(&SIZES, PROBES)
 }
 
-pub(crate) fn run_sizes(sizes: &[usize], probes: usize) -> Result<Table> {
+fn run_sizes(sizes: &[usize], probes: usize) -> Result<Table> {
     let mut table = Table::new(
         "Identification, 128-d, one thread (lower is better)",
         &[
