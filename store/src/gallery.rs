@@ -8,7 +8,8 @@
 //! One `RwLock` holds everything: probes read, changes write and are short. The index thread copies under the read
 //! lock and works without one. Nothing is on disk: the store fills the gallery at its start.
 //!
-//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length.
+//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length, and only
+//! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
 mod decide;
 mod encoding;
@@ -20,6 +21,7 @@ mod people;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod transform;
 mod vector;
 
 use std::collections::HashMap;
@@ -35,6 +37,7 @@ use engine::{Engine, Nearest};
 use exact::Exact;
 use indexer::Indexer;
 use people::State;
+use transform::{Protected, Transform};
 use vector::{Probe, square_distance};
 
 /// Templates up to which the exact engine answers: at 128 dimensions it is the faster one up to about here.
@@ -92,14 +95,20 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// An empty gallery.
+    /// An empty gallery that holds encodings as they are: for measurements, never for one that is stored.
     pub fn new(settings: GallerySettings) -> Self {
+        let transform = Arc::new(Transform::identity(settings.dimensions));
+        Self::protected(settings, transform)
+    }
+
+    /// An empty gallery in the space of a transform.
+    pub fn protected(settings: GallerySettings, transform: Arc<Transform>) -> Self {
         Self {
             model: settings.model.clone(),
             dimensions: settings.dimensions,
             metric: settings.metric,
             exact: Exact::new(),
-            state: Arc::new(RwLock::new(State::new(settings))),
+            state: Arc::new(RwLock::new(State::new(settings, transform))),
             indexer: Mutex::new(None),
         }
     }
@@ -119,15 +128,47 @@ impl Gallery {
     /// Adds samples of a person, new or known; the next probe sees all of them. A sample that is not of the
     /// gallery's dimensions is left out. Returns how many were added.
     pub fn add(&self, person: KeyId, samples: &[Encoding]) -> usize {
-        let ours = samples.iter().filter(|sample| sample.as_slice().len() == self.dimensions);
-        let templates: Vec<Probe> = ours.map(|sample| self.prepare(sample)).collect();
         let mut state = self.write();
+        let templates: Vec<Probe> =
+            samples.iter().filter_map(|sample| self.prepare(&state.transform, sample)).collect();
         for template in &templates {
             state.add(person, template);
         }
         drop(state);
         self.index_if_needed();
         templates.len()
+    }
+
+    /// Adds templates that are in the gallery's space already.
+    pub fn load(&self, person: KeyId, templates: &[Protected]) {
+        let templates: Vec<Probe> = templates.iter().map(|template| self.probe(template)).collect();
+        let mut state = self.write();
+        for template in &templates {
+            state.add(person, template);
+        }
+        drop(state);
+        self.index_if_needed();
+    }
+
+    /// Goes over to another transform with all people and their templates in its space. They are made ready
+    /// beside the old ones and take their place in one step: a probe sees either the old or the new state, and
+    /// meanwhile there is memory for both. Nobody may be added or removed in between. Settings stay; a graph is
+    /// built anew, and until then the exact engine answers.
+    pub fn rekey<'a>(
+        &self,
+        transform: Arc<Transform>,
+        people: impl IntoIterator<Item = (KeyId, &'a [Protected])>,
+    ) {
+        let settings = self.read().settings.clone();
+        let mut fresh = State::new(settings, transform);
+        for (person, templates) in people {
+            templates.iter().for_each(|template| fresh.add(person, &self.probe(template)));
+        }
+        let mut state = self.write();
+        let graph = state.take_over(&mut fresh);
+        drop(state);
+        drop((graph, fresh));
+        self.index_if_needed();
     }
 
     /// Removes a person and wipes their templates: no probe that begins afterwards finds them. Returns how many
@@ -145,9 +186,9 @@ impl Gallery {
     /// Says whose face it is, at the threshold of the camera. `quality` is the camera's own, 0 to 1; a face
     /// without one is judged.
     pub fn identify(&self, camera: &CameraName, probe: &Encoding, quality: Option<f32>) -> Face<KeyId> {
-        let is_ours = probe.as_slice().len() == self.dimensions;
-        let prepared = is_ours.then(|| self.prepare(probe));
         let state = self.read();
+        // Under the lock, so that probe and templates are of one key.
+        let prepared = self.prepare(&state.transform, probe);
         let settings = &state.settings;
         let threshold = *settings.camera_thresholds.get(camera.as_str()).unwrap_or(&settings.threshold);
         let mut face = Face {
@@ -199,8 +240,13 @@ impl Gallery {
         !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
-    fn prepare(&self, encoding: &Encoding) -> Probe {
-        Probe::new(encoding.as_slice(), self.metric == Metric::Cosine)
+    /// An encoding in the gallery's space; none where it is of another length.
+    fn prepare(&self, transform: &Transform, encoding: &Encoding) -> Option<Probe> {
+        transform.protect(encoding).map(|template| self.probe(&template))
+    }
+
+    fn probe(&self, template: &Protected) -> Probe {
+        Probe::new(template.as_slice(), self.metric == Metric::Cosine)
     }
 
     /// The two nearest people, from the graph where it is there and its answer is clear, else exactly.

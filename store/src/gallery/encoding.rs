@@ -76,6 +76,11 @@ impl Encoding {
         bytes
     }
 
+    /// An encoding that an orthogonal transform made of one: it was checked before and is as good.
+    pub(super) fn rotated(components: Zeroizing<Vec<f32>>) -> Self {
+        Self(components)
+    }
+
     /// The components.
     pub fn as_slice(&self) -> &[f32] {
         &self.0

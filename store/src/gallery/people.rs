@@ -7,6 +7,7 @@ use super::GallerySettings;
 use super::graph::Graph;
 use super::indexer::Index;
 use super::table::Table;
+use super::transform::Transform;
 use super::vector::Probe;
 use crate::keys::KeyId;
 
@@ -20,6 +21,8 @@ struct Owner {
 pub(super) struct State {
     /// The settings in force.
     pub settings: GallerySettings,
+    /// What every encoding passes before it is compared.
+    pub transform: Arc<Transform>,
     /// The templates.
     pub table: Table,
     /// The graph, where there is one.
@@ -32,10 +35,20 @@ pub(super) struct State {
 
 impl State {
     /// An empty gallery.
-    pub(super) fn new(settings: GallerySettings) -> Self {
+    pub(super) fn new(settings: GallerySettings, transform: Arc<Transform>) -> Self {
         let table = Table::new(settings.dimensions);
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { settings, table, index: Index::default(), owners, empty, places }
+        Self { settings, transform, table, index: Index::default(), owners, empty, places }
+    }
+
+    /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
+    /// the old ones then. The caller drops both where no lock is held.
+    #[must_use]
+    pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
+        std::mem::swap(self, fresh);
+        std::mem::swap(&mut self.settings, &mut fresh.settings);
+        std::mem::swap(&mut self.index, &mut fresh.index);
+        self.index.give_up()
     }
 
     /// People with at least one template.

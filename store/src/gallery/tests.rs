@@ -1,5 +1,6 @@
 //! The gallery against a scan over everything, under random changes, with encodings like those of the field.
 
+mod rekey;
 mod stress;
 mod synthetic;
 
@@ -50,10 +51,11 @@ struct Model(Vec<(KeyId, Vec<Encoding>)>);
 impl Model {
     fn identify(&self, gallery: &Gallery, probe: &Encoding) -> Face<KeyId> {
         let settings = gallery.read().settings.clone();
-        let probe = gallery.prepare(probe);
+        let prepare = |encoding| gallery.prepare(&gallery.read().transform, encoding).unwrap();
+        let probe = prepare(probe);
         let mut people: Vec<(f32, KeyId)> = Vec::new();
         for (person, samples) in &self.0 {
-            let squares = samples.iter().map(|s| square_distance(&probe.fine, &gallery.prepare(s).fine));
+            let squares = samples.iter().map(|s| square_distance(&probe.fine, &prepare(s).fine));
             if let Some(nearest) = squares.min_by(f32::total_cmp) {
                 people.push((settings.metric.distance(nearest), *person));
             }
