@@ -5,6 +5,7 @@ mod central;
 mod config;
 mod doctor;
 mod event;
+mod gallery;
 mod identify;
 mod input;
 mod ledger;
@@ -54,6 +55,9 @@ enum Command {
     /// Enrolled people.
     #[command(subcommand)]
     Person(person::Command),
+    /// How well faces are told apart.
+    #[command(subcommand)]
+    Gallery(gallery::Command),
     /// Ask the gallery who somebody is; nothing is kept of it.
     Identify(identify::Args),
     /// Stored events.
@@ -107,6 +111,7 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Status => status::run(shell),
         Command::Doctor(args) => doctor::run(&args, shell),
         Command::Person(command) => person::run(command, shell),
+        Command::Gallery(command) => gallery::run(command, shell),
         Command::Identify(args) => identify::run(args, shell),
         Command::Event(command) => event::run(command, shell),
         Command::Media(command) => media::run(command, shell),
@@ -146,6 +151,7 @@ mod tests {
             "gatehouse identify probe.json",
             "gatehouse event list --camera door --person a --since 2026-11-20T00:00:00Z --limit 5",
             "gatehouse sync now --json",
+            "gatehouse gallery evaluate --encodings f.csv --threshold 0.5 --threshold 0.6 --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

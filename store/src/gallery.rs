@@ -14,10 +14,12 @@
 mod decide;
 mod encoding;
 mod engine;
+pub mod evaluate;
 mod exact;
 mod graph;
 mod indexer;
 mod people;
+mod rates;
 mod table;
 #[cfg(test)]
 mod tests;

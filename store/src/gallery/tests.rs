@@ -2,7 +2,7 @@
 
 mod rekey;
 mod stress;
-mod synthetic;
+pub(super) mod synthetic;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
