@@ -104,6 +104,18 @@ impl Reader {
         })
     }
 
+    pub(crate) fn truth(&mut self, key: &str, default: bool) -> bool {
+        let read = self.read(key, Otherwise::Default(default, Value::Truth(default)), |found| {
+            let truth = match (&found.value, &found.source) {
+                (Value::Truth(truth), _) => Some(*truth),
+                (Value::Text(text), Source::Environment { .. }) => text.parse().ok(),
+                _ => None,
+            };
+            truth.ok_or_else(|| "must be true or false, without quotes".to_owned())
+        });
+        read.unwrap_or(default)
+    }
+
     pub(crate) fn duration(
         &mut self,
         key: &str,

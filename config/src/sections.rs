@@ -92,6 +92,7 @@ impl Gallery {
         let threshold = r.number("gallery.threshold", default, range.clone()).unwrap_or(0.42);
         let quality = Otherwise::Default(0.2, Value::Number(0.2));
         let minimum_quality = r.number("gallery.minimum_quality", quality, 0.0..=1.0).unwrap_or(0.2);
+        let label_strangers = r.truth("gallery.label_strangers", false);
         r.know("gallery.cameras.<name>.threshold");
         let mut cameras = BTreeMap::new();
         for (camera, source) in r.names_under("gallery.cameras") {
@@ -107,7 +108,7 @@ impl Gallery {
                 cameras.insert(camera, CameraGallery { threshold });
             }
         }
-        Self { model, dimensions, metric, threshold, minimum_quality, cameras }
+        Self { model, dimensions, metric, threshold, minimum_quality, label_strangers, cameras }
     }
 }
 

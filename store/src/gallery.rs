@@ -20,6 +20,7 @@ mod graph;
 mod indexer;
 mod people;
 mod rates;
+mod strangers;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
+pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
+pub(crate) use strangers::{Moment, Strangers};
 
 use crate::keys::KeyId;
 use crate::names::CameraName;

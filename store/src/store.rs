@@ -2,7 +2,8 @@
 //!
 //! Ingest appends to the journal ([`ingest`]), people and their templates change through it ([`persons`]), media
 //! files are sealed beside it ([`media`]), sync reads it and tells it what was delivered ([`delivery`]), operators
-//! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`open`] puts it all
+//! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`lately`] is what RAM
+//! keeps of faces for a while. [`open`] puts it all
 //! together and repairs what a crash left.
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ mod applier;
 mod delivery;
 mod error;
 mod ingest;
+mod lately;
 mod media;
 mod open;
 mod persons;
@@ -35,6 +37,7 @@ mod questions;
 pub use delivery::{Change, MediaTask};
 pub use error::StoreError;
 pub use ingest::ProbeFace;
+pub use lately::Arrival;
 pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;
@@ -74,6 +77,8 @@ struct Inner {
     gallery: Gallery,
     people: RwLock<People>,
     recent: Mutex<Recent>,
+    /// Faces that RAM keeps for a while.
+    lately: Mutex<lately::Lately>,
     /// Position that the views have, told after each batch.
     applied: watch::Receiver<Position>,
     /// The numbers at that position.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use gatehouse_store::gallery::StrangerMark;
 use gatehouse_store::names::{CameraName, EventId};
 use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
 use gatehouse_store::time::Timestamp;
@@ -35,6 +36,18 @@ pub(crate) struct Answer {
     age_at_arrival: Duration,
     replayed: bool,
     identification: Identification<Person>,
+    /// For each face what is known of a stranger; empty where nothing is.
+    strangers: Vec<Option<StrangerMark>>,
+}
+
+/// A face as it is published.
+#[derive(Serialize)]
+struct FaceBody<'a> {
+    #[serde(flatten)]
+    face: &'a Face<Person>,
+    /// Absent where there is none.
+    #[serde(flatten)]
+    stranger: Option<&'a StrangerMark>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +62,7 @@ struct AnswerBody<'a> {
     actionable: bool,
     gallery_size: u32,
     model: &'a str,
-    faces: &'a [Face<Person>],
+    faces: Vec<FaceBody<'a>>,
 }
 
 impl Answer {
@@ -73,13 +86,22 @@ impl Answer {
             age_at_arrival: Duration::from_millis(age),
             replayed,
             identification,
+            strangers: Vec::new(),
         }
+    }
+
+    /// The same answer with what is known of its strangers, face by face.
+    #[must_use]
+    pub(crate) fn with_strangers(mut self, strangers: Vec<Option<StrangerMark>>) -> Self {
+        self.strangers = strangers;
+        self
     }
 
     fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
         let age = self.age_at_arrival.saturating_add(now.saturating_duration_since(self.received));
         let replayed = self.replayed || resent || age > ANSWER_EXPIRY;
         let faces = &self.identification.faces;
+        let told = |(at, face)| FaceBody { face, stranger: self.strangers.get(at).and_then(Option::as_ref) };
         to_json(&AnswerBody {
             event_id: self.event_id.as_str(),
             camera: self.camera.as_str(),
@@ -91,7 +113,7 @@ impl Answer {
             actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
             model: &self.identification.model,
-            faces,
+            faces: faces.iter().enumerate().map(told).collect(),
         })
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{self, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;
@@ -120,9 +120,15 @@ impl Events {
         }
         let seen = self.store.seen(&event.key).await?;
         let identification = self.store.identify(&event.key.camera, &faces);
-        drop(faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
-        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone());
+        let came = match (seen, replayed) {
+            (true, _) => store::Arrival::Known,
+            (false, true) => store::Arrival::Late,
+            (false, false) => store::Arrival::Fresh,
+        };
+        let strangers = self.store.take_faces(&event.key, faces, &identification, came);
+        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
+            .with_strangers(strangers);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         info!(
             correlation = event.key.correlation(),

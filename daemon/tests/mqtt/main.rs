@@ -3,6 +3,7 @@
 mod house;
 mod safety;
 mod secure;
+mod strangers;
 mod tmp;
 mod tmp2;
 

@@ -101,6 +101,7 @@ impl Store {
             gallery,
             people: RwLock::new(people),
             recent: Mutex::new(recent),
+            lately: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
             follower: Mutex::new(None),
