@@ -102,6 +102,11 @@ impl People {
         self.members.get(key_id)
     }
 
+    /// Everybody's key.
+    pub(crate) fn keys(&self) -> Vec<(KeyId, Arc<DataKey>)> {
+        self.members.iter().map(|(key_id, member)| (*key_id, Arc::clone(&member.key))).collect()
+    }
+
     pub(crate) fn summary(&self, id: &str) -> Option<PersonSummary> {
         self.key_of(id).and_then(|key_id| self.member(&key_id)).map(Member::summary)
     }

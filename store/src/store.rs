@@ -23,25 +23,30 @@ use crate::recent::Recent;
 use crate::record::Record;
 use crate::views::Views;
 use crate::views::entries::State;
+use templates::TemplateKey;
 
 mod applier;
 mod delivery;
 mod error;
 mod ingest;
 mod lately;
+mod keys;
 mod media;
 mod open;
 mod persons;
 mod questions;
+mod templates;
 
 pub use delivery::{Change, MediaTask};
 pub use error::StoreError;
 pub use ingest::ProbeFace;
 pub use lately::Arrival;
+pub use keys::{DamagedKey, KeyCount, KeyStatus};
 pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;
 pub use crate::views::entries::MediaState;
+pub use templates::TemplatesRotated;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 
 /// What the store needs to know.
@@ -75,6 +80,8 @@ struct Inner {
     journal: Journal,
     views: Arc<Views>,
     gallery: Gallery,
+    /// The template key in force; changes while `people_door` is held.
+    templates: RwLock<Arc<TemplateKey>>,
     people: RwLock<People>,
     recent: Mutex<Recent>,
     /// Faces that RAM keeps for a while.
@@ -99,6 +106,14 @@ impl Inner {
 
     fn people_mut(&self) -> RwLockWriteGuard<'_, People> {
         self.people.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn templates(&self) -> Arc<TemplateKey> {
+        Arc::clone(&self.templates.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_templates(&self, key: Arc<TemplateKey>) {
+        *self.templates.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

@@ -66,6 +66,17 @@ impl<'a> Draft<'a> {
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
             Record::MediaEvicted { id, .. } => self.evicted(&id),
+            Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
+            Record::SamplesReplaced { person, sealed } => {
+                for name in self.names(&entries::templates_of(&person))? {
+                    self.set(name, None)?;
+                }
+                self.samples(person, sealed)
+            }
+            Record::TemplateKeyRetired { key } => {
+                self.effects.push(Effect::DestroyKey(key));
+                Ok(())
+            }
             Record::Refused { .. } | Record::Duplicate { .. } => Ok(()),
         }
     }
