@@ -8,6 +8,7 @@ mod event;
 mod gallery;
 mod identify;
 mod input;
+mod key;
 mod ledger;
 mod media;
 mod person;
@@ -71,6 +72,9 @@ enum Command {
     Sync(sync::Command),
     /// The proof that nothing is lost: received, stored, delivered, pending, dropped.
     Ledger,
+    /// The keys: what there is, and going over to new ones.
+    #[command(subcommand)]
+    Key(key::Command),
     /// The settings in force.
     #[command(subcommand)]
     Config(config::Command),
@@ -117,6 +121,7 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Media(command) => media::run(command, shell),
         Command::Sync(command) => sync::run(&command, shell),
         Command::Ledger => ledger::run(shell),
+        Command::Key(command) => key::run(&command, shell),
         Command::Config(command) => config::run(&command, shell),
         Command::Central(command) => central::run(command, shell),
         Command::Completions { shell: kind } => completions(kind, shell),
@@ -151,6 +156,8 @@ mod tests {
             "gatehouse identify probe.json",
             "gatehouse event list --camera door --person a --since 2026-11-20T00:00:00Z --limit 5",
             "gatehouse sync now --json",
+            "gatehouse key status",
+            "gatehouse key rotate --templates",
             "gatehouse gallery evaluate --encodings f.csv --threshold 0.5 --threshold 0.6 --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -1,6 +1,7 @@
 //! What each order does. Blocking questions to the store are put off the async threads.
 
 mod events;
+mod keys;
 mod media;
 mod people;
 pub(super) mod state;
@@ -54,6 +55,8 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(state::sinks(services).await?)
         }
         Request::Ledger => value(state::ledger(&services.store)),
+        Request::KeyStatus => value(services.store.key_status()),
+        Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
         Request::ConfigShow => value(services.settings.lines()),
         Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
             Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")

@@ -96,6 +96,10 @@ pub enum Request {
     SyncNow,
     /// The ledger; answered with [`super::answers::LedgerAnswer`].
     Ledger,
+    /// The keys; answered with [`gatehouse_store::store::KeyStatus`].
+    KeyStatus,
+    /// Go over to a new template key; answered with [`gatehouse_store::store::TemplatesRotated`].
+    KeyRotateTemplates,
     /// The settings in force; answered with a list of [`super::answers::SettingLine`].
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].

@@ -44,6 +44,30 @@ fn a_person_is_enrolled_found_renamed_and_erased() {
 }
 
 #[test]
+fn templates_get_a_new_key_and_everybody_is_known_before_and_after_a_restart() {
+    let home = Home::new("");
+    let daemon = home.start();
+    let alice = home.file("alice.json", &encodings(1, 5));
+    home.says(&["person", "enroll", "--id", "a1", "--name", "Alice", "--encodings", &alice]);
+    let probe = home.file("probe.json", &serde_json::to_string(&encoding(1, 99)).unwrap());
+    let before = home.json(&["key", "status"]);
+    assert_eq!(before["template_generation"], 1);
+    let kinds = before["kinds"].as_array().unwrap();
+    assert!(kinds.contains(&json!({"kind": "template", "keys": 1})), "{kinds:?}");
+    assert!(kinds.contains(&json!({"kind": "person", "keys": 1})), "{kinds:?}");
+    assert_eq!(home.fails(&["key", "rotate"]).0, 2, "what is to be renewed must be said");
+
+    let said = home.says(&["key", "rotate", "--templates"]);
+    assert!(said.contains("5 templates of 1 person are of generation 2 now; the old key is destroyed"), "{said}");
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["person"]["id"], "a1");
+    daemon.stop();
+    let _daemon = home.start();
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["person"]["id"], "a1");
+    let said = home.says(&["key", "status"]);
+    assert!(said.contains("2 of the templates") && said.contains("none"), "{said}");
+}
+
+#[test]
 fn encodings_come_also_from_standard_input() {
     let home = Home::new("");
     let _daemon = home.start();
@@ -75,6 +99,7 @@ fn every_question_has_an_answer_for_people_and_for_programs() {
         &["sync", "status"],
         &["sync", "now"],
         &["ledger"],
+        &["key", "status"],
         &["config", "show"],
         &["completions", "bash"],
         &["completions", "fish"],
