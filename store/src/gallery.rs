@@ -155,23 +155,16 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Goes over to another transform with all people and their templates in its space. They are made ready
-    /// beside the old ones and take their place in one step: a probe sees either the old or the new state, and
-    /// meanwhile there is memory for both. Nobody may be added or removed in between. Settings stay; a graph is
-    /// built anew, and until then the exact engine answers.
-    pub fn rekey<'a>(
-        &self,
-        transform: Arc<Transform>,
-        people: impl IntoIterator<Item = (KeyId, &'a [Protected])>,
-    ) {
-        let settings = self.read().settings.clone();
-        let mut fresh = State::new(settings, transform);
-        for (person, templates) in people {
-            templates.iter().for_each(|template| fresh.add(person, &self.probe(template)));
-        }
-        let mut state = self.write();
-        let graph = state.take_over(&mut fresh);
-        drop(state);
+    /// Goes over to another transform. `fill` gives the new gallery everything that this one has, in the new
+    /// space; it is made ready beside this one and takes its place in one step: a probe sees either the old or the
+    /// new state, and meanwhile there is memory for both. Nothing may be added or removed in between. Settings
+    /// stay; a graph is built anew, and until then the exact engine answers.
+    pub fn rekey(&self, transform: Arc<Transform>, fill: impl FnOnce(&Self)) {
+        // It needs no graph of its own.
+        let settings = GallerySettings { exact_limit: usize::MAX, ..self.read().settings.clone() };
+        let fresh = Self::protected(settings, transform);
+        fill(&fresh);
+        let graph = self.write().take_over(&mut fresh.write());
         drop((graph, fresh));
         self.index_if_needed();
     }

@@ -15,12 +15,11 @@ use tokio::sync::watch;
 
 use super::applier::{Applier, COMMITS_WAITING};
 use super::persons::PROFILE_AD;
-use super::templates::{Behind, TemplateKeys, append_to};
+use super::templates::{Known, TemplateKeys, append_to};
 use super::{Inner, Store, StoreError, StoreSettings};
 use crate::error::IoError;
 use crate::files::MediaFiles;
 use crate::gallery::Gallery;
-use crate::gallery::transform::Protected;
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
@@ -206,7 +205,7 @@ fn catch_up(applier: &mut Applier, journal: &Journal) -> Result<u64, StoreError>
 struct Loaded {
     people: People,
     /// Those whose templates are to be sealed anew.
-    behind: Vec<Behind>,
+    behind: Vec<Known>,
     unreadable: usize,
 }
 
@@ -222,12 +221,10 @@ fn load_people(
     for entry in views.person_keys() {
         let (key_id, sealed) = entry?;
         match load_person(views, keys, key_id, &sealed, keyring) {
-            Ok((member, templates, is_behind)) => {
-                gallery.load(key_id, &templates);
-                if is_behind {
-                    loaded.behind.push(Behind::new(key_id, Arc::clone(&member.key), templates));
-                }
+            Ok((member, known)) => {
+                known.load_into(gallery);
                 loaded.people.put(key_id, member);
+                loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
             // Another model is a fault of the configuration, not of the flash.
             Err(StoreError::Encoding { nth, fault }) => return Err(StoreError::Encoding { nth, fault }),
@@ -246,13 +243,13 @@ fn load_person(
     key_id: KeyId,
     sealed: &[u8],
     keyring: &mut TemplateKeys,
-) -> Result<(Member, Vec<Protected>, bool), StoreError> {
+) -> Result<(Member, Known), StoreError> {
     let key = keys.key(&key_id)?;
     let plain = key.open(PROFILE_AD, sealed)?;
     let damaged = |_| ViewError::Damaged("a profile is not what was written");
     let profile: Profile = postcard::from_bytes(&plain).map_err(damaged)?;
-    let (templates, is_behind) = keyring.read(views, &key_id, &key)?;
-    Ok((Member { profile, samples: templates.len(), key }, templates, is_behind))
+    let known = keyring.read(views, key_id, &key)?;
+    Ok((Member { profile, samples: known.templates.len(), key }, known))
 }
 
 fn load_recent(views: &Views) -> Result<Recent, StoreError> {

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{Store, StoreError};
+use crate::gallery::Gallery;
 use crate::gallery::transform::{Protected, Transform};
 use crate::journal::{self, Journal, Pending};
 use crate::keys::{KeyError, KeyId, KeyKind, KeyTable};
@@ -78,11 +79,26 @@ pub(super) struct TemplateKeys {
     others: HashMap<KeyId, Arc<TemplateKey>>,
 }
 
-/// A person whose templates lie under another key than the one in force.
-pub(super) struct Behind {
+/// All that is stored of a person in the space of the key in force. Whatever else comes to be sealed under a
+/// template key belongs in here, so that opening loads it and a renewal takes it along.
+pub(super) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
-    templates: Vec<Protected>,
+    pub(super) templates: Vec<Protected>,
+    /// Whether some of it lies under another key than the one in force.
+    pub(super) is_behind: bool,
+}
+
+impl Known {
+    pub(super) fn load_into(&self, gallery: &Gallery) {
+        gallery.load(self.person, &self.templates);
+    }
+
+    /// The records that put what is known under the key in force.
+    fn records(&self, now: &TemplateKey) -> Result<[Record; 1], StoreError> {
+        let sealed = now.seal(&self.key, &self.templates)?;
+        Ok([Record::SamplesReplaced { person: self.person, sealed }])
+    }
 }
 
 impl TemplateKeys {
@@ -108,17 +124,28 @@ impl TemplateKeys {
         Ok(Self { now, is_new, table: Arc::clone(table), dimensions, others: HashMap::new() })
     }
 
-    /// A person's templates in the space of the key in force; true where not all of them lie under it.
+    /// What is stored of a person.
     pub(super) fn read(
         &mut self,
         views: &Views,
-        person: &KeyId,
+        person: KeyId,
+        key: &Arc<DataKey>,
+    ) -> Result<Known, StoreError> {
+        let (templates, is_behind) = self.read_all(views, templates_of(&person), key)?;
+        Ok(Known { person, key: Arc::clone(key), templates, is_behind })
+    }
+
+    /// What lies under a prefix, in the space of the key in force; true where not all of it is sealed under it.
+    fn read_all(
+        &mut self,
+        views: &Views,
+        prefix: Vec<u8>,
         key: &DataKey,
     ) -> Result<(Vec<Protected>, bool), StoreError> {
         let (mut templates, mut is_behind) = (Vec::new(), false);
         // The keys that seal this person's templates: one, during a renewal two.
         let mut joined: HashMap<KeyId, (Arc<TemplateKey>, DataKey)> = HashMap::new();
-        for stored in views.scan(templates_of(person), false) {
+        for stored in views.scan(prefix, false) {
             let stored = stored?.1;
             let (id, sealed) = stored.split_first_chunk::<ID_BYTES>().ok_or(SealError::Open)?;
             let named = KeyId::from_bytes(*id);
@@ -147,7 +174,7 @@ impl TemplateKeys {
     /// be read with them.
     pub(super) fn finish(
         &self,
-        behind: &[Behind],
+        behind: &[Known],
         unreadable: usize,
         append: &mut Append<'_>,
     ) -> Result<(), StoreError> {
@@ -155,9 +182,10 @@ impl TemplateKeys {
         if self.is_new {
             last = Some(append(&Record::TemplateKey(self.now.mark.clone()))?);
         }
-        for Behind { person, key, templates } in behind {
-            let sealed = self.now.seal(key, templates)?;
-            last = Some(append(&Record::SamplesReplaced { person: *person, sealed })?);
+        for records in behind.iter().map(|known| known.records(&self.now)) {
+            for record in records? {
+                last = Some(append(&record)?);
+            }
         }
         for key in self.others().into_iter().filter(|_| unreadable == 0) {
             last = Some(append(&Record::TemplateKeyRetired { key })?);
@@ -180,12 +208,6 @@ impl TemplateKeys {
         let opened = TemplateKey::open(&self.table, mark, self.dimensions)?;
         self.others.insert(id, Arc::clone(&opened));
         Ok(opened)
-    }
-}
-
-impl Behind {
-    pub(super) fn new(person: KeyId, key: Arc<DataKey>, templates: Vec<Protected>) -> Self {
-        Self { person, key, templates }
     }
 }
 
@@ -246,14 +268,14 @@ impl Store {
         let unreadable = inner.views.person_keys().count().saturating_sub(members.len());
         let mut all = Vec::with_capacity(members.len());
         for (person, key) in members {
-            let (templates, _) = keys.read(&inner.views, &person, &key)?;
-            all.push(Behind { person, key, templates });
+            all.push(keys.read(&inner.views, person, &key)?);
         }
         // One more than needed: the old keys stay until RAM has gone over.
         keys.finish(&all, 1, append)?;
 
-        let renewed = all.iter().map(|one| (one.person, one.templates.as_slice()));
-        inner.gallery.rekey(Arc::clone(&keys.now.transform), renewed);
+        inner.gallery.rekey(Arc::clone(&keys.now.transform), |fresh| {
+            all.iter().for_each(|known| known.load_into(fresh));
+        });
         inner.set_templates(Arc::clone(&keys.now));
         keys.is_new = false;
         keys.finish(&[], unreadable, append)?;

@@ -75,7 +75,9 @@ fn probes_see_the_old_or_the_new_key_as_a_whole() {
                 for (_, samples) in &mut templates {
                     samples.iter_mut().for_each(|sample| *sample = now.rekey(sample, &next).unwrap());
                 }
-                gallery.rekey(Arc::clone(&next), templates.iter().map(|(id, all)| (*id, all.as_slice())));
+                gallery.rekey(Arc::clone(&next), |fresh| {
+                    templates.iter().for_each(|(person, samples)| fresh.load(*person, samples));
+                });
                 now = next;
             }
             done.store(true, Ordering::Relaxed);
