@@ -11,6 +11,7 @@
 //! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length, and only
 //! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
+mod axes;
 mod decide;
 mod encoding;
 mod engine;
@@ -20,6 +21,7 @@ mod graph;
 mod indexer;
 mod people;
 mod rates;
+mod sketch;
 mod strangers;
 mod table;
 #[cfg(test)]
@@ -232,10 +234,11 @@ impl Gallery {
         if self.read().index.graph.is_some() { "hnsw" } else { "exact" }
     }
 
-    /// Whether nothing waits to be indexed: the graph, where one is due, has every template and no removed one.
+    /// Whether nothing waits to be indexed: sketches are made, and the graph, where one is due, has every template
+    /// and no removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
-        !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
+        !state.table.wants_lens() && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
     /// An encoding in the gallery's space; none where it is of another length.

@@ -1,6 +1,7 @@
 //! The gallery against a scan over everything, under random changes, with encodings like those of the field.
 
 mod rekey;
+mod sketches;
 mod stress;
 pub(super) mod synthetic;
 
