@@ -166,7 +166,10 @@ impl Gallery {
         let settings = GallerySettings { exact_limit: usize::MAX, ..self.read().settings.clone() };
         let fresh = Self::protected(settings, transform);
         fill(&fresh);
-        let graph = self.write().take_over(&mut fresh.write());
+        // In this order: probes do not wait for whoever is busy with the new one.
+        let mut ready = fresh.write();
+        let graph = self.write().take_over(&mut ready);
+        drop(ready);
         drop((graph, fresh));
         self.index_if_needed();
     }
