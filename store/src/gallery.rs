@@ -21,6 +21,7 @@ mod graph;
 mod indexer;
 mod people;
 mod rates;
+mod review;
 mod sketch;
 mod strangers;
 mod table;
@@ -34,8 +35,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
-pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
+pub use review::{Review, Verdict};
 pub(crate) use strangers::{Moment, Strangers};
+pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
 
 use crate::keys::KeyId;
 use crate::names::CameraName;
@@ -222,6 +224,11 @@ impl Gallery {
         &self.model
     }
 
+    /// The threshold in force where a camera has none of its own.
+    pub fn threshold(&self) -> f32 {
+        self.read().settings.threshold
+    }
+
     /// Enrolled people.
     pub fn people(&self) -> usize {
         self.read().people()
@@ -253,8 +260,10 @@ impl Gallery {
         Probe::new(template.as_slice(), self.metric == Metric::Cosine)
     }
 
-    /// The two nearest people, from the graph where it is there and its answer is clear, else exactly.
+    /// The two nearest people, by nearest sample or mean template: from the graph where it is there and its answer is
+    /// clear, else exactly.
     fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
+        let means = self.exact.nearest(&state.means, probe).unwrap_or_default();
         let answer = state.index.graph.as_ref().and_then(|graph| {
             let mut nearest = graph.nearest(&state.table, probe)?;
             for slot in &state.index.recent {
@@ -262,10 +271,15 @@ impl Gallery {
                     nearest.offer(template.owner, square_distance(&probe.fine, template.fine));
                 }
             }
+            nearest.merge(means);
             let (best, second) = self.distances(&nearest);
             decide::is_clear(threshold, best, second, CLEARANCE_RATIO * threshold).then_some(nearest)
         });
-        answer.or_else(|| self.exact.nearest(&state.table, probe)).unwrap_or_default()
+        answer.unwrap_or_else(|| {
+            let mut nearest = self.exact.nearest(&state.table, probe).unwrap_or_default();
+            nearest.merge(means);
+            nearest
+        })
     }
 
     fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {

@@ -27,6 +27,7 @@ use templates::TemplateKey;
 
 mod applier;
 mod delivery;
+mod enrolment;
 mod error;
 mod ingest;
 mod lately;
@@ -38,6 +39,7 @@ mod questions;
 mod templates;
 
 pub use delivery::{Change, MediaTask};
+pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
 pub use ingest::ProbeFace;
 pub use lately::Arrival;

@@ -29,8 +29,8 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
     match request {
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
-        Request::PersonEnroll { id, name, encodings } => {
-            value(people::enroll(services, &id, &name, &encodings, uid).await?)
+        Request::PersonEnroll { id, name, encodings, force } => {
+            value(people::enroll(services, (&id, &name), &encodings, force, uid).await?)
         }
         Request::PersonList => value(services.store.people()),
         Request::PersonShow { id } => value(people::show(services, &id)?),

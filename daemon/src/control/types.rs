@@ -27,7 +27,7 @@ pub enum Request {
     Status,
     /// What is wrong and what to do; answered with a list of [`super::answers::Finding`].
     Doctor,
-    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::people::PersonSummary`].
+    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::store::Enrolled`].
     PersonEnroll {
         /// The operator's identifier.
         id: String,
@@ -35,6 +35,9 @@ pub enum Request {
         name: String,
         /// At least one.
         encodings: Vec<RawEncoding>,
+        /// Whether an encoding that looks more like somebody else is taken all the same.
+        #[serde(default)]
+        force: bool,
     },
     /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
     PersonList,

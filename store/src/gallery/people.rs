@@ -3,18 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::GallerySettings;
+use zeroize::Zeroizing;
+
+use super::encoding::{NORM_MIN, norm};
 use super::graph::Graph;
 use super::indexer::Index;
 use super::table::Table;
 use super::transform::Transform;
 use super::vector::Probe;
+use super::{GallerySettings, Metric};
 use crate::keys::KeyId;
 
 /// A person and where their templates lie.
 struct Owner {
     key: KeyId,
     slots: Vec<u32>,
+    /// Where the mean of the templates lies; none where there is only one.
+    mean: Option<u32>,
 }
 
 /// Everything behind the lock.
@@ -25,6 +30,8 @@ pub(super) struct State {
     pub transform: Arc<Transform>,
     /// The templates.
     pub table: Table,
+    /// The mean template of everybody with several, which a probe is compared with as well.
+    pub means: Table,
     /// The graph, where there is one.
     pub index: Index,
     /// People by their place, which rows of the table name; empty places are used again.
@@ -36,9 +43,9 @@ pub(super) struct State {
 impl State {
     /// An empty gallery.
     pub(super) fn new(settings: GallerySettings, transform: Arc<Transform>) -> Self {
-        let table = Table::new(settings.dimensions);
+        let (table, means) = (Table::new(settings.dimensions), Table::new(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { settings, transform, table, index: Index::default(), owners, empty, places }
+        Self { settings, transform, table, means, index: Index::default(), owners, empty, places }
     }
 
     /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
@@ -69,6 +76,39 @@ impl State {
             owner.slots.push(slot);
         }
         self.index.added(slot);
+        self.renew_mean(place);
+    }
+
+    /// The place of a person who is there.
+    pub(super) fn place_of(&self, person: &KeyId) -> Option<u32> {
+        self.places.get(person).copied()
+    }
+
+    /// The templates of the person at a place.
+    pub(super) fn samples_of(&self, place: u32) -> impl Iterator<Item = &[f32]> {
+        let owner = self.owners.get(place as usize).and_then(Option::as_ref);
+        let slots = owner.into_iter().flat_map(|owner| &owner.slots);
+        slots.filter_map(|slot| self.table.get(*slot)).map(|template| template.fine)
+    }
+
+    /// Makes the mean template of a person anew.
+    fn renew_mean(&mut self, place: u32) {
+        let mut mean = Zeroizing::new(vec![0.0_f32; self.settings.dimensions]);
+        let mut count = 0.0;
+        for sample in self.samples_of(place) {
+            mean.iter_mut().zip(sample).for_each(|(sum, x)| *sum += x);
+            count += 1.0;
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        let Some(Some(owner)) = self.owners.get_mut(place as usize) else { return };
+        if let Some(slot) = owner.mean.take() {
+            self.means.remove(slot);
+        }
+        // Samples that cancel each other out have no direction.
+        if count > 1.0 && norm(&mean) >= NORM_MIN {
+            let is_unit = self.settings.metric == Metric::Cosine;
+            owner.mean = self.means.insert(place, &Probe::new(&mean, is_unit));
+        }
     }
 
     /// Removes a person and wipes their templates; how many there were.
@@ -77,6 +117,9 @@ impl State {
         let Some(owner) = self.owners.get_mut(place as usize).and_then(Option::take) else { return 0 };
         for slot in &owner.slots {
             self.table.remove(*slot);
+        }
+        if let Some(slot) = owner.mean {
+            self.means.remove(slot);
         }
         self.empty.push(place);
         self.index.removals += owner.slots.len() as u64;
@@ -96,7 +139,7 @@ impl State {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);
         }
-        let owner = Some(Owner { key: person, slots: Vec::new() });
+        let owner = Some(Owner { key: person, slots: Vec::new(), mean: None });
         let place = match self.empty.pop() {
             Some(place) => {
                 *self.owners.get_mut(place as usize)? = owner;

@@ -54,7 +54,9 @@ pub enum StoreError {
     #[error("person id: 1 to {PERSON_ID_BYTES_MAX} bytes without control characters or spaces at the ends")]
     PersonId,
     /// The name is not one.
-    #[error("person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends")]
+    #[error(
+        "person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends"
+    )]
     PersonName,
     /// No or too many encodings.
     #[error("a person has 1 to {SAMPLES_MAX} encodings, this would make {0}")]
@@ -66,6 +68,18 @@ pub enum StoreError {
         nth: usize,
         /// Why.
         fault: EncodingFault,
+    },
+    /// A sample looks more like another enrolled person than like its own.
+    #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrols it all the same", beside(*own))]
+    Foreign {
+        /// Which, from 1.
+        nth: usize,
+        /// Id of the person it looks like.
+        person: String,
+        /// Distance to that person's nearest sample.
+        other: f32,
+        /// Distance to its own person's nearest other sample.
+        own: Option<f32>,
     },
     /// No such media file on this device.
     #[error("media file is not on this device; see `gatehouse media list`")]
@@ -84,7 +98,12 @@ impl StoreError {
                 | E::PersonName
                 | E::Samples(_)
                 | E::Encoding { .. }
+                | E::Foreign { .. }
                 | E::UnknownMedia
         )
     }
+}
+
+fn beside(own: Option<f32>) -> String {
+    own.map(|own| format!(" than like its own person ({own:.3})")).unwrap_or_default()
 }
