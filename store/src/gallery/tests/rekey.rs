@@ -7,18 +7,16 @@ use super::*;
 use crate::gallery::transform::{Protected, Transform};
 use crate::seal::{DataKey, random};
 
-const PEOPLE: usize = 60;
-
 fn transform() -> Arc<Transform> {
     Arc::new(Transform::of(&DataKey::from_secret(&random()).unwrap(), 128))
 }
 
-fn enrolled(random: &mut People) -> Vec<(KeyId, Vec<Encoding>)> {
+fn enrolled(people: usize, random: &mut People) -> Vec<(KeyId, Vec<Encoding>)> {
     let person = |_| {
         let centre = random.person();
         (KeyId::random(), (0..3).map(|_| random.sample(&centre)).collect())
     };
-    (0..PEOPLE).map(person).collect()
+    (0..people).map(person).collect()
 }
 
 #[test]
@@ -27,7 +25,7 @@ fn a_protected_gallery_answers_as_a_plain_one_in_either_metric() {
         let mut random = People::new(128, 31);
         let plain = Gallery::new(settings(metric, usize::MAX));
         let protected = Gallery::protected(settings(metric, usize::MAX), transform());
-        let people = enrolled(&mut random);
+        let people = enrolled(60, &mut random);
         for (person, samples) in &people {
             plain.add(*person, samples);
             protected.add(*person, samples);
@@ -46,9 +44,10 @@ fn a_protected_gallery_answers_as_a_plain_one_in_either_metric() {
 
 #[test]
 fn probes_see_the_old_or_the_new_key_as_a_whole() {
-    for limit in [usize::MAX, 50] {
+    // The plain scan, the graph, and the scan with sketches.
+    for (count, limit, renewals) in [(60, usize::MAX, 30), (60, 50, 30), (400, usize::MAX, 4)] {
         let mut random = People::new(128, 32);
-        let people = enrolled(&mut random);
+        let people = enrolled(count, &mut random);
         let mut now = transform();
         let gallery = Gallery::protected(settings(Metric::Euclidean, limit), Arc::clone(&now));
         let mut templates: Vec<(KeyId, Vec<Protected>)> = Vec::new();
@@ -70,7 +69,7 @@ fn probes_see_the_old_or_the_new_key_as_a_whole() {
                 }
                 probes
             });
-            for _ in 0..30 {
+            for _ in 0..renewals {
                 let next = transform();
                 for (_, samples) in &mut templates {
                     samples.iter_mut().for_each(|sample| *sample = now.rekey(sample, &next).unwrap());
@@ -83,6 +82,6 @@ fn probes_see_the_old_or_the_new_key_as_a_whole() {
             done.store(true, Ordering::Relaxed);
             assert!(probing.join().unwrap() > 0);
         });
-        assert_eq!((gallery.people(), gallery.templates()), (PEOPLE, 3 * PEOPLE));
+        assert_eq!((gallery.people(), gallery.templates()), (count, 3 * count));
     }
 }
