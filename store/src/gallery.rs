@@ -12,6 +12,7 @@
 //! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
 mod axes;
+mod corrections;
 mod decide;
 mod encoding;
 mod engine;
@@ -33,6 +34,7 @@ mod vector;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
 pub use review::{Review, Verdict};
@@ -176,6 +178,19 @@ impl Gallery {
         self.index_if_needed();
     }
 
+    /// Adds negative samples of a person: faces that were taken for them and are not. The next probe is judged by
+    /// them, see [`CORRECTION_RATIO`]. Goes with the person.
+    pub fn correct(&self, person: KeyId, samples: &[Protected]) {
+        let samples: Vec<Probe> = samples.iter().map(|sample| self.probe(sample)).collect();
+        let mut state = self.write();
+        samples.into_iter().for_each(|sample| state.corrections.add(person, sample));
+    }
+
+    /// Negative samples of a person.
+    pub fn corrections(&self, person: &KeyId) -> usize {
+        self.read().corrections.count(person)
+    }
+
     /// Removes a person and wipes their templates: no probe that begins afterwards finds them. Returns how many
     /// templates there were, 0 for somebody unknown.
     pub fn remove(&self, person: &KeyId) -> usize {
@@ -209,6 +224,7 @@ impl Gallery {
         let Some(prepared) = prepared.filter(|_| is_good) else { return face };
 
         let nearest = self.nearest(&state, &prepared, threshold);
+        let nearest = state.corrected(nearest, &prepared, (self.metric, threshold));
         let (best, second) = self.distances(&nearest);
         face.outcome = decide::decide(threshold, best, second);
         face.distance = best;

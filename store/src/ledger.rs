@@ -114,6 +114,7 @@ impl Totals {
             | Record::SamplesReplaced { .. }
             | Record::TemplateKey(_)
             | Record::TemplateKeyRetired { .. }
+            | Record::Corrected { .. }
             | Record::Erased { .. } => {}
         }
     }

@@ -243,7 +243,7 @@ pub enum Record {
     },
     /// A template key is in force: templates are sealed under it from here on.
     TemplateKey(TemplateMark),
-    /// All samples of a person, sealed anew; they take the place of those known.
+    /// All samples of a person, negative ones too, sealed anew; they take the place of those known.
     SamplesReplaced {
         /// The person's key.
         person: KeyId,
@@ -254,6 +254,13 @@ pub enum Record {
     TemplateKeyRetired {
         /// The template key.
         key: KeyId,
+    },
+    /// A face that was taken for a person and is not them, sealed like a template.
+    Corrected {
+        /// The person's key.
+        person: KeyId,
+        /// Sealed negative samples.
+        sealed: Vec<Vec<u8>>,
     },
 }
 

@@ -26,24 +26,26 @@ use crate::views::entries::State;
 use templates::TemplateKey;
 
 mod applier;
+mod corrections;
 mod delivery;
 mod enrolment;
 mod error;
 mod ingest;
-mod lately;
 mod keys;
+mod lately;
 mod media;
 mod open;
 mod persons;
 mod questions;
 mod templates;
 
+pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask};
 pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
 pub use ingest::ProbeFace;
-pub use lately::Arrival;
 pub use keys::{DamagedKey, KeyCount, KeyStatus};
+pub use lately::{Arrival, MATCHES_HOURS, MATCHES_MAX};
 pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;

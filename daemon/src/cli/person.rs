@@ -119,6 +119,7 @@ fn show(person: &PersonSummary) -> String {
         ("id", person.id.clone()),
         ("name", person.name.clone()),
         ("encodings", person.samples.to_string()),
+        ("corrections", person.corrections.to_string()),
         ("enrolled", words::time(&person.enrolled_at)),
         ("changed", words::time(&person.updated_at)),
     ])
@@ -134,6 +135,7 @@ mod tests {
             id: "a".into(),
             name: "A".into(),
             samples: 3,
+            corrections: 0,
             enrolled_at: String::new(),
             updated_at: String::new(),
         };

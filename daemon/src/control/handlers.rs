@@ -42,6 +42,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(events::list(services, query).await?)
         }
         Request::EventShow { event } => value(events::show(services, event).await?),
+        Request::EventCorrect { event, face } => value(events::correct(services, event, face, uid).await?),
         Request::MediaList { event, limit } => {
             value(media::list(services, event, limit.min(LIST_MAX)).await?)
         }

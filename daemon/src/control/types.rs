@@ -81,6 +81,13 @@ pub enum Request {
         /// `seq` or `camera/event id`.
         event: String,
     },
+    /// A match was wrong; answered with [`gatehouse_store::store::Corrected`].
+    EventCorrect {
+        /// `seq` or `camera/event id`.
+        event: String,
+        /// Which face of the event, from 1; none for the only match.
+        face: Option<usize>,
+    },
     /// Media files, newest first; answered with a list of [`super::answers::MediaLine`].
     MediaList {
         /// Only of this event, `camera/event id`.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::corrections::{Corrections, nearest_but};
 use super::encoding::{NORM_MIN, norm};
+use super::engine::{Near, Nearest};
 use super::graph::Graph;
 use super::indexer::Index;
 use super::table::Table;
 use super::transform::Transform;
-use super::vector::Probe;
+use super::vector::{Probe, square_distance};
 use super::{GallerySettings, Metric};
 use crate::keys::KeyId;
 
@@ -30,6 +32,8 @@ pub(super) struct State {
     pub transform: Arc<Transform>,
     /// The templates.
     pub table: Table,
+    /// Faces that were wrongly taken for somebody.
+    pub corrections: Corrections,
     /// The mean template of everybody with several, which a probe is compared with as well.
     pub means: Table,
     /// The graph, where there is one.
@@ -45,7 +49,8 @@ impl State {
     pub(super) fn new(settings: GallerySettings, transform: Arc<Transform>) -> Self {
         let (table, means) = (Table::new(settings.dimensions), Table::new(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { settings, transform, table, means, index: Index::default(), owners, empty, places }
+        let (corrections, index) = (Corrections::default(), Index::default());
+        Self { settings, transform, table, corrections, means, index, owners, empty, places }
     }
 
     /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
@@ -113,6 +118,7 @@ impl State {
 
     /// Removes a person and wipes their templates; how many there were.
     pub(super) fn remove(&mut self, person: &KeyId) -> usize {
+        self.corrections.remove(person);
         let Some(place) = self.places.remove(person) else { return 0 };
         let Some(owner) = self.owners.get_mut(place as usize).and_then(Option::take) else { return 0 };
         for slot in &owner.slots {
@@ -124,6 +130,39 @@ impl State {
         self.empty.push(place);
         self.index.removals += owner.slots.len() as u64;
         owner.slots.len()
+    }
+
+    /// The two nearest people, without those against whom a correction speaks. `rule` is metric and threshold.
+    pub(super) fn corrected(&self, nearest: Nearest, probe: &Probe, rule: (Metric, f32)) -> Nearest {
+        let is_out = |near: Option<Near>| {
+            let near = near.filter(|near| rule.0.distance(near.square) <= rule.1);
+            let person =
+                near.and_then(|near| Some((self.key(near.owner)?, self.nearest_sample(near.owner, probe)?)));
+            person.is_some_and(|(key, own)| self.corrections.speak_against(&key, probe, own, rule))
+        };
+        if !is_out(nearest.best) && !is_out(nearest.second) {
+            return nearest;
+        }
+        // Whoever comes next may be out as well: ask for everybody who has a correction, and search once more.
+        let places = self.corrections.people().filter_map(|person| self.places.get(person));
+        let out = places.copied().filter(|place| is_out(self.near(*place, probe)));
+        let out: Vec<_> = out.collect();
+        let mut nearest = nearest_but(&self.table, probe, &out);
+        nearest.merge(nearest_but(&self.means, probe, &out));
+        nearest
+    }
+
+    /// A person by the nearest of their templates, the mean among them.
+    fn near(&self, owner: u32, probe: &Probe) -> Option<Near> {
+        let mean = self.owners.get(owner as usize)?.as_ref()?.mean.and_then(|slot| self.means.get(slot));
+        let mean = mean.map(|mean| square_distance(&probe.fine, mean.fine));
+        let squares = self.nearest_sample(owner, probe).into_iter().chain(mean);
+        squares.min_by(f32::total_cmp).map(|square| Near { owner, square })
+    }
+
+    /// Squared distance of a person's nearest sample.
+    fn nearest_sample(&self, owner: u32, probe: &Probe) -> Option<f32> {
+        self.samples_of(owner).map(|sample| square_distance(&probe.fine, sample)).min_by(f32::total_cmp)
     }
 
     /// Gives the graph up where the gallery has become too small for one. Half the limit, so that a gallery that

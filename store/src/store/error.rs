@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::corrections::CorrectionFault;
 use crate::error::{IoError, RecordError};
 use crate::files::FileError;
 use crate::gallery::EncodingFault;
@@ -69,6 +70,9 @@ pub enum StoreError {
         /// Why.
         fault: EncodingFault,
     },
+    /// A match cannot be corrected.
+    #[error(transparent)]
+    Correction(#[from] CorrectionFault),
     /// A sample looks more like another enrolled person than like its own.
     #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrols it all the same", beside(*own))]
     Foreign {
@@ -100,6 +104,7 @@ impl StoreError {
                 | E::Encoding { .. }
                 | E::Foreign { .. }
                 | E::UnknownMedia
+                | E::Correction(_)
         )
     }
 }

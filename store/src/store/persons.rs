@@ -107,18 +107,19 @@ impl Store {
         };
         let (_, member) = self.inner.people_mut().remove(id).ok_or_else(unknown)?;
         self.inner.gallery.remove(&key_id);
+        self.forget_matches_of(id);
         self.change(&Record::Erased { person: key_id, at, notice }).await?;
         Ok(Erased { id: id.to_owned(), samples: member.samples, erased_at: at.to_string() })
     }
 
     /// All people, by id.
     pub fn people(&self) -> Vec<PersonSummary> {
-        self.inner.people().summaries()
+        self.inner.people().summaries(|key| self.inner.gallery.corrections(key))
     }
 
     /// One person.
     pub fn person(&self, id: &str) -> Option<PersonSummary> {
-        self.inner.people().summary(id)
+        self.inner.people().summary(id, |key| self.inner.gallery.corrections(key))
     }
 
     fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp, usize)>, StoreError> {

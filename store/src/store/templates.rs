@@ -57,16 +57,39 @@ impl TemplateKey {
 
     /// Seals a person's templates, which are in this key's space.
     pub(super) fn seal(&self, person: &DataKey, templates: &[Protected]) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_as(SAMPLE, person, templates)
+    }
+
+    /// Seals faces that were taken for a person and are not them.
+    pub(super) fn seal_negatives(
+        &self,
+        person: &DataKey,
+        templates: &[Protected],
+    ) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_as(NEGATIVE, person, templates)
+    }
+
+    fn seal_as(
+        &self,
+        role: &[u8],
+        person: &DataKey,
+        templates: &[Protected],
+    ) -> Result<Vec<Vec<u8>>, SealError> {
         let (key, id) = (person.joined(&self.data)?, self.mark.key.as_bytes());
         let seal = |template: &Protected| {
-            Ok([id.as_slice(), &key.seal(&bound_to(id), &template.to_bytes())?].concat())
+            Ok([id.as_slice(), &key.seal(&bound_to(role, id), &template.to_bytes())?].concat())
         };
         templates.iter().map(seal).collect()
     }
 }
 
-fn bound_to(id: &[u8; ID_BYTES]) -> Vec<u8> {
-    [b"template ".as_slice(), id].concat()
+/// What a template is bound to beside its key: a sample of the person.
+const SAMPLE: &[u8] = b"template ";
+/// Or a face that was taken for the person and is not them.
+const NEGATIVE: &[u8] = b"negative ";
+
+fn bound_to(role: &[u8], id: &[u8; ID_BYTES]) -> Vec<u8> {
+    [role, id].concat()
 }
 
 /// The template key in force, and those that stored templates still name.
@@ -85,6 +108,8 @@ pub(super) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
     pub(super) templates: Vec<Protected>,
+    /// Faces that were taken for the person and are not them.
+    pub(super) negatives: Vec<Protected>,
     /// Whether some of it lies under another key than the one in force.
     pub(super) is_behind: bool,
 }
@@ -92,11 +117,13 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn load_into(&self, gallery: &Gallery) {
         gallery.load(self.person, &self.templates);
+        gallery.correct(self.person, &self.negatives);
     }
 
     /// The records that put what is known under the key in force.
     fn records(&self, now: &TemplateKey) -> Result<[Record; 1], StoreError> {
-        let sealed = now.seal(&self.key, &self.templates)?;
+        let mut sealed = now.seal(&self.key, &self.templates)?;
+        sealed.extend(now.seal_negatives(&self.key, &self.negatives)?);
         Ok([Record::SamplesReplaced { person: self.person, sealed }])
     }
 }
@@ -131,21 +158,11 @@ impl TemplateKeys {
         person: KeyId,
         key: &Arc<DataKey>,
     ) -> Result<Known, StoreError> {
-        let (templates, is_behind) = self.read_all(views, templates_of(&person), key)?;
-        Ok(Known { person, key: Arc::clone(key), templates, is_behind })
-    }
-
-    /// What lies under a prefix, in the space of the key in force; true where not all of it is sealed under it.
-    fn read_all(
-        &mut self,
-        views: &Views,
-        prefix: Vec<u8>,
-        key: &DataKey,
-    ) -> Result<(Vec<Protected>, bool), StoreError> {
-        let (mut templates, mut is_behind) = (Vec::new(), false);
+        let (templates, negatives) = (Vec::new(), Vec::new());
+        let mut known = Known { person, key: Arc::clone(key), templates, negatives, is_behind: false };
         // The keys that seal this person's templates: one, during a renewal two.
         let mut joined: HashMap<KeyId, (Arc<TemplateKey>, DataKey)> = HashMap::new();
-        for stored in views.scan(prefix, false) {
+        for stored in views.scan(templates_of(&person), false) {
             let stored = stored?.1;
             let (id, sealed) = stored.split_first_chunk::<ID_BYTES>().ok_or(SealError::Open)?;
             let named = KeyId::from_bytes(*id);
@@ -157,17 +174,20 @@ impl TemplateKeys {
                     new.insert((of, both))
                 }
             };
-            let plain = both.open(&bound_to(id), sealed)?;
-            let nth = templates.len() + 1;
+            let (plain, list) = match both.open(&bound_to(SAMPLE, id), sealed) {
+                Ok(plain) => (plain, &mut known.templates),
+                Err(_) => (both.open(&bound_to(NEGATIVE, id), sealed)?, &mut known.negatives),
+            };
+            let nth = list.len() + 1;
             let template = Protected::from_bytes(&plain, self.dimensions)
                 .map_err(|fault| StoreError::Encoding { nth, fault })?;
-            is_behind |= named != self.now.mark.key;
-            templates.push(match named == self.now.mark.key {
+            known.is_behind |= named != self.now.mark.key;
+            list.push(match named == self.now.mark.key {
                 true => template,
                 false => of.transform.rekey(&template, &self.now.transform).ok_or(SealError::Refused)?,
             });
         }
-        Ok((templates, is_behind))
+        Ok(known)
     }
 
     /// The records that bring what is stored to the key in force, and retire all others unless somebody is still to

@@ -60,7 +60,9 @@ impl<'a> Draft<'a> {
             Record::Event { event, .. } => self.event(at, location, &event),
             Record::Media(media) => self.media(at, media),
             Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
-            Record::Samples { person, sealed } => self.samples(person, sealed),
+            Record::Samples { person, sealed } | Record::Corrected { person, sealed } => {
+                self.samples(person, sealed)
+            }
             Record::Erased { person, notice, .. } => self.erased(at, person, notice),
             Record::RowsDelivered { lsn, .. } => self.erasures_heard(lsn),
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
@@ -140,6 +142,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::File(*id), &file)
     }
 
+    /// Negative samples lie among the others: what they are is in what they are sealed with.
     fn samples(&mut self, person: KeyId, sealed: Vec<Vec<u8>>) -> Result<(), ViewError> {
         let known = u32::try_from(self.names(&entries::templates_of(&person))?.len()).unwrap_or(u32::MAX);
         for (template, nth) in sealed.into_iter().zip(known..) {

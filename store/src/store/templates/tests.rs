@@ -88,14 +88,14 @@ async fn a_stored_template_is_nothing_for_who_has_only_the_persons_key() {
     let (person, bytes) = stored(&store).remove(0);
     let key = store.inner.keys.key(&person).unwrap();
     let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().unwrap();
-    assert!(key.open(&bound_to(id), sealed).is_err(), "the person's key alone opens it");
+    assert!(key.open(&bound_to(SAMPLE, id), sealed).is_err(), "the person's key alone opens it");
     assert!(
-        store.inner.templates().data.open(&bound_to(id), sealed).is_err(),
+        store.inner.templates().data.open(&bound_to(SAMPLE, id), sealed).is_err(),
         "the template key alone opens it"
     );
     // And where both keys are there it is a template of this deployment, not an encoding of the model.
     let both = key.joined(&store.inner.templates().data).unwrap();
-    let template = Protected::from_bytes(&both.open(&bound_to(id), sealed).unwrap(), DIMENSIONS).unwrap();
+    let template = Protected::from_bytes(&both.open(&bound_to(SAMPLE, id), sealed).unwrap(), DIMENSIONS).unwrap();
     let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
     let plain = sample(0, 0);
     assert!(distance(plain.as_slice(), template.as_slice()) > distance(plain.as_slice(), &[0.0; DIMENSIONS]));
