@@ -20,8 +20,9 @@ pub mod evaluate;
 mod exact;
 mod graph;
 mod indexer;
+mod measure;
 mod people;
-mod rates;
+pub(crate) mod rates;
 mod review;
 mod sketch;
 mod strangers;
@@ -37,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
+pub(crate) use measure::Measured;
 pub use review::{Review, Verdict};
 pub(crate) use strangers::{Moment, Strangers};
 pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};

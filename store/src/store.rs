@@ -37,6 +37,7 @@ mod media;
 mod open;
 mod persons;
 mod questions;
+mod report;
 mod templates;
 
 pub use corrections::{Corrected, CorrectionFault};
@@ -51,6 +52,7 @@ pub use open::OpenReport;
 pub use persons::Erased;
 pub use crate::views::entries::MediaState;
 pub use templates::TemplatesRotated;
+pub use report::{Bin, GalleryReport, Pair, TargetLine, Weak};
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 
 /// What the store needs to know.

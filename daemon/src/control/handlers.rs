@@ -36,6 +36,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
+        Request::GalleryReport => value(ask(services, |store| Ok(store.gallery_report())).await?),
         Request::Identify { camera, encodings } => value(people::identify(services, camera, &encodings)?),
         Request::EventList { camera, person, since, limit } => {
             let query = events::query(camera, person, since.as_deref(), limit.min(LIST_MAX))?;

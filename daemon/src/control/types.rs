@@ -58,6 +58,8 @@ pub enum Request {
         /// The operator's identifier.
         id: String,
     },
+    /// How the enrolled people lie; answered with [`gatehouse_store::store::GalleryReport`].
+    GalleryReport,
     /// Who is this; answered with [`super::answers::IdentifyAnswer`]. Nothing is kept of it.
     Identify {
         /// Whose threshold counts; none for the gallery's own.

@@ -84,6 +84,13 @@ impl State {
         self.renew_mean(place);
     }
 
+    /// The places of all people, in order.
+    pub(super) fn all_places(&self) -> Vec<u32> {
+        let mut places: Vec<u32> = self.places.values().copied().collect();
+        places.sort_unstable();
+        places
+    }
+
     /// The place of a person who is there.
     pub(super) fn place_of(&self, person: &KeyId) -> Option<u32> {
         self.places.get(person).copied()

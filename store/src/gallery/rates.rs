@@ -35,7 +35,7 @@ pub struct Threshold {
 
 /// A measured distance of somebody.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Score {
+pub(crate) struct Score {
     /// Number of the person.
     pub person: u32,
     /// Distance; infinite where another person was nearer.
@@ -43,14 +43,14 @@ pub(super) struct Score {
 }
 
 /// Distances of many people, in order.
-pub(super) struct Scores {
+pub(crate) struct Scores {
     sorted: Vec<Score>,
     people: usize,
 }
 
 impl Scores {
     /// Takes the distances; person numbers are small.
-    pub(super) fn new(mut scores: Vec<Score>) -> Self {
+    pub(crate) fn new(mut scores: Vec<Score>) -> Self {
         scores.sort_by(|a, b| a.distance.total_cmp(&b.distance));
         let mut people: Vec<u32> = scores.iter().map(|score| score.person).collect();
         people.sort_unstable();
@@ -59,24 +59,24 @@ impl Scores {
     }
 
     /// Measurements.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sorted.len()
     }
 
     /// Share of distances up to `threshold`.
-    pub(super) fn within(&self, threshold: f32) -> Estimate {
+    pub(crate) fn within(&self, threshold: f32) -> Estimate {
         let hits = self.sorted.partition_point(|score| score.distance <= threshold);
         wilson(ratio(hits, self.len()), self.worth(hits))
     }
 
     /// Share of distances beyond `threshold`.
-    pub(super) fn beyond(&self, threshold: f32) -> Estimate {
+    pub(crate) fn beyond(&self, threshold: f32) -> Estimate {
         let Estimate { rate, low, high } = self.within(threshold);
         Estimate { rate: 1.0 - rate, low: 1.0 - high, high: 1.0 - low }
     }
 
     /// The largest threshold at which at most `share` of the distances lie within; none where there are too few.
-    pub(super) fn threshold(&self, share: f64) -> Option<Threshold> {
+    pub(crate) fn threshold(&self, share: f64) -> Option<Threshold> {
         let allowed = (share * self.len() as f64).floor() as usize;
         let worth = self.worth(allowed);
         // Many measurements of few people say no more than the people do.
@@ -99,6 +99,9 @@ impl Scores {
 
     /// How many independent measurements these are worth, for the rate of the first `hits` of them.
     fn worth(&self, hits: usize) -> f64 {
+        if self.sorted.is_empty() {
+            return 0.0;
+        }
         let (all, people) = (self.len() as f64, self.people as f64);
         let rate = ratio(hits, self.len());
         let highest = self.sorted.iter().map(|score| score.person as usize + 1).max().unwrap_or(0);
@@ -119,7 +122,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
 }
 
 /// Wilson's 95 % interval of a rate that `n` independent measurements gave.
-pub(super) fn wilson(rate: f64, n: f64) -> Estimate {
+pub(crate) fn wilson(rate: f64, n: f64) -> Estimate {
     if n <= 0.0 {
         return Estimate { rate, low: 0.0, high: 1.0 };
     }
@@ -158,6 +161,15 @@ mod tests {
         let none = all.within(0.05);
         assert_eq!((none.rate, none.low), (0.0, 0.0));
         assert!((none.high - 0.037).abs() < 1e-3, "{none:?}");
+    }
+
+    #[test]
+    fn nothing_measured_says_nothing() {
+        let none = scores([]);
+        assert_eq!(none.within(0.5), Estimate { rate: 0.0, low: 0.0, high: 1.0 });
+        assert!(none.threshold(0.5).is_none());
+        let one = scores([(0, 0.2)]);
+        assert!(one.within(0.5).low < 0.3 && one.threshold(0.01).is_none());
     }
 
     #[test]

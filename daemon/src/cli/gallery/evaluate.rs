@@ -180,7 +180,7 @@ fn name(method: Method) -> String {
     .to_owned()
 }
 
-fn percent(Estimate { rate, low, high }: Estimate) -> String {
+pub(super) fn percent(Estimate { rate, low, high }: Estimate) -> String {
     format!("{:.2} % ({:.2} to {:.2})", rate * 100.0, low * 100.0, high * 100.0)
 }
 
