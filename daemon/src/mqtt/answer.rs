@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use gatehouse_store::gallery::StrangerMark;
 use gatehouse_store::names::{CameraName, EventId};
 use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
+use gatehouse_store::store::Effort;
 use gatehouse_store::time::Timestamp;
 use serde::Serialize;
 
@@ -38,6 +39,7 @@ pub(crate) struct Answer {
     identification: Identification<Person>,
     /// For each face what is known of a stranger; empty where nothing is.
     strangers: Vec<Option<StrangerMark>>,
+    effort: Option<Effort>,
 }
 
 /// A face as it is published.
@@ -62,6 +64,9 @@ struct AnswerBody<'a> {
     actionable: bool,
     gallery_size: u32,
     model: &'a str,
+    /// Engine and time; absent where nothing was searched.
+    #[serde(flatten)]
+    effort: Option<Effort>,
     faces: Vec<FaceBody<'a>>,
 }
 
@@ -87,6 +92,7 @@ impl Answer {
             replayed,
             identification,
             strangers: Vec::new(),
+            effort: None,
         }
     }
 
@@ -94,6 +100,13 @@ impl Answer {
     #[must_use]
     pub(crate) fn with_strangers(mut self, strangers: Vec<Option<StrangerMark>>) -> Self {
         self.strangers = strangers;
+        self
+    }
+
+    /// The same answer with how it was found.
+    #[must_use]
+    pub(crate) fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = Some(effort);
         self
     }
 
@@ -113,6 +126,7 @@ impl Answer {
             actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
             model: &self.identification.model,
+            effort: self.effort,
             faces: faces.iter().enumerate().map(told).collect(),
         })
     }
@@ -288,6 +302,14 @@ mod tests {
         assert_eq!(body(&answer, received, false), (0, false, true));
         assert_eq!(body(&answer, received + Duration::from_secs(9), false), (9000, false, true));
         assert_eq!(body(&answer, received + Duration::from_secs(11), false), (11_000, true, false));
+    }
+
+    #[test]
+    fn an_answer_tells_engine_and_time() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        let answer = answer.with_effort(Effort { engine: "exact", micros: 40 });
+        let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
+        assert!(body["engine"] == "exact" && body["micros"] == 40, "{body}");
     }
 
     #[test]

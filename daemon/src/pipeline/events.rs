@@ -119,7 +119,7 @@ impl Events {
             return self.refuser.refuse(refusal, arrival.bytes).await;
         }
         let seen = self.store.seen(&event.key).await?;
-        let identification = self.store.identify(&event.key.camera, &faces);
+        let (identification, effort) = self.store.identify_timed(&event.key.camera, &faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
         let came = match (seen, replayed) {
             (true, _) => store::Arrival::Known,
@@ -128,7 +128,8 @@ impl Events {
         };
         let strangers = self.store.take_faces(&event.key, faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
-            .with_strangers(strangers);
+            .with_strangers(strangers)
+            .with_effort(effort);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         info!(
             correlation = event.key.correlation(),

@@ -59,10 +59,12 @@ pub(super) fn identify(
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
     let faces = checked(services, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let answer = services.store.identify(&camera, &faces);
+    let (answer, effort) = services.store.identify_timed(&camera, &faces);
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,
+        engine: effort.engine.to_owned(),
+        micros: effort.micros,
         faces: answer.faces.into_iter().map(FaceLine::from).collect(),
     })
 }
