@@ -266,7 +266,9 @@ impl Gallery {
     /// and no removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
-        !state.table.wants_lens() && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
+        !state.table.wants_lens()
+            && !state.means.wants_lens()
+            && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
     /// An encoding in the gallery's space; none where it is of another length.
@@ -293,11 +295,7 @@ impl Gallery {
             let (best, second) = self.distances(&nearest);
             decide::is_clear(threshold, best, second, CLEARANCE_RATIO * threshold).then_some(nearest)
         });
-        answer.unwrap_or_else(|| {
-            let mut nearest = self.exact.nearest(&state.table, probe).unwrap_or_default();
-            nearest.merge(means);
-            nearest
-        })
+        answer.unwrap_or_else(|| self.exact.further(&state.table, probe, means))
     }
 
     fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {

@@ -46,11 +46,16 @@ impl Exact {
     pub(super) fn new() -> Self {
         Self { arch: pulp::Arch::new() }
     }
+
+    /// Goes on in another table with what was found in the first, which lets it pass over more.
+    pub(super) fn further(&self, table: &Table, probe: &Probe, nearest: Nearest) -> Nearest {
+        self.arch.dispatch(Search { table, probe, nearest })
+    }
 }
 
 impl Engine for Exact {
     fn nearest(&self, table: &Table, probe: &Probe) -> Option<Nearest> {
-        Some(self.arch.dispatch(Search { table, probe }))
+        Some(self.further(table, probe, Nearest::default()))
     }
 }
 
@@ -62,6 +67,7 @@ impl Engine for Exact {
 struct Search<'a> {
     table: &'a Table,
     probe: &'a Probe,
+    nearest: Nearest,
 }
 
 impl NullaryFnOnce for Search<'_> {
@@ -69,7 +75,7 @@ impl NullaryFnOnce for Search<'_> {
 
     #[inline(always)]
     fn call(self) -> Nearest {
-        let mut scan = Scan::new(self.probe);
+        let mut scan = Scan::new(self.probe, self.nearest);
         for lens in self.table.lenses() {
             scan.through(lens, self.table.chunks());
         }
@@ -97,8 +103,10 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(probe: &'a Probe) -> Self {
-        Self { probe, nearest: Nearest::default(), reach: f32::INFINITY }
+    #[inline(always)]
+    fn new(probe: &'a Probe, nearest: Nearest) -> Self {
+        let reach = reach(&nearest, probe);
+        Self { probe, nearest, reach }
     }
 
     /// Everything that has sketches of this lens.
@@ -214,10 +222,7 @@ impl<'a> Scan<'a> {
         self.nearest.offer(owner, square_distance(&self.probe.fine, fine));
         let is_nearer = self.nearest.bound() < before;
         if is_nearer {
-            // `f32` sums of this many terms may err by this share: a template counts as its computed distance says.
-            #[expect(clippy::cast_precision_loss, reason = "dimensions are few")]
-            let slack = 1.0 + self.probe.fine.len() as f32 * f32::EPSILON;
-            self.reach = self.nearest.bound().sqrt() * slack;
+            self.reach = reach(&self.nearest, self.probe);
         }
         is_nearer
     }
@@ -279,6 +284,15 @@ fn bound(probe: &Probe, chunk: &Chunk, row: usize, product: i32) -> f32 {
     let product = product as f32 * (2.0 * probe.coarse.scale * chunk.scales[row]);
     let squares = probe.coarse.square + chunk.squares[row];
     squares - product - ROUNDING * squares
+}
+
+/// How far from the probe a template may lie and still matter.
+#[inline(always)]
+fn reach(nearest: &Nearest, probe: &Probe) -> f32 {
+    // `f32` sums of this many terms may err by this share: a template counts as its computed distance says.
+    #[expect(clippy::cast_precision_loss, reason = "dimensions are few")]
+    let slack = 1.0 + probe.fine.len() as f32 * f32::EPSILON;
+    nearest.bound().sqrt() * slack
 }
 
 /// Whether a template may be near enough to matter.

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use super::graph::{Cell, Graph, point};
 use super::people::State;
 use super::sketch::Lens;
+use super::table::Table;
 
 /// Templates copied and inserted per turn: a few milliseconds of work between looks at what has changed.
 const BLOCK: usize = 32;
@@ -106,12 +107,28 @@ impl Drop for Indexer {
 
 /// What is to be done next.
 enum Job {
-    /// New sketches of all templates.
-    Sketch,
+    /// New sketches of a whole table.
+    Sketch(Part),
     /// A new graph from the whole table.
     Build,
     /// The first of `recent` into the serving graph.
     Extend(Arc<Graph>),
+}
+
+/// A table of the gallery.
+#[derive(Clone, Copy)]
+enum Part {
+    Templates,
+    Means,
+}
+
+impl Part {
+    fn of(self, state: &mut State) -> &mut Table {
+        match self {
+            Self::Templates => &mut state.table,
+            Self::Means => &mut state.means,
+        }
+    }
 }
 
 struct Worker {
@@ -124,7 +141,7 @@ impl Worker {
         while woken.recv().is_ok() {
             while let Some(job) = self.next() {
                 match job {
-                    Job::Sketch => self.sketch(),
+                    Job::Sketch(table) => self.sketch(table),
                     Job::Build => self.build(),
                     Job::Extend(graph) => self.extend(&graph),
                 }
@@ -139,7 +156,10 @@ impl Worker {
         let state = self.read();
         let index = &state.index;
         if state.table.wants_lens() {
-            return Some(Job::Sketch);
+            return Some(Job::Sketch(Part::Templates));
+        }
+        if state.means.wants_lens() {
+            return Some(Job::Sketch(Part::Means));
         }
         if !index.needs_work(state.table.taken(), state.settings.exact_limit) {
             return None;
@@ -151,10 +171,11 @@ impl Worker {
     }
 
     /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there.
-    fn sketch(&self) {
+    fn sketch(&self, table: Part) {
         let (sample, dimensions, epoch) = {
             let state = self.read();
-            (state.table.lens_sample(), state.settings.dimensions, state.index.epoch)
+            let table = if matches!(table, Part::Means) { &state.means } else { &state.table };
+            (table.lens_sample(), state.settings.dimensions, state.index.epoch)
         };
         let lens = Lens::new(&sample, dimensions);
         {
@@ -162,10 +183,10 @@ impl Worker {
             if state.index.epoch != epoch {
                 return;
             }
-            state.table.set_lens(lens);
+            table.of(&mut state).set_lens(lens);
         }
         let mut chunk = 0;
-        while !self.stop.load(Ordering::Relaxed) && self.write().table.look_through(chunk) {
+        while !self.stop.load(Ordering::Relaxed) && table.of(&mut self.write()).look_through(chunk) {
             chunk += 1;
         }
     }
