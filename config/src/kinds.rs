@@ -68,7 +68,17 @@ impl Reader {
 
     pub(crate) fn bytes(&mut self, key: &str, default: u64, range: RangeInclusive<u64>, unit: &str) -> u64 {
         let shown = Value::Integer(i64::try_from(default).unwrap_or(i64::MAX));
-        let read = self.read(key, Otherwise::Default(default, shown), |found| {
+        self.whole(key, Otherwise::Default(default, shown), range, unit).unwrap_or(default)
+    }
+
+    pub(crate) fn whole(
+        &mut self,
+        key: &str,
+        otherwise: Otherwise<u64>,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        self.read(key, otherwise, |found| {
             let number = match (&found.value, &found.source) {
                 (Value::Integer(number), _) => Some(*number),
                 (Value::Text(text), Source::Environment { .. }) => text.replace('_', "").parse().ok(),
@@ -80,8 +90,7 @@ impl Reader {
                 let (least, most) = (range.start(), range.end());
                 format!("must be a whole number of {unit} from {least} to {most}, without quotes")
             })
-        });
-        read.unwrap_or(default)
+        })
     }
 
     pub(crate) fn number(
@@ -102,6 +111,18 @@ impl Reader {
                 format!("must be a number from {} to {}, without quotes", range.start(), range.end())
             })
         })
+    }
+
+    pub(crate) fn truth(&mut self, key: &str, default: bool) -> bool {
+        let read = self.read(key, Otherwise::Default(default, Value::Truth(default)), |found| {
+            let truth = match (&found.value, &found.source) {
+                (Value::Truth(truth), _) => Some(*truth),
+                (Value::Text(text), Source::Environment { .. }) => text.parse().ok(),
+                _ => None,
+            };
+            truth.ok_or_else(|| "must be true or false, without quotes".to_owned())
+        });
+        read.unwrap_or(default)
     }
 
     pub(crate) fn duration(

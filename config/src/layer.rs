@@ -139,7 +139,7 @@ fn plain(value: &DeValue<'_>) -> Value {
             Ok(number) => return Value::Number(number),
             Err(_) => "a number that cannot be read",
         },
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(truth) => return Value::Truth(*truth),
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",

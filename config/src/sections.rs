@@ -76,6 +76,9 @@ impl Mqtt {
     }
 }
 
+/// Slots of a gallery are 32-bit numbers.
+const EXACT_LIMIT_MAX: u64 = u32::MAX as u64;
+
 impl Gallery {
     pub(crate) fn read(r: &mut Reader) -> Self {
         let metrics = [("euclidean", Metric::Euclidean), ("cosine", Metric::Cosine)];
@@ -92,6 +95,9 @@ impl Gallery {
         let threshold = r.number("gallery.threshold", default, range.clone()).unwrap_or(0.42);
         let quality = Otherwise::Default(0.2, Value::Number(0.2));
         let minimum_quality = r.number("gallery.minimum_quality", quality, 0.0..=1.0).unwrap_or(0.2);
+        let limit = r.whole("gallery.exact_limit", Otherwise::Unset, 0..=EXACT_LIMIT_MAX, "templates");
+        let exact_limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let label_strangers = r.truth("gallery.label_strangers", false);
         r.know("gallery.cameras.<name>.threshold");
         let mut cameras = BTreeMap::new();
         for (camera, source) in r.names_under("gallery.cameras") {
@@ -107,7 +113,7 @@ impl Gallery {
                 cameras.insert(camera, CameraGallery { threshold });
             }
         }
-        Self { model, dimensions, metric, threshold, minimum_quality, cameras }
+        Self { model, dimensions, metric, threshold, minimum_quality, exact_limit, label_strangers, cameras }
     }
 }
 

@@ -42,9 +42,11 @@ pub enum Value {
     Integer(i64),
     /// Number with a fraction.
     Number(f64),
+    /// True or false.
+    Truth(bool),
     /// Text, also of paths, durations and choices.
     Text(String),
-    /// Something no key takes (a list, a date, true or false); holds its name.
+    /// Something no key takes (a list, a date); holds its name.
     #[serde(skip)]
     Other(String),
 }
@@ -55,6 +57,7 @@ impl Value {
         match self {
             Self::Integer(_) => "a whole number",
             Self::Number(_) => "a number",
+            Self::Truth(_) => "true or false",
             Self::Text(_) => "a text",
             Self::Other(kind) => kind,
         }
@@ -67,6 +70,7 @@ impl fmt::Display for Value {
         match self {
             Self::Integer(n) => write!(f, "{n}"),
             Self::Number(n) => write!(f, "{n:?}"),
+            Self::Truth(truth) => write!(f, "{truth}"),
             Self::Text(text) => write!(f, "{}", toml::Value::from(text.as_str())),
             Self::Other(kind) => f.write_str(kind),
         }

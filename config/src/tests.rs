@@ -74,11 +74,13 @@ fn layers_lie_over_each_other_key_by_key() {
         variable("GATEHOUSE__GALLERY__THRESHOLD", "0.3"),
         variable("GATEHOUSE__GALLERY__CAMERAS__Back__Yard__THRESHOLD", "0.25"),
         variable("GATEHOUSE__SYNC__BATCH_EVENTS", "2_000"),
+        variable("GATEHOUSE__GALLERY__LABEL_STRANGERS", "true"),
         variable("GATEHOUSE_OTHER", "ignored"),
     ];
     let config = Config::load(&main, &env).unwrap();
     assert_eq!((config.mqtt.url.as_str(), config.mqtt.username.as_deref()), ("mqtt://c", Some("main")));
     assert_eq!((config.gallery.threshold, config.sync.batch_events), (0.3, 2000));
+    assert!(config.gallery.label_strangers);
     assert_eq!(config.gallery.cameras["Back__Yard"].threshold, 0.25);
     assert_eq!(config.sync.retry_max.as_secs(), 600);
     assert!(config.source("mqtt.url").unwrap().to_string().ends_with("conf.d/20.toml:2"));
@@ -150,6 +152,8 @@ fn values_out_of_range_are_faults() {
         "mqtt.topic_root = \"\"",
         "central.rows.url = \"postgres://db/x\"",
         "mqtt.url = true",
+        "gallery.label_strangers = \"yes\"",
+        "gallery.label_strangers = 1",
         "central.rows.url = \"postgres://u:p@db/x\"",
         "central.objects = {endpoint = \"http://h\", bucket = \"No\"}",
         "media.quota_bytes = 99999999999999999999",

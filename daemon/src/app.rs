@@ -43,6 +43,8 @@ const STORE_BUDGET: Duration = Duration::from_secs(15);
 const RUNTIME_BUDGET: Duration = Duration::from_secs(2);
 /// How often media files whose event never came are looked for; they wait for hours.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
+/// How often faces in memory that have had their time are looked for: what ends at midnight ends within half a minute.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often the line of `systemctl status` is renewed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -98,6 +100,7 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(store_settings, &root_key)).await;
         let (store, opened) = opened.map_err(|_| AppError::TaskEnded("opening of the store"))??;
         tell(&opened);
+        store.label_strangers(config.gallery.label_strangers);
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());
         let started = Instant::now();
@@ -160,6 +163,16 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
         tokio::select! {
             () = of_views.stopped() => error!("the views stopped following the journal"),
             () = stopped(&mut stop) => {}
+        }
+    });
+    let (of_faces, mut stop) = (services.store.clone(), tasks.stop_signal());
+    tasks.spawn("forgetting", async move {
+        let mut ticks = tokio::time::interval(FORGET_EVERY);
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                _ = ticks.tick() => of_faces.forget_old(),
+            }
         }
     });
     let (of_keeping, stop) = (services.store.clone(), tasks.stop_signal());

@@ -5,8 +5,10 @@ mod central;
 mod config;
 mod doctor;
 mod event;
+mod gallery;
 mod identify;
 mod input;
+mod key;
 mod ledger;
 mod media;
 mod person;
@@ -54,6 +56,9 @@ enum Command {
     /// Enrolled people.
     #[command(subcommand)]
     Person(person::Command),
+    /// How well faces are told apart.
+    #[command(subcommand)]
+    Gallery(gallery::Command),
     /// Ask the gallery who somebody is; nothing is kept of it.
     Identify(identify::Args),
     /// Stored events.
@@ -67,6 +72,9 @@ enum Command {
     Sync(sync::Command),
     /// The proof that nothing is lost: received, stored, delivered, pending, dropped.
     Ledger,
+    /// The keys: what there is, and going over to new ones.
+    #[command(subcommand)]
+    Key(key::Command),
     /// The settings in force.
     #[command(subcommand)]
     Config(config::Command),
@@ -107,11 +115,13 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Status => status::run(shell),
         Command::Doctor(args) => doctor::run(&args, shell),
         Command::Person(command) => person::run(command, shell),
+        Command::Gallery(command) => gallery::run(command, shell),
         Command::Identify(args) => identify::run(args, shell),
         Command::Event(command) => event::run(command, shell),
         Command::Media(command) => media::run(command, shell),
         Command::Sync(command) => sync::run(&command, shell),
         Command::Ledger => ledger::run(shell),
+        Command::Key(command) => key::run(&command, shell),
         Command::Config(command) => config::run(&command, shell),
         Command::Central(command) => central::run(command, shell),
         Command::Completions { shell: kind } => completions(kind, shell),
@@ -146,6 +156,9 @@ mod tests {
             "gatehouse identify probe.json",
             "gatehouse event list --camera door --person a --since 2026-11-20T00:00:00Z --limit 5",
             "gatehouse sync now --json",
+            "gatehouse key status",
+            "gatehouse key rotate --templates",
+            "gatehouse gallery evaluate --encodings f.csv --threshold 0.5 --threshold 0.6 --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

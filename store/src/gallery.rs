@@ -8,25 +8,40 @@
 //! One `RwLock` holds everything: probes read, changes write and are short. The index thread copies under the read
 //! lock and works without one. Nothing is on disk: the store fills the gallery at its start.
 //!
-//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length.
+//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length, and only
+//! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
+mod axes;
+mod corrections;
 mod decide;
 mod encoding;
 mod engine;
+pub mod evaluate;
 mod exact;
 mod graph;
 mod indexer;
+mod measure;
 mod people;
+pub(crate) mod rates;
+mod review;
+mod sketch;
+mod strangers;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod transform;
 mod vector;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
+pub(crate) use measure::Measured;
+pub use review::{Review, Verdict};
+pub(crate) use strangers::{Moment, Strangers};
+pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
 
 use crate::keys::KeyId;
 use crate::names::CameraName;
@@ -35,6 +50,7 @@ use engine::{Engine, Nearest};
 use exact::Exact;
 use indexer::Indexer;
 use people::State;
+use transform::{Protected, Transform};
 use vector::{Probe, square_distance};
 
 /// Templates up to which the exact engine answers: at 128 dimensions it is the faster one up to about here.
@@ -92,14 +108,20 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// An empty gallery.
+    /// An empty gallery that holds encodings as they are: for measurements, never for one that is stored.
     pub fn new(settings: GallerySettings) -> Self {
+        let transform = Arc::new(Transform::identity(settings.dimensions));
+        Self::protected(settings, transform)
+    }
+
+    /// An empty gallery in the space of a transform.
+    pub fn protected(settings: GallerySettings, transform: Arc<Transform>) -> Self {
         Self {
             model: settings.model.clone(),
             dimensions: settings.dimensions,
             metric: settings.metric,
             exact: Exact::new(),
-            state: Arc::new(RwLock::new(State::new(settings))),
+            state: Arc::new(RwLock::new(State::new(settings, transform))),
             indexer: Mutex::new(None),
         }
     }
@@ -119,15 +141,56 @@ impl Gallery {
     /// Adds samples of a person, new or known; the next probe sees all of them. A sample that is not of the
     /// gallery's dimensions is left out. Returns how many were added.
     pub fn add(&self, person: KeyId, samples: &[Encoding]) -> usize {
-        let ours = samples.iter().filter(|sample| sample.as_slice().len() == self.dimensions);
-        let templates: Vec<Probe> = ours.map(|sample| self.prepare(sample)).collect();
         let mut state = self.write();
+        let templates: Vec<Probe> =
+            samples.iter().filter_map(|sample| self.prepare(&state.transform, sample)).collect();
         for template in &templates {
             state.add(person, template);
         }
         drop(state);
         self.index_if_needed();
         templates.len()
+    }
+
+    /// Adds templates that are in the gallery's space already.
+    pub fn load(&self, person: KeyId, templates: &[Protected]) {
+        let templates: Vec<Probe> = templates.iter().map(|template| self.probe(template)).collect();
+        let mut state = self.write();
+        for template in &templates {
+            state.add(person, template);
+        }
+        drop(state);
+        self.index_if_needed();
+    }
+
+    /// Goes over to another transform. `fill` gives the new gallery everything that this one has, in the new
+    /// space; it is made ready beside this one and takes its place in one step: a probe sees either the old or the
+    /// new state, and meanwhile there is memory for both. Nothing may be added or removed in between. Settings
+    /// stay; a graph is built anew, and until then the exact engine answers.
+    pub fn rekey(&self, transform: Arc<Transform>, fill: impl FnOnce(&Self)) {
+        // It needs no graph of its own.
+        let settings = GallerySettings { exact_limit: usize::MAX, ..self.read().settings.clone() };
+        let fresh = Self::protected(settings, transform);
+        fill(&fresh);
+        // In this order: probes do not wait for whoever is busy with the new one.
+        let mut ready = fresh.write();
+        let graph = self.write().take_over(&mut ready);
+        drop(ready);
+        drop((graph, fresh));
+        self.index_if_needed();
+    }
+
+    /// Adds negative samples of a person: faces that were taken for them and are not. The next probe is judged by
+    /// them, see [`CORRECTION_RATIO`]. Goes with the person.
+    pub fn correct(&self, person: KeyId, samples: &[Protected]) {
+        let samples: Vec<Probe> = samples.iter().map(|sample| self.probe(sample)).collect();
+        let mut state = self.write();
+        samples.into_iter().for_each(|sample| state.corrections.add(person, sample));
+    }
+
+    /// Negative samples of a person.
+    pub fn corrections(&self, person: &KeyId) -> usize {
+        self.read().corrections.count(person)
     }
 
     /// Removes a person and wipes their templates: no probe that begins afterwards finds them. Returns how many
@@ -145,9 +208,9 @@ impl Gallery {
     /// Says whose face it is, at the threshold of the camera. `quality` is the camera's own, 0 to 1; a face
     /// without one is judged.
     pub fn identify(&self, camera: &CameraName, probe: &Encoding, quality: Option<f32>) -> Face<KeyId> {
-        let is_ours = probe.as_slice().len() == self.dimensions;
-        let prepared = is_ours.then(|| self.prepare(probe));
         let state = self.read();
+        // Under the lock, so that probe and templates are of one key.
+        let prepared = self.prepare(&state.transform, probe);
         let settings = &state.settings;
         let threshold = *settings.camera_thresholds.get(camera.as_str()).unwrap_or(&settings.threshold);
         let mut face = Face {
@@ -163,6 +226,7 @@ impl Gallery {
         let Some(prepared) = prepared.filter(|_| is_good) else { return face };
 
         let nearest = self.nearest(&state, &prepared, threshold);
+        let nearest = state.corrected(nearest, &prepared, (self.metric, threshold));
         let (best, second) = self.distances(&nearest);
         face.outcome = decide::decide(threshold, best, second);
         face.distance = best;
@@ -176,6 +240,11 @@ impl Gallery {
     /// Name of the model that the gallery is of.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// The threshold in force where a camera has none of its own.
+    pub fn threshold(&self) -> f32 {
+        self.read().settings.threshold
     }
 
     /// Enrolled people.
@@ -193,18 +262,28 @@ impl Gallery {
         if self.read().index.graph.is_some() { "hnsw" } else { "exact" }
     }
 
-    /// Whether nothing waits to be indexed: the graph, where one is due, has every template and no removed one.
+    /// Whether nothing waits to be indexed: sketches are made, and the graph, where one is due, has every template
+    /// and no removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
-        !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
+        !state.table.wants_lens()
+            && !state.means.wants_lens()
+            && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
-    fn prepare(&self, encoding: &Encoding) -> Probe {
-        Probe::new(encoding.as_slice(), self.metric == Metric::Cosine)
+    /// An encoding in the gallery's space; none where it is of another length.
+    fn prepare(&self, transform: &Transform, encoding: &Encoding) -> Option<Probe> {
+        transform.protect(encoding).map(|template| self.probe(&template))
     }
 
-    /// The two nearest people, from the graph where it is there and its answer is clear, else exactly.
+    fn probe(&self, template: &Protected) -> Probe {
+        Probe::new(template.as_slice(), self.metric == Metric::Cosine)
+    }
+
+    /// The two nearest people, by nearest sample or mean template: from the graph where it is there and its answer is
+    /// clear, else exactly.
     fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
+        let means = self.exact.nearest(&state.means, probe).unwrap_or_default();
         let answer = state.index.graph.as_ref().and_then(|graph| {
             let mut nearest = graph.nearest(&state.table, probe)?;
             for slot in &state.index.recent {
@@ -212,10 +291,11 @@ impl Gallery {
                     nearest.offer(template.owner, square_distance(&probe.fine, template.fine));
                 }
             }
+            nearest.merge(means);
             let (best, second) = self.distances(&nearest);
             decide::is_clear(threshold, best, second, CLEARANCE_RATIO * threshold).then_some(nearest)
         });
-        answer.or_else(|| self.exact.nearest(&state.table, probe)).unwrap_or_default()
+        answer.unwrap_or_else(|| self.exact.further(&state.table, probe, means))
     }
 
     fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {

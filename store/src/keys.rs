@@ -96,13 +96,29 @@ pub enum KeyKind {
     View = 4,
     /// The notice of an erasure, until it is delivered.
     Erasure = 5,
+    /// The transform of all templates, and a share in what seals them.
+    Template = 6,
 }
 
 impl KeyKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure, Self::Template];
+
+    /// The kind in a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Person => "person",
+            Self::Media => "media",
+            Self::View => "view",
+            Self::Erasure => "erasure",
+            Self::Template => "template",
+        }
+    }
+
     fn from_u8(number: u8) -> Option<Self> {
-        [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

@@ -128,7 +128,13 @@ impl Totals {
                 self.media_bytes = self.media_bytes.saturating_sub(*bytes);
             }
             Record::MediaEvicted { bytes, .. } => self.media_bytes = self.media_bytes.saturating_sub(*bytes),
-            Record::Profile { .. } | Record::Samples { .. } | Record::Erased { .. } => {}
+            Record::Profile { .. }
+            | Record::Samples { .. }
+            | Record::SamplesReplaced { .. }
+            | Record::TemplateKey(_)
+            | Record::TemplateKeyRetired { .. }
+            | Record::Corrected { .. }
+            | Record::Erased { .. } => {}
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct PersonSummary {
     pub name: String,
     /// Templates in the gallery.
     pub samples: usize,
+    /// Matches that were corrected: "not this person".
+    pub corrections: usize,
     /// RFC 3339.
     pub enrolled_at: String,
     /// RFC 3339.
@@ -58,11 +60,12 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn summary(&self) -> PersonSummary {
+    fn summary(&self, corrections: usize) -> PersonSummary {
         PersonSummary {
             id: self.profile.person.id.clone(),
             name: self.profile.person.name.clone(),
             samples: self.samples,
+            corrections,
             enrolled_at: self.profile.enrolled_at.to_string(),
             updated_at: self.profile.updated_at.to_string(),
         }
@@ -102,13 +105,21 @@ impl People {
         self.members.get(key_id)
     }
 
-    pub(crate) fn summary(&self, id: &str) -> Option<PersonSummary> {
-        self.key_of(id).and_then(|key_id| self.member(&key_id)).map(Member::summary)
+    /// Everybody's key.
+    pub(crate) fn keys(&self) -> Vec<(KeyId, Arc<DataKey>)> {
+        self.members.iter().map(|(key_id, member)| (*key_id, Arc::clone(&member.key))).collect()
+    }
+
+    /// One person; `corrections` counts them by key.
+    pub(crate) fn summary(&self, id: &str, corrections: impl Fn(&KeyId) -> usize) -> Option<PersonSummary> {
+        let key_id = self.key_of(id)?;
+        self.member(&key_id).map(|member| member.summary(corrections(&key_id)))
     }
 
     /// All people by id.
-    pub(crate) fn summaries(&self) -> Vec<PersonSummary> {
-        let mut all: Vec<_> = self.members.values().map(Member::summary).collect();
+    pub(crate) fn summaries(&self, corrections: impl Fn(&KeyId) -> usize) -> Vec<PersonSummary> {
+        let told = self.members.iter().map(|(key_id, member)| member.summary(corrections(key_id)));
+        let mut all: Vec<_> = told.collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }

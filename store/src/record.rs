@@ -241,6 +241,38 @@ pub enum Record {
         /// Its size, given back to the quota.
         bytes: u64,
     },
+    /// A template key is in force: templates are sealed under it from here on.
+    TemplateKey(TemplateMark),
+    /// All samples of a person, negative ones too, sealed anew; they take the place of those known.
+    SamplesReplaced {
+        /// The person's key.
+        person: KeyId,
+        /// Sealed templates.
+        sealed: Vec<Vec<u8>>,
+    },
+    /// No template is under this key any more: from here on it is destroyed.
+    TemplateKeyRetired {
+        /// The template key.
+        key: KeyId,
+    },
+    /// A face that was taken for a person and is not them, sealed like a template.
+    Corrected {
+        /// The person's key.
+        person: KeyId,
+        /// Sealed negative samples.
+        sealed: Vec<Vec<u8>>,
+    },
+}
+
+/// Which template key is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateMark {
+    /// The key.
+    pub key: KeyId,
+    /// Counts the template keys of this deployment, from 1.
+    pub generation: u32,
+    /// When it came into force.
+    pub since: Timestamp,
 }
 
 /// What the central side must be told of an erased person.

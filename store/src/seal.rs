@@ -52,6 +52,12 @@ impl DataKey {
         Ok(Self { aead: LessSafeKey::new(UnboundKey::from(aead)), mac: hmac::Key::from(mac) })
     }
 
+    /// The key of two keys together: without either of them it cannot be had. The order matters.
+    pub(crate) fn joined(&self, other: &Self) -> Result<Self, SealError> {
+        let theirs = Zeroizing::new(other.tag("join", b""));
+        Self::from_secret(&Zeroizing::new(self.tag("joined", theirs.as_slice())))
+    }
+
     /// Seals `plain` for the place `ad`: 12 bytes random nonce, ciphertext, 16 bytes tag.
     ///
     /// # Errors

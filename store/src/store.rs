@@ -2,7 +2,8 @@
 //!
 //! Ingest appends to the journal ([`ingest`]), people and their templates change through it ([`persons`]), media
 //! files are sealed beside it ([`media`]), sync reads it and tells it what was delivered ([`delivery`]), operators
-//! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`open`] puts it all
+//! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`lately`] is what RAM
+//! keeps of faces for a while. [`open`] puts it all
 //! together and repairs what a crash left.
 
 use std::collections::HashMap;
@@ -22,24 +23,37 @@ use crate::recent::Recent;
 use crate::record::Record;
 use crate::views::Views;
 use crate::views::entries::State;
+use templates::TemplateKey;
 
 mod applier;
+mod corrections;
 mod delivery;
+mod enrolment;
 mod error;
 mod ingest;
+mod keys;
+mod lately;
 mod media;
 mod open;
 mod persons;
 mod questions;
+mod report;
+mod templates;
 
 pub use crate::views::entries::MediaState;
+pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask};
+pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
-pub use ingest::ProbeFace;
+pub use ingest::{Effort, ProbeFace};
+pub use keys::{DamagedKey, KeyCount, KeyStatus};
+pub use lately::{Arrival, MATCHES_HOURS, MATCHES_MAX};
 pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
+pub use report::{Bin, GalleryReport, Pair, TargetLine, Weak};
+pub use templates::TemplatesRotated;
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]
@@ -72,8 +86,12 @@ struct Inner {
     journal: Journal,
     views: Arc<Views>,
     gallery: Gallery,
+    /// The template key in force; changes while `people_door` is held.
+    templates: RwLock<Arc<TemplateKey>>,
     people: RwLock<People>,
     recent: Mutex<Recent>,
+    /// Faces that RAM keeps for a while.
+    lately: Mutex<lately::Lately>,
     /// Position that the views have, told after each batch.
     applied: watch::Receiver<Position>,
     /// The numbers at that position.
@@ -94,6 +112,14 @@ impl Inner {
 
     fn people_mut(&self) -> RwLockWriteGuard<'_, People> {
         self.people.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn templates(&self) -> Arc<TemplateKey> {
+        Arc::clone(&self.templates.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_templates(&self, key: Arc<TemplateKey>) {
+        *self.templates.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

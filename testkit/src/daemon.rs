@@ -225,7 +225,8 @@ impl Daemon {
             .with_context(|| format!("`gatehouse {}` said:\n{}", all.join(" "), answer.stdout))
     }
 
-    /// Enrols somebody through the operator's tool.
+    /// Enrols somebody through the operator's tool, even where an encoding looks more like somebody else: of many
+    /// synthetic people some do.
     ///
     /// # Errors
     /// Where the tool refuses.
@@ -233,7 +234,8 @@ impl Daemon {
         let file = self.folder.path().join("enrol.json");
         std::fs::write(&file, serde_json::to_vec(encodings)?)?;
         let path = file.to_string_lossy().into_owned();
-        let answer = self.json(&["person", "enroll", "--id", id, "--name", name, "--encodings", &path]);
+        let all = ["person", "enroll", "--force", "--id", id, "--name", name, "--encodings", &path];
+        let answer = self.json(&all);
         std::fs::remove_file(&file)?;
         answer
     }

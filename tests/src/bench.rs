@@ -3,6 +3,7 @@
 pub mod identify;
 pub mod ingest;
 pub mod journal;
+pub mod markdown;
 pub mod measure;
 pub mod sync;
 pub mod table;

@@ -1,7 +1,8 @@
 //! The settings in force, and what of them can change while the daemon runs.
 //!
-//! Applied by a reload: thresholds and least quality of the gallery. Everything else is wired into running parts
-//! (connections, files, keys) and waits for a restart; a reload names those keys. A faulty file changes nothing.
+//! Applied by a reload: thresholds and least quality of the gallery, labels of strangers. Everything else is wired
+//! into running parts (connections, files, keys) and waits for a restart; a reload names those keys. A faulty file
+//! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ impl Settings {
         };
         let gallery = gallery_settings(&fresh);
         store.apply_gallery(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
+        store.label_strangers(fresh.gallery.label_strangers);
         *latest = Arc::new(fresh);
         info!(applied = ?done.applied, at_restart = ?done.at_restart, "settings read again");
         Ok(done)
@@ -88,7 +90,8 @@ impl Settings {
 
 /// Whether a key can change while the daemon runs.
 fn is_live(key: &str) -> bool {
-    matches!(key, "gallery.threshold" | "gallery.minimum_quality") || key.starts_with("gallery.cameras.")
+    matches!(key, "gallery.threshold" | "gallery.minimum_quality" | "gallery.label_strangers")
+        || key.starts_with("gallery.cameras.")
 }
 
 /// The keys whose values differ.
@@ -115,12 +118,12 @@ mod tests {
     fn thresholds_change_while_running_and_connections_do_not() {
         let before = Config::from_text("[device]\nid = \"a\"\nenvironment = \"dev\"\n").unwrap();
         let after = Config::from_text(
-            "[device]\nid = \"a\"\nenvironment = \"dev\"\n[gallery]\nthreshold = 0.3\n[gallery.cameras.door]\nthreshold = 0.2\n\
+            "[device]\nid = \"a\"\nenvironment = \"dev\"\n[gallery]\nthreshold = 0.3\nlabel_strangers = true\n[gallery.cameras.door]\nthreshold = 0.2\n\
              [mqtt]\nurl = \"mqtt://elsewhere\"\n",
         )
         .unwrap();
         let (live, at_restart): (Vec<_>, Vec<_>) = changes(&before, &after).partition(|key| is_live(key));
-        assert_eq!(live, ["gallery.cameras.door.threshold", "gallery.threshold"]);
+        assert_eq!(live, ["gallery.cameras.door.threshold", "gallery.label_strangers", "gallery.threshold"]);
         assert_eq!(at_restart, ["mqtt.url"]);
     }
 }

@@ -1,4 +1,6 @@
-//! `gatehouse event list|show`
+//! `gatehouse event list|show|correct`
+
+use gatehouse_store::store::Corrected;
 
 use super::shell::Shell;
 use super::table::{Table, pairs, printable};
@@ -28,6 +30,20 @@ pub(super) enum Command {
         /// Its number, or CAMERA/EVENT-ID.
         event: String,
     },
+    /// Say that a match was wrong: faces like that one are not taken for that person again.
+    ///
+    /// Possible for the last 256 events with a match, for 24 hours and until the daemon ends, since faces are not
+    /// kept on disk.
+    Correct {
+        /// Its number, or CAMERA/EVENT-ID.
+        event: String,
+        /// It was not the person that was named.
+        #[arg(long, required = true)]
+        not_person: bool,
+        /// Which face of the event, from 1; needed where several were recognised.
+        #[arg(long, value_name = "N")]
+        face: Option<usize>,
+    },
 }
 
 /// Reads the number of entries of a list.
@@ -43,6 +59,12 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
             shell.ask_and_show(&request, |events: &Vec<EventLine>| list(events))
         }
         Command::Show { event } => shell.ask_and_show(&Request::EventShow { event }, show),
+        Command::Correct { event, face, .. } => {
+            shell.ask_and_show(&Request::EventCorrect { event, face }, |corrected: &Corrected| {
+                let count = words::count(corrected.corrections as u64, "correction", "corrections");
+                format!("faces like this are not {} any more ({count})", printable(&corrected.person.name))
+            })
+        }
     }
 }
 
@@ -106,4 +128,20 @@ fn show(event: &EventLine) -> String {
         text.push_str(&pairs(&lines));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Subcommand;
+    use gatehouse_store::store::{MATCHES_HOURS, MATCHES_MAX};
+
+    use super::*;
+
+    #[test]
+    fn the_help_says_for_how_long_a_match_can_be_corrected() {
+        let command = Command::augment_subcommands(clap::Command::new("event"));
+        let help = command.find_subcommand("correct").unwrap().get_long_about().unwrap().to_string();
+        assert!(help.contains(&format!("last {MATCHES_MAX} events")), "{help}");
+        assert!(help.contains(&format!("{MATCHES_HOURS} hours")), "{help}");
+    }
 }

@@ -24,7 +24,8 @@ pub(super) fn run(args: Args, shell: &mut Shell) -> Result<(), Fault> {
     let encodings = input::encodings(&args.file)?;
     shell.ask_and_show(&Request::Identify { camera: args.camera, encodings }, |answer: &IdentifyAnswer| {
         let against = words::count(answer.gallery_size.into(), "person", "people");
-        format!("{}\nagainst {against}, model {}\n", faces(&answer.faces), answer.model)
+        let IdentifyAnswer { model, engine, micros, .. } = answer;
+        format!("{}\nagainst {against}, model {model}, engine {engine}, {micros} us\n", faces(&answer.faces))
     })
 }
 

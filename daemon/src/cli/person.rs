@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
 
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::Erased;
+use gatehouse_store::store::{Alike, Enrolled, Erased};
 
 use super::shell::Shell;
 use super::table::{Table, pairs, printable};
@@ -25,6 +25,9 @@ pub(super) enum Command {
         /// JSON file with an array of encodings; `-` is standard input.
         #[arg(long, value_name = "FILE")]
         encodings: PathBuf,
+        /// Enrol encodings also where they look more like somebody else.
+        #[arg(long)]
+        force: bool,
     },
     /// Everybody enrolled.
     List,
@@ -53,15 +56,9 @@ pub(super) enum Command {
 
 pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
-        Command::Enroll { id, name, encodings } => {
+        Command::Enroll { id, name, encodings, force } => {
             let encodings = input::encodings(&encodings)?;
-            let added = encodings.len();
-            let request = Request::PersonEnroll { id, name, encodings };
-            shell.ask_and_show(&request, |person: &PersonSummary| {
-                let id = printable(&person.id);
-                let added = words::count(added as u64, "encoding", "encodings");
-                format!("{id} is enrolled: {added} added, {} in all", person.samples)
-            })
+            shell.ask_and_show(&Request::PersonEnroll { id, name, encodings, force }, enrolled)
         }
         Command::List => shell.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people)),
         Command::Show { id } => shell.ask_and_show(&Request::PersonShow { id }, show),
@@ -77,6 +74,23 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
             })
         }
     }
+}
+
+fn enrolled(told: &Enrolled) -> String {
+    let id = printable(&told.person.id);
+    let added = words::count(told.added as u64, "encoding", "encodings");
+    let mut text = format!("{id} is enrolled: {added} added, {} in all\n", told.person.samples);
+    if told.repeated > 0 {
+        let repeated = words::count(told.repeated as u64, "encoding repeats", "encodings repeat");
+        text.push_str(&format!("{repeated} others and added nothing\n"));
+    }
+    for Alike { id: other, distance } in &told.alike {
+        let other = printable(other);
+        text.push_str(&format!(
+            "{id} and {other} look alike (distance {distance:.3}): neither may be recognised\n"
+        ));
+    }
+    text
 }
 
 fn confirmed(yes: bool, terminal: bool) -> Result<(), Fault> {
@@ -105,6 +119,7 @@ fn show(person: &PersonSummary) -> String {
         ("id", person.id.clone()),
         ("name", person.name.clone()),
         ("encodings", person.samples.to_string()),
+        ("corrections", person.corrections.to_string()),
         ("enrolled", words::time(&person.enrolled_at)),
         ("changed", words::time(&person.updated_at)),
     ])
@@ -113,6 +128,25 @@ fn show(person: &PersonSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_enrolment_tells_what_was_left_out_and_who_looks_alike() {
+        let person = PersonSummary {
+            id: "a".into(),
+            name: "A".into(),
+            samples: 3,
+            corrections: 0,
+            enrolled_at: String::new(),
+            updated_at: String::new(),
+        };
+        let alike = vec![Alike { id: "b".into(), distance: 0.3 }];
+        let text = enrolled(&Enrolled { person, added: 2, repeated: 1, alike });
+        for part in
+            ["2 encodings added, 3 in all", "1 encoding repeats", "a and b look alike (distance 0.300)"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn an_erasure_on_a_terminal_needs_yes() {

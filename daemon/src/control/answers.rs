@@ -135,6 +135,10 @@ pub struct IdentifyAnswer {
     pub gallery_size: u32,
     /// Model of the gallery.
     pub model: String,
+    /// The engine that was asked first.
+    pub engine: String,
+    /// Time for all encodings, in microseconds.
+    pub micros: u64,
     /// One per encoding, in order.
     pub faces: Vec<FaceLine>,
 }

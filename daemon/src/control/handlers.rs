@@ -1,6 +1,7 @@
 //! What each order does. Blocking questions to the store are put off the async threads.
 
 mod events;
+mod keys;
 mod media;
 mod people;
 pub(super) mod state;
@@ -33,19 +34,21 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
     match request {
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
-        Request::PersonEnroll { id, name, encodings } => {
-            value(people::enroll(services, &id, &name, &encodings, uid).await?)
+        Request::PersonEnroll { id, name, encodings, force } => {
+            value(people::enroll(services, (&id, &name), &encodings, force, uid).await?)
         }
         Request::PersonList => value(services.store.people()),
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
+        Request::GalleryReport => value(ask(services, |store| Ok(store.gallery_report())).await?),
         Request::Identify { camera, encodings } => value(people::identify(services, camera, &encodings)?),
         Request::EventList { camera, person, since, limit } => {
             let query = events::query(camera, person, since.as_deref(), limit.min(LIST_MAX))?;
             value(events::list(services, query).await?)
         }
         Request::EventShow { event } => value(events::show(services, event).await?),
+        Request::EventCorrect { event, face } => value(events::correct(services, event, face, uid).await?),
         Request::MediaList { event, limit } => {
             value(media::list(services, event, limit.min(LIST_MAX)).await?)
         }
@@ -59,6 +62,8 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(state::sinks(services).await?)
         }
         Request::Ledger => value(state::ledger(&services.store)),
+        Request::KeyStatus => value(services.store.key_status()),
+        Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
         Request::ConfigShow => value(services.settings.lines()),
         Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
             Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")

@@ -27,7 +27,7 @@ pub enum Request {
     Status,
     /// What is wrong and what to do; answered with a list of [`super::answers::Finding`].
     Doctor,
-    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::people::PersonSummary`].
+    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::store::Enrolled`].
     PersonEnroll {
         /// The operator's identifier.
         id: String,
@@ -35,6 +35,9 @@ pub enum Request {
         name: String,
         /// At least one.
         encodings: Vec<RawEncoding>,
+        /// Whether an encoding that looks more like somebody else is taken all the same.
+        #[serde(default)]
+        force: bool,
     },
     /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
     PersonList,
@@ -55,6 +58,8 @@ pub enum Request {
         /// The operator's identifier.
         id: String,
     },
+    /// How the enrolled people lie; answered with [`gatehouse_store::store::GalleryReport`].
+    GalleryReport,
     /// Who is this; answered with [`super::answers::IdentifyAnswer`]. Nothing is kept of it.
     Identify {
         /// Whose threshold counts; none for the gallery's own.
@@ -78,6 +83,13 @@ pub enum Request {
         /// `seq` or `camera/event id`.
         event: String,
     },
+    /// A match was wrong; answered with [`gatehouse_store::store::Corrected`].
+    EventCorrect {
+        /// `seq` or `camera/event id`.
+        event: String,
+        /// Which face of the event, from 1; none for the only match.
+        face: Option<usize>,
+    },
     /// Media files, newest first; answered with a list of [`super::answers::MediaLine`].
     MediaList {
         /// Only of this event, `camera/event id`.
@@ -96,6 +108,10 @@ pub enum Request {
     SyncNow,
     /// The ledger; answered with [`super::answers::LedgerAnswer`].
     Ledger,
+    /// The keys; answered with [`gatehouse_store::store::KeyStatus`].
+    KeyStatus,
+    /// Go over to a new template key; answered with [`gatehouse_store::store::TemplatesRotated`].
+    KeyRotateTemplates,
     /// The settings in force; answered with a list of [`super::answers::SettingLine`].
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].

@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use gatehouse_store::gallery::StrangerMark;
 use gatehouse_store::names::{CameraName, EventId};
 use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
+use gatehouse_store::store::Effort;
 use gatehouse_store::time::Timestamp;
 use serde::Serialize;
 
@@ -35,6 +37,19 @@ pub(crate) struct Answer {
     age_at_arrival: Duration,
     replayed: bool,
     identification: Identification<Person>,
+    /// For each face what is known of a stranger; empty where nothing is.
+    strangers: Vec<Option<StrangerMark>>,
+    effort: Option<Effort>,
+}
+
+/// A face as it is published.
+#[derive(Serialize)]
+struct FaceBody<'a> {
+    #[serde(flatten)]
+    face: &'a Face<Person>,
+    /// Absent where there is none.
+    #[serde(flatten)]
+    stranger: Option<&'a StrangerMark>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +64,10 @@ struct AnswerBody<'a> {
     actionable: bool,
     gallery_size: u32,
     model: &'a str,
-    faces: &'a [Face<Person>],
+    /// Engine and time; absent where nothing was searched.
+    #[serde(flatten)]
+    effort: Option<Effort>,
+    faces: Vec<FaceBody<'a>>,
 }
 
 impl Answer {
@@ -73,13 +91,30 @@ impl Answer {
             age_at_arrival: Duration::from_millis(age),
             replayed,
             identification,
+            strangers: Vec::new(),
+            effort: None,
         }
+    }
+
+    /// The same answer with what is known of its strangers, face by face.
+    #[must_use]
+    pub(crate) fn with_strangers(mut self, strangers: Vec<Option<StrangerMark>>) -> Self {
+        self.strangers = strangers;
+        self
+    }
+
+    /// The same answer with how it was found.
+    #[must_use]
+    pub(crate) fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = Some(effort);
+        self
     }
 
     fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
         let age = self.age_at_arrival.saturating_add(now.saturating_duration_since(self.received));
         let replayed = self.replayed || resent || age > ANSWER_EXPIRY;
         let faces = &self.identification.faces;
+        let told = |(at, face)| FaceBody { face, stranger: self.strangers.get(at).and_then(Option::as_ref) };
         to_json(&AnswerBody {
             event_id: self.event_id.as_str(),
             camera: self.camera.as_str(),
@@ -91,7 +126,8 @@ impl Answer {
             actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
             model: &self.identification.model,
-            faces,
+            effort: self.effort,
+            faces: faces.iter().enumerate().map(told).collect(),
         })
     }
 }
@@ -266,6 +302,14 @@ mod tests {
         assert_eq!(body(&answer, received, false), (0, false, true));
         assert_eq!(body(&answer, received + Duration::from_secs(9), false), (9000, false, true));
         assert_eq!(body(&answer, received + Duration::from_secs(11), false), (11_000, true, false));
+    }
+
+    #[test]
+    fn an_answer_tells_engine_and_time() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        let answer = answer.with_effort(Effort { engine: "exact", micros: 40 });
+        let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
+        assert!(body["engine"] == "exact" && body["micros"] == 40, "{body}");
     }
 
     #[test]

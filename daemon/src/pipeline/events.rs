@@ -11,7 +11,7 @@ use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
-use gatehouse_store::store::{EventQuery, StoreError};
+use gatehouse_store::store::{self, EventQuery, StoreError};
 use gatehouse_store::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -141,10 +141,17 @@ impl Events {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
             _ => self.store.seen(&event.key).await?,
         };
-        let identification = self.store.identify(&event.key.camera, &faces);
-        drop(faces);
+        let (identification, effort) = self.store.identify_timed(&event.key.camera, &faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
-        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone());
+        let came = match (seen, replayed) {
+            (true, _) => store::Arrival::Known,
+            (false, true) => store::Arrival::Late,
+            (false, false) => store::Arrival::Fresh,
+        };
+        let strangers = self.store.take_faces(&event.key, faces, &identification, came);
+        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
+            .with_strangers(strangers)
+            .with_effort(effort);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         info!(
             correlation = event.key.correlation(),

@@ -1,6 +1,7 @@
 //! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3;
 //! only [`visits`] starts a broker.
 
+mod corrections;
 #[cfg(test)]
 mod harness;
 mod lifecycle;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Home, encoding, encodings};
 
@@ -44,6 +44,33 @@ fn a_person_is_enrolled_found_renamed_and_erased() {
 }
 
 #[test]
+fn templates_get_a_new_key_and_everybody_is_known_before_and_after_a_restart() {
+    let home = Home::new("");
+    let daemon = home.start();
+    let alice = home.file("alice.json", &encodings(1, 5));
+    home.says(&["person", "enroll", "--id", "a1", "--name", "Alice", "--encodings", &alice]);
+    let probe = home.file("probe.json", &serde_json::to_string(&encoding(1, 99)).unwrap());
+    let before = home.json(&["key", "status"]);
+    assert_eq!(before["template_generation"], 1);
+    let kinds = before["kinds"].as_array().unwrap();
+    assert!(kinds.contains(&json!({"kind": "template", "keys": 1})), "{kinds:?}");
+    assert!(kinds.contains(&json!({"kind": "person", "keys": 1})), "{kinds:?}");
+    assert_eq!(home.fails(&["key", "rotate"]).0, 2, "what is to be renewed must be said");
+
+    let said = home.says(&["key", "rotate", "--templates"]);
+    assert!(
+        said.contains("5 templates of 1 person are of generation 2 now; the old key is destroyed"),
+        "{said}"
+    );
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["person"]["id"], "a1");
+    daemon.stop();
+    let _daemon = home.start();
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["person"]["id"], "a1");
+    let said = home.says(&["key", "status"]);
+    assert!(said.contains("2 of the templates") && said.contains("none"), "{said}");
+}
+
+#[test]
 fn encodings_come_also_from_standard_input() {
     let home = Home::new("");
     let _daemon = home.start();
@@ -75,6 +102,7 @@ fn every_question_has_an_answer_for_people_and_for_programs() {
         &["sync", "status"],
         &["sync", "now"],
         &["ledger"],
+        &["key", "status"],
         &["config", "show"],
         &["completions", "bash"],
         &["completions", "fish"],
@@ -155,4 +183,32 @@ fn nothing_in_the_state_directory_tells_who_is_enrolled() {
     }
     let log = home.log();
     assert!(!log.contains("yzzy") && !log.contains("Plugh"), "{log}");
+}
+
+#[test]
+fn a_report_tells_who_looks_alike_and_who_is_weak_and_draws_the_distances() {
+    let home = Home::new("[gallery]\nthreshold = 0.42\n");
+    let _daemon = home.start();
+    let said = home.says(&["gallery", "report"]);
+    assert!(said.contains("not known with fewer than two people"), "{said}");
+    let enroll = |id: &str, content: &str| {
+        let file = home.file("enroll.json", content);
+        home.says(&["person", "enroll", "--force", "--id", id, "--name", "N", "--encodings", &file]);
+    };
+    enroll("anna", &encodings(1, 3));
+    enroll("bert", &encodings(2, 3));
+    enroll("carl", &encodings(3, 1));
+    enroll("double", &serde_json::to_string(&[encoding(1, 9)]).unwrap());
+    let svg = home.path("report.svg");
+    let told = home.json(&["gallery", "report", "--svg", svg.to_str().unwrap()]);
+    assert!(told["people"] == 4 && told["samples"] == 8 && told["measured"] == 8, "{told}");
+    assert!(told["fnir"]["rate"].is_number() && told["fpir"]["high"].is_number(), "{told}");
+    assert!(told["alike_pairs"] == 1, "{told}");
+    let mut pair: Vec<&str> =
+        told["alike"][0]["ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    pair.sort_unstable();
+    assert_eq!(pair, ["anna", "double"]);
+    let weak = told["weak"].as_array().unwrap();
+    assert!(weak.iter().any(|line| line["id"] == "carl" && line["samples"] == 1), "{told}");
+    assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
 }

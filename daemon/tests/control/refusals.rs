@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Home, encodings};
+use crate::harness::{Home, encoding, encodings};
 
 #[test]
 fn nobody_there_is_69_with_advice() {
@@ -126,4 +126,24 @@ fn whoever_is_neither_root_nor_of_our_group_is_77() {
     let (code, said) = nobody();
     assert_eq!(code, Some(77), "a socket that somebody opened to all is no invitation: {said}");
     assert_eq!(home.json(&["status"])["device"], "box-1");
+}
+
+#[test]
+fn an_encoding_that_looks_more_like_somebody_else_is_refused_unless_forced() {
+    let home = Home::new("");
+    let _daemon = home.start();
+    let alice = home.file("a.json", &encodings(1, 2));
+    let said = home.says(&["person", "enroll", "--id", "alice", "--name", "A", "--encodings", &alice]);
+    assert!(said.contains("2 encodings added"), "{said}");
+    let mixed = vec![encoding(2, 0), encoding(2, 1), encoding(1, 7)];
+    let mixed = home.file("b.json", &serde_json::to_string(&mixed).unwrap());
+    let bert = ["person", "enroll", "--id", "bert", "--name", "B", "--encodings", &mixed];
+    let (code, said) = home.fails(&bert);
+    assert_eq!(code, 1);
+    assert!(said.contains("encoding 3") && said.contains("alice") && said.contains("--force"), "{said}");
+    assert_eq!(home.fails(&["person", "show", "bert"]).0, 1, "nothing of it was enrolled");
+    let said = home.says(&[&bert[..], &["--force"]].concat());
+    assert!(said.contains("3 encodings added") && said.contains("bert and alice look alike"), "{said}");
+    let said = home.says(&["person", "enroll", "--id", "alice", "--name", "A", "--encodings", &alice]);
+    assert!(said.contains("0 encodings added, 2 in all") && said.contains("2 encodings repeat"), "{said}");
 }

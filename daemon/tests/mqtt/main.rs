@@ -5,6 +5,7 @@
 mod house;
 mod safety;
 mod secure;
+mod strangers;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 /// Shortest vector that is taken for a face. Face models give norms of 1 to 40; below this a direction is noise,
 /// and its square would leave the range of `f32`.
-const NORM_MIN: f64 = 1e-6;
+pub(super) const NORM_MIN: f64 = 1e-6;
 /// Longest vector that is taken for a face; far above any model's, and its square is far from overflow.
 const NORM_MAX: f64 = 1e6;
 
@@ -74,6 +74,11 @@ impl Encoding {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes
+    }
+
+    /// An encoding that an orthogonal transform made of one: it was checked before and is as good.
+    pub(super) fn rotated(components: Zeroizing<Vec<f32>>) -> Self {
+        Self(components)
     }
 
     /// The components.

@@ -44,6 +44,13 @@ impl Nearest {
         }
     }
 
+    /// Takes what another search found into account: of each person the nearer counts.
+    pub(super) fn merge(&mut self, other: Self) {
+        for near in [other.best, other.second].into_iter().flatten() {
+            self.offer(near.owner, near.square);
+        }
+    }
+
     /// Squared distance from which on a template cannot change the answer.
     #[inline]
     pub(super) fn bound(&self) -> f32 {

@@ -1,23 +1,40 @@
-//! The exact engine: a scan of quantised templates that looks at the full ones only where it must.
+//! The exact engine: a scan of sketches, then of quantised templates, that measures only what it must.
 //!
-//! Why it is exact: with `x = x' + e` (quantised and error) for template and probe, the triangle inequality gives
-//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`. Both error norms are known, and `|p' - x'|` follows from the dot product
-//! of the quantised vectors. A template is passed over only where this lower bound lies beyond the second
+//! Why it is exact: a template is passed over only where a proven lower bound of its distance lies beyond the second
 //! person's distance so far; every other one is measured in `f32`. So the answer is, bit for bit, that of a scan
 //! over the full vectors, whatever the data; how many templates are measured depends on the data, and is small.
+//! There are two bounds. The distance of the sketches is the cheaper one, see [`super::sketch`]. The better one is
+//! the triangle inequality: with `x = x' + e` (quantised and error) for template and probe,
+//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are known, and `|p' - x'|` follows from the dot product
+//! of the quantised vectors.
+//!
+//! A segment's sketches are compared first, without a branch. The nearest of them are measured at once, so that the
+//! bound is tight from the beginning. Chunks without sketches (a small gallery), and everything where sketches turn
+//! out to leave too much, go through the quantised templates row by row.
+
+use std::sync::Arc;
 
 use pulp::NullaryFnOnce;
 
 use super::engine::{Engine, Nearest};
-use super::table::{CHUNK_ROWS, Chunk, Table};
+use super::sketch::{Lens, SKETCH, Sketch};
+use super::table::{BLOCK, Block, CHUNK_ROWS, Chunk, Table};
 use super::vector::{Probe, dot, square_distance};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
 /// epsilon each, of terms at most twice as large; doubled, since a few more measured templates cost nothing.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
-/// Rows that are looked at together after the vectorised loop; most blocks have none within reach.
-const BLOCK: usize = 32;
+/// Blocks of sketches per chunk.
+const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
+/// Chunks whose sketches are compared before anything else is done: 128 KiB of sketches, 8 KiB of results.
+const SEGMENT_CHUNKS: usize = 16;
+/// Blocks per segment whose nearest row is measured at once.
+const SEEDS: usize = 2;
+/// The same while no second person is known: one person's samples may lie in several blocks.
+const FIRST_SEEDS: usize = 8;
+/// Sketches are given up for a probe once they leave more than one in so many rows of a segment.
+const USELESS: usize = 3;
 
 /// The exact engine. It has no state: the table is its index.
 pub(super) struct Exact {
@@ -29,49 +46,253 @@ impl Exact {
     pub(super) fn new() -> Self {
         Self { arch: pulp::Arch::new() }
     }
+
+    /// Goes on in another table with what was found in the first, which lets it pass over more.
+    pub(super) fn further(&self, table: &Table, probe: &Probe, nearest: Nearest) -> Nearest {
+        self.arch.dispatch(Search { table, probe, nearest })
+    }
 }
 
-/// What happens for every template: how near the rows of a chunk may be, and which blocks have any within reach.
+impl Engine for Exact {
+    fn nearest(&self, table: &Table, probe: &Probe) -> Option<Nearest> {
+        Some(self.further(table, probe, Nearest::default()))
+    }
+}
+
+/// The whole search, compiled once per kind of processor.
 ///
-/// A type of its own and not a closure: a closure that changes what it captures is called through a shim that the
-/// compiler does not inline, and then loses the processor's vector instructions.
-struct Sift<'a> {
+/// A type and not a closure: a closure that changes what it captures is called through a shim that the compiler
+/// does not inline, and then loses the processor's vector instructions. For the same reason everything below is
+/// inlined.
+struct Search<'a> {
+    table: &'a Table,
     probe: &'a Probe,
-    chunk: &'a Chunk,
-    reach: f32,
-    sieve: &'a mut Sieve,
+    nearest: Nearest,
 }
 
-impl NullaryFnOnce for Sift<'_> {
-    type Output = ();
+impl NullaryFnOnce for Search<'_> {
+    type Output = Nearest;
 
     #[inline(always)]
-    fn call(self) {
-        let Self { probe, chunk, reach, sieve: Sieve { products, bounds, any } } = self;
-        let quantised = &probe.quantised[..];
+    fn call(self) -> Nearest {
+        let mut scan = Scan::new(self.probe, self.nearest);
+        for lens in self.table.lenses() {
+            scan.through(lens, self.table.chunks());
+        }
+        for chunk in self.table.chunks() {
+            if chunk.is_plain() {
+                scan.plain(chunk);
+            }
+        }
+        scan.nearest
+    }
+}
+
+/// What the sketches of a segment say: squared distances in steps, row by row and the least of every block.
+struct Segment {
+    squares: [[u16; BLOCK]; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+    least: [u16; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+}
+
+/// A search under way.
+struct Scan<'a> {
+    probe: &'a Probe,
+    nearest: Nearest,
+    /// How far from the probe a template may lie and still matter.
+    reach: f32,
+}
+
+impl<'a> Scan<'a> {
+    #[inline(always)]
+    fn new(probe: &'a Probe, nearest: Nearest) -> Self {
+        let reach = reach(&nearest, probe);
+        Self { probe, nearest, reach }
+    }
+
+    /// Everything that has sketches of this lens.
+    #[inline(always)]
+    fn through(&mut self, lens: &Arc<Lens>, chunks: &[Box<Chunk>]) {
+        let sketch = lens.probe(&self.probe.fine);
+        let mut segment = Segment {
+            squares: [[u16::MAX; BLOCK]; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+            least: [u16::MAX; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+        };
+        let mut is_useful = true;
+        for chunks in chunks.chunks(SEGMENT_CHUNKS) {
+            let left = match sketch.as_ref().filter(|_| is_useful) {
+                Some(sketch) => {
+                    segment.compare(sketch, lens, chunks);
+                    self.seed(&segment, chunks);
+                    self.sift(&segment, sketch, chunks)
+                }
+                None => None,
+            };
+            is_useful = left.is_some_and(|left| left <= chunks.len() * CHUNK_ROWS / USELESS);
+            if left.is_none() {
+                for chunk in chunks {
+                    if chunk.sketches(lens).is_some() {
+                        self.plain(chunk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Measures the nearest rows by their sketches.
+    #[inline(always)]
+    fn seed(&mut self, segment: &Segment, chunks: &[Box<Chunk>]) {
+        let mut least = segment.least;
+        for _ in 0..if self.nearest.second.is_none() { FIRST_SEEDS } else { SEEDS } {
+            let (block, square) = least_of(&least);
+            least[block] = u16::MAX;
+            if let Some(row) = segment.squares[block].iter().position(|s| *s == square)
+                && let Some(chunk) = chunks.get(block / CHUNK_BLOCKS)
+            {
+                self.measure(chunk, block % CHUNK_BLOCKS * BLOCK + row);
+            }
+        }
+    }
+
+    /// Looks at the rows whose sketches are near enough; how many those were, none where sketches exclude nothing.
+    #[inline(always)]
+    fn sift(&mut self, segment: &Segment, sketch: &Sketch, chunks: &[Box<Chunk>]) -> Option<usize> {
+        let mut limit = sketch.limit(self.reach)?;
+        let mut left = 0;
+        for (number, chunk) in chunks.iter().enumerate() {
+            for block in 0..CHUNK_BLOCKS {
+                let index = number * CHUNK_BLOCKS + block;
+                if segment.least[index] > limit {
+                    continue;
+                }
+                let mut rows = mask(&segment.squares[index], limit);
+                left += rows.count_ones() as usize;
+                while rows != 0 {
+                    let row = rows.trailing_zeros() as usize;
+                    rows &= rows - 1;
+                    if self.look(chunk, block * BLOCK + row) {
+                        limit = sketch.limit(self.reach)?;
+                    }
+                }
+            }
+        }
+        Some(left)
+    }
+
+    /// Every row of a chunk.
+    #[inline(always)]
+    fn plain(&mut self, chunk: &Chunk) {
+        let quantised = &self.probe.quantised[..];
+        let mut products = [0; CHUNK_ROWS];
         for (row, product) in chunk.quantised(quantised.len()).zip(products.iter_mut()) {
             *product = dot(quantised, row, |x| *x, |y| *y);
         }
+        let mut bounds = [0.0; CHUNK_ROWS];
         for row in 0..CHUNK_ROWS {
-            #[expect(clippy::cast_precision_loss, reason = "the loss is part of ROUNDING")]
-            let product = products[row] as f32 * (2.0 * probe.coarse.scale * chunk.scales[row]);
-            let squares = probe.coarse.square + chunk.squares[row];
-            bounds[row] = squares - product - ROUNDING * squares;
+            bounds[row] = bound(self.probe, chunk, row, products[row]);
         }
         let errors = chunk.errors.as_chunks::<BLOCK>().0;
-        for (any, (bounds, errors)) in any.iter_mut().zip(bounds.as_chunks::<BLOCK>().0.iter().zip(errors)) {
+        for (block, (bounds, errors)) in bounds.as_chunks::<BLOCK>().0.iter().zip(errors).enumerate() {
+            let reach = self.reach + self.probe.coarse.error;
             // Without a short cut, so that all of a block are compared at once.
-            *any = bounds.iter().zip(errors).fold(false, |any, (b, e)| any | is_within(*b, reach, *e));
+            if bounds.iter().zip(errors).fold(false, |any, (b, e)| any | is_within(*b, reach, *e)) {
+                for row in 0..BLOCK {
+                    if is_within(bounds[row], self.reach + self.probe.coarse.error, errors[row]) {
+                        self.measure(chunk, block * BLOCK + row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One row, by its quantised vector first; whether that changed the reach.
+    #[inline(always)]
+    fn look(&mut self, chunk: &Chunk, row: usize) -> bool {
+        let quantised = &self.probe.quantised[..];
+        let fields = chunk.quantised_row(row, quantised.len());
+        let product = dot(quantised, fields, |x| *x, |y| *y);
+        let bound = bound(self.probe, chunk, row, product);
+        is_within(bound, self.reach + self.probe.coarse.error, chunk.errors[row]) && self.measure(chunk, row)
+    }
+
+    /// One row in full; whether that changed the reach.
+    #[inline(always)]
+    fn measure(&mut self, chunk: &Chunk, row: usize) -> bool {
+        let Some((owner, fine)) = chunk.fine(row, self.probe.fine.len()) else { return false };
+        let before = self.nearest.bound();
+        self.nearest.offer(owner, square_distance(&self.probe.fine, fine));
+        let is_nearer = self.nearest.bound() < before;
+        if is_nearer {
+            self.reach = reach(&self.nearest, self.probe);
+        }
+        is_nearer
+    }
+}
+
+impl Segment {
+    /// Compares a probe's sketch with all of a segment's; rows without one are as far as can be.
+    #[inline(always)]
+    fn compare(&mut self, sketch: &Sketch, lens: &Arc<Lens>, chunks: &[Box<Chunk>]) {
+        self.least = [u16::MAX; SEGMENT_CHUNKS * CHUNK_BLOCKS];
+        let results =
+            self.squares.chunks_exact_mut(CHUNK_BLOCKS).zip(self.least.chunks_exact_mut(CHUNK_BLOCKS));
+        for (chunk, (squares, least)) in chunks.iter().zip(results) {
+            let Some(blocks) = chunk.sketches(lens) else { continue };
+            for (block, (squares, least)) in blocks.iter().zip(squares.iter_mut().zip(least)) {
+                *squares = block_squares(&sketch.steps, block);
+                *least = squares.iter().fold(u16::MAX, |least, square| least.min(*square));
+            }
         }
     }
 }
 
-/// What the scan of one chunk finds.
-struct Sieve {
-    products: [i32; CHUNK_ROWS],
-    /// Squared distances of the quantised vectors, less what rounding may have added.
-    bounds: [f32; CHUNK_ROWS],
-    any: [bool; CHUNK_ROWS / BLOCK],
+/// Squared distances of a probe's sketch to those of a block, 65,535 where they are larger.
+#[inline(always)]
+fn block_squares(probe: &[u8; SKETCH], block: &Block) -> [u16; BLOCK] {
+    let mut squares = [0_u16; BLOCK];
+    for (rows, coordinate) in block.iter().zip(probe) {
+        let coordinate = u16::from(*coordinate);
+        for i in 0..BLOCK {
+            // Below zero it wraps, and its square wraps back.
+            let difference = u16::from(rows[i]).wrapping_sub(coordinate);
+            squares[i] = squares[i].saturating_add(difference.wrapping_mul(difference));
+        }
+    }
+    squares
+}
+
+/// The least of all, and where it is.
+#[inline(always)]
+fn least_of(values: &[u16]) -> (usize, u16) {
+    let least = values.iter().fold(u16::MAX, |least, value| least.min(*value));
+    (values.iter().position(|value| *value == least).unwrap_or(0), least)
+}
+
+/// Which rows are within the limit, a bit each.
+#[inline(always)]
+fn mask(squares: &[u16; BLOCK], limit: u16) -> u32 {
+    let mut mask = 0;
+    for (row, square) in squares.iter().enumerate() {
+        mask |= u32::from(*square <= limit) << row;
+    }
+    mask
+}
+
+/// Squared distance of the quantised vectors, less what rounding may have added.
+#[inline(always)]
+fn bound(probe: &Probe, chunk: &Chunk, row: usize, product: i32) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "the loss is part of ROUNDING")]
+    let product = product as f32 * (2.0 * probe.coarse.scale * chunk.scales[row]);
+    let squares = probe.coarse.square + chunk.squares[row];
+    squares - product - ROUNDING * squares
+}
+
+/// How far from the probe a template may lie and still matter.
+#[inline(always)]
+fn reach(nearest: &Nearest, probe: &Probe) -> f32 {
+    // `f32` sums of this many terms may err by this share: a template counts as its computed distance says.
+    #[expect(clippy::cast_precision_loss, reason = "dimensions are few")]
+    let slack = 1.0 + probe.fine.len() as f32 * f32::EPSILON;
+    nearest.bound().sqrt() * slack
 }
 
 /// Whether a template may be near enough to matter.
@@ -80,34 +301,4 @@ fn is_within(bound: f32, reach: f32, error: f32) -> bool {
     let limit = reach + error;
     // A free row has an infinite square, so its bound is `inf - inf`: NaN, which is not below.
     bound <= limit * limit
-}
-
-impl Engine for Exact {
-    fn nearest(&self, table: &Table, probe: &Probe) -> Option<Nearest> {
-        let mut nearest = Nearest::default();
-        let mut sieve =
-            Sieve { products: [0; CHUNK_ROWS], bounds: [0.0; CHUNK_ROWS], any: [false; CHUNK_ROWS / BLOCK] };
-        let mut reach = reach(&nearest, probe);
-        for chunk in table.chunks() {
-            self.arch.dispatch(Sift { probe, chunk, reach, sieve: &mut sieve });
-            let blocks = sieve.any.iter().enumerate().filter(|(_, any)| **any);
-            for row in blocks.flat_map(|(block, _)| block * BLOCK..(block + 1) * BLOCK) {
-                if is_within(sieve.bounds[row], reach, chunk.errors[row])
-                    && let Some((owner, fine)) = chunk.fine(row, probe.fine.len())
-                {
-                    nearest.offer(owner, square_distance(&probe.fine, fine));
-                    reach = self::reach(&nearest, probe);
-                }
-            }
-        }
-        Some(nearest)
-    }
-}
-
-/// How far from the quantised probe a quantised template of no error may lie and still matter.
-fn reach(nearest: &Nearest, probe: &Probe) -> f32 {
-    // `f32` sums of this many terms may err by this share: a template counts as its computed distance says.
-    #[expect(clippy::cast_precision_loss, reason = "dimensions are few")]
-    let slack = 1.0 + probe.fine.len() as f32 * f32::EPSILON;
-    nearest.bound().sqrt() * slack + probe.coarse.error
 }

@@ -4,7 +4,8 @@
 //! the exact engine answers. Templates that were added since are listed in `recent` and measured one by one with
 //! every probe until the graph has them. Once a template is removed the graph is out of date: it goes on serving
 //! (a removed template is not in the table, so it is never answered), a new one is built beside it, and the old
-//! one is wiped when the new one takes its place. Nothing here is on disk; after a start everything begins anew.
+//! one is wiped when the new one takes its place. Sketches (see [`super::sketch`]) come before graphs: they are
+//! made, and made anew as the gallery grows, chunk after chunk with the lock let go in between. Nothing here is on disk; after a start everything begins anew.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,6 +14,8 @@ use std::thread::JoinHandle;
 
 use super::graph::{Cell, Graph, point};
 use super::people::State;
+use super::sketch::Lens;
+use super::table::Table;
 
 /// Templates copied and inserted per turn: a few milliseconds of work between looks at what has changed.
 const BLOCK: usize = 32;
@@ -104,10 +107,28 @@ impl Drop for Indexer {
 
 /// What is to be done next.
 enum Job {
+    /// New sketches of a whole table.
+    Sketch(Part),
     /// A new graph from the whole table.
     Build,
     /// The first of `recent` into the serving graph.
     Extend(Arc<Graph>),
+}
+
+/// A table of the gallery.
+#[derive(Clone, Copy)]
+enum Part {
+    Templates,
+    Means,
+}
+
+impl Part {
+    fn of(self, state: &mut State) -> &mut Table {
+        match self {
+            Self::Templates => &mut state.table,
+            Self::Means => &mut state.means,
+        }
+    }
 }
 
 struct Worker {
@@ -120,6 +141,7 @@ impl Worker {
         while woken.recv().is_ok() {
             while let Some(job) = self.next() {
                 match job {
+                    Job::Sketch(table) => self.sketch(table),
                     Job::Build => self.build(),
                     Job::Extend(graph) => self.extend(&graph),
                 }
@@ -133,12 +155,39 @@ impl Worker {
         }
         let state = self.read();
         let index = &state.index;
+        if state.table.wants_lens() {
+            return Some(Job::Sketch(Part::Templates));
+        }
+        if state.means.wants_lens() {
+            return Some(Job::Sketch(Part::Means));
+        }
         if !index.needs_work(state.table.taken(), state.settings.exact_limit) {
             return None;
         }
         match &index.graph {
             Some(graph) if index.built_at == index.removals => Some(Job::Extend(Arc::clone(graph))),
             _ => Some(Job::Build),
+        }
+    }
+
+    /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there.
+    fn sketch(&self, table: Part) {
+        let (sample, dimensions, epoch) = {
+            let state = self.read();
+            let table = if matches!(table, Part::Means) { &state.means } else { &state.table };
+            (table.lens_sample(), state.settings.dimensions, state.index.epoch)
+        };
+        let lens = Lens::new(&sample, dimensions);
+        {
+            let mut state = self.write();
+            if state.index.epoch != epoch {
+                return;
+            }
+            table.of(&mut state).set_lens(lens);
+        }
+        let mut chunk = 0;
+        while !self.stop.load(Ordering::Relaxed) && table.of(&mut self.write()).look_through(chunk) {
+            chunk += 1;
         }
     }
 

@@ -3,25 +3,39 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::GallerySettings;
+use zeroize::Zeroizing;
+
+use super::corrections::{Corrections, nearest_but};
+use super::encoding::{NORM_MIN, norm};
+use super::engine::{Near, Nearest};
 use super::graph::Graph;
 use super::indexer::Index;
 use super::table::Table;
-use super::vector::Probe;
+use super::transform::Transform;
+use super::vector::{Probe, square_distance};
+use super::{GallerySettings, Metric};
 use crate::keys::KeyId;
 
 /// A person and where their templates lie.
 struct Owner {
     key: KeyId,
     slots: Vec<u32>,
+    /// Where the mean of the templates lies; none where there is only one.
+    mean: Option<u32>,
 }
 
 /// Everything behind the lock.
 pub(super) struct State {
     /// The settings in force.
     pub settings: GallerySettings,
+    /// What every encoding passes before it is compared.
+    pub transform: Arc<Transform>,
     /// The templates.
     pub table: Table,
+    /// Faces that were wrongly taken for somebody.
+    pub corrections: Corrections,
+    /// The mean template of everybody with several, which a probe is compared with as well.
+    pub means: Table,
     /// The graph, where there is one.
     pub index: Index,
     /// People by their place, which rows of the table name; empty places are used again.
@@ -32,10 +46,21 @@ pub(super) struct State {
 
 impl State {
     /// An empty gallery.
-    pub(super) fn new(settings: GallerySettings) -> Self {
-        let table = Table::new(settings.dimensions);
+    pub(super) fn new(settings: GallerySettings, transform: Arc<Transform>) -> Self {
+        let (table, means) = (Table::new(settings.dimensions), Table::new(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { settings, table, index: Index::default(), owners, empty, places }
+        let (corrections, index) = (Corrections::default(), Index::default());
+        Self { settings, transform, table, corrections, means, index, owners, empty, places }
+    }
+
+    /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
+    /// the old ones then. The caller drops both where no lock is held.
+    #[must_use]
+    pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
+        std::mem::swap(self, fresh);
+        std::mem::swap(&mut self.settings, &mut fresh.settings);
+        std::mem::swap(&mut self.index, &mut fresh.index);
+        self.index.give_up()
     }
 
     /// People with at least one template.
@@ -56,18 +81,95 @@ impl State {
             owner.slots.push(slot);
         }
         self.index.added(slot);
+        self.renew_mean(place);
+    }
+
+    /// The places of all people, in order.
+    pub(super) fn all_places(&self) -> Vec<u32> {
+        let mut places: Vec<u32> = self.places.values().copied().collect();
+        places.sort_unstable();
+        places
+    }
+
+    /// The place of a person who is there.
+    pub(super) fn place_of(&self, person: &KeyId) -> Option<u32> {
+        self.places.get(person).copied()
+    }
+
+    /// The templates of the person at a place.
+    pub(super) fn samples_of(&self, place: u32) -> impl Iterator<Item = &[f32]> {
+        let owner = self.owners.get(place as usize).and_then(Option::as_ref);
+        let slots = owner.into_iter().flat_map(|owner| &owner.slots);
+        slots.filter_map(|slot| self.table.get(*slot)).map(|template| template.fine)
+    }
+
+    /// Makes the mean template of a person anew.
+    fn renew_mean(&mut self, place: u32) {
+        let mut mean = Zeroizing::new(vec![0.0_f32; self.settings.dimensions]);
+        let mut count = 0.0;
+        for sample in self.samples_of(place) {
+            mean.iter_mut().zip(sample).for_each(|(sum, x)| *sum += x);
+            count += 1.0;
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        let Some(Some(owner)) = self.owners.get_mut(place as usize) else { return };
+        if let Some(slot) = owner.mean.take() {
+            self.means.remove(slot);
+        }
+        // Samples that cancel each other out have no direction.
+        if count > 1.0 && norm(&mean) >= NORM_MIN {
+            let is_unit = self.settings.metric == Metric::Cosine;
+            owner.mean = self.means.insert(place, &Probe::new(&mean, is_unit));
+        }
     }
 
     /// Removes a person and wipes their templates; how many there were.
     pub(super) fn remove(&mut self, person: &KeyId) -> usize {
+        self.corrections.remove(person);
         let Some(place) = self.places.remove(person) else { return 0 };
         let Some(owner) = self.owners.get_mut(place as usize).and_then(Option::take) else { return 0 };
         for slot in &owner.slots {
             self.table.remove(*slot);
         }
+        if let Some(slot) = owner.mean {
+            self.means.remove(slot);
+        }
         self.empty.push(place);
         self.index.removals += owner.slots.len() as u64;
         owner.slots.len()
+    }
+
+    /// The two nearest people, without those against whom a correction speaks. `rule` is metric and threshold.
+    pub(super) fn corrected(&self, nearest: Nearest, probe: &Probe, rule: (Metric, f32)) -> Nearest {
+        let is_out = |near: Option<Near>| {
+            let near = near.filter(|near| rule.0.distance(near.square) <= rule.1);
+            let person =
+                near.and_then(|near| Some((self.key(near.owner)?, self.nearest_sample(near.owner, probe)?)));
+            person.is_some_and(|(key, own)| self.corrections.speak_against(&key, probe, own, rule))
+        };
+        if !is_out(nearest.best) && !is_out(nearest.second) {
+            return nearest;
+        }
+        // Whoever comes next may be out as well: ask for everybody who has a correction, and search once more.
+        let places = self.corrections.people().filter_map(|person| self.places.get(person));
+        let out = places.copied().filter(|place| is_out(self.near(*place, probe)));
+        let out: Vec<_> = out.collect();
+        let mut nearest = nearest_but(&self.table, probe, &out);
+        nearest.merge(nearest_but(&self.means, probe, &out));
+        nearest
+    }
+
+    /// A person by the nearest of their templates, the mean among them.
+    fn near(&self, owner: u32, probe: &Probe) -> Option<Near> {
+        let mean = self.owners.get(owner as usize)?.as_ref()?.mean.and_then(|slot| self.means.get(slot));
+        let mean = mean.map(|mean| square_distance(&probe.fine, mean.fine));
+        let squares = self.nearest_sample(owner, probe).into_iter().chain(mean);
+        squares.min_by(f32::total_cmp).map(|square| Near { owner, square })
+    }
+
+    /// Squared distance of a person's nearest sample.
+    fn nearest_sample(&self, owner: u32, probe: &Probe) -> Option<f32> {
+        self.samples_of(owner).map(|sample| square_distance(&probe.fine, sample)).min_by(f32::total_cmp)
     }
 
     /// Gives the graph up where the gallery has become too small for one. Half the limit, so that a gallery that
@@ -83,7 +185,7 @@ impl State {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);
         }
-        let owner = Some(Owner { key: person, slots: Vec::new() });
+        let owner = Some(Owner { key: person, slots: Vec::new(), mean: None });
         let place = match self.empty.pop() {
             Some(place) => {
                 *self.owners.get_mut(place as usize)? = owner;

@@ -3,13 +3,29 @@
 //! A chunk is allocated once and wiped when it goes, so growth leaves no unwiped copy behind; a row that is
 //! removed is wiped at once and its slot is used again. A slot stays what it is for as long as its template lives.
 
+use std::sync::Arc;
+
 use zeroize::{Zeroize, Zeroizing};
 
+use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe};
 
 /// Rows per chunk: 32 KiB of quantised 128-d templates, which a first-level cache holds, and at most 168 KiB of
 /// unused memory.
 pub(super) const CHUNK_ROWS: usize = 256;
+
+/// Rows whose sketches lie together, coordinate after coordinate, so that all of them are compared at once.
+pub(super) const BLOCK: usize = 32;
+
+/// Templates from which on sketches pay; below it the full scan takes a few microseconds.
+pub(super) const LENS_MINIMUM: usize = 1024;
+/// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
+const LENS_GROWTH: usize = 4;
+/// Templates that a lens is made from: the widest directions of many thousands show in as many.
+const LENS_SAMPLE: usize = 1024;
+
+/// Sketches of a block, coordinate after coordinate.
+pub(super) type Block = [[u8; BLOCK]; SKETCH];
 
 /// Owner of a free row.
 const NOBODY: u32 = u32::MAX;
@@ -40,6 +56,9 @@ pub(super) struct Chunk {
     /// See [`Coarse`].
     pub errors: [f32; CHUNK_ROWS],
     owners: [u32; CHUNK_ROWS],
+    sketches: Zeroizing<Vec<Block>>,
+    /// What they were made with.
+    lens: Option<Arc<Lens>>,
 }
 
 impl Chunk {
@@ -51,6 +70,43 @@ impl Chunk {
             squares: [FREE.square; CHUNK_ROWS],
             errors: [FREE.error; CHUNK_ROWS],
             owners: [NOBODY; CHUNK_ROWS],
+            sketches: Zeroizing::new(Vec::new()),
+            lens: None,
+        }
+    }
+
+    /// The sketches, where they were made with this lens.
+    #[inline]
+    pub(super) fn sketches(&self, lens: &Arc<Lens>) -> Option<&[Block]> {
+        self.lens.as_ref().is_some_and(|own| Arc::ptr_eq(own, lens)).then_some(&self.sketches)
+    }
+
+    /// Whether there are no sketches.
+    pub(super) fn is_plain(&self) -> bool {
+        self.lens.is_none()
+    }
+
+    /// Sketches every row anew.
+    fn look_through(&mut self, lens: &Arc<Lens>, dimensions: usize) {
+        self.sketches = Zeroizing::new(vec![[[0; BLOCK]; SKETCH]; CHUNK_ROWS / BLOCK]);
+        self.lens = Some(Arc::clone(lens));
+        for row in 0..CHUNK_ROWS {
+            if self.owners[row] != NOBODY {
+                self.sketch(row, dimensions);
+            }
+        }
+    }
+
+    /// Sketches a row.
+    fn sketch(&mut self, row: usize, dimensions: usize) {
+        let Some(lens) = &self.lens else { return };
+        let sketch = lens.template(&self.fine[row * dimensions..(row + 1) * dimensions]);
+        self.set_sketch(row, sketch);
+    }
+
+    fn set_sketch(&mut self, row: usize, sketch: [u8; SKETCH]) {
+        if let Some(block) = self.sketches.get_mut(row / BLOCK) {
+            block.iter_mut().zip(sketch).for_each(|(rows, coordinate)| rows[row % BLOCK] = coordinate);
         }
     }
 
@@ -68,6 +124,12 @@ impl Chunk {
         self.errors[row] = error;
     }
 
+    /// The quantised vector of a row.
+    #[inline(always)]
+    pub(super) fn quantised_row(&self, row: usize, dimensions: usize) -> &[i8] {
+        &self.quantised[row * dimensions..(row + 1) * dimensions]
+    }
+
     /// The quantised vectors, row after row, free ones as zeros.
     #[inline(always)]
     pub(super) fn quantised(&self, dimensions: usize) -> std::slice::ChunksExact<'_, i8> {
@@ -81,12 +143,17 @@ pub(super) struct Table {
     chunks: Vec<Box<Chunk>>,
     free: Vec<u32>,
     taken: usize,
+    /// The lenses that chunks have, and last the one that all will have.
+    lenses: Vec<Arc<Lens>>,
+    /// Templates at which the last attempt at a lens was made, successful or not.
+    lens_tried: usize,
 }
 
 impl Table {
     /// An empty table.
     pub(super) fn new(dimensions: usize) -> Self {
-        Self { dimensions, chunks: Vec::new(), free: Vec::new(), taken: 0 }
+        let (chunks, free, lenses) = (Vec::new(), Vec::new(), Vec::new());
+        Self { dimensions, chunks, free, taken: 0, lenses, lens_tried: 0 }
     }
 
     /// Templates held.
@@ -116,6 +183,7 @@ impl Table {
         chunk.quantised[fields.clone()].copy_from_slice(&template.quantised);
         chunk.fine[fields].copy_from_slice(&template.fine);
         chunk.set(row, owner, template.coarse);
+        chunk.sketch(row, self.dimensions);
         self.taken += 1;
         Some(slot)
     }
@@ -130,6 +198,7 @@ impl Table {
         chunk.set(row, NOBODY, FREE);
         chunk.quantised[fields.clone()].zeroize();
         chunk.fine[fields].zeroize();
+        chunk.set_sketch(row, [0; SKETCH]);
         self.free.push(slot);
         self.taken -= 1;
     }
@@ -145,11 +214,55 @@ impl Table {
         Some(Template { owner, coarse, quantised, fine })
     }
 
+    /// The lenses in use.
+    pub(super) fn lenses(&self) -> &[Arc<Lens>] {
+        &self.lenses
+    }
+
+    /// Whether a lens is due, or the chunks are not through with the last one.
+    pub(super) fn wants_lens(&self) -> bool {
+        self.lenses.len() > 1 || self.taken >= LENS_MINIMUM.max(self.lens_tried * LENS_GROWTH)
+    }
+
+    /// Vectors to make a lens from, spread over all templates.
+    pub(super) fn lens_sample(&self) -> Zeroizing<Vec<f32>> {
+        let stride = (self.taken / LENS_SAMPLE).max(1);
+        let mut sample = Zeroizing::new(Vec::with_capacity((self.taken / stride + 1) * self.dimensions));
+        let taken = (0..self.slots()).filter_map(|slot| self.get(slot));
+        taken.step_by(stride).for_each(|template| sample.extend_from_slice(template.fine));
+        sample
+    }
+
+    /// Takes a new lens, for new chunks at once and for the others with [`Table::look_through`]; with none, notes
+    /// that these templates have none.
+    pub(super) fn set_lens(&mut self, lens: Option<Lens>) {
+        self.lens_tried = self.taken;
+        self.lenses.extend(lens.map(Arc::new));
+    }
+
+    /// Sketches a chunk anew; false behind the last one, after which only the last lens is in use.
+    pub(super) fn look_through(&mut self, chunk: usize) -> bool {
+        let Some(lens) = self.lenses.last() else { return false };
+        match self.chunks.get_mut(chunk) {
+            Some(chunk) if chunk.sketches(lens).is_none() => chunk.look_through(lens, self.dimensions),
+            Some(_) => {}
+            None => {
+                self.lenses.drain(..self.lenses.len() - 1);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Adds a chunk and returns its first slot, leaving the others free, the lowest to be used first.
     fn grow(&mut self) -> Option<u32> {
         let first = u32::try_from(self.chunks.len() * CHUNK_ROWS).ok()?;
         let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NOBODY)?;
-        self.chunks.push(Box::new(Chunk::new(self.dimensions)));
+        let mut chunk = Box::new(Chunk::new(self.dimensions));
+        if let Some(lens) = self.lenses.last() {
+            chunk.look_through(lens, self.dimensions);
+        }
+        self.chunks.push(chunk);
         self.free.extend((first + 1..end).rev());
         Some(first)
     }

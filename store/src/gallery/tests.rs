@@ -1,7 +1,10 @@
 //! The gallery against a scan over everything, under random changes, with encodings like those of the field.
 
+mod people;
+mod rekey;
+mod sketches;
 mod stress;
-mod synthetic;
+pub(super) mod synthetic;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -50,10 +53,16 @@ struct Model(Vec<(KeyId, Vec<Encoding>)>);
 impl Model {
     fn identify(&self, gallery: &Gallery, probe: &Encoding) -> Face<KeyId> {
         let settings = gallery.read().settings.clone();
-        let probe = gallery.prepare(probe);
+        let prepare = |encoding| gallery.prepare(&gallery.read().transform, encoding).unwrap();
+        let probe = prepare(probe);
         let mut people: Vec<(f32, KeyId)> = Vec::new();
         for (person, samples) in &self.0 {
-            let squares = samples.iter().map(|s| square_distance(&probe.fine, &gallery.prepare(s).fine));
+            let samples: Vec<Probe> = samples.iter().map(prepare).collect();
+            let mut mean = vec![0.0_f32; settings.dimensions];
+            samples.iter().for_each(|s| mean.iter_mut().zip(s.fine.iter()).for_each(|(sum, x)| *sum += x));
+            mean.iter_mut().for_each(|sum| *sum /= samples.len() as f32);
+            let mean = (samples.len() > 1).then(|| Probe::new(&mean, settings.metric == Metric::Cosine));
+            let squares = samples.iter().chain(&mean).map(|s| square_distance(&probe.fine, &s.fine));
             if let Some(nearest) = squares.min_by(f32::total_cmp) {
                 people.push((settings.metric.distance(nearest), *person));
             }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::corrections::CorrectionFault;
 use crate::error::{IoError, RecordError};
 use crate::files::FileError;
 use crate::gallery::EncodingFault;
@@ -69,6 +70,21 @@ pub enum StoreError {
         /// Why.
         fault: EncodingFault,
     },
+    /// A match cannot be corrected.
+    #[error(transparent)]
+    Correction(#[from] CorrectionFault),
+    /// A sample looks more like another enrolled person than like its own.
+    #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrols it all the same", beside(*own))]
+    Foreign {
+        /// Which, from 1.
+        nth: usize,
+        /// Id of the person it looks like.
+        person: String,
+        /// Distance to that person's nearest sample.
+        other: f32,
+        /// Distance to its own person's nearest other sample.
+        own: Option<f32>,
+    },
     /// No such media file on this device.
     #[error("media file is not on this device; see `gatehouse media list`")]
     UnknownMedia,
@@ -86,7 +102,13 @@ impl StoreError {
                 | E::PersonName
                 | E::Samples(_)
                 | E::Encoding { .. }
+                | E::Foreign { .. }
                 | E::UnknownMedia
+                | E::Correction(_)
         )
     }
+}
+
+fn beside(own: Option<f32>) -> String {
+    own.map(|own| format!(" than like its own person ({own:.3})")).unwrap_or_default()
 }

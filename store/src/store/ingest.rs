@@ -1,5 +1,9 @@
 //! What the pipeline does for each message: answer from RAM, then append.
 
+use std::time::Instant;
+
+use serde::Serialize;
+
 use super::{Store, StoreError};
 use crate::gallery::Encoding;
 use crate::journal::Pending;
@@ -7,6 +11,15 @@ use crate::names::{CameraName, EventKey};
 use crate::recent::fingerprint;
 use crate::record::{Event, Face, Identification, Item, Outcome, Person, Record};
 use crate::views::entries::Key;
+
+/// How an identification was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Effort {
+    /// The engine that is asked first: `exact`, or `hnsw`, whose unclear answers `exact` decides.
+    pub engine: &'static str,
+    /// Time for all faces, in microseconds.
+    pub micros: u64,
+}
 
 /// One face of an event on its way through RAM.
 #[derive(Debug)]
@@ -18,6 +31,18 @@ pub struct ProbeFace {
 }
 
 impl Store {
+    /// As [`Store::identify`], and how the answer was found.
+    pub fn identify_timed(
+        &self,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> (Identification<Person>, Effort) {
+        let begin = Instant::now();
+        let answer = self.identify(camera, faces);
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        (answer, Effort { engine: self.inner.gallery.engine(), micros })
+    }
+
     /// Says who the faces are. Touches no disk.
     pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
         let gallery = &self.inner.gallery;

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::applier::{Applier, COMMITS_WAITING};
-use super::persons::{PROFILE_AD, TEMPLATE_AD};
+use super::persons::PROFILE_AD;
+use super::templates::{Known, TemplateKeys, append_to};
 use super::{Inner, Store, StoreError, StoreSettings};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
-use crate::gallery::{Encoding, Gallery};
+use crate::gallery::Gallery;
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
@@ -87,8 +88,9 @@ impl Store {
         }
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
 
-        let gallery = Gallery::new(settings.gallery.clone());
-        let people = load_people(&views, &keys, &gallery, settings.gallery.dimensions, &mut report)?;
+        let mut templates = TemplateKeys::open(&views, &keys, settings.gallery.dimensions)?;
+        let gallery = Gallery::protected(settings.gallery.clone(), Arc::clone(&templates.now.transform));
+        let loaded = load_people(&views, &keys, &gallery, &mut templates, &mut report)?;
         let recent = load_recent(&views)?;
         report.cleared += clear_unknown(&views, &keys, &files)?;
         let lost = lost_media(&views, &files)?;
@@ -100,6 +102,7 @@ impl Store {
             let entry = Entry { payload: record.encode()?, is_event: false };
             journal.append_blocking(entry)?.wait_blocking()?;
         }
+        templates.finish(&loaded.behind, loaded.unreadable, &mut append_to(&journal))?;
         let inner = Inner {
             settings,
             state_id,
@@ -108,8 +111,10 @@ impl Store {
             journal,
             views,
             gallery,
-            people: RwLock::new(people),
+            templates: RwLock::new(templates.now),
+            people: RwLock::new(loaded.people),
             recent: Mutex::new(recent),
+            lately: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
             follower: Mutex::new(None),
@@ -218,28 +223,41 @@ fn catch_up(applier: &mut Applier, journal: &Journal, damaged: &mut Vec<String>)
     }
 }
 
+/// Who was loaded.
+#[derive(Default)]
+struct Loaded {
+    people: People,
+    /// Those whose templates are to be sealed anew.
+    behind: Vec<Known>,
+    unreadable: usize,
+}
+
 /// Loads everybody whose key and profile can be read; a person who is damaged is reported and has to enrol again.
 fn load_people(
     views: &Views,
     keys: &KeyTable,
     gallery: &Gallery,
-    dimensions: usize,
+    keyring: &mut TemplateKeys,
     report: &mut OpenReport,
-) -> Result<People, StoreError> {
-    let mut people = People::default();
+) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded::default();
     for entry in views.person_keys() {
         let (key_id, sealed) = entry?;
-        match load_person(views, keys, key_id, &sealed, dimensions) {
-            Ok((member, samples)) => {
-                gallery.add(key_id, &samples);
-                people.put(key_id, member);
+        match load_person(views, keys, key_id, &sealed, keyring) {
+            Ok((member, known)) => {
+                known.load_into(gallery);
+                loaded.people.put(key_id, member);
+                loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
             // Another model is a fault of the configuration, not of the flash.
             Err(StoreError::Encoding { nth, fault }) => return Err(StoreError::Encoding { nth, fault }),
-            Err(error) => report.damaged.push(format!("a person cannot be read, enrol them again: {error}")),
+            Err(error) => {
+                loaded.unreadable += 1;
+                report.damaged.push(format!("a person cannot be read, enrol them again: {error}"));
+            }
         }
     }
-    Ok(people)
+    Ok(loaded)
 }
 
 fn load_person(
@@ -247,19 +265,14 @@ fn load_person(
     keys: &KeyTable,
     key_id: KeyId,
     sealed: &[u8],
-    dimensions: usize,
-) -> Result<(Member, Vec<Encoding>), StoreError> {
+    keyring: &mut TemplateKeys,
+) -> Result<(Member, Known), StoreError> {
     let key = keys.key(&key_id)?;
     let plain = key.open(PROFILE_AD, sealed)?;
     let damaged = |_| ViewError::Damaged("a profile is not what was written");
     let profile: Profile = postcard::from_bytes(&plain).map_err(damaged)?;
-    let mut samples = Vec::new();
-    for template in views.scan(entries::templates_of(&key_id), false) {
-        let plain = key.open(TEMPLATE_AD, &template?.1)?;
-        let encoding = Encoding::from_bytes(&plain, dimensions);
-        samples.push(encoding.map_err(|fault| StoreError::Encoding { nth: samples.len() + 1, fault })?);
-    }
-    Ok((Member { profile, samples: samples.len(), key }, samples))
+    let known = keyring.read(views, key_id, &key)?;
+    Ok((Member { profile, samples: known.templates.len(), key }, known))
 }
 
 fn load_recent(views: &Views) -> Result<Recent, StoreError> {

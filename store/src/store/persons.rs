@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Store, StoreError};
-use crate::gallery::Encoding;
+use crate::gallery::{Encoding, EncodingFault};
 use crate::keys::{KeyId, KeyKind};
 use crate::people::{
     Member, PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, PersonSummary, Profile, SAMPLES_MAX,
@@ -21,8 +21,6 @@ use crate::time::Timestamp;
 
 /// What a profile is bound to when it is sealed.
 pub(super) const PROFILE_AD: &[u8] = b"profile";
-/// What a template is bound to when it is sealed.
-pub(super) const TEMPLATE_AD: &[u8] = b"template";
 /// What the person id in an erasure notice is bound to.
 pub(super) const NOTICE_AD: &[u8] = b"erasure notice";
 
@@ -66,7 +64,7 @@ impl Store {
         let profile = Profile { person, enrolled_at, updated_at: now };
         // The samples follow in the same order of the journal: when they are durable, the profile is.
         drop(self.append(&profile_record(key_id, &key, &profile)?).await?);
-        self.change(&samples_record(key_id, &key, &encodings)?).await?;
+        self.change(&self.samples_record(key_id, &key, &encodings)?).await?;
         self.inner.people_mut().put(key_id, Member { profile, samples, key });
         self.inner.gallery.add(key_id, &encodings);
         self.person(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
@@ -109,18 +107,19 @@ impl Store {
         };
         let (_, member) = self.inner.people_mut().remove(id).ok_or_else(unknown)?;
         self.inner.gallery.remove(&key_id);
+        self.forget_matches_of(id);
         self.change(&Record::Erased { person: key_id, at, notice }).await?;
         Ok(Erased { id: id.to_owned(), samples: member.samples, erased_at: at.to_string() })
     }
 
     /// All people, by id.
     pub fn people(&self) -> Vec<PersonSummary> {
-        self.inner.people().summaries()
+        self.inner.people().summaries(|key| self.inner.gallery.corrections(key))
     }
 
     /// One person.
     pub fn person(&self, id: &str) -> Option<PersonSummary> {
-        self.inner.people().summary(id)
+        self.inner.people().summary(id, |key| self.inner.gallery.corrections(key))
     }
 
     fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp, usize)>, StoreError> {
@@ -131,6 +130,22 @@ impl Store {
             return Err(StoreError::OtherName(id.to_owned()));
         }
         Ok(Some((key_id, member.profile.enrolled_at, member.samples)))
+    }
+
+    fn samples_record(
+        &self,
+        person: KeyId,
+        key: &DataKey,
+        encodings: &[Encoding],
+    ) -> Result<Record, StoreError> {
+        let now = self.inner.templates();
+        let wanted = self.inner.settings.gallery.dimensions;
+        let protect = |(at, encoding): (usize, &Encoding)| {
+            let fault = EncodingFault::Length { have: encoding.as_slice().len(), want: wanted };
+            now.transform.protect(encoding).ok_or(StoreError::Encoding { nth: at + 1, fault })
+        };
+        let templates = encodings.iter().enumerate().map(protect).collect::<Result<Vec<_>, _>>()?;
+        Ok(Record::Samples { person, sealed: now.seal(key, &templates)? })
     }
 
     async fn notice(&self, id: &str) -> Result<ErasureNotice, StoreError> {
@@ -155,10 +170,4 @@ fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Rec
     let plain = postcard::to_stdvec(profile).map_err(|_| crate::error::RecordError::Encode)?;
     let plain = Zeroizing::new(plain);
     Ok(Record::Profile { person, sealed: key.seal(PROFILE_AD, &plain)? })
-}
-
-fn samples_record(person: KeyId, key: &DataKey, encodings: &[Encoding]) -> Result<Record, StoreError> {
-    let seal = |encoding: &Encoding| key.seal(TEMPLATE_AD, &encoding.to_bytes());
-    let sealed = encodings.iter().map(seal).collect::<Result<_, _>>()?;
-    Ok(Record::Samples { person, sealed })
 }

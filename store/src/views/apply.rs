@@ -65,12 +65,25 @@ impl<'a> Draft<'a> {
             Record::Event { event, .. } => self.event(at, location, &event),
             Record::Media(media) => self.media(at, media),
             Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
-            Record::Samples { person, sealed } => self.samples(person, sealed),
+            Record::Samples { person, sealed } | Record::Corrected { person, sealed } => {
+                self.samples(person, sealed)
+            }
             Record::Erased { person, notice, .. } => self.erased(at, person, notice),
             Record::RowsDelivered { lsn, .. } => self.erasures_heard(lsn),
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
             Record::MediaEvicted { id, .. } => self.evicted(&id),
+            Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
+            Record::SamplesReplaced { person, sealed } => {
+                for name in self.names(&entries::templates_of(&person))? {
+                    self.set(name, None)?;
+                }
+                self.samples(person, sealed)
+            }
+            Record::TemplateKeyRetired { key } => {
+                self.effects.push(Effect::DestroyKey(key));
+                Ok(())
+            }
             Record::Refused { .. } | Record::Duplicate { .. } => Ok(()),
         }
     }
@@ -134,6 +147,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::File(*id), &file)
     }
 
+    /// Negative samples lie among the others: what they are is in what they are sealed with.
     fn samples(&mut self, person: KeyId, sealed: Vec<Vec<u8>>) -> Result<(), ViewError> {
         let known = u32::try_from(self.names(&entries::templates_of(&person))?.len()).unwrap_or(u32::MAX);
         for (template, nth) in sealed.into_iter().zip(known..) {

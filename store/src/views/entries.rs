@@ -16,6 +16,7 @@ pub(crate) const EVENT_ID: u8 = b'i';
 pub(crate) const CAMERA: u8 = b'c';
 pub(crate) const PROFILE: u8 = b'p';
 pub(crate) const TEMPLATE: u8 = b't';
+pub(crate) const TEMPLATE_KEY: u8 = b'k';
 pub(crate) const FILE: u8 = b'f';
 pub(crate) const FILE_NAME: u8 = b'n';
 pub(crate) const WAITING: u8 = b'w';
@@ -37,6 +38,8 @@ pub(crate) enum Key<'a> {
     Profile(KeyId),
     /// A person's nth sealed template.
     Template(KeyId, u32),
+    /// The template key in force.
+    TemplateMark,
     /// A media file.
     File(KeyId),
     /// A media file by its event and name.
@@ -60,6 +63,7 @@ impl Key<'_> {
             Self::Camera(camera, seq) => [camera_prefix(camera).as_slice(), &seq.to_be_bytes()].concat(),
             Self::Profile(id) => named(PROFILE, id),
             Self::Template(id, nth) => [named(TEMPLATE, id).as_slice(), &nth.to_be_bytes()].concat(),
+            Self::TemplateMark => vec![TEMPLATE_KEY],
             Self::File(id) => named(FILE, id),
             Self::FileName(event, name) => {
                 [files_of(event).as_slice(), &sha256(name.as_str().as_bytes())[..8]].concat()

@@ -38,7 +38,7 @@ impl Table {
 }
 
 /// A value as the terminal shows it: three significant digits, thousands apart.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let Some(number) = value.as_f64() else { return value.as_str().unwrap_or("-").to_owned() };
     if number.fract() != 0.0 && number.abs() < 100.0 {
         return format!("{number:.*}", if number.abs() < 10.0 { 2 } else { 1 });

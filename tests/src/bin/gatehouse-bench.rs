@@ -1,4 +1,4 @@
-//! `gatehouse-bench [ingest|journal|identify|sync] [--json FILE]`: tables of our numbers, each beside the limit of
+//! `gatehouse-bench [ingest|journal|identify|sync] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
 //! its parts in the same run.
 
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
-use gatehouse_tests::bench::{identify, ingest, journal, sync};
+use gatehouse_tests::bench::{identify, ingest, journal, markdown, sync};
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
 const ON_DISK: &str = "/var/tmp";
@@ -21,6 +21,12 @@ struct Arguments {
     /// Also writes the tables to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also writes the tables, the command and the machine to this file as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Builds graphs of the largest galleries, too: more than an hour.
+    #[arg(long)]
+    full: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +57,7 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         let new = match what {
-            What::Identify => vec![identify::run()?],
+            What::Identify => vec![identify::run(arguments.full)?],
             What::Journal => vec![journal::run()?],
             What::Ingest => runtime.block_on(ingest::run())?,
             What::Sync => vec![runtime.block_on(sync::run())?],
@@ -64,6 +70,10 @@ fn main() -> Result<ExitCode> {
     if let Some(file) = &arguments.json {
         let json: Vec<_> = tables.iter().map(Table::to_json).collect();
         std::fs::write(file, serde_json::to_vec_pretty(&json)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &arguments.markdown {
+        std::fs::write(file, markdown::page(&tables))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,12 @@
 //! Stored events.
 
 use gatehouse_store::names::{CameraName, EventId, EventKey};
-use gatehouse_store::record::Event;
-use gatehouse_store::store::{EventQuery, EventView};
+use gatehouse_store::record::{Event, Outcome};
+use gatehouse_store::store::{Corrected, CorrectionFault, EventQuery, EventView};
 use gatehouse_store::time::Timestamp;
+use tracing::info;
 
-use super::{ask, people};
+use super::{ask, people, store_fault};
 use crate::control::Services;
 use crate::control::answers::{EventLine, FaceLine};
 use crate::control::types::Fault;
@@ -34,6 +35,27 @@ pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<E
 }
 
 pub(super) async fn show(services: &Services, event: String) -> Result<EventLine, Fault> {
+    Ok(line(find(services, event).await?, true))
+}
+
+/// The log tells that a match was corrected and who said so, never whose it was.
+pub(super) async fn correct(
+    services: &Services,
+    event: String,
+    face: Option<usize>,
+    uid: u32,
+) -> Result<Corrected, Fault> {
+    let found = find(services, event).await?;
+    if !found.identification.faces.iter().any(|face| face.outcome == Outcome::Match) {
+        return Err(store_fault(CorrectionFault::NoMatch.into()));
+    }
+    let corrected = services.store.correct(&found.event.key, face).await.map_err(store_fault)?;
+    info!(uid, corrections = corrected.corrections, "match corrected");
+    Ok(corrected)
+}
+
+/// An event by its number, or by camera and id.
+async fn find(services: &Services, event: String) -> Result<EventView, Fault> {
     let unknown = Fault::refused(format!("there is no event {event}")).advise("see gatehouse event list");
     let found = match event.parse::<u64>() {
         Ok(seq) => ask(services, move |store| store.event_numbered(seq)).await?,
@@ -42,7 +64,7 @@ pub(super) async fn show(services: &Services, event: String) -> Result<EventLine
             ask(services, move |store| store.event(&key)).await?
         }
     };
-    found.map(|view| line(view, true)).ok_or(unknown)
+    found.ok_or(unknown)
 }
 
 /// Reads `camera/event id`.

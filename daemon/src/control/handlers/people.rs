@@ -3,7 +3,7 @@
 use gatehouse_store::gallery::Encoding;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Erased, ProbeFace, StoreError};
+use gatehouse_store::store::{Enrolled, Erased, ProbeFace, StoreError};
 use tracing::info;
 
 use super::store_fault;
@@ -17,16 +17,16 @@ const NO_CAMERA: &str = "-";
 
 pub(super) async fn enroll(
     services: &Services,
-    id: &str,
-    name: &str,
+    (id, name): (&str, &str),
     encodings: &[RawEncoding],
+    force: bool,
     uid: u32,
-) -> Result<PersonSummary, Fault> {
+) -> Result<Enrolled, Fault> {
     let encodings = checked(services, encodings)?;
-    let added = encodings.len();
-    let person = services.store.enrol(id, name, encodings).await.map_err(store_fault)?;
-    info!(uid, added, samples = person.samples, "person enrolled");
-    Ok(person)
+    let enrolled = services.store.enrol_reviewed(id, name, encodings, force).await.map_err(store_fault)?;
+    let Enrolled { person, added, repeated, alike } = &enrolled;
+    info!(uid, added, repeated, force, samples = person.samples, alike = alike.len(), "person enrolled");
+    Ok(enrolled)
 }
 
 pub(super) fn show(services: &Services, id: &str) -> Result<PersonSummary, Fault> {
@@ -59,10 +59,12 @@ pub(super) fn identify(
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
     let faces = checked(services, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let answer = services.store.identify(&camera, &faces);
+    let (answer, effort) = services.store.identify_timed(&camera, &faces);
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,
+        engine: effort.engine.to_owned(),
+        micros: effort.micros,
         faces: answer.faces.into_iter().map(FaceLine::from).collect(),
     })
 }

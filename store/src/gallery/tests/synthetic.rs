@@ -13,14 +13,14 @@ const BETWEEN: f32 = 0.24;
 const WITHIN: f32 = 0.097;
 
 /// A source of people.
-pub(super) struct People {
-    pub(super) random: fastrand::Rng,
+pub(in crate::gallery) struct People {
+    pub(in crate::gallery) random: fastrand::Rng,
     mean: Vec<f32>,
     shares: Vec<f32>,
 }
 
 impl People {
-    pub(super) fn new(dimensions: usize, seed: u64) -> Self {
+    pub(in crate::gallery) fn new(dimensions: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let shares: Vec<f32> = (0..dimensions).map(|i| (-(i as f32) / DECAY).exp()).collect();
         let total: f32 = shares.iter().sum();
@@ -32,25 +32,25 @@ impl People {
     }
 
     /// The centre of a new person.
-    pub(super) fn person(&mut self) -> Vec<f32> {
+    pub(in crate::gallery) fn person(&mut self) -> Vec<f32> {
         let mean = self.mean.clone();
         self.around(&mean, BETWEEN)
     }
 
     /// A sample of a person.
-    pub(super) fn sample(&mut self, person: &[f32]) -> Encoding {
+    pub(in crate::gallery) fn sample(&mut self, person: &[f32]) -> Encoding {
         let sample = self.around(person, WITHIN);
         Encoding::new(sample, person.len()).unwrap()
     }
 
     /// A sample of somebody new.
-    pub(super) fn stranger(&mut self) -> Encoding {
+    pub(in crate::gallery) fn stranger(&mut self) -> Encoding {
         let person = self.person();
         self.sample(&person)
     }
 
     /// A sample of whoever gave `enrolled`: as far from it as two samples of one person.
-    pub(super) fn near(&mut self, enrolled: &Encoding) -> Encoding {
+    pub(in crate::gallery) fn near(&mut self, enrolled: &Encoding) -> Encoding {
         let near = self.around(enrolled.as_slice(), 2.0 * WITHIN);
         Encoding::new(near, enrolled.as_slice().len()).unwrap()
     }

@@ -1,0 +1,17 @@
+//! Going over to new keys.
+
+use gatehouse_store::store::TemplatesRotated;
+use tracing::{info, warn};
+
+use super::store_fault;
+use crate::control::Services;
+use crate::control::types::Fault;
+
+pub(super) async fn rotate_templates(services: &Services, uid: u32) -> Result<TemplatesRotated, Fault> {
+    let done = services.store.rotate_templates().await.map_err(store_fault)?;
+    info!(uid, generation = done.generation, templates = done.templates, "templates renewed");
+    if done.unreadable > 0 {
+        warn!(people = done.unreadable, "people cannot be read; the old template key is kept for them");
+    }
+    Ok(done)
+}

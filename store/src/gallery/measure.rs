@@ -1,0 +1,71 @@
+//! Enrolled people as probes: every sample against its own person without it, and against everybody else.
+
+use zeroize::Zeroizing;
+
+use super::engine::Engine;
+use super::people::State;
+use super::vector::{Probe, square_distance};
+use super::{Gallery, Metric};
+use crate::keys::KeyId;
+
+/// People measured under one hold of the lock, so that an enrolment does not wait for the whole.
+const PEOPLE_AT_ONCE: usize = 16;
+
+/// How one enrolled sample lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    /// Whose it is.
+    pub person: KeyId,
+    /// Distance to that person without this sample; none where it is the only one.
+    pub own: Option<f32>,
+    /// The nearest other person, and how near.
+    pub other: Option<(KeyId, f32)>,
+}
+
+impl Gallery {
+    /// Measures enrolled samples, of every so many people that there are about `most`. People may come and go
+    /// meanwhile.
+    pub(crate) fn measure(&self, most: usize) -> Vec<Measured> {
+        let (places, templates) = {
+            let state = self.read();
+            (state.all_places(), state.table.taken())
+        };
+        let every = templates.div_ceil(most.max(1)).max(1);
+        let places: Vec<u32> = places.into_iter().step_by(every).collect();
+        let mut measured = Vec::new();
+        for block in places.chunks(PEOPLE_AT_ONCE) {
+            let state = self.read();
+            block.iter().for_each(|place| self.measure_person(&state, *place, &mut measured));
+        }
+        measured
+    }
+
+    fn measure_person(&self, state: &State, place: u32, measured: &mut Vec<Measured>) {
+        let Some(person) = state.key(place) else { return };
+        let samples: Vec<&[f32]> = state.samples_of(place).collect();
+        for (at, sample) in samples.iter().enumerate() {
+            let probe = Probe::new(sample, false);
+            let mut nearest = self.exact.nearest(&state.table, &probe).unwrap_or_default();
+            nearest.merge(self.exact.nearest(&state.means, &probe).unwrap_or_default());
+            let other = [nearest.best, nearest.second].into_iter().flatten().find(|near| near.owner != place);
+            let other =
+                other.and_then(|near| Some((state.key(near.owner)?, self.metric.distance(near.square))));
+            let rest =
+                samples.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, sample)| *sample);
+            let rest: Vec<&[f32]> = rest.collect();
+            let mean = (rest.len() > 1).then(|| mean(&rest, self.metric));
+            let others = rest.iter().copied().chain(mean.as_ref().map(|mean| &mean.fine[..]));
+            let own = others.map(|other| square_distance(sample, other)).min_by(f32::total_cmp);
+            measured.push(Measured { person, own: own.map(|square| self.metric.distance(square)), other });
+        }
+    }
+}
+
+fn mean(samples: &[&[f32]], metric: Metric) -> Probe {
+    let mut mean = Zeroizing::new(vec![0.0_f32; samples.first().map_or(0, |sample| sample.len())]);
+    for sample in samples {
+        mean.iter_mut().zip(*sample).for_each(|(sum, x)| *sum += x);
+    }
+    mean.iter_mut().for_each(|sum| *sum /= samples.len() as f32);
+    Probe::new(&mean, metric == Metric::Cosine)
+}

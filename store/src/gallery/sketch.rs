@@ -1,0 +1,165 @@
+//! A sketch of a template: 32 bytes whose distances are never longer than those of the templates.
+//!
+//! Why that is so: a sketch has the coordinates of the template along 31 orthonormal axes through the middle of the
+//! gallery, and as the last one the length of what they leave over. Turning keeps distances, leaving the rest
+//! together shortens them (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
+//! coordinates are rounded to steps; that error is known and told. So a template whose sketch is too far away
+//! cannot be near: a search that reads all sketches, and only the templates that they leave, is exact whatever the
+//! axes are. Good axes only leave fewer: they are those along which the gallery is widest, see [`super::axes`].
+//!
+//! Sketches are biometric data as templates are: in memory only, and wiped.
+
+use zeroize::Zeroizing;
+
+use super::axes::{self, Axes};
+
+/// Bytes of a sketch: about as many directions as encodings of faces really use.
+pub(super) const SKETCH: usize = 32;
+/// Axes; the last coordinate is the length of the rest.
+const AXES: usize = SKETCH - 1;
+/// Largest coordinate in steps: the square of a difference fits 16 bits, and four of those do.
+const STEPS: f32 = 127.0;
+/// Share of coordinates along the widest axis that are clamped in a typical gallery, one in so many.
+const CLAMPED: usize = 100;
+/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, axes are orthonormal to 1e-12 of that: the
+/// square root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
+const SLACK: f32 = 0.01;
+/// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any other
+/// probe than two sketches can be, so that the limit of accuracy does no harm.
+const FAR: f64 = 2_000.0;
+
+/// Axes and steps: what a sketch is made with.
+pub(super) struct Lens {
+    middle: Zeroizing<Vec<f64>>,
+    /// One after another, each as long as a template.
+    axes: Zeroizing<Vec<f64>>,
+    /// Lowest coordinates.
+    floors: [f64; SKETCH],
+    step: f64,
+}
+
+/// A probe as seen through a lens.
+pub(super) struct Sketch {
+    /// The coordinates in steps.
+    pub steps: [u8; SKETCH],
+    /// What rounding may have added to a distance of this one to a template's sketch, in steps.
+    error: f32,
+    step: f32,
+}
+
+impl Sketch {
+    /// Squared distance in steps beyond which no template lies within `reach`; none where everything may.
+    #[inline]
+    pub(super) fn limit(&self, reach: f32) -> Option<u16> {
+        let steps = reach / self.step + self.error;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in range by the condition"
+        )]
+        (steps < 255.0).then(|| (steps * steps).ceil() as u16)
+    }
+}
+
+impl Lens {
+    /// A lens for vectors like those of `sample`, one after another of so many `dimensions`.
+    pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
+        let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
+        let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
+        let mut columns: Vec<Zeroizing<Vec<f64>>> = vec![Zeroizing::default(); SKETCH];
+        for vector in sample.chunks_exact(dimensions) {
+            let (coordinates, _) = lens.coordinates(vector);
+            columns.iter_mut().zip(coordinates).for_each(|(column, c)| column.push(c));
+        }
+        let mut width = 0.0_f64;
+        for column in &mut columns {
+            column.sort_by(f64::total_cmp);
+            let cut = column.len() / CLAMPED / 2;
+            width = width.max(column.get(column.len() - 1 - cut)? - column.get(cut)?);
+        }
+        lens.step = width / f64::from(STEPS);
+        for (floor, column) in lens.floors.iter_mut().zip(&columns) {
+            *floor = column.get(column.len() / 2)? - width / 2.0;
+        }
+        (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
+    }
+
+    /// Coordinates of a vector, and its squared distance from the middle.
+    fn coordinates(&self, vector: &[f32]) -> ([f64; SKETCH], f64) {
+        let centred: Zeroizing<Vec<f64>> =
+            Zeroizing::new(vector.iter().zip(&*self.middle).map(|(x, m)| f64::from(*x) - m).collect());
+        let square = axes::dot(&centred, &centred);
+        let mut coordinates = [0.0; SKETCH];
+        let mut rest = square;
+        for (coordinate, axis) in coordinates.iter_mut().zip(self.axes.chunks_exact(vector.len())) {
+            *coordinate = axes::dot(&centred, axis);
+            rest -= *coordinate * *coordinate;
+        }
+        coordinates[AXES] = rest.max(0.0).sqrt();
+        (coordinates, square)
+    }
+
+    /// A template's sketch.
+    pub(super) fn template(&self, vector: &[f32]) -> [u8; SKETCH] {
+        self.round(&self.coordinates(vector).0).0
+    }
+
+    /// A probe's sketch; none where it lies too far from everything.
+    pub(super) fn probe(&self, vector: &[f32]) -> Option<Sketch> {
+        let (coordinates, square) = self.coordinates(vector);
+        if square.sqrt() > FAR * self.step {
+            return None;
+        }
+        let (steps, error) = self.round(&coordinates);
+        // A template's own rounding: half a step in each coordinate at most.
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let error = error + (SKETCH as f32).sqrt() / 2.0 + SLACK;
+        #[expect(clippy::cast_possible_truncation, reason = "SLACK covers it")]
+        Some(Sketch { steps, error, step: self.step as f32 })
+    }
+
+    /// Clamped and rounded coordinates, and by how much they were rounded, in steps.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+    fn round(&self, coordinates: &[f64; SKETCH]) -> ([u8; SKETCH], f32) {
+        let mut steps = [0; SKETCH];
+        let mut error = 0.0;
+        for ((step, coordinate), floor) in steps.iter_mut().zip(coordinates).zip(&self.floors) {
+            let exact = ((coordinate - floor) / self.step).clamp(0.0, f64::from(STEPS));
+            let rounded = exact.round();
+            error += (exact - rounded) * (exact - rounded);
+            *step = rounded as u8;
+        }
+        (steps, error.sqrt() as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::tests::synthetic::People;
+
+    #[test]
+    fn sketches_are_never_farther_apart_than_templates() {
+        for dimensions in [40, 128] {
+            let mut people = People::new(dimensions, 3);
+            let sample: Vec<f32> = (0..200).flat_map(|_| people.stranger().as_slice().to_vec()).collect();
+            let lens = Lens::new(&sample, dimensions).unwrap();
+            let mut random = fastrand::Rng::with_seed(4);
+            for number in 0..500 {
+                let wild = [1.0, 1.0, 30.0, 1e-3, 1e4, 1e30][number % 6];
+                let a: Vec<f32> = people.stranger().as_slice().iter().map(|x| x * wild).collect();
+                let b: Vec<f32> = a.iter().map(|x| x + (random.f32() - 0.5) * 0.1).collect();
+                for other in [&b[..], &sample[..dimensions]] {
+                    let distance: f64 =
+                        a.iter().zip(other).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+                    let Some(sketch) = lens.probe(&a) else { continue };
+                    let limit = sketch.limit(distance.sqrt() as f32);
+                    let template = lens.template(other);
+                    let square: u32 =
+                        sketch.steps.iter().zip(template).map(|(x, y)| u32::from(x.abs_diff(y)).pow(2)).sum();
+                    assert!(limit.is_none_or(|limit| square <= u32::from(limit)), "{square} of {limit:?}");
+                }
+            }
+        }
+    }
+}

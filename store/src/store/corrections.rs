@@ -1,0 +1,80 @@
+//! "Not this person": an operator's word on a match.
+//!
+//! The face of the match comes from RAM ([`super::lately`]), since no event keeps an encoding on disk. It is sealed
+//! like a template of the person it was taken for, in a record of its own, and is gone with that person. Order: the
+//! record is durable, then answers change. A crash in between loses nothing: opening loads it.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::lately::{MATCHES_HOURS, MATCHES_MAX};
+use super::{Store, StoreError};
+use crate::gallery::CORRECTIONS_MAX;
+use crate::names::EventKey;
+use crate::record::{Person, Record};
+
+/// Why a match cannot be corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CorrectionFault {
+    /// Nobody was recognised there, or the face does not exist.
+    #[error("nobody was recognised in this face of the event; see `gatehouse event show`")]
+    NoMatch,
+    /// More than one face was recognised.
+    #[error("{0} people were recognised in this event; say which one is wrong with --face")]
+    Several(usize),
+    /// It was corrected before.
+    #[error("this match is corrected already")]
+    Corrected,
+    /// RAM does not have the face any more.
+    #[error(
+        "the face of this event is gone: for corrections the last {MATCHES_MAX} events with a match are kept, for \
+         {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
+    )]
+    TooOld,
+    /// The person has enough of them.
+    #[error("a person has at most {CORRECTIONS_MAX} corrections; erase them and enrol better pictures")]
+    Full,
+}
+
+/// A correction that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Corrected {
+    /// Who it was not.
+    pub person: Person,
+    /// Corrections of that person so far.
+    pub corrections: usize,
+}
+
+impl Store {
+    /// Takes a match back: the `face`th face of the event, from 1, is not the person it was taken for, and faces
+    /// like it are not from now on. Without `face` the only match of the event.
+    ///
+    /// # Errors
+    /// A [`CorrectionFault`], or a refusal where the person is not enrolled any more.
+    pub async fn correct(&self, event: &EventKey, face: Option<usize>) -> Result<Corrected, StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let found = self.kept_match(event, face)?;
+        let id = &found.person;
+        let unknown = || StoreError::UnknownPerson(id.clone());
+        let (key_id, person, key) = {
+            let people = self.inner.people();
+            let key_id = people.key_of(id).ok_or_else(unknown)?;
+            let member = people.member(&key_id).ok_or_else(unknown)?;
+            (key_id, member.profile.person.clone(), member.key.clone())
+        };
+        let gallery = &self.inner.gallery;
+        if gallery.corrections(&key_id) >= CORRECTIONS_MAX {
+            return Err(CorrectionFault::Full.into());
+        }
+        let templates = self.inner.templates();
+        let Some(negative) = templates.transform.protect(&found.encoding) else {
+            return Err(CorrectionFault::TooOld.into());
+        };
+        let negative = [negative];
+        let sealed = templates.seal_negatives(&key, &negative)?;
+        self.change(&Record::Corrected { person: key_id, sealed }).await?;
+        gallery.correct(key_id, &negative);
+        self.match_corrected(event, found.nth);
+        Ok(Corrected { person, corrections: gallery.corrections(&key_id) })
+    }
+}

@@ -1,0 +1,90 @@
+//! Enrolment with a look at the samples first: repeated ones are left out, foreign ones refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::gallery::{Encoding, Review, Verdict};
+use crate::people::PersonSummary;
+
+/// A finished enrolment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The person now.
+    #[serde(flatten)]
+    pub person: PersonSummary,
+    /// Samples that were added.
+    pub added: usize,
+    /// Samples that were left out, since they repeat others of the person.
+    pub repeated: usize,
+    /// People who look so much alike that one may be taken for the other.
+    pub alike: Vec<Alike>,
+}
+
+/// Another person, and how near.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alike {
+    /// The other person's id.
+    pub id: String,
+    /// Distance of the nearest two samples.
+    pub distance: f32,
+}
+
+impl Store {
+    /// As [`Store::enrol`], after a look at the samples: one that repeats another of the person is left out, and
+    /// where one looks more like somebody else the whole enrolment is refused, unless `force` is set.
+    ///
+    /// # Errors
+    /// As [`Store::enrol`]; [`StoreError::Foreign`] for the first sample that looks more like somebody else.
+    pub async fn enrol_reviewed(
+        &self,
+        id: &str,
+        name: &str,
+        encodings: Vec<Encoding>,
+        force: bool,
+    ) -> Result<Enrolled, StoreError> {
+        let known = self.inner.people().key_of(id);
+        let reviews = self.inner.gallery.review(known.as_ref(), &encodings);
+        if !force && let Some(at) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
+            return Err(self.foreign(at, reviews[at]));
+        }
+        let given = encodings.len();
+        let fresh = encodings.into_iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
+        let fresh: Vec<Encoding> = fresh.map(|(encoding, _)| encoding).collect();
+        let added = fresh.len();
+        let person = match self.person(id) {
+            Some(person) if fresh.is_empty() && given > 0 && person.name == name => person,
+            _ => self.enrol(id, name, fresh).await?,
+        };
+        Ok(Enrolled { person, added, repeated: given - added, alike: self.alike_to(&reviews) })
+    }
+
+    fn foreign(&self, at: usize, review: Review) -> StoreError {
+        let (key, other) = review.other.unzip();
+        let people = self.inner.people();
+        let person = key.and_then(|key| people.member(&key)).map(|member| member.profile.person.id.clone());
+        StoreError::Foreign {
+            nth: at + 1,
+            person: person.unwrap_or_else(|| "somebody else".to_owned()),
+            other: other.unwrap_or_default(),
+            own: review.own,
+        }
+    }
+
+    /// Everybody within the threshold of one of the samples, the nearest first.
+    fn alike_to(&self, reviews: &[Review]) -> Vec<Alike> {
+        let threshold = self.inner.gallery.threshold();
+        let mut near: Vec<_> = reviews.iter().filter_map(|review| review.other).collect();
+        near.retain(|(_, distance)| *distance <= threshold);
+        near.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let people = self.inner.people();
+        let mut alike: Vec<Alike> = Vec::new();
+        for (key, distance) in near {
+            let Some(member) = people.member(&key) else { continue };
+            let id = &member.profile.person.id;
+            if alike.iter().all(|known| known.id != *id) {
+                alike.push(Alike { id: id.clone(), distance });
+            }
+        }
+        alike
+    }
+}

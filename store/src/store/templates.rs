@@ -1,0 +1,309 @@
+//! Templates on disk: protected, sealed, and renewable.
+//!
+//! A template passes the transform of the deployment's template key ([`crate::gallery::transform`]) and is sealed
+//! with a key that is derived from the person's key and the template key together: whoever lacks either has
+//! nothing. On disk: the id of the template key, 16 bytes, then what [`DataKey::seal`] makes, bound to that id.
+//! Plain encodings exist in RAM only, between the door and the answer.
+//!
+//! Renewal ([`Store::rotate_templates`]) goes over to a new template key without anybody coming to the door again:
+//! 1. The new key is made, durable. A crash here leaves a key that seals nothing; the next opening retires it.
+//! 2. A record says that it is in force. From here on every opening goes forward.
+//! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template says
+//!    which key it is under, both keys are there, and opening brings all into the space of the key in force: RAM
+//!    never holds two generations, and after a crash everybody is known. What had been left over is replaced then.
+//! 4. Once all of it is durable, RAM goes over in one step; a probe sees the old or the new state as a whole.
+//! 5. A record retires the old key, and the views' thread destroys it. A crash in between is finished by the replay.
+//!
+//! From then on every template of before is noise, in old journal segments and in backups of them as well, for
+//! whoever has the person's key too. A person who cannot be read when this happens (a damaged slot or view) would be
+//! lost with the old key; so it is kept while there is one, and each opening tries again.
+//!
+//! Enrolments and erasures wait for a renewal, a second or so for ten thousand templates; answers do not wait.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use super::{Store, StoreError};
+use crate::gallery::Gallery;
+use crate::gallery::transform::{Protected, Transform};
+use crate::journal::{self, Journal, Pending};
+use crate::keys::{KeyError, KeyId, KeyKind, KeyTable};
+use crate::record::{Record, TemplateMark};
+use crate::seal::{DataKey, SealError};
+use crate::time::Timestamp;
+use crate::views::Views;
+use crate::views::entries::{Key, templates_of};
+
+/// Bytes of the key id in front of a sealed template.
+const ID_BYTES: usize = 16;
+
+/// A template key with what follows from it.
+pub(super) struct TemplateKey {
+    pub(super) mark: TemplateMark,
+    pub(super) transform: Arc<Transform>,
+    data: Arc<DataKey>,
+}
+
+impl TemplateKey {
+    fn open(table: &KeyTable, mark: TemplateMark, dimensions: usize) -> Result<Arc<Self>, KeyError> {
+        let data = table.key(&mark.key)?;
+        let transform = Arc::new(Transform::of(&data, dimensions));
+        Ok(Arc::new(Self { mark, transform, data }))
+    }
+
+    /// Seals a person's templates, which are in this key's space.
+    pub(super) fn seal(&self, person: &DataKey, templates: &[Protected]) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_as(SAMPLE, person, templates)
+    }
+
+    /// Seals faces that were taken for a person and are not them.
+    pub(super) fn seal_negatives(
+        &self,
+        person: &DataKey,
+        templates: &[Protected],
+    ) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_as(NEGATIVE, person, templates)
+    }
+
+    fn seal_as(
+        &self,
+        role: &[u8],
+        person: &DataKey,
+        templates: &[Protected],
+    ) -> Result<Vec<Vec<u8>>, SealError> {
+        let (key, id) = (person.joined(&self.data)?, self.mark.key.as_bytes());
+        let seal = |template: &Protected| {
+            Ok([id.as_slice(), &key.seal(&bound_to(role, id), &template.to_bytes())?].concat())
+        };
+        templates.iter().map(seal).collect()
+    }
+}
+
+/// What a template is bound to beside its key: a sample of the person.
+const SAMPLE: &[u8] = b"template ";
+/// Or a face that was taken for the person and is not them.
+const NEGATIVE: &[u8] = b"negative ";
+
+fn bound_to(role: &[u8], id: &[u8; ID_BYTES]) -> Vec<u8> {
+    [role, id].concat()
+}
+
+/// The template key in force, and those that stored templates still name.
+pub(super) struct TemplateKeys {
+    pub(super) now: Arc<TemplateKey>,
+    /// Whether no record tells of `now` yet.
+    is_new: bool,
+    table: Arc<KeyTable>,
+    dimensions: usize,
+    others: HashMap<KeyId, Arc<TemplateKey>>,
+}
+
+/// All that is stored of a person in the space of the key in force. Whatever else comes to be sealed under a
+/// template key belongs in here, so that opening loads it and a renewal takes it along.
+pub(super) struct Known {
+    person: KeyId,
+    key: Arc<DataKey>,
+    pub(super) templates: Vec<Protected>,
+    /// Faces that were taken for the person and are not them.
+    pub(super) negatives: Vec<Protected>,
+    /// Whether some of it lies under another key than the one in force.
+    pub(super) is_behind: bool,
+}
+
+impl Known {
+    pub(super) fn load_into(&self, gallery: &Gallery) {
+        gallery.load(self.person, &self.templates);
+        gallery.correct(self.person, &self.negatives);
+    }
+
+    /// The records that put what is known under the key in force.
+    fn records(&self, now: &TemplateKey) -> Result<[Record; 1], StoreError> {
+        let mut sealed = now.seal(&self.key, &self.templates)?;
+        sealed.extend(now.seal_negatives(&self.key, &self.negatives)?);
+        Ok([Record::SamplesReplaced { person: self.person, sealed }])
+    }
+}
+
+impl TemplateKeys {
+    /// The key that the views name. Where they name none, as in a new state directory or after damage, one that is
+    /// there, else a new one; also where the named one is lost, for the door must go on.
+    pub(super) fn open(views: &Views, table: &Arc<KeyTable>, dimensions: usize) -> Result<Self, StoreError> {
+        let named: Option<TemplateMark> = views.get(&Key::TemplateMark)?;
+        let generation = named.as_ref().map_or(1, |mark| mark.generation.saturating_add(1));
+        let mark = |key| TemplateMark { key, generation, since: Timestamp::now() };
+        let found = match (named, table.ids(KeyKind::Template).first()) {
+            (Some(named), _) => Some((TemplateKey::open(table, named, dimensions), false)),
+            (None, Some(key)) => Some((TemplateKey::open(table, mark(*key), dimensions), true)),
+            (None, None) => None,
+        };
+        let (now, is_new) = match found {
+            Some((Ok(now), is_new)) => (now, is_new),
+            Some((Err(KeyError::Destroyed(_) | KeyError::Damaged(_)), _)) | None => {
+                let key = table.create(KeyKind::Template)?;
+                (TemplateKey::open(table, mark(key), dimensions)?, true)
+            }
+            Some((Err(error), _)) => return Err(error.into()),
+        };
+        Ok(Self { now, is_new, table: Arc::clone(table), dimensions, others: HashMap::new() })
+    }
+
+    /// What is stored of a person.
+    pub(super) fn read(
+        &mut self,
+        views: &Views,
+        person: KeyId,
+        key: &Arc<DataKey>,
+    ) -> Result<Known, StoreError> {
+        let (templates, negatives) = (Vec::new(), Vec::new());
+        let mut known = Known { person, key: Arc::clone(key), templates, negatives, is_behind: false };
+        // The keys that seal this person's templates: one, during a renewal two.
+        let mut joined: HashMap<KeyId, (Arc<TemplateKey>, DataKey)> = HashMap::new();
+        for stored in views.scan(templates_of(&person), false) {
+            let stored = stored?.1;
+            let (id, sealed) = stored.split_first_chunk::<ID_BYTES>().ok_or(SealError::Open)?;
+            let named = KeyId::from_bytes(*id);
+            let (of, both) = match joined.entry(named) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let of = self.of(named)?;
+                    let both = key.joined(&of.data)?;
+                    new.insert((of, both))
+                }
+            };
+            let (plain, list) = match both.open(&bound_to(SAMPLE, id), sealed) {
+                Ok(plain) => (plain, &mut known.templates),
+                Err(_) => (both.open(&bound_to(NEGATIVE, id), sealed)?, &mut known.negatives),
+            };
+            let nth = list.len() + 1;
+            let template = Protected::from_bytes(&plain, self.dimensions)
+                .map_err(|fault| StoreError::Encoding { nth, fault })?;
+            known.is_behind |= named != self.now.mark.key;
+            list.push(match named == self.now.mark.key {
+                true => template,
+                false => of.transform.rekey(&template, &self.now.transform).ok_or(SealError::Refused)?,
+            });
+        }
+        Ok(known)
+    }
+
+    /// The records that bring what is stored to the key in force, and retire all others unless somebody is still to
+    /// be read with them.
+    pub(super) fn finish(
+        &self,
+        behind: &[Known],
+        unreadable: usize,
+        append: &mut Append<'_>,
+    ) -> Result<(), StoreError> {
+        let mut last = None;
+        if self.is_new {
+            last = Some(append(&Record::TemplateKey(self.now.mark.clone()))?);
+        }
+        for records in behind.iter().map(|known| known.records(&self.now)) {
+            for record in records? {
+                last = Some(append(&record)?);
+            }
+        }
+        for key in self.others().into_iter().filter(|_| unreadable == 0) {
+            last = Some(append(&Record::TemplateKeyRetired { key })?);
+        }
+        last.map_or(Ok(()), |pending| pending.wait_blocking().map(drop).map_err(StoreError::from))
+    }
+
+    fn others(&self) -> Vec<KeyId> {
+        self.table.ids(KeyKind::Template).into_iter().filter(|id| *id != self.now.mark.key).collect()
+    }
+
+    fn of(&mut self, id: KeyId) -> Result<Arc<TemplateKey>, StoreError> {
+        if id == self.now.mark.key {
+            return Ok(Arc::clone(&self.now));
+        }
+        if let Some(known) = self.others.get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let mark = TemplateMark { key: id, generation: 0, since: Timestamp::now() };
+        let opened = TemplateKey::open(&self.table, mark, self.dimensions)?;
+        self.others.insert(id, Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+/// Appends a record; what tests let fail.
+pub(super) type Append<'a> = dyn FnMut(&Record) -> Result<Pending, StoreError> + 'a;
+
+/// Appends to the journal, from a thread that may wait.
+pub(super) fn append_to(journal: &Journal) -> impl FnMut(&Record) -> Result<Pending, StoreError> {
+    |record| {
+        let entry = journal::Entry { payload: record.encode()?, is_event: false };
+        Ok(journal.append_blocking(entry)?)
+    }
+}
+
+/// A finished renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplatesRotated {
+    /// Counts the template keys of this deployment, from 1.
+    pub generation: u32,
+    /// People whose templates are renewed.
+    pub people: usize,
+    /// Their templates.
+    pub templates: usize,
+    /// People who could not be read. While there are any, the old key is kept for them.
+    pub unreadable: usize,
+}
+
+impl Store {
+    /// Goes over to a new template key, with all templates, while probes are answered. When this returns the old
+    /// key is destroyed, and every template of before is worthless.
+    ///
+    /// # Errors
+    /// Where the disk, the journal or the views fail. What was begun is finished when the store is opened again.
+    pub async fn rotate_templates(&self) -> Result<TemplatesRotated, StoreError> {
+        let store = self.clone();
+        let handle = Handle::current();
+        let rotation = tokio::task::spawn_blocking(move || {
+            store.rotate_with(&handle, &mut append_to(&store.inner.journal))
+        });
+        rotation.await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// As [`Store::rotate_templates`], on a thread that may wait.
+    fn rotate_with(&self, handle: &Handle, append: &mut Append<'_>) -> Result<TemplatesRotated, StoreError> {
+        let inner = &self.inner;
+        let _door = inner.people_door.blocking_lock();
+        // What is durable is to be in the views, from which the templates are read.
+        handle.block_on(self.applied(inner.journal.head()))?;
+        let generation = inner.templates().mark.generation.saturating_add(1);
+        let mark =
+            TemplateMark { key: inner.keys.create(KeyKind::Template)?, generation, since: Timestamp::now() };
+        let dimensions = inner.settings.gallery.dimensions;
+        let now = TemplateKey::open(&inner.keys, mark, dimensions)?;
+        let table = Arc::clone(&inner.keys);
+        let mut keys = TemplateKeys { now, is_new: true, table, dimensions, others: HashMap::new() };
+
+        let members = inner.people().keys();
+        let unreadable = inner.views.person_keys().count().saturating_sub(members.len());
+        let mut all = Vec::with_capacity(members.len());
+        for (person, key) in members {
+            all.push(keys.read(&inner.views, person, &key)?);
+        }
+        // One more than needed: the old keys stay until RAM has gone over.
+        keys.finish(&all, 1, append)?;
+
+        inner.gallery.rekey(Arc::clone(&keys.now.transform), |fresh| {
+            all.iter().for_each(|known| known.load_into(fresh));
+        });
+        inner.set_templates(Arc::clone(&keys.now));
+        keys.is_new = false;
+        keys.finish(&[], unreadable, append)?;
+        handle.block_on(self.applied(inner.journal.head()))?;
+        let (people, templates) = (all.len(), all.iter().map(|one| one.templates.len()).sum());
+        Ok(TemplatesRotated { generation, people, templates, unreadable })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::gallery::{Encoding, GallerySettings, Metric};
+use crate::keys::RootKey;
+use crate::names::CameraName;
+use crate::record::Outcome;
+use crate::store::{OpenReport, ProbeFace, StoreSettings};
+
+const DIMENSIONS: usize = 128;
+const PEOPLE: usize = 12;
+const SAMPLES: usize = 3;
+
+fn open(directory: &Path) -> (Store, OpenReport) {
+    let gallery = GallerySettings {
+        model: "test".into(),
+        dimensions: DIMENSIONS,
+        metric: Metric::Euclidean,
+        threshold: 0.4,
+        camera_thresholds: HashMap::new(),
+        minimum_quality: 0.2,
+        exact_limit: 10_000,
+    };
+    let settings = StoreSettings {
+        directory: directory.to_owned(),
+        gallery,
+        media_quota_bytes: 10_000,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: false,
+    };
+    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+}
+
+/// A sample of a person, by chance but always the same; samples of one person lie close together.
+fn sample(person: usize, nth: usize) -> Encoding {
+    let mut of_person = fastrand::Rng::with_seed(person as u64);
+    let mut of_sample = fastrand::Rng::with_seed((person * 1000 + nth) as u64);
+    let mut component = || (of_person.f32() - 0.5) * 0.4 + (of_sample.f32() - 0.5) * 0.04;
+    Encoding::new((0..DIMENSIONS).map(|_| component()).collect(), DIMENSIONS).unwrap()
+}
+
+async fn enrol(store: &Store) {
+    for person in 0..PEOPLE {
+        let samples = (0..SAMPLES).map(|nth| sample(person, nth)).collect();
+        store.enrol(&format!("p{person}"), "Name", samples).await.unwrap();
+    }
+}
+
+fn identify(store: &Store, encoding: Encoding) -> (Outcome, Option<String>) {
+    let camera = CameraName::try_from("front").unwrap();
+    let answer = store.identify(&camera, &[ProbeFace { encoding, quality: None }]);
+    (answer.faces[0].outcome, answer.faces[0].person.as_ref().map(|person| person.id.clone()))
+}
+
+fn assert_everybody_is_known(store: &Store, what: &str) {
+    for person in 0..PEOPLE {
+        let found = identify(store, sample(person, 99));
+        assert_eq!(found, (Outcome::Match, Some(format!("p{person}"))), "{what}");
+    }
+    assert_eq!(identify(store, sample(500, 0)).0, Outcome::Stranger, "{what}");
+    assert_eq!(store.status().templates, PEOPLE * SAMPLES, "{what}");
+}
+
+fn stored(store: &Store) -> Vec<(KeyId, Vec<u8>)> {
+    let of = |person| store.inner.views.scan(templates_of(&person), false).map(move |t| (person, t));
+    let people = store.inner.people().keys();
+    people.iter().flat_map(|(person, _)| of(*person)).map(|(p, t)| (p, t.unwrap().1.to_vec())).collect()
+}
+
+fn template_keys(store: &Store) -> Vec<KeyId> {
+    store.inner.keys.ids(KeyKind::Template)
+}
+
+fn close(store: Store) {
+    store.close();
+    drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_template_is_nothing_for_who_has_only_the_persons_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    let (person, bytes) = stored(&store).remove(0);
+    let key = store.inner.keys.key(&person).unwrap();
+    let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().unwrap();
+    assert!(key.open(&bound_to(SAMPLE, id), sealed).is_err(), "the person's key alone opens it");
+    assert!(
+        store.inner.templates().data.open(&bound_to(SAMPLE, id), sealed).is_err(),
+        "the template key alone opens it"
+    );
+    // And where both keys are there it is a template of this deployment, not an encoding of the model.
+    let both = key.joined(&store.inner.templates().data).unwrap();
+    let template =
+        Protected::from_bytes(&both.open(&bound_to(SAMPLE, id), sealed).unwrap(), DIMENSIONS).unwrap();
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
+    let plain = sample(0, 0);
+    assert!(distance(plain.as_slice(), template.as_slice()) > distance(plain.as_slice(), &[0.0; DIMENSIONS]));
+    // It is the one that the gallery compares with.
+    assert_eq!(store.inner.templates().transform.protect(&plain).unwrap(), template);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    assert_eq!(template_keys(&store).len(), 1, "a new state has a template key");
+    enrol(&store).await;
+    close(store);
+    let (store, report) = open(directory.path());
+    assert_eq!(report.damaged, Vec::<String>::new());
+    assert_everybody_is_known(&store, "after a restart");
+    let before = (template_keys(&store), stored(&store));
+    let rotated = store.rotate_templates().await.unwrap();
+    let want = TemplatesRotated { generation: 2, people: PEOPLE, templates: PEOPLE * SAMPLES, unreadable: 0 };
+    assert_eq!(rotated, want);
+    assert_everybody_is_known(&store, "after a renewal");
+    let after = template_keys(&store);
+    assert!(after.len() == 1 && after != before.0, "the old key is destroyed");
+    for (person, bytes) in &before.1 {
+        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, DIMENSIONS).unwrap();
+        let named = KeyId::from_bytes(*bytes.first_chunk().unwrap());
+        assert!(matches!(keys.of(named), Err(StoreError::Key(KeyError::Destroyed(_)))), "{person}");
+    }
+    store.enrol("p0", "Name", vec![sample(0, 7)]).await.unwrap();
+    assert_eq!(store.key_status().template_generation, 2);
+    store.rotate_templates().await.unwrap();
+    close(store);
+    std::fs::remove_dir_all(directory.path().join("views")).unwrap();
+    let (store, report) = open(directory.path());
+    assert!(report.views_rebuilt.is_some());
+    assert_eq!(report.damaged, Vec::<String>::new());
+    assert_eq!(store.key_status().template_generation, 3);
+    assert_eq!(store.person("p0").unwrap().samples, SAMPLES + 1);
+    store.erase("p0").await.unwrap();
+    assert_eq!(identify(&store, sample(0, 7)).0, Outcome::Stranger);
+    assert_eq!(identify(&store, sample(1, 7)).0, Outcome::Match);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_while_templates_are_renewed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    enrol(&store).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let probing = std::thread::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        move || {
+            let mut rounds = 0;
+            while !done.load(Ordering::Relaxed) || rounds == 0 {
+                assert_everybody_is_known(&store, "during a renewal");
+                rounds += 1;
+            }
+        }
+    });
+    for _ in 0..10 {
+        store.rotate_templates().await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    probing.join().unwrap();
+    assert_eq!(template_keys(&store).len(), 1);
+}
+
+/// Stops a renewal at its append number `at`; whether it came so far.
+async fn rotate_until(store: &Store, at: usize) -> bool {
+    let (store, handle) = (store.clone(), Handle::current());
+    let rotation = tokio::task::spawn_blocking(move || {
+        let mut appended = 0;
+        let mut real = append_to(&store.inner.journal);
+        store.rotate_with(&handle, &mut |record| {
+            appended += 1;
+            if appended > at { Err(StoreError::Stopping) } else { real(record) }
+        })
+    });
+    rotation.await.unwrap().is_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_known() {
+    // The key, everybody, and the old key's end.
+    for at in 0..PEOPLE + 3 {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = open(directory.path());
+        enrol(&store).await;
+        let cut_off = rotate_until(&store, at).await;
+        assert_eq!(cut_off, at < PEOPLE + 2, "{at}");
+        // Where the daemon goes on after all, it works; what it enrols now is under either key.
+        assert_everybody_is_known(&store, "right after");
+        store.enrol("late", "Late", vec![sample(77, 0)]).await.unwrap();
+        store.erase("late").await.unwrap();
+        close(store);
+        if at % 2 == 1 {
+            std::fs::remove_dir_all(directory.path().join("views")).unwrap();
+        }
+        let (store, report) = open(directory.path());
+        assert_eq!(report.damaged, Vec::<String>::new(), "{at}");
+        assert_everybody_is_known(&store, &format!("cut off after {at} appends"));
+        store.applied(store.inner.journal.head()).await.unwrap();
+        let keys = template_keys(&store);
+        assert_eq!(keys, [store.inner.templates().mark.key], "{at}: one key is left");
+        assert!(stored(&store).iter().all(|(_, bytes)| bytes.starts_with(keys[0].as_bytes())), "{at}");
+        let generation = if at == 0 { 1 } else { 2 };
+        assert_eq!(store.key_status().template_generation, generation, "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_key_is_kept_while_somebody_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    enrol(&store).await;
+    let person = store.inner.keys.create(KeyKind::Person).unwrap();
+    store.change(&Record::Profile { person, sealed: vec![1; 40] }).await.unwrap();
+    close(store);
+    let (store, report) = open(directory.path());
+    assert_eq!(report.damaged.len(), 1);
+    assert_eq!(store.rotate_templates().await.unwrap().unreadable, 1);
+    assert_eq!(template_keys(&store).len(), 2);
+    assert_everybody_is_known(&store, "with an unreadable person");
+    close(store);
+    let (store, _) = open(directory.path());
+    assert_eq!(template_keys(&store).len(), 2);
+    assert_everybody_is_known(&store, "with an unreadable person, later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_template_key_the_door_goes_on_and_knows_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    enrol(&store).await;
+    store.inner.keys.destroy(&template_keys(&store)[0]).unwrap();
+    close(store);
+    let (store, report) = open(directory.path());
+    assert_eq!(report.damaged.len(), PEOPLE);
+    assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Stranger);
+    store.enrol("new", "Name", vec![sample(0, 0)]).await.unwrap();
+    assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Match);
+}

@@ -1,0 +1,124 @@
+"""Time per probe of other searches on the vectors of `gatehouse-bench identify`, one thread, k = 1.
+
+Usage: identify.py FOLDER DIMENSIONS [--graphs]; FOLDER has templates.f32 and probes.f32 (rows of little-endian f32)
+and nearest.u32 (the row of the nearest template of every probe). One JSON object per measurement on stdout.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import numpy
+
+# Probes per call: the cost of the call itself is shared out, and faiss does not go over to matrix products yet.
+PER_CALL = 10
+RECALL_WANTED = 0.999
+EFS = [16, 32, 64, 128, 256, 512]
+CONNECTIONS = 24
+CONSTRUCTION_WIDTH = 200
+
+
+def measure(name, search, probes, nearest, build):
+    times, found = [], []
+    search(probes[:PER_CALL])
+    for start in range(0, len(probes), PER_CALL):
+        some = probes[start : start + PER_CALL]
+        begin = time.perf_counter()
+        rows = search(some)
+        times.append((time.perf_counter() - begin) / len(some) * 1e6)
+        found.append(numpy.asarray(rows).reshape(-1))
+    recall = float((numpy.concatenate(found) == nearest).mean())
+    times.sort()
+    p99 = times[min(len(times) * 99 // 100, len(times) - 1)]
+    return {"engine": name, "p50": times[len(times) // 2], "p99": p99, "recall": recall, "build": build}
+
+
+def graph(name, width, search, probes, nearest, build):
+    """The narrowest search that finds enough."""
+    for ef in EFS:
+        width(ef)
+        result = measure(f"{name}, ef {ef}", search, probes, nearest, build)
+        if result["recall"] >= RECALL_WANTED:
+            break
+    return result
+
+
+def peers(templates, probes, nearest, graphs):
+    count, dimensions = templates.shape
+    common = (probes, nearest)
+    try:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        flat = faiss.IndexFlatL2(dimensions)
+        flat.add(templates)
+        yield measure("faiss flat", lambda q: flat.search(q, 1)[1], *common, None)
+        if graphs:
+            begin = time.perf_counter()
+            index = faiss.IndexHNSWFlat(dimensions, CONNECTIONS)
+            index.hnsw.efConstruction = CONSTRUCTION_WIDTH
+            index.add(templates)
+            build = time.perf_counter() - begin
+
+            def width(ef):
+                index.hnsw.efSearch = ef
+
+            yield graph("faiss HNSW", width, lambda q: index.search(q, 1)[1], *common, build)
+    except ImportError:
+        pass
+    try:
+        import hnswlib
+
+        brute = hnswlib.BFIndex(space="l2", dim=dimensions)
+        brute.init_index(max_elements=count)
+        brute.add_items(templates)
+        brute.set_num_threads(1)
+        yield measure("hnswlib brute force", lambda q: brute.knn_query(q, k=1)[0], *common, None)
+        if graphs:
+            begin = time.perf_counter()
+            small = hnswlib.Index(space="l2", dim=dimensions)
+            small.init_index(max_elements=count, M=CONNECTIONS, ef_construction=CONSTRUCTION_WIDTH)
+            small.set_num_threads(1)
+            small.add_items(templates)
+            build = time.perf_counter() - begin
+            yield graph("hnswlib", small.set_ef, lambda q: small.knn_query(q, k=1)[0], *common, build)
+    except ImportError:
+        pass
+    try:
+        from usearch.index import Index, MetricKind, search
+
+        def exact(q):
+            return search(templates, q, 1, MetricKind.L2sq, exact=True, threads=1).keys
+
+        yield measure("usearch exact", exact, *common, None)
+        if graphs:
+            begin = time.perf_counter()
+            large = Index(
+                ndim=dimensions,
+                metric="l2sq",
+                dtype="f32",
+                connectivity=CONNECTIONS,
+                expansion_add=CONSTRUCTION_WIDTH,
+            )
+            large.add(numpy.arange(count), templates, threads=1)
+            build = time.perf_counter() - begin
+
+            def expand(ef):
+                large.expansion_search = ef
+
+            yield graph("usearch", expand, lambda q: large.search(q, 1, threads=1).keys, *common, build)
+    except ImportError:
+        pass
+
+
+def main():
+    folder, dimensions = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    templates = numpy.fromfile(folder / "templates.f32", dtype="<f4").reshape(-1, dimensions)
+    probes = numpy.fromfile(folder / "probes.f32", dtype="<f4").reshape(-1, dimensions)
+    nearest = numpy.fromfile(folder / "nearest.u32", dtype="<u4")
+    for result in peers(templates, probes, nearest, "--graphs" in sys.argv):
+        print(json.dumps(result), flush=True)
+
+
+main()
