@@ -100,7 +100,7 @@ pub struct Gallery {
     pub threshold: f32,
     /// Least quality of a face that is judged, 0 to 1.
     pub minimum_quality: f32,
-    /// Templates up to which every search is exact; none: where the graph is known to be faster.
+    /// Templates up to which every search is exact; none: the device measures.
     pub exact_limit: Option<usize>,
     /// Whether strangers get a label for the day.
     pub label_strangers: bool,

@@ -12,6 +12,7 @@
 //! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
 mod axes;
+mod calibrate;
 mod corrections;
 mod decide;
 mod encoding;
@@ -35,6 +36,7 @@ mod vector;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use calibrate::EXACT_LIMIT_MEASURED;
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};

@@ -20,10 +20,7 @@ pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
         threshold: gallery.threshold,
         camera_thresholds: cameras.collect(),
         minimum_quality: gallery.minimum_quality,
-        // The crossover was measured at 128 components; the exact scan's time grows with them.
-        exact_limit: gallery
-            .exact_limit
-            .unwrap_or(gallery::EXACT_LIMIT_DEFAULT * 128 / gallery.dimensions.max(1)),
+        exact_limit: gallery.exact_limit.unwrap_or(gallery::EXACT_LIMIT_MEASURED),
     }
 }
 

@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use super::calibrate::{self, EXACT_LIMIT_MEASURED, FLOOR, PROBES};
+use super::exact::Exact;
 use super::graph::{Cell, Graph, point};
 use super::people::State;
 use super::sketch::Lens;
@@ -37,6 +39,10 @@ pub(super) struct Index {
     active: bool,
     /// The graph broke once: this process does without.
     broken: bool,
+    /// Where the limit is measured: templates up to which it is known without measuring; 0 before the first time.
+    measured: usize,
+    /// Where the limit is measured: a graph was found to be faster.
+    graph_is_faster: bool,
 }
 
 impl Index {
@@ -53,6 +59,7 @@ impl Index {
         self.recent = Vec::new();
         self.epoch += 1;
         self.active = false;
+        self.graph_is_faster = false;
         self.graph.take()
     }
 
@@ -60,8 +67,13 @@ impl Index {
     pub(super) fn needs_work(&self, templates: usize, limit: usize) -> bool {
         match self.graph {
             Some(_) => self.built_at != self.removals || !self.recent.is_empty(),
-            None => templates > limit && !self.broken,
+            None => templates > self.limit(limit) && !self.broken,
         }
+    }
+
+    /// Templates up to which the exact engine answers alone, where `setting` is what was asked for.
+    pub(super) fn limit(&self, setting: usize) -> usize {
+        if setting == EXACT_LIMIT_MEASURED { self.measured.max(FLOOR) } else { setting }
     }
 }
 
@@ -107,6 +119,8 @@ impl Drop for Indexer {
 
 /// What is to be done next.
 enum Job {
+    /// Find out which engine is the faster one.
+    Measure,
     /// New sketches of a whole table.
     Sketch(Part),
     /// A new graph from the whole table.
@@ -141,6 +155,7 @@ impl Worker {
         while woken.recv().is_ok() {
             while let Some(job) = self.next() {
                 match job {
+                    Job::Measure => self.measure(),
                     Job::Sketch(table) => self.sketch(table),
                     Job::Build => self.build(),
                     Job::Extend(graph) => self.extend(&graph),
@@ -166,8 +181,26 @@ impl Worker {
         }
         match &index.graph {
             Some(graph) if index.built_at == index.removals => Some(Job::Extend(Arc::clone(graph))),
+            None if state.settings.exact_limit == EXACT_LIMIT_MEASURED && !index.graph_is_faster => {
+                Some(Job::Measure)
+            }
             _ => Some(Job::Build),
         }
+    }
+
+    /// Measures with the lock let go after every probe, and again once the gallery has grown by half.
+    fn measure(&self) {
+        let (exact, mut random) = (Exact::new(), fastrand::Rng::new());
+        let times = (0..PROBES).filter_map(|_| calibrate::times(&exact, &self.read(), &mut random)).collect();
+        let is_faster = calibrate::is_graph_faster(times);
+        let mut state = self.write();
+        let templates = state.table.taken();
+        state.index.graph_is_faster = is_faster;
+        if !is_faster {
+            state.index.measured = templates + templates / 2;
+        }
+        drop(state);
+        tracing::info!(templates, graph = is_faster, "measured which engine of the gallery is faster");
     }
 
     /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there.

@@ -176,7 +176,7 @@ impl State {
     /// lies at the limit does not build one after another. The caller drops it where no lock is held.
     #[must_use]
     pub(super) fn give_up_small_index(&mut self) -> Option<Arc<Graph>> {
-        let is_small = self.table.taken() <= self.settings.exact_limit / 2;
+        let is_small = self.table.taken() <= self.index.limit(self.settings.exact_limit) / 2;
         is_small.then(|| self.index.give_up()).flatten()
     }
 
