@@ -17,7 +17,7 @@ use gatehouse_store::time::Timestamp;
 use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::mqtt::backlog::Backlog;
 use crate::mqtt::backoff::Backoff;
@@ -137,11 +137,10 @@ impl Input {
         loop {
             let began = Instant::now();
             match self.connection().await {
-                Ok(()) => return self.link.down(None),
+                Ok(()) => return self.link.down(client, None),
                 Err(failure) => {
-                    warn!(client, error = %failure, "no connection to the broker");
                     self.learn(&failure);
-                    self.link.down(Some(failure.to_string()));
+                    self.link.down(client, Some(failure.to_string()));
                 }
             }
             let pause = tokio::time::sleep(backoff.next(began.elapsed()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tracing::warn;
 
 /// One connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +67,13 @@ impl LinkState {
         });
     }
 
-    pub(crate) fn down(&self, error: Option<String>) {
+    /// The connection is gone, or could not be made. Logged once for each word: a broker that is away for a night
+    /// must not fill the log of an SD card.
+    pub(crate) fn down(&self, client: &str, error: Option<String>) {
         self.0.send_modify(|link| {
             link.since = None;
-            if error.is_some() {
+            if error.is_some() && link.error != error {
+                warn!(client, error, "no connection to the broker; trying again");
                 link.error = error;
             }
         });

@@ -108,11 +108,8 @@ impl PublisherTask {
             let end = self.connection().await;
             self.window.reset();
             match end {
-                End::Stopped => return self.link.down(None),
-                End::Lost(words) => {
-                    warn!(client = "answers", error = words, "no connection to the broker");
-                    self.link.down(Some(words));
-                }
+                End::Stopped => return self.link.down("answers", None),
+                End::Lost(words) => self.link.down("answers", Some(words)),
             }
             if !self.wait(backoff.next(began.elapsed())).await {
                 return;

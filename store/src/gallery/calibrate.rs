@@ -18,8 +18,8 @@ pub const EXACT_LIMIT_MEASURED: usize = usize::MAX - 1;
 pub(super) const FLOOR: usize = 50_000;
 /// Probes that are timed; the middle one counts.
 pub(super) const PROBES: usize = 9;
-/// Visits that a search of the graph is worth: `bench identify` has graph searches take as long as these, their
-/// own book-keeping included.
+/// Visits that a search of the graph is taken to be worth, its own book-keeping included: an estimate, not measured on
+/// each device. Too large only keeps the exact search a little longer, which is slower there but never wrong.
 const VISITS: usize = 4_000;
 
 /// What one probe takes with either engine; none in an empty gallery.

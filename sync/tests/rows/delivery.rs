@@ -103,8 +103,10 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     wait::until_async("the outage to be seen", PATIENCE, || async { rows_of(&sync).error.is_some() })
         .await
         .unwrap();
-    let status = rows_of(&sync);
-    assert!(status.pending > 4000 && status.oldest_pending.is_some(), "{status:?}");
+    wait::until_async("what waits to be counted", PATIENCE, || async { rows_of(&sync).pending == 4970 })
+        .await
+        .unwrap();
+    assert!(rows_of(&sync).oldest_pending.is_some());
     proxy.heal();
     tokio::time::sleep(Duration::from_millis(50)).await;
     sync.now(PATIENCE).await;
