@@ -103,9 +103,20 @@ impl Score {
     }
 }
 
+/// A person is as near as their nearest template or the mean of their templates, whichever is nearer.
 fn nearest(plan: &Plan, probe: &[f32]) -> (usize, f32) {
-    let people = plan.templates.iter().enumerate();
-    let distances =
-        people.flat_map(|(n, own)| own.iter().map(move |template| (n, distance(template, probe))));
-    distances.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, f32::INFINITY))
+    let of_person = |own: &Vec<Vec<f32>>| {
+        let samples = own.iter().map(|template| distance(template, probe));
+        samples.fold(distance(&mean(own), probe), f32::min)
+    };
+    let people = plan.templates.iter().map(of_person).enumerate();
+    people.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, f32::INFINITY))
+}
+
+fn mean(own: &[Vec<f32>]) -> Vec<f32> {
+    let mut sum = vec![0.0; own.first().map_or(0, Vec::len)];
+    for template in own {
+        sum.iter_mut().zip(template).for_each(|(sum, component)| *sum += component / own.len() as f32);
+    }
+    sum
 }
