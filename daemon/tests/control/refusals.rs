@@ -109,7 +109,10 @@ fn whoever_is_neither_root_nor_of_our_group_is_77() {
     let home = Home::new("");
     let _daemon = home.start();
     let tool = home.path("gatehouse");
-    std::fs::copy(env!("CARGO_BIN_EXE_gatehouse"), &tool).unwrap();
+    // Not by ourselves: a child that another test starts meanwhile would hold the copy open for writing, and a program
+    // that is open for writing cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gatehouse")).arg(&tool).status().unwrap();
+    assert!(copied.success());
     let socket = home.path("control.sock");
     let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     open(tool.parent().unwrap(), 0o755);
