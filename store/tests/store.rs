@@ -311,3 +311,21 @@ async fn a_damaged_record_hides_no_other_event() {
     let told = store.events(&all(&store)).unwrap().len();
     assert!((20..30).contains(&told), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_event_never_comes_is_dropped_in_time_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { orphan_media: Duration::ZERO, ..settings(directory.path()) };
+    let (store, _) = Store::open(settings, &root()).unwrap();
+    visit(&store, "known", 1).await;
+    for event in ["known", "unknown"] {
+        store.put_media(key(event), "a.jpg".try_into().unwrap(), vec![1; 500]).await.unwrap();
+    }
+    assert_eq!(store.drop_orphan_media().await.unwrap(), 1);
+    assert_eq!(store.drop_orphan_media().await.unwrap(), 0);
+    let ledger = store.ledger();
+    assert_eq!((ledger.files.stored, ledger.files.dropped["no_event"], ledger.files.pending()), (2, 1, 1));
+    let gone = store.media(&MediaQuery { event: Some(key("unknown")), limit: 9 }).unwrap();
+    assert!(!gone[0].on_disk);
+    assert!(matches!(store.open_media(&gone[0].media.id), Err(StoreError::UnknownMedia)));
+}
