@@ -19,8 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_store::Store;
+use gatehouse_store::space::Pressure;
 use gatehouse_store::store::OpenReport;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::control::Services;
@@ -43,6 +45,8 @@ const STORE_BUDGET: Duration = Duration::from_secs(15);
 const RUNTIME_BUDGET: Duration = Duration::from_secs(2);
 /// How often media files whose event never came are looked for; they wait for hours.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
+/// The same after the disk was full.
+const SHORT_EVERY: Duration = Duration::from_secs(15);
 /// How often faces in memory that have had their time are looked for: what ends at midnight ends within half a minute.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often the line of `systemctl status` is renewed.
@@ -180,17 +184,26 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     tasks
 }
 
-/// Gives up media files whose event did not come in time.
-async fn housekeeping(store: Store, mut stop: tokio::sync::watch::Receiver<bool>) {
+/// Gives up media files whose event did not come in time, and keeps room on the disk, at once when it gets short.
+async fn housekeeping(store: Store, mut stop: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
+    let mut pressure = store.pressure();
     loop {
+        let short = *pressure.borrow_and_update() != Pressure::default();
         tokio::select! {
             () = stopped(&mut stop) => return,
             _ = ticks.tick() => match store.drop_orphan_media().await {
                 Ok(0) => {}
                 Ok(dropped) => warn!(dropped, "media files without an event were given up"),
                 Err(error) => warn!(%error, "media files without an event could not be looked for"),
-            }
+            },
+            _ = pressure.changed() => {}
+            () = tokio::time::sleep(SHORT_EVERY), if short => {}
+        }
+        match store.keep_room().await {
+            Ok(0) => {}
+            Ok(bytes) => warn!(bytes, "media files were given up for room on the disk"),
+            Err(error) => warn!(%error, "room on the disk could not be made"),
         }
     }
 }

@@ -143,11 +143,20 @@ fn start_readers(
 }
 
 impl PipelineHandle {
-    /// Goes through the task of the events and through the journal's writer and back: a sign that both move.
+    /// Goes through the task of the events and through the journal's writer and back: a sign that both move. So is that
+    /// they wait for room on a full disk.
     ///
     /// # Errors
     /// [`StoreError`] where the journal has failed or the task has ended.
     pub async fn probe(&self) -> Result<(), StoreError> {
+        tokio::select! {
+            moved = self.go_through() => moved,
+            // To wait for room on the disk is what has to be done then; a restart would make none.
+            () = self.store.waits_for_room() => Ok(()),
+        }
+    }
+
+    async fn go_through(&self) -> Result<(), StoreError> {
         let (sender, answer) = oneshot::channel();
         self.probes.send(sender).await.map_err(|_| StoreError::Stopping)?;
         answer.await.map_err(|_| StoreError::Stopping)?;

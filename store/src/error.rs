@@ -1,5 +1,6 @@
 //! What can go wrong in the store, each with what to do next. No variant holds a secret or biometric data.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -42,6 +43,11 @@ pub struct IoError {
 }
 
 impl IoError {
+    /// Whether there is no room on the disk: a state that passes, not a failure.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    }
+
     /// For `map_err`: names the act and the path.
     pub(crate) fn at(doing: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

@@ -75,6 +75,17 @@ pub enum FileError {
     Io(#[from] IoError),
 }
 
+impl FileError {
+    /// Whether there is no room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io(error) => error.is_full(),
+            Self::Key(error) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
 /// A file that is now on stable storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {

@@ -20,8 +20,10 @@
 //! given again). What it accepts without proof it writes again and syncs before it builds on it, since a killed
 //! process leaves pages behind that no disk has seen. A segment without any record is replaced by the next one of the same name.
 //!
-//! A failed write or sync poisons the journal: the batch is cut off the file, its waiters get the error, and every
-//! later append is refused. The process is to end and start again.
+//! Where the disk is full the writer waits for room and writes the same batch again; meanwhile nothing is
+//! acknowledged, the queue fills, and who appends waits. Any other failed write or sync poisons the journal: the batch
+//! is cut off the file, its waiters get the error, and every later append is refused. The process is to end and start
+//! again.
 
 mod frame;
 mod open;
@@ -43,6 +45,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::IoError;
 use crate::keys::{KeyError, KeyTable};
 use crate::seal::SealError;
+use crate::space::Space;
 
 pub use queue::Pending;
 pub use reader::Reader;
@@ -112,12 +115,19 @@ pub struct JournalOptions {
     /// A position that somebody outside is known to have seen: numbers up to it are never given again, even where
     /// the journal has lost its tail.
     pub floor: Position,
+    /// What is done while the disk is full.
+    pub space: Arc<Space>,
 }
 
 impl JournalOptions {
     /// The defaults, in this folder.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), segment_bytes: SEGMENT_BYTES, floor: Position::default() }
+        Self {
+            directory: directory.into(),
+            segment_bytes: SEGMENT_BYTES,
+            floor: Position::default(),
+            space: Arc::default(),
+        }
     }
 }
 
@@ -179,6 +189,16 @@ pub enum JournalError {
         /// Offset of the frame.
         offset: u32,
     },
+}
+
+impl JournalError {
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Io(error) => error.is_full(),
+            Self::Key(error) => error.is_full(),
+            _ => false,
+        }
+    }
 }
 
 impl From<IoError> for JournalError {

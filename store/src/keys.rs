@@ -156,5 +156,12 @@ pub enum KeyError {
     Seal(#[from] SealError),
 }
 
+impl KeyError {
+    /// Whether there is no room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io(error) if error.is_full())
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub mod people;
 mod recent;
 pub mod record;
 pub mod seal;
+pub mod space;
 pub mod store;
 pub mod time;
 mod views;

@@ -21,6 +21,7 @@ use crate::keys::KeyTable;
 use crate::people::People;
 use crate::recent::Recent;
 use crate::record::Record;
+use crate::space::{Pressure, Space};
 use crate::views::Views;
 use crate::views::entries::State;
 use templates::TemplateKey;
@@ -38,6 +39,7 @@ mod open;
 mod persons;
 mod questions;
 mod report;
+mod room;
 mod templates;
 
 pub use crate::views::entries::MediaState;
@@ -99,6 +101,7 @@ struct Inner {
     /// Where the last call of `changes` stopped, so that the next goes on without a search.
     follower: Mutex<Option<(u64, Reader)>>,
     applier: Mutex<Option<JoinHandle<()>>>,
+    space: Arc<Space>,
     /// Held while people change, so that enrolments and erasures do not interleave.
     people_door: tokio::sync::Mutex<()>,
     /// Held while the set of media files changes, so that quota and names are judged on what is there.
@@ -156,6 +159,19 @@ impl Store {
         Ok(self.inner.journal.ping().await?)
     }
 
+    /// Resolves while a writer waits because the disk is full: then standing still is no failure.
+    pub async fn waits_for_room(&self) {
+        let mut pressure = self.inner.space.pressure();
+        if pressure.wait_for(|pressure| pressure.waiting > 0).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Tells how short the disk is, whenever that changes.
+    pub fn pressure(&self) -> watch::Receiver<Pressure> {
+        self.inner.space.pressure()
+    }
+
     /// The position that the views have; changes with every batch.
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.inner.applied.clone()
@@ -184,6 +200,7 @@ impl Store {
 
     /// Drains the journal, brings the views after it, and syncs both. Blocking; later calls fail with a clear word.
     pub fn close(&self) {
+        self.inner.space.close();
         self.inner.journal.close();
         let applier = self.inner.applier.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = applier {

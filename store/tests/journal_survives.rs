@@ -6,12 +6,14 @@ mod twin;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatehouse_store::disk::Disk;
 use gatehouse_store::journal::{
     Committed, Entry, Journal, JournalError, JournalOptions, OpenReport, Pending, Position, Reader,
 };
 use gatehouse_store::keys::{KeyError, KeyKind, KeyTable, RootKey};
+use gatehouse_store::space::Space;
 use twin::{EIO, ENOSPC, Twin};
 
 const FRAME_OVERHEAD: usize = 28 + 16;
@@ -35,6 +37,7 @@ fn open_on(
     let keys = Arc::new(keys(&disk, folder)?);
     let mut options = JournalOptions::new(folder.join("journal"));
     options.segment_bytes = segment_bytes;
+    options.space = Arc::new(Space::trying_every(Duration::from_micros(200)));
     Journal::open_on(Arc::new(disk), options, keys, Box::new(|_| {}))
 }
 
@@ -78,37 +81,71 @@ fn whole(journal: &Journal) -> Vec<Committed> {
 }
 
 #[test]
-fn a_failed_write_or_sync_poisons_the_journal_and_nothing_of_its_batch_is_acknowledged() {
-    for error in [ENOSPC, EIO] {
-        for sticky in [false, true] {
-            for act in 0.. {
-                let folder = folder();
-                let disk = Twin::failing(act, error, sticky);
-                let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
-                let before = disk.has_failed();
-                let answers: Vec<_> = (0..12).map(|n| append(&journal, &format!("record {n}"))).collect();
-                journal.close();
-                drop(journal);
-                let good = answers.iter().take_while(|a| a.is_ok()).count();
-                if !disk.has_failed() {
-                    assert_eq!(good, 12);
-                    break;
-                }
-                if let Some(first) = answers.get(good).filter(|_| !before) {
-                    assert!(matches!(first, Err(JournalError::Io(_) | JournalError::Key(_))), "{first:?}");
-                }
-                assert!(answers.iter().skip(good + 1).all(|a| matches!(a, Err(JournalError::Poisoned))));
-                let (journal, report) = open(folder.path());
-                assert_eq!(report.damaged, []);
-                if !sticky && good < 12 {
-                    // The failed batch was cut off, though the kernel had it and might have shown it again.
-                    assert_eq!(report.torn_bytes, 0);
-                }
-                let all = whole(&journal);
-                assert!(all.len() >= good);
-                assert!(all.iter().zip(0..).all(|(r, n)| r.payload == format!("record {n}").as_bytes()));
-                assert_eq!(append(&journal, "after").unwrap().lsn, all.len() as u64 + 1);
+fn a_failing_disk_poisons_the_journal_and_nothing_of_its_batch_is_acknowledged() {
+    for sticky in [false, true] {
+        for act in 0.. {
+            let folder = folder();
+            let disk = Twin::failing(act, EIO, sticky);
+            let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
+            let before = disk.has_failed();
+            let answers: Vec<_> = (0..12).map(|n| append(&journal, &format!("record {n}"))).collect();
+            journal.close();
+            drop(journal);
+            let good = answers.iter().take_while(|a| a.is_ok()).count();
+            if !disk.has_failed() {
+                assert_eq!(good, 12);
+                break;
             }
+            if let Some(first) = answers.get(good).filter(|_| !before) {
+                assert!(matches!(first, Err(JournalError::Io(_) | JournalError::Key(_))), "{first:?}");
+            }
+            assert!(answers.iter().skip(good + 1).all(|a| matches!(a, Err(JournalError::Poisoned))));
+            let (journal, report) = open(folder.path());
+            assert_eq!(report.damaged, []);
+            if !sticky && good < 12 {
+                // The failed batch was cut off, though the kernel had it and might have shown it again.
+                assert_eq!(report.torn_bytes, 0);
+            }
+            let all = whole(&journal);
+            assert!(all.len() >= good);
+            assert!(all.iter().zip(0..).all(|(r, n)| r.payload == format!("record {n}").as_bytes()));
+            assert_eq!(append(&journal, "after").unwrap().lsn, all.len() as u64 + 1);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_waited_for_at_every_place_and_nothing_is_lost_or_doubled() {
+    for act in 0.. {
+        let folder = folder();
+        let disk = Twin::failing(act, ENOSPC, true);
+        // Where not even the key table can be made, the program does not start, and has promised nothing.
+        let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
+        let mut was_full = false;
+        let numbers = std::thread::scope(|scope| {
+            let writes = scope.spawn(|| -> Vec<_> {
+                (0..12).map(|n| append(&journal, &format!("record {n}")).unwrap().lsn).collect()
+            });
+            while !writes.is_finished() {
+                if disk.has_failed() {
+                    was_full = true;
+                    // Some tries later there is room again.
+                    std::thread::sleep(Duration::from_millis(1));
+                    disk.revive();
+                }
+                std::thread::yield_now();
+            }
+            writes.join().unwrap()
+        });
+        assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
+        journal.close();
+        let (journal, report) = open(folder.path());
+        assert_eq!((report.damaged, report.torn_bytes), (vec![], 0));
+        let all = whole(&journal);
+        assert_eq!(all.len(), 12);
+        assert!(all.iter().zip(0..).all(|(r, n)| r.payload == format!("record {n}").as_bytes()));
+        if !was_full {
+            break;
         }
     }
 }

@@ -139,6 +139,10 @@ fn opened(report: &OpenReport) -> Finding {
 }
 
 async fn journal(services: &Services) -> Finding {
+    if services.store.pressure().borrow().waiting > 0 {
+        let what = "waits for room on the full disk; cameras' messages wait at the broker";
+        return Finding::wrong("journal", what, "make room on the disk; all goes on then, without a restart");
+    }
     match services.store.ping().await {
         Ok(()) => Finding::ok("journal", format!("{} events stored", services.store.status().head.seq)),
         Err(error) => {

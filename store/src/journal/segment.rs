@@ -95,11 +95,19 @@ pub(super) fn create(
     let path = path(directory, first);
     let temporary = path.with_extension(TEMPORARY);
     let key_id = keys.create(KeyKind::Journal)?;
-    let file = disk.create(&temporary).map_err(IoError::at("create", &temporary))?;
-    let header = Header { key: key_id, before };
-    file.write_at(&header.bytes(), 0).map_err(IoError::at("write", &temporary))?;
-    file.sync().map_err(IoError::at("sync", &temporary))?;
-    disk.rename(&temporary, &path).map_err(IoError::at("rename", &temporary))?;
-    disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
+    let make = || {
+        let file = disk.create(&temporary).map_err(IoError::at("create", &temporary))?;
+        let header = Header { key: key_id, before };
+        file.write_at(&header.bytes(), 0).map_err(IoError::at("write", &temporary))?;
+        file.sync().map_err(IoError::at("sync", &temporary))?;
+        disk.rename(&temporary, &path).map_err(IoError::at("rename", &temporary))?;
+        disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
+        Ok(file)
+    };
+    let file = make().inspect_err(|_: &IoError| {
+        // So that it can be tried again. What is left all the same is cleared away by the next start.
+        let _ = disk.remove(&temporary);
+        let _ = keys.destroy(&key_id);
+    })?;
     Ok(Active { first, key_id, key: keys.key(&key_id)?, file, path, end: HEADER_BYTES as u64 })
 }

@@ -30,6 +30,7 @@ impl Bench {
             directory: self.folder.path().join("journal"),
             segment_bytes: self.segment_bytes,
             floor: Position::default(),
+            space: Arc::default(),
         };
         let on_commit = Box::new(move |batch| locked(&sink).extend(batch));
         let (journal, report) = Journal::open(options, self.keys(), on_commit).unwrap();

@@ -126,18 +126,14 @@ impl Writer {
     /// Writes one batch of what was taken, and what came meanwhile.
     fn commit(&mut self) -> Result<(), JournalError> {
         self.tried = self.durable.position.lsn + self.taken.len() as u64;
-        let mut active = self.segment()?;
+        let mut active = self.when_there_is_room(Self::segment)?;
         let batch = self.seal(&active)?;
         self.tried = self.durable.position.lsn + batch.records.len() as u64;
-        let written = active
-            .file
-            .write_at(&self.buffer, active.end)
-            .map_err(IoError::at("write", &active.path))
-            .and_then(|()| active.file.sync().map_err(IoError::at("sync", &active.path)));
+        let written = self.when_there_is_room(|writer| Ok(writer.write(&active)?));
         if let Err(error) = written {
             // What the kernel still holds of the batch must not be taken for durable by the next start.
             let _ = active.file.set_len(active.end).and_then(|()| active.file.sync());
-            return Err(error.into());
+            return Err(error);
         }
         active.end += self.buffer.len() as u64;
         if let Some(last) = batch.records.last() {
@@ -149,6 +145,46 @@ impl Writer {
         self.stop.0.publish(self.durable);
         self.stop.0.room.add_permits(batch.cost);
         Ok(())
+    }
+
+    /// The batch, all of it: what an earlier try left is written again before it is synced.
+    fn write(&self, active: &Active) -> Result<(), IoError> {
+        active.file.write_at(&self.buffer, active.end).map_err(IoError::at("write", &active.path))?;
+        active.file.sync().map_err(IoError::at("sync", &active.path))
+    }
+
+    /// Tries again as long as the disk is full. The error itself where the journal closes meanwhile.
+    fn when_there_is_room<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Self) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let space = Arc::clone(&self.stop.0.options.space);
+        let mut waiting = None;
+        loop {
+            match act(self) {
+                Err(error) if error.is_full() => {
+                    if !space.give() {
+                        waiting.get_or_insert_with(|| space.wait());
+                        if !self.pause() {
+                            return Err(error);
+                        }
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits a moment; false when the journal is closed.
+    fn pause(&mut self) -> bool {
+        let shared = &self.stop.0;
+        let queue = locked(&shared.queue);
+        if queue.closed {
+            return false;
+        }
+        let wait = shared.options.space.retry();
+        let (queue, _) = shared.filled.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner);
+        !queue.closed
     }
 
     /// The segment to write to: a new one where there is none or where it is full.

@@ -16,6 +16,7 @@ use crate::files::MediaFiles;
 use crate::journal::{Committed, Position};
 use crate::keys::KeyTable;
 use crate::record::Record;
+use crate::space::Space;
 use crate::views::apply::{Draft, Effect};
 use crate::views::entries::State;
 use crate::views::{BATCH_KEYS, Views};
@@ -31,6 +32,7 @@ pub(super) struct Applier {
     pub(super) views: Arc<Views>,
     pub(super) keys: Arc<KeyTable>,
     pub(super) files: Arc<MediaFiles>,
+    pub(super) space: Arc<Space>,
     pub(super) state: State,
     pub(super) applied: watch::Sender<Position>,
     pub(super) numbers: watch::Sender<State>,
@@ -55,6 +57,10 @@ impl Applier {
                 true => commits.recv_timeout(FLUSH_WHEN_QUIET),
                 false => commits.recv().map_err(RecvTimeoutError::from),
             };
+            if !self.space.wait_for_floor() {
+                // The next start goes on from here.
+                return Err(StoreError::Stopping);
+            }
             let quiet = match next {
                 Ok(batch) => {
                     self.take(batch)?;

@@ -1,14 +1,11 @@
 //! Media files: sealed on disk first, then in the journal, then in the catalogue.
 //!
-//! A crash between file and journal leaves a file that nobody knows; opening removes it. Making room takes what is
-//! delivered first, oldest first, then what waits for an event that did not come, then what is pending; the last
-//! two are drops, and each is a line in the ledger.
+//! A crash between file and journal leaves a file that nobody knows; opening removes it. Room for a new one is made
+//! before it is written, see [`room`](super::room).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::{Inner, Store, StoreError};
-use crate::error::IoError;
 use crate::files::{SealedReader, StoredFile};
 use crate::journal::Position;
 use crate::keys::KeyId;
@@ -53,7 +50,10 @@ impl Store {
         if !self.make_room(bytes).await? {
             return self.refuse("disk_full", bytes).await;
         }
-        let stored = self.seal_file(data).await?;
+        let stored = match self.seal_file(data).await {
+            Err(StoreError::File(error)) if error.is_full() => return self.refuse("disk_full", bytes).await,
+            stored => stored?,
+        };
         let StoredFile { id, size, sha256, .. } = stored;
         let media = Media { id, event, name, size, sha256, received_at: Timestamp::now() };
         Ok(MediaOutcome::Stored(self.change(&Record::Media(media)).await?))
@@ -123,39 +123,6 @@ impl Store {
         Ok(sealed.map_err(|_| StoreError::Stopping)??)
     }
 
-    /// Frees what `bytes` more need; false where even everything would not do.
-    async fn make_room(&self, bytes: u64) -> Result<bool, StoreError> {
-        let settings = &self.inner.settings;
-        let used = self.inner.numbers.borrow().totals.media_bytes;
-        let over_quota = (used + bytes).saturating_sub(settings.media_quota_bytes);
-        let free = free_bytes(&settings.directory)?;
-        let under_reserve = settings.reserve_free_bytes.saturating_add(bytes).saturating_sub(free);
-        let mut short = over_quota.max(under_reserve);
-        if short > used {
-            return Ok(false);
-        }
-        for kind in [entries::DELIVERED, entries::WAITING, entries::QUEUE] {
-            if short == 0 {
-                break;
-            }
-            for file in self.queued(kind)? {
-                let file = file?;
-                short = short.saturating_sub(file.media.size);
-                match kind {
-                    entries::DELIVERED => {
-                        let gone = Record::MediaEvicted { id: file.media.id, bytes: file.media.size };
-                        self.change(&gone).await?;
-                    }
-                    _ => self.drop_file(&file, "quota").await?,
-                }
-                if short == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(short == 0)
-    }
-
     async fn drop_file(&self, file: &FileEntry, reason: &str) -> Result<(), StoreError> {
         let (id, bytes) = (file.media.id, file.media.size);
         self.change(&Record::MediaDropped { id, bytes, reason: reason.to_owned() }).await?;
@@ -189,10 +156,4 @@ impl Store {
             file.map_err(StoreError::from).transpose()
         }))
     }
-}
-
-fn free_bytes(directory: &Path) -> Result<u64, StoreError> {
-    let stat = rustix::fs::statvfs(directory).map_err(std::io::Error::from);
-    let stat = stat.map_err(IoError::at("ask for the free space of", directory))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

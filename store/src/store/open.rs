@@ -25,6 +25,7 @@ use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
 use crate::recent::Recent;
 use crate::record::Record;
+use crate::space::Space;
 use crate::views::entries::{self, EventEntry, FileEntry, MediaState};
 use crate::views::{ViewError, Views};
 
@@ -61,6 +62,7 @@ impl Store {
     pub fn open(settings: StoreSettings, root: &RootKey) -> Result<(Self, OpenReport), StoreError> {
         let directory = settings.directory.clone();
         fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
+        let space = Arc::new(Space::open(&directory));
         let state_id = state_id(&directory)?;
         let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
         let (files, of_files) = MediaFiles::open(&directory.join("media"), keys.clone())?;
@@ -71,7 +73,7 @@ impl Store {
         let views = Arc::new(open_views(&directory.join("views"), &keys, &mut report)?);
 
         let (commits, committed) = sync_channel(COMMITS_WAITING);
-        let (journal, views) = open_journal(&settings, &keys, views, commits, &mut report)?;
+        let (journal, views) = open_journal(&settings, &keys, &space, views, commits, &mut report)?;
         let state = views.state()?;
         let (applied, applied_rx) = watch::channel(state.totals.applied);
         let (numbers, numbers_rx) = watch::channel(state.clone());
@@ -79,6 +81,7 @@ impl Store {
             views: views.clone(),
             keys: keys.clone(),
             files: files.clone(),
+            space: space.clone(),
             state,
             applied,
             numbers,
@@ -119,6 +122,7 @@ impl Store {
             numbers: numbers_rx,
             follower: Mutex::new(None),
             applier: Mutex::new(Some(thread)),
+            space,
             people_door: tokio::sync::Mutex::new(()),
             media_door: tokio::sync::Mutex::new(()),
         };
@@ -186,6 +190,7 @@ fn rebuild_views(
 fn open_journal(
     settings: &StoreSettings,
     keys: &Arc<KeyTable>,
+    space: &Arc<Space>,
     views: Arc<Views>,
     commits: SyncSender<Vec<Committed>>,
     report: &mut OpenReport,
@@ -196,6 +201,7 @@ fn open_journal(
     });
     let mut options = JournalOptions::new(settings.directory.join("journal"));
     options.floor = views.state()?.totals.applied;
+    options.space = Arc::clone(space);
     fs::create_dir_all(&options.directory).map_err(IoError::at("create", &options.directory))?;
     let (journal, opened) = Journal::open(options, keys.clone(), on_commit)?;
     report.head = opened.head;

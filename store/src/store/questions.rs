@@ -135,7 +135,7 @@ impl Store {
         }
     }
 
-    fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
+    pub(super) fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
         let committed = self.inner.journal.read_at(location)?;
         let Record::Event { event, identification } = Record::decode(&committed.payload)? else {
             return Ok(None);

@@ -1,0 +1,117 @@
+//! Making room for media files and on a full disk: what is worth least goes first.
+//!
+//! Order: files that the central side has; files whose event did not come; clips; pictures of nobody who is known;
+//! other pictures; within each the oldest first. All but the first are drops, and each is a line in the ledger. Events
+//! are never given up: they are small, and they are what the appliance is for.
+
+use super::{Store, StoreError};
+use crate::files::content_type;
+use crate::journal::JournalError;
+use crate::record::{Outcome, Record};
+use crate::space::CALM_BYTES;
+use crate::views::entries::{self, EventEntry, FileEntry, Key};
+
+/// What is given up, in this order.
+const STEPS: [Step; 5] = [Step::Delivered, Step::WithoutEvent, Step::Clips, Step::Nobody, Step::Pictures];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Delivered,
+    WithoutEvent,
+    Clips,
+    Nobody,
+    Pictures,
+}
+
+impl Step {
+    fn queue(self) -> u8 {
+        match self {
+            Self::Delivered => entries::DELIVERED,
+            Self::WithoutEvent => entries::WAITING,
+            _ => entries::QUEUE,
+        }
+    }
+}
+
+impl Store {
+    /// Frees what `bytes` more of media need; false where even everything would not do. The caller holds the media
+    /// door.
+    pub(super) async fn make_room(&self, bytes: u64) -> Result<bool, StoreError> {
+        let settings = &self.inner.settings;
+        let used = self.inner.numbers.borrow().totals.media_bytes;
+        let over_quota = (used + bytes).saturating_sub(settings.media_quota_bytes);
+        let free = self.inner.space.free()?;
+        let under_reserve = settings.reserve_free_bytes.saturating_add(bytes).saturating_sub(free);
+        let short = over_quota.max(under_reserve);
+        if short > used {
+            return Ok(false);
+        }
+        Ok(self.give_up(short, &STEPS, "quota").await? >= short)
+    }
+
+    /// Keeps room on the disk: what the central side has goes when the reserve is touched, and what it does not
+    /// have when the appliance itself cannot write any more. Returns the bytes that were freed.
+    ///
+    /// # Errors
+    /// [`StoreError`] where views or journal failed.
+    pub async fn keep_room(&self) -> Result<u64, StoreError> {
+        let _door = self.inner.media_door.lock().await;
+        let space = &self.inner.space;
+        let reserve = self.inner.settings.reserve_free_bytes;
+        let mut freed = self.give_up(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
+        if space.pressure().borrow().reserve_used {
+            let short = CALM_BYTES.saturating_sub(space.free()?);
+            freed += self.give_up(short, &STEPS, "disk_full").await?;
+        }
+        space.settle();
+        Ok(freed)
+    }
+
+    /// Gives files up until `short` bytes are free or nothing is left to give. Returns the bytes.
+    async fn give_up(&self, short: u64, steps: &[Step], reason: &str) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        for step in steps {
+            if freed >= short {
+                break;
+            }
+            for file in self.queued(step.queue())? {
+                let file = file?;
+                if !self.goes(*step, &file)? {
+                    continue;
+                }
+                let (id, bytes) = (file.media.id, file.media.size);
+                let record = match step {
+                    Step::Delivered => Record::MediaEvicted { id, bytes },
+                    _ => Record::MediaDropped { id, bytes, reason: reason.to_owned() },
+                };
+                self.change(&record).await?;
+                freed += bytes;
+                if freed >= short {
+                    break;
+                }
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Whether a file goes with this step.
+    fn goes(&self, step: Step, file: &FileEntry) -> Result<bool, StoreError> {
+        match step {
+            Step::Clips => Ok(!content_type(file.media.name.as_str(), &[]).starts_with("image/")),
+            Step::Nobody => Ok(!self.shows_somebody(file)?),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the event of a file knew somebody. One that cannot be read any more might have.
+    fn shows_somebody(&self, file: &FileEntry) -> Result<bool, StoreError> {
+        let views = &self.inner.views;
+        let Some(seq) = views.get::<u64>(&Key::EventId(&file.media.event))? else { return Ok(true) };
+        let Some(entry) = views.get::<EventEntry>(&Key::Event(seq))? else { return Ok(true) };
+        match self.event_at(entry.location) {
+            Ok(Some(event)) => Ok(event.identification.faces.iter().any(|f| f.outcome == Outcome::Match)),
+            Ok(None) | Err(StoreError::Journal(JournalError::Damaged { .. })) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
