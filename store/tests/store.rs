@@ -232,6 +232,39 @@ async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_worth_least_is_given_up_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    visit(&store, "friend", 1).await;
+    visit(&store, "nobody", 2).await;
+    let put = async |event: &str, name: &str| {
+        store.put_media(key(event), name.try_into().unwrap(), vec![1; 2500]).await.unwrap()
+    };
+    put("friend", "a.jpg").await;
+    put("nobody", "b.jpg").await;
+    put("friend", "c.mp4").await;
+    put("later", "d.jpg").await;
+    let there = || -> Vec<String> {
+        let files = store.media(&MediaQuery { event: None, limit: 99 }).unwrap();
+        let mut names: Vec<_> =
+            files.iter().filter(|f| f.on_disk).map(|f| f.media.name.as_str().to_owned()).collect();
+        names.sort();
+        names
+    };
+    put("friend", "e.jpg").await;
+    assert_eq!(there(), ["a.jpg", "b.jpg", "c.mp4", "e.jpg"], "its event never came");
+    put("friend", "f.jpg").await;
+    assert_eq!(there(), ["a.jpg", "b.jpg", "e.jpg", "f.jpg"], "a clip is large and tells little more");
+    put("friend", "g.jpg").await;
+    assert_eq!(there(), ["a.jpg", "e.jpg", "f.jpg", "g.jpg"], "a picture of nobody");
+    put("friend", "h.jpg").await;
+    assert_eq!(there(), ["e.jpg", "f.jpg", "g.jpg", "h.jpg"], "the oldest");
+    assert_eq!(store.ledger().files.dropped["quota"], 4);
+    assert!(store.ledger().holds());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_personal_is_readable_in_the_state_directory() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
