@@ -163,7 +163,7 @@ impl Store {
     pub async fn waits_for_room(&self) {
         let mut pressure = self.inner.space.pressure();
         if pressure.wait_for(|pressure| pressure.waiting > 0).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
