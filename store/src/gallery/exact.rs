@@ -27,10 +27,10 @@ const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
 /// Blocks of sketches per chunk.
 const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Chunks whose sketches are compared before anything else is done: 128 KiB of sketches, 8 KiB of results.
-const SEGMENT_CHUNKS: usize = 16;
+/// Chunks whose sketches are compared before anything else is done: 640 KiB of sketches, 33 KiB of results.
+const SEGMENT_CHUNKS: usize = 64;
 /// Blocks per segment whose nearest row is measured at once.
-const SEEDS: usize = 2;
+const SEEDS: usize = 4;
 /// The same while no second person is known: one person's samples may lie in several blocks.
 const FIRST_SEEDS: usize = 8;
 /// Sketches are given up for a probe once they leave more than one in so many rows of a segment.
@@ -301,4 +301,42 @@ fn is_within(bound: f32, reach: f32, error: f32) -> bool {
     let limit = reach + error;
     // A free row has an infinite square, so its bound is `inf - inf`: NaN, which is not below.
     bound <= limit * limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::tests::synthetic::People;
+
+    /// Every kind of processor that this one can stand for, the portable one first.
+    fn kinds() -> Vec<pulp::Arch> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86 has a third kind"))]
+        let mut kinds = vec![pulp::Arch::Scalar, pulp::Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        kinds.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
+        kinds
+    }
+
+    #[test]
+    fn every_kind_of_processor_finds_the_same() {
+        for (dimensions, has_sketches) in [(128, false), (128, true), (100, true)] {
+            let mut people = People::new(dimensions, 41);
+            let mut table = Table::new(dimensions);
+            for owner in 0..3_000 {
+                table.insert(owner, &Probe::new(people.stranger().as_slice(), false));
+            }
+            if has_sketches {
+                table.set_lens(Lens::new(&table.lens_sample(), dimensions));
+                (0..).take_while(|chunk| table.look_through(*chunk)).for_each(drop);
+                assert_eq!(table.lenses().len(), 1);
+            }
+            for _ in 0..40 {
+                let probe = Probe::new(people.stranger().as_slice(), false);
+                let mut found = kinds().into_iter().map(|arch| Exact { arch }.nearest(&table, &probe));
+                let first = found.next().flatten();
+                assert!(first.is_some_and(|nearest| nearest.second.is_some()));
+                assert!(found.all(|other| other == first));
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! A sketch of a template: 32 bytes whose distances are never longer than those of the templates.
+//! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Why that is so: a sketch has the coordinates of the template along 31 orthonormal axes through the middle of the
+//! Why that is so: a sketch has the coordinates of the template along 39 orthonormal axes through the middle of the
 //! gallery, and as the last one the length of what they leave over. Turning keeps distances, leaving the rest
 //! together shortens them (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
 //! coordinates are rounded to steps; that error is known and told. So a template whose sketch is too far away
@@ -14,11 +14,13 @@ use zeroize::Zeroizing;
 use super::axes::{self, Axes};
 
 /// Bytes of a sketch: about as many directions as encodings of faces really use.
-pub(super) const SKETCH: usize = 32;
+pub(super) const SKETCH: usize = 40;
 /// Axes; the last coordinate is the length of the rest.
 const AXES: usize = SKETCH - 1;
-/// Largest coordinate in steps: the square of a difference fits 16 bits, and four of those do.
-const STEPS: f32 = 127.0;
+/// Largest coordinate in steps. A sum of squares fits 16 bits as far as 256 steps, which is what can be told apart: more
+/// steps are finer ones that reach less far. Templates of interest lie within the width of the gallery, so this reaches
+/// well beyond them.
+const STEPS: f32 = 180.0;
 /// Share of coordinates along the widest axis that are clamped in a typical gallery, one in so many.
 const CLAMPED: usize = 100;
 /// Coordinates are computed in `f64` from numbers below [`FAR`] steps, axes are orthonormal to 1e-12 of that: the
