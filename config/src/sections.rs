@@ -1,6 +1,7 @@
 //! Each section: its keys, defaults and ranges, with the reason for each number in `edge.toml`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
@@ -76,6 +77,8 @@ impl Mqtt {
     }
 }
 
+/// One stranger in ten is a door that is open; one in a million cannot be measured at any door.
+const TARGET_FPIR: RangeInclusive<f64> = 0.000_001..=0.1;
 /// Slots of a gallery are 32-bit numbers.
 const EXACT_LIMIT_MAX: u64 = u32::MAX as u64;
 
@@ -91,8 +94,9 @@ impl Gallery {
             Metric::Euclidean => EUCLIDEAN_MAX,
             Metric::Cosine => COSINE_MAX,
         };
-        let default = Otherwise::Default(0.42, Value::Number(0.42));
-        let threshold = r.number("gallery.threshold", default, range.clone()).unwrap_or(0.42);
+        let target = Otherwise::Default(0.001, Value::Number(0.001));
+        let target_fpir = r.number("gallery.target_fpir", target, TARGET_FPIR).unwrap_or(0.001);
+        let threshold = r.number("gallery.threshold", Otherwise::Unset, range.clone());
         let quality = Otherwise::Default(0.2, Value::Number(0.2));
         let minimum_quality = r.number("gallery.minimum_quality", quality, 0.0..=1.0).unwrap_or(0.2);
         let limit = r.whole("gallery.exact_limit", Otherwise::Unset, 0..=EXACT_LIMIT_MAX, "templates");
@@ -113,7 +117,17 @@ impl Gallery {
                 cameras.insert(camera, CameraGallery { threshold });
             }
         }
-        Self { model, dimensions, metric, threshold, minimum_quality, exact_limit, label_strangers, cameras }
+        Self {
+            model,
+            dimensions,
+            metric,
+            target_fpir,
+            threshold,
+            minimum_quality,
+            exact_limit,
+            label_strangers,
+            cameras,
+        }
     }
 }
 

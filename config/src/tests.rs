@@ -79,7 +79,7 @@ fn layers_lie_over_each_other_key_by_key() {
     ];
     let config = Config::load(&main, &env).unwrap();
     assert_eq!((config.mqtt.url.as_str(), config.mqtt.username.as_deref()), ("mqtt://c", Some("main")));
-    assert_eq!((config.gallery.threshold, config.sync.batch_events), (0.3, 2000));
+    assert_eq!((config.gallery.threshold, config.sync.batch_events), (Some(0.3), 2000));
     assert!(config.gallery.label_strangers);
     assert_eq!(config.gallery.cameras["Back__Yard"].threshold, 0.25);
     assert_eq!(config.sync.retry_max.as_secs(), 600);
@@ -145,6 +145,8 @@ fn values_out_of_range_are_faults() {
         "gallery.dimensions = 1",
         "gallery.threshold = nan",
         "gallery.threshold = -0.1",
+        "gallery.target_fpir = 0",
+        "gallery.target_fpir = 0.5",
         "gallery.metric = \"cosine\"\ngallery.threshold = 3",
         "state.directory = \"relative\"",
         "sync.retry_min = \"1ms\"",

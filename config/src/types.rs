@@ -96,8 +96,10 @@ pub struct Gallery {
     pub dimensions: usize,
     /// The distance.
     pub metric: Metric,
-    /// Largest distance that is a match.
-    pub threshold: f32,
+    /// Share of strangers that may be taken for somebody.
+    pub target_fpir: f32,
+    /// Largest distance that is a match; none: it follows from `target_fpir`.
+    pub threshold: Option<f32>,
     /// Least quality of a face that is judged, 0 to 1.
     pub minimum_quality: f32,
     /// Templates up to which every search is exact; none: the device measures.

@@ -49,6 +49,8 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 const SHORT_EVERY: Duration = Duration::from_secs(15);
 /// How often faces in memory that have had their time are looked for: what ends at midnight ends within half a minute.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// How often it is asked whether thresholds are to be derived anew; mostly they are not.
+const THRESHOLDS_EVERY: Duration = Duration::from_secs(5);
 /// How often the line of `systemctl status` is renewed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -104,6 +106,7 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(store_settings, &root_key)).await;
         let (store, opened) = opened.map_err(|_| AppError::TaskEnded("opening of the store"))??;
         tell(&opened);
+        store.follow_target(wiring::target(&config));
         store.label_strangers(config.gallery.label_strangers);
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());
@@ -179,9 +182,29 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
             }
         }
     });
+    let (of_thresholds, stop) = (services.store.clone(), tasks.stop_signal());
+    tasks.spawn("thresholds", thresholds(of_thresholds, stop));
     let (of_keeping, stop) = (services.store.clone(), tasks.stop_signal());
     tasks.spawn("housekeeping", housekeeping(of_keeping, stop));
     tasks
+}
+
+/// Derives thresholds anew as the gallery changes and strangers come.
+async fn thresholds(store: Store, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(THRESHOLDS_EVERY);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = ticks.tick() => {
+                let store = store.clone();
+                match tokio::task::spawn_blocking(move || store.renew_thresholds()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => warn!(%error, "thresholds could not be derived; those of before hold"),
+                    Err(_) => warn!("thresholds could not be derived; those of before hold"),
+                }
+            }
+        }
+    }
 }
 
 /// Gives up media files whose event did not come in time, and keeps room on the disk, at once when it gets short.

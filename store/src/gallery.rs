@@ -19,15 +19,18 @@ mod encoding;
 mod engine;
 pub mod evaluate;
 mod exact;
+mod follow;
 mod graph;
 mod indexer;
 mod measure;
+mod norms;
 mod people;
 pub(crate) mod rates;
 mod review;
 mod sketch;
 mod strangers;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 pub mod transform;
@@ -40,6 +43,8 @@ pub use calibrate::EXACT_LIMIT_MEASURED;
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
+pub(crate) use follow::Seen;
+pub use follow::{Basis, CAMERA_VISITS_MIN, Derived, EVIDENCE_MIN};
 pub(crate) use measure::Measured;
 pub use review::{Review, Verdict};
 pub(crate) use strangers::{Moment, Strangers};
@@ -77,6 +82,23 @@ impl Metric {
             Self::Cosine => square / 2.0,
         }
     }
+
+    /// A distance as the Euclidean one (of unit vectors where the metric is the cosine).
+    fn euclidean(self, distance: f32) -> f64 {
+        match self {
+            Self::Euclidean => f64::from(distance),
+            Self::Cosine => (2.0 * f64::from(distance)).max(0.0).sqrt(),
+        }
+    }
+
+    /// The way back.
+    #[expect(clippy::cast_possible_truncation, reason = "distances are small")]
+    fn of_euclidean(self, distance: f64) -> f32 {
+        match self {
+            Self::Euclidean => distance as f32,
+            Self::Cosine => (distance * distance / 2.0) as f32,
+        }
+    }
 }
 
 /// What a gallery is of, and how it decides.
@@ -88,7 +110,7 @@ pub struct GallerySettings {
     pub dimensions: usize,
     /// How encodings are compared.
     pub metric: Metric,
-    /// Largest distance, in the metric, at which somebody is recognised.
+    /// Largest distance, in the metric, at which somebody is recognised, while [`Gallery::follow`] derives none.
     pub threshold: f32,
     /// Thresholds of single cameras, by name.
     pub camera_thresholds: HashMap<String, f32>,
@@ -149,6 +171,7 @@ impl Gallery {
         for template in &templates {
             state.add(person, template);
         }
+        state.renew_thresholds();
         drop(state);
         self.index_if_needed();
         templates.len()
@@ -161,6 +184,7 @@ impl Gallery {
         for template in &templates {
             state.add(person, template);
         }
+        state.renew_thresholds();
         drop(state);
         self.index_if_needed();
     }
@@ -200,6 +224,7 @@ impl Gallery {
     pub fn remove(&self, person: &KeyId) -> usize {
         let mut state = self.write();
         let removed = state.remove(person);
+        state.renew_thresholds();
         let graph = state.give_up_small_index();
         drop(state);
         drop(graph);
@@ -214,7 +239,7 @@ impl Gallery {
         // Under the lock, so that probe and templates are of one key.
         let prepared = self.prepare(&state.transform, probe);
         let settings = &state.settings;
-        let threshold = *settings.camera_thresholds.get(camera.as_str()).unwrap_or(&settings.threshold);
+        let threshold = state.threshold(Some(camera.as_str()));
         let mut face = Face {
             outcome: Outcome::Unusable,
             person: None,
@@ -225,7 +250,9 @@ impl Gallery {
         };
         // Told this way round so that a quality of NaN is too low.
         let is_good = quality.is_none_or(|quality| quality >= settings.minimum_quality);
-        let Some(prepared) = prepared.filter(|_| is_good) else { return face };
+        let Some(prepared) = prepared.filter(|probe| is_good && state.norms.fits(probe.norms)) else {
+            return face;
+        };
 
         let nearest = self.nearest(&state, &prepared, threshold);
         let nearest = state.corrected(nearest, &prepared, (self.metric, threshold));
@@ -246,7 +273,7 @@ impl Gallery {
 
     /// The threshold in force where a camera has none of its own.
     pub fn threshold(&self) -> f32 {
-        self.read().settings.threshold
+        self.read().threshold(None)
     }
 
     /// Enrolled people.

@@ -41,6 +41,7 @@ mod questions;
 mod report;
 mod room;
 mod templates;
+mod thresholds;
 
 pub use crate::views::entries::MediaState;
 pub use corrections::{Corrected, CorrectionFault};
@@ -54,7 +55,7 @@ pub use media::MediaOutcome;
 pub use open::OpenReport;
 pub use persons::Erased;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
-pub use report::{Bin, GalleryReport, Pair, TargetLine, Weak};
+pub use report::{Bin, CameraLine, GalleryReport, Pair, TargetLine, Weak};
 pub use templates::TemplatesRotated;
 
 /// What the store needs to know.
@@ -94,6 +95,8 @@ struct Inner {
     recent: Mutex<Recent>,
     /// Faces that RAM keeps for a while.
     lately: Mutex<lately::Lately>,
+    /// Strangers as numbers, for thresholds.
+    impostors: Mutex<thresholds::Impostors>,
     /// Position that the views have, told after each batch.
     applied: watch::Receiver<Position>,
     /// The numbers at that position.

@@ -12,7 +12,7 @@ use gatehouse_config::{Config, Entry, Faults};
 use gatehouse_store::Store;
 use tracing::{info, warn};
 
-use super::wiring::gallery_settings;
+use super::wiring::{gallery_settings, target};
 use crate::control::answers::{Reloaded, SettingLine};
 
 /// The settings the daemon was started with, and those of the last reload.
@@ -59,6 +59,7 @@ impl Settings {
         };
         let gallery = gallery_settings(&fresh);
         store.apply_gallery(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
+        store.follow_target(target(&fresh));
         store.label_strangers(fresh.gallery.label_strangers);
         *latest = Arc::new(fresh);
         info!(applied = ?done.applied, at_restart = ?done.at_restart, "settings read again");
@@ -90,8 +91,10 @@ impl Settings {
 
 /// Whether a key can change while the daemon runs.
 fn is_live(key: &str) -> bool {
-    matches!(key, "gallery.threshold" | "gallery.minimum_quality" | "gallery.label_strangers")
-        || key.starts_with("gallery.cameras.")
+    matches!(
+        key,
+        "gallery.target_fpir" | "gallery.threshold" | "gallery.minimum_quality" | "gallery.label_strangers"
+    ) || key.starts_with("gallery.cameras.")
 }
 
 /// The keys whose values differ.

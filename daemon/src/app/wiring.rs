@@ -17,11 +17,17 @@ pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
             Metric::Euclidean => gallery::Metric::Euclidean,
             Metric::Cosine => gallery::Metric::Cosine,
         },
-        threshold: gallery.threshold,
+        // Nobody is recognised by this one: without it a target is followed.
+        threshold: gallery.threshold.unwrap_or(0.0),
         camera_thresholds: cameras.collect(),
         minimum_quality: gallery.minimum_quality,
         exact_limit: gallery.exact_limit.unwrap_or(gallery::EXACT_LIMIT_MEASURED),
     }
+}
+
+/// The share of strangers that thresholds are derived for; none where the settings have one.
+pub(super) fn target(config: &Config) -> Option<f64> {
+    config.gallery.threshold.is_none().then(|| f64::from(config.gallery.target_fpir))
 }
 
 /// All of it.

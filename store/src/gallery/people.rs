@@ -8,8 +8,10 @@ use zeroize::Zeroizing;
 use super::corrections::{Corrections, nearest_but};
 use super::encoding::{NORM_MIN, norm};
 use super::engine::{Near, Nearest};
+use super::follow::Follow;
 use super::graph::Graph;
 use super::indexer::Index;
+use super::norms::Norms;
 use super::table::Table;
 use super::transform::Transform;
 use super::vector::{Probe, square_distance};
@@ -22,12 +24,18 @@ struct Owner {
     slots: Vec<u32>,
     /// Where the mean of the templates lies; none where there is only one.
     mean: Option<u32>,
+    /// Lengths of the templates before anything was normalised.
+    norms: Norms,
 }
 
 /// Everything behind the lock.
 pub(super) struct State {
     /// The settings in force.
     pub settings: GallerySettings,
+    /// Thresholds that are derived, where they are.
+    pub follow: Option<Follow>,
+    /// Lengths of all templates.
+    pub norms: Norms,
     /// What every encoding passes before it is compared.
     pub transform: Arc<Transform>,
     /// The templates.
@@ -50,7 +58,8 @@ impl State {
         let (table, means) = (Table::new(settings.dimensions), Table::new(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
         let (corrections, index) = (Corrections::default(), Index::default());
-        Self { settings, transform, table, corrections, means, index, owners, empty, places }
+        let (follow, norms) = (None, Norms::default());
+        Self { settings, follow, norms, transform, table, corrections, means, index, owners, empty, places }
     }
 
     /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
@@ -59,6 +68,7 @@ impl State {
     pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
         std::mem::swap(self, fresh);
         std::mem::swap(&mut self.settings, &mut fresh.settings);
+        std::mem::swap(&mut self.follow, &mut fresh.follow);
         std::mem::swap(&mut self.index, &mut fresh.index);
         self.index.give_up()
     }
@@ -79,7 +89,9 @@ impl State {
         let Some(slot) = self.table.insert(place, template) else { return };
         if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
             owner.slots.push(slot);
+            owner.norms.merge(template.norms, 1.0);
         }
+        self.norms.merge(template.norms, 1.0);
         self.index.added(slot);
         self.renew_mean(place);
     }
@@ -134,6 +146,7 @@ impl State {
         if let Some(slot) = owner.mean {
             self.means.remove(slot);
         }
+        self.norms.merge(owner.norms, -1.0);
         self.empty.push(place);
         self.index.removals += owner.slots.len() as u64;
         owner.slots.len()
@@ -185,7 +198,7 @@ impl State {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);
         }
-        let owner = Some(Owner { key: person, slots: Vec::new(), mean: None });
+        let owner = Some(Owner { key: person, slots: Vec::new(), mean: None, norms: Norms::default() });
         let place = match self.empty.pop() {
             Some(place) => {
                 *self.owners.get_mut(place as usize)? = owner;

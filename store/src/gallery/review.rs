@@ -84,7 +84,7 @@ impl Gallery {
         let other =
             [nearest.best, nearest.second].into_iter().flatten().find(|near| Some(near.owner) != place);
         let other = other.and_then(|near| Some((state.key(near.owner)?, self.metric.distance(near.square))));
-        let limit = own.unwrap_or(state.settings.threshold.next_up());
+        let limit = own.unwrap_or(state.threshold(None).next_up());
         let is_foreign = other.is_some_and(|(_, distance)| distance < limit);
         Review { verdict: if is_foreign { Verdict::Foreign } else { Verdict::Good }, own, other }
     }

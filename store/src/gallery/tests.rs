@@ -1,5 +1,6 @@
 //! The gallery against a scan over everything, under random changes, with encodings like those of the field.
 
+mod follow;
 mod people;
 mod rekey;
 mod sketches;
@@ -135,10 +136,10 @@ fn exact_engine_is_exact_for_data_that_quantises_badly() {
     let gallery = Gallery::new(settings(Metric::Euclidean, usize::MAX));
     let mut model = Model::default();
     let wild = |random: &mut fastrand::Rng| {
-        // One huge component hides all others from an eight-bit number; scales lie far apart.
+        // One huge component hides all others from an eight-bit number; the scales of these lie far apart.
         let scale = 10.0_f32.powi(random.i32(-3..3));
         let mut vector: Vec<f32> = (0..DIMENSIONS).map(|_| (random.f32() - 0.5) * scale).collect();
-        vector[random.usize(..DIMENSIONS)] = 200.0 * scale;
+        vector[random.usize(..DIMENSIONS)] = 200.0;
         Encoding::new(vector, DIMENSIONS).unwrap()
     };
     for number in 0..400 {

@@ -5,6 +5,8 @@
 
 use zeroize::Zeroizing;
 
+use super::norms::Norms;
+
 /// Components per block of the `i8` kernel: four to eight registers' worth on every processor we meet.
 const COARSE_BLOCK: usize = 64;
 /// Lanes of the `f32` kernel. The order of the sum follows from it, so the result is the same on every processor.
@@ -31,18 +33,21 @@ pub(super) struct Probe {
     pub quantised: Zeroizing<Vec<i8>>,
     /// What is known of the quantisation.
     pub coarse: Coarse,
+    /// Its length before it was scaled.
+    pub norms: Norms,
 }
 
 impl Probe {
     /// Prepares components for comparison; `unit` scales them to length one first.
     pub(super) fn new(components: &[f32], unit: bool) -> Self {
+        let norms = Norms::of(components);
         let mut fine = Zeroizing::new(components.to_vec());
         if unit {
             to_unit(&mut fine);
         }
         let mut quantised = Zeroizing::new(vec![0; fine.len()]);
         let coarse = quantise(&fine, &mut quantised);
-        Self { fine, quantised, coarse }
+        Self { fine, quantised, coarse, norms }
     }
 }
 

@@ -97,6 +97,7 @@ impl Store {
         answer: Identification<Person>,
     ) -> Result<Pending, StoreError> {
         let day = event.received_at.day();
+        self.impostors().take(&event.key.camera, &answer);
         let identification = {
             let people = self.inner.people();
             answer.map_person(|person| people.refer(&person, &event.key, day))

@@ -118,6 +118,7 @@ impl Store {
             people: RwLock::new(loaded.people),
             recent: Mutex::new(recent),
             lately: Mutex::default(),
+            impostors: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
             follower: Mutex::new(None),

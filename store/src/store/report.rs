@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::gallery::Measured;
 use crate::gallery::rates::{Estimate, Score, Scores, Threshold};
+use crate::gallery::{Derived, Measured};
 use crate::keys::KeyId;
 
 /// Samples measured at most: enough for one in a thousand, and a few seconds in the largest gallery.
@@ -34,6 +34,12 @@ pub struct GalleryReport {
     pub measured: usize,
     /// The threshold in force where a camera has none of its own.
     pub threshold: f32,
+    /// The share of strangers that thresholds are derived for; none where one is set.
+    pub target_fpir: Option<f64>,
+    /// Where the threshold comes from, and its bounds.
+    pub derived: Derived,
+    /// Cameras with a threshold of their own.
+    pub cameras: Vec<CameraLine>,
     /// Strangers taken for somebody, at that threshold; none with fewer than two people.
     pub fpir: Option<Estimate>,
     /// Enrolled people not found, at that threshold; none where nobody has two samples.
@@ -50,6 +56,16 @@ pub struct GalleryReport {
     pub weak_people: usize,
     /// Distances to the own person and to the nearest other one.
     pub bins: Vec<Bin>,
+}
+
+/// A camera with a threshold of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CameraLine {
+    /// The camera.
+    pub camera: String,
+    /// Its threshold.
+    #[serde(flatten)]
+    pub derived: Derived,
 }
 
 /// The threshold for a share of strangers.
@@ -99,7 +115,8 @@ impl Store {
     pub fn gallery_report(&self) -> GalleryReport {
         let gallery = &self.inner.gallery;
         let measured = gallery.measure(SAMPLES_MEASURED);
-        let threshold = gallery.threshold();
+        let derived = gallery.derived(None);
+        let threshold = derived.threshold;
         let (others, owns) = scores(&measured);
         let has = |scores: &Scores| scores.len() > 0;
         let target = |fpir: f64| {
@@ -107,6 +124,7 @@ impl Store {
             let fnir = threshold.filter(|_| has(&owns)).map(|t| owns.beyond(t.value));
             TargetLine { fpir, threshold, fnir }
         };
+        let camera = |camera: String| CameraLine { derived: gallery.derived(Some(&camera)), camera };
         let (alike, alike_pairs) = self.alike_pairs(&measured, threshold);
         let (weak, weak_people) = self.weak(&measured, threshold);
         GalleryReport {
@@ -115,6 +133,9 @@ impl Store {
             samples: gallery.templates(),
             measured: measured.len(),
             threshold,
+            target_fpir: gallery.target(),
+            derived,
+            cameras: gallery.cameras_apart().into_iter().map(camera).collect(),
             fpir: has(&others).then(|| others.within(threshold)),
             fnir: has(&owns).then(|| owns.beyond(threshold)),
             targets: TARGETS.iter().map(|fpir| target(*fpir)).collect(),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use gatehouse_store::gallery::evaluate::Estimate;
-use gatehouse_store::store::{GalleryReport, Pair, Weak};
+use gatehouse_store::gallery::{Basis, Derived};
+use gatehouse_store::store::{CameraLine, GalleryReport, Pair, Weak};
 
 use super::evaluate::percent;
 use super::svg;
@@ -34,13 +35,14 @@ fn text(report: &GalleryReport) -> String {
         ("model", report.model.clone()),
         ("people", report.people.to_string()),
         ("samples", format!("{}, {} of them measured", report.samples, report.measured)),
-        ("threshold", format!("{:.4}", report.threshold)),
+        ("threshold", threshold(&report.derived)),
+        ("target", report.target_fpir.map_or_else(|| "none, the threshold is set".to_owned(), share)),
         ("FPIR", known(report.fpir, "not known with fewer than two people")),
         ("FNIR", known(report.fnir, "not known while nobody has two samples")),
     ]);
     let mut table = Table::new(["STRANGERS", "THRESHOLD", "95 % BOUNDS", "FNIR THERE"]);
     for line in &report.targets {
-        let share = format!("{:.1} %", line.fpir * 100.0);
+        let share = share(line.fpir);
         table.row(match line.threshold {
             Some(t) => [
                 share,
@@ -51,6 +53,7 @@ fn text(report: &GalleryReport) -> String {
             None => [share, "-".into(), "too few people".into(), "-".into()],
         });
     }
+    text.push_str(&cameras(report));
     text.push_str("\nThresholds that keep to a share of strangers:\n");
     text.push_str(&table.text(""));
     text.push_str(&alike(report));
@@ -60,6 +63,34 @@ fn text(report: &GalleryReport) -> String {
          their other samples. In brackets 95 % bounds, by people. Another camera sees worse pictures than an enrolment.\n",
     );
     text
+}
+
+fn share(fpir: f64) -> String {
+    format!("{} %", (fpir * 1e8).round() / 1e6)
+}
+
+fn threshold(derived: &Derived) -> String {
+    let Derived { threshold, low, high, basis, fpir, visits } = derived;
+    let seen = words::count(*visits as u64, "visit of a stranger", "visits of strangers");
+    let from = match basis {
+        Basis::Fixed => return format!("{threshold:.4}, from the settings"),
+        Basis::Prior => "from what is known of such models; too few people were measured".to_owned(),
+        Basis::Measured => format!("from the enrolled people and {seen}"),
+        Basis::Camera => format!("from {seen} to this camera and what is known of the others"),
+    };
+    let expected = fpir.map_or_else(String::new, |fpir| format!("; lets {} in", share(fpir)));
+    format!("{threshold:.4} ({low:.4} to {high:.4}), {from}{expected}")
+}
+
+fn cameras(report: &GalleryReport) -> String {
+    if report.cameras.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["CAMERA", "THRESHOLD"]);
+    for CameraLine { camera, derived } in &report.cameras {
+        table.row([camera.clone(), threshold(derived)]);
+    }
+    format!("\n{}", table.text(""))
 }
 
 fn alike(report: &GalleryReport) -> String {
@@ -99,6 +130,9 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::cli::gallery) fn report() -> GalleryReport {
+        let (threshold, low, high) = (0.42, 0.4, 0.44);
+        let derived =
+            Derived { threshold, low, high, basis: Basis::Measured, fpir: Some(0.001), visits: 12.0 };
         let rate = Some(Estimate { rate: 0.02, low: 0.01, high: 0.04 });
         GalleryReport {
             model: "dlib-128".into(),
@@ -106,6 +140,12 @@ pub(super) mod tests {
             samples: 5,
             measured: 5,
             threshold: 0.42,
+            target_fpir: Some(0.001),
+            derived: derived.clone(),
+            cameras: vec![CameraLine {
+                camera: "garden".into(),
+                derived: Derived { basis: Basis::Fixed, ..derived },
+            }],
             fpir: rate,
             fnir: None,
             targets: vec![TargetLine { fpir: 0.001, threshold: None, fnir: None }],
@@ -121,6 +161,8 @@ pub(super) mod tests {
     fn the_report_names_alike_and_weak_people_and_says_what_is_not_known() {
         let text = text(&report());
         for part in [
+            "0.4200 (0.4000 to 0.4400), from the enrolled people and 12 visits of strangers; lets 0.1 % in",
+            "0.4200, from the settings",
             "2.00 % (1.00 to 4.00)",
             "not known while nobody",
             "too few people",

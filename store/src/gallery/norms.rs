@@ -1,0 +1,86 @@
+//! How long encodings of the model are: learned from the enrolled ones, so that what no face of this model gives is
+//! not judged.
+
+use super::encoding::norm;
+
+/// Templates from which on their lengths say something of the model.
+const TEMPLATES_MIN: f64 = 32.0;
+/// Standard deviations that a face may lie off the mean length. Of 12,812 dlib encodings none lies beyond 3.5.
+const DEVIATIONS: f64 = 5.0;
+/// A model whose mean length and deviation lie within this of 1 and 0 normalises them.
+const NORMALISED: f64 = 0.01;
+/// Then a length may be off by this share, for rounding.
+const SHARE_NORMALISED: f64 = 0.05;
+/// Else always by this one, since few people do not show all lengths, dlib's lie within a fifth.
+const SHARE_MIN: f64 = 0.25;
+/// And never by more than this one.
+const SHARE_MAX: f64 = 0.9;
+
+/// Sums over lengths.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Norms {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Norms {
+    /// Of one encoding.
+    pub(super) fn of(components: &[f32]) -> Self {
+        let norm = norm(components);
+        Self { count: 1.0, sum: norm, squares: norm * norm }
+    }
+
+    /// Adds (1) or takes away (-1) what others have counted.
+    pub(super) fn merge(&mut self, others: Self, sign: f64) {
+        self.count += sign * others.count;
+        self.sum += sign * others.sum;
+        self.squares += sign * others.squares;
+    }
+
+    /// The mean length; none of nothing.
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.count > 0.5).then(|| self.sum / self.count)
+    }
+
+    /// Whether a face may be of the model, as far as that is known.
+    pub(super) fn fits(&self, face: Self) -> bool {
+        let Some(mean) = self.mean().filter(|_| self.count >= TEMPLATES_MIN) else { return true };
+        let deviation = (self.squares / self.count - mean * mean).max(0.0).sqrt();
+        let share = match deviation / mean {
+            deviation if deviation.max((mean - 1.0).abs()) < NORMALISED => SHARE_NORMALISED,
+            deviation => (DEVIATIONS * deviation).clamp(SHARE_MIN, SHARE_MAX),
+        };
+        (face.sum - mean).abs() <= share * mean
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_judged_once_enough_are_known() {
+        let mut norms = Norms::default();
+        for at in 0..31 {
+            norms.merge(Norms::of(&[1.3 + 0.01 * at as f32]), 1.0);
+        }
+        assert!(norms.fits(Norms::of(&[100.0])), "31 templates say nothing");
+        norms.merge(Norms::of(&[1.61]), 1.0);
+        assert!(norms.fits(Norms::of(&[1.1])) && norms.fits(Norms::of(&[-1.9])));
+        assert!(!norms.fits(Norms::of(&[0.9])) && !norms.fits(Norms::of(&[2.1])));
+        norms.merge(Norms::of(&[1.61]), -1.0);
+        assert!(norms.fits(Norms::of(&[100.0])), "who is erased is not counted");
+    }
+
+    #[test]
+    fn normalised_models_allow_for_rounding_and_nothing_more() {
+        let mut norms = Norms::default();
+        (0..32).for_each(|_| norms.merge(Norms::of(&[0.6, 0.8]), 1.0));
+        assert!(
+            norms.fits(Norms::of(&[0.61, 0.81]))
+                && !norms.fits(Norms::of(&[1.2, 1.6]))
+                && !norms.fits(Norms::of(&[0.5, 0.5]))
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! What thresholds are derived from, and when.
+//!
+//! Strangers at the door are remembered as numbers: how near the nearest person was, among how many, at which camera.
+//! That is in the journal with every event anyway, so nothing more is written: at the start the newest
+//! [`EVENTS_LOOKED_AT`] events are read again, and from then on each event adds its own.
+
+use std::collections::VecDeque;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Store, StoreError};
+use crate::gallery::{Derived, Seen};
+use crate::names::CameraName;
+use crate::record::{Identification, Outcome, Record};
+use crate::views::entries::{self, EventEntry, Key};
+
+/// Strangers' faces that are remembered: about 1 MB, and enough for one in a thousand.
+const STRANGERS_MAX: usize = 20_000;
+/// Newest events that are read at the start: a busy door's last months, in less than a second.
+const EVENTS_LOOKED_AT: usize = 20_000;
+/// Faces of strangers that are worth a new fit.
+const STRANGERS_DUE: usize = 64;
+/// A fit is not made again before so many times the time that the last one took.
+const PAUSE_FACTOR: u32 = 20;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Impostors {
+    /// Oldest first.
+    seen: VecDeque<Seen>,
+    /// Whether the journal was read.
+    is_loaded: bool,
+    /// Faces since the last fit.
+    fresh: usize,
+    /// People and templates at the last fit.
+    fitted: Option<(usize, usize)>,
+    /// The next fit is not made before.
+    not_before: Option<Instant>,
+}
+
+impl Impostors {
+    /// Takes the strangers of an answer. Whoever is near enough to be somebody is no stranger for certain; the fit
+    /// leaves them out.
+    pub(super) fn take<P>(&mut self, camera: &CameraName, answer: &Identification<P>) {
+        for face in answer.faces.iter().filter(|face| face.outcome == Outcome::Stranger) {
+            let Some(distance) = face.distance else { continue };
+            while self.seen.len() >= STRANGERS_MAX {
+                self.seen.pop_front();
+            }
+            let (people, threshold) = (answer.gallery_size, face.threshold);
+            self.seen.push_back(Seen { camera: camera.clone(), people, threshold, distance });
+            self.fresh += 1;
+        }
+    }
+
+    fn is_due(&self, now: (usize, usize)) -> bool {
+        let rests = self.not_before.is_some_and(|at| Instant::now() < at);
+        !rests && (self.fitted != Some(now) || self.fresh >= STRANGERS_DUE)
+    }
+}
+
+impl Store {
+    /// Derives thresholds for a share of strangers from now on, as far as the settings give none; none: they hold
+    /// everywhere.
+    pub fn follow_target(&self, target: Option<f64>) {
+        self.inner.gallery.follow(target);
+    }
+
+    /// The threshold in force, of a camera or where a camera has none of its own.
+    pub fn threshold(&self, camera: Option<&str>) -> Derived {
+        self.inner.gallery.derived(camera)
+    }
+
+    /// Fits thresholds anew where people or enough strangers came since the last time. To be called every few seconds.
+    /// Blocking; seconds in the largest gallery, while probes go on.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the views cannot be read.
+    pub fn renew_thresholds(&self) -> Result<(), StoreError> {
+        let gallery = &self.inner.gallery;
+        if gallery.target().is_none() {
+            return Ok(());
+        }
+        if !self.impostors().is_loaded {
+            self.load_impostors()?;
+        }
+        let now = (gallery.people(), gallery.templates());
+        let seen = {
+            let mut impostors = self.impostors();
+            if !impostors.is_due(now) {
+                return Ok(());
+            }
+            (impostors.fresh, impostors.fitted) = (0, Some(now));
+            impostors.seen.clone()
+        };
+        let begin = Instant::now();
+        gallery.derive(seen.iter());
+        let took = begin.elapsed();
+        self.impostors().not_before = Instant::now().checked_add(took.saturating_mul(PAUSE_FACTOR));
+        let told = gallery.derived(None);
+        tracing::debug!(
+            people = now.0,
+            threshold = told.threshold,
+            micros = micros(took),
+            "thresholds derived"
+        );
+        Ok(())
+    }
+
+    /// Reads the strangers of the newest events. What is damaged or gone is left out.
+    fn load_impostors(&self) -> Result<(), StoreError> {
+        let mut newest = Vec::new();
+        for entry in self.inner.views.scan(vec![entries::EVENT], true).take(EVENTS_LOOKED_AT) {
+            let seq = entries::number_in(&entry?.0).unwrap_or(0);
+            let Some(entry) = self.inner.views.get::<EventEntry>(&Key::Event(seq))? else { continue };
+            let Ok(committed) = self.inner.journal.read_at(entry.location) else { continue };
+            if let Ok(Record::Event { event, identification }) = Record::decode(&committed.payload) {
+                newest.push((event.key.camera, identification));
+            }
+        }
+        let mut impostors = self.impostors();
+        // What came meanwhile is among the newest events or comes twice, which is few; it must not come first.
+        impostors.seen.clear();
+        newest.iter().rev().for_each(|(camera, answer)| impostors.take(camera, answer));
+        impostors.is_loaded = true;
+        Ok(())
+    }
+
+    pub(super) fn impostors(&self) -> MutexGuard<'_, Impostors> {
+        self.inner.impostors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
