@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::plan::{Plan, Visit, Who};
 
-/// The default `gallery.threshold`.
+/// The `gallery.threshold` that is set where the oracle judges.
 pub const THRESHOLD: f32 = 0.42;
 /// The default `gallery.minimum_quality`.
 pub const MINIMUM_QUALITY: f32 = 0.2;

@@ -1,4 +1,4 @@
-//! The report as a picture: the two distributions and the threshold. Holds no name.
+//! The report as a picture: the two distributions, and the threshold with its bounds. Holds no name.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ const LABELS: usize = 6;
 
 /// Draws the report.
 pub(super) fn draw(report: &GalleryReport) -> String {
-    let largest = report.bins.last().map_or(1.0, |bin| bin.to).max(report.threshold * 1.1);
+    let largest = report.bins.last().map_or(1.0, |bin| bin.to).max(report.derived.high * 1.1);
     let x = |distance: f32| MARGIN + distance / largest * (WIDTH - 2.0 * MARGIN);
     let bottom = HEIGHT - MARGIN;
     let mut svg = format!(
@@ -37,6 +37,13 @@ pub(super) fn draw(report: &GalleryReport) -> String {
         );
     }
     let at = x(report.threshold);
+    let (low, high) = (x(report.derived.low), x(report.derived.high));
+    let _ = writeln!(
+        svg,
+        "<rect x=\"{low:.1}\" y=\"{MARGIN}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"0.08\"/>",
+        high - low,
+        bottom - MARGIN
+    );
     let _ = writeln!(
         svg,
         "<path d=\"M{at:.1} {:.1} V{bottom:.1}\" stroke=\"black\" stroke-dasharray=\"6 4\"/>\n\
@@ -72,6 +79,7 @@ mod tests {
     fn the_picture_has_both_distributions_the_threshold_and_no_name() {
         let svg = draw(&report());
         assert_eq!(svg.matches("<path").count(), 4, "{svg}");
+        assert_eq!(svg.matches("<rect").count(), 2, "paper and bounds: {svg}");
         assert!(svg.contains("T 0.420") && svg.trim_end().ends_with("</svg>"), "{svg}");
         assert!(!svg.contains("anna") && !svg.contains("NaN"), "{svg}");
         let empty = GalleryReport { bins: Vec::new(), ..report() };
