@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
+use gatehouse_store::gallery::{Basis, Encoding, GallerySettings, Metric};
 use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, Identification, Item, ObjectPlace, Outcome, Person};
@@ -361,4 +361,33 @@ async fn a_file_whose_event_never_comes_is_dropped_in_time_and_counted() {
     let gone = store.media(&MediaQuery { event: Some(key("unknown")), limit: 9 }).unwrap();
     assert!(!gone[0].on_disk);
     assert!(matches!(store.open_media(&gone[0].media.id), Err(StoreError::UnknownMedia)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_views() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.follow_target(Some(0.001));
+    store.renew_thresholds().unwrap();
+    assert_eq!(store.threshold(None).visits, 0.0);
+    for number in 0..200 {
+        visit(&store, &format!("e{number}"), 2).await;
+    }
+    store.renew_thresholds().unwrap();
+    let derived = store.threshold(None);
+    // Four faces count as one visit.
+    assert_eq!((derived.visits, derived.basis), (50.0, Basis::Measured));
+    assert_eq!(answer(&store, 2).faces[0].threshold, derived.threshold);
+    store.close();
+    drop(store);
+
+    std::fs::remove_dir_all(directory.path().join("views")).unwrap();
+    let (store, _) = open(directory.path());
+    store.follow_target(Some(0.001));
+    store.renew_thresholds().unwrap();
+    assert_eq!(store.threshold(None), derived);
+    store.follow_target(None);
+    assert_eq!(answer(&store, 2).faces[0].threshold, 0.5);
+    store.close();
 }
