@@ -14,24 +14,34 @@ import numpy
 # Probes per call: the cost of the call itself is shared out, and faiss does not go over to matrix products yet.
 PER_CALL = 10
 RECALL_WANTED = 0.999
+# As in identify.rs.
+PASSES = 3
+LONG = 5000.0
 EFS = [16, 32, 64, 128, 256, 512]
 CONNECTIONS = 24
 CONSTRUCTION_WIDTH = 200
 
 
 def measure(name, search, probes, nearest, build):
-    times, found = [], []
+    """The best of some passes, as for our own engines."""
+    best = None
     search(probes[:PER_CALL])
-    for start in range(0, len(probes), PER_CALL):
-        some = probes[start : start + PER_CALL]
-        begin = time.perf_counter()
-        rows = search(some)
-        times.append((time.perf_counter() - begin) / len(some) * 1e6)
-        found.append(numpy.asarray(rows).reshape(-1))
-    recall = float((numpy.concatenate(found) == nearest).mean())
-    times.sort()
-    p99 = times[min(len(times) * 99 // 100, len(times) - 1)]
-    return {"engine": name, "p50": times[len(times) // 2], "p99": p99, "recall": recall, "build": build}
+    for _ in range(PASSES):
+        times, found = [], []
+        for start in range(0, len(probes), PER_CALL):
+            some = probes[start : start + PER_CALL]
+            begin = time.perf_counter()
+            rows = search(some)
+            times.append((time.perf_counter() - begin) / len(some) * 1e6)
+            found.append(numpy.asarray(rows).reshape(-1))
+        recall = float((numpy.concatenate(found) == nearest).mean())
+        times.sort()
+        p99 = times[min(len(times) * 99 // 100, len(times) - 1)]
+        result = {"engine": name, "p50": times[len(times) // 2], "p99": p99, "recall": recall, "build": build}
+        best = min(best or result, result, key=lambda result: result["p50"])
+        if best["p50"] > LONG:
+            break
+    return best
 
 
 def graph(name, width, search, probes, nearest, build):

@@ -31,6 +31,9 @@ struct Arguments {
     /// Builds graphs of the largest galleries, too: more than an hour.
     #[arg(long)]
     full: bool,
+    /// Measures one size of the searches and prints JSON: how the benchmark calls itself.
+    #[arg(long, hide = true)]
+    size: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +59,10 @@ fn main() -> Result<ExitCode> {
             .status()?;
         return Ok(if again.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    if let Some(size) = arguments.size {
+        writeln!(std::io::stdout(), "{}", identify::one_size(size)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut tables = Vec::new();
     for what in [What::Identify, What::Journal, What::Ingest, What::Sync] {
@@ -63,7 +70,10 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         let new = match what {
-            What::Identify => vec![identify::run(arguments.full)?],
+            What::Identify => {
+                let living = identify::living::run(&runtime)?;
+                vec![identify::run(arguments.full)?, living]
+            }
             What::Journal => vec![journal::run()?],
             What::Ingest => runtime.block_on(ingest::run())?,
             What::Sync => vec![runtime.block_on(sync::run())?],
