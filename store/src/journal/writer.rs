@@ -238,9 +238,10 @@ impl Writer {
         }
         if let Some(active) = &mut self.active {
             let mark = frame::mark(active.first, self.durable.position);
-            // A mark that was not written, or in part, is overwritten by the next batch.
-            if active.file.write_at(&mark, active.end).is_ok() {
-                active.end += mark.len() as u64;
+            match active.file.write_at(&mark, active.end) {
+                Ok(()) => active.end += mark.len() as u64,
+                // A part of a mark is cut off, or overwritten by the next batch.
+                Err(_) => drop(active.file.set_len(active.end)),
             }
         }
     }
