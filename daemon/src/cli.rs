@@ -14,6 +14,7 @@ mod media;
 mod person;
 mod shell;
 mod status;
+mod store;
 mod sync;
 mod table;
 mod words;
@@ -75,6 +76,9 @@ enum Command {
     /// The keys: what there is, and going over to new ones.
     #[command(subcommand)]
     Key(key::Command),
+    /// What lies on the disk.
+    #[command(subcommand)]
+    Store(store::Command),
     /// The settings in force.
     #[command(subcommand)]
     Config(config::Command),
@@ -122,6 +126,7 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Sync(command) => sync::run(&command, shell),
         Command::Ledger => ledger::run(shell),
         Command::Key(command) => key::run(&command, shell),
+        Command::Store(command) => store::run(&command, shell),
         Command::Config(command) => config::run(&command, shell),
         Command::Central(command) => central::run(command, shell),
         Command::Completions { shell: kind } => completions(kind, shell),

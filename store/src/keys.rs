@@ -19,7 +19,7 @@ use crate::error::IoError;
 use crate::seal::{SealError, random};
 
 pub use root::RootKey;
-pub use table::{DamagedSlot, KeyTable};
+pub use table::{DamagedSlot, KeyFault, KeyTable};
 
 /// 16 random bytes: names a key, and whatever that key seals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

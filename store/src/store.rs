@@ -42,6 +42,7 @@ mod report;
 mod room;
 mod templates;
 mod thresholds;
+mod verify;
 
 pub use crate::views::entries::MediaState;
 pub use corrections::{Corrected, CorrectionFault};
@@ -57,6 +58,7 @@ pub use persons::Erased;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 pub use report::{Bin, CameraLine, GalleryReport, Pair, TargetLine, Weak};
 pub use templates::TemplatesRotated;
+pub use verify::{Verified, VerifyAt};
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@
 //! Deletes and writes go in batches of at most [`BATCH_KEYS`], because larger ones cost sled ten times the memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,6 +138,20 @@ impl Views {
         let both = self.db.scan_prefix(prefix);
         let mut both = both.map(|entry| entry.map(|(k, v)| (k.to_vec(), v)).map_err(ViewError::from));
         std::iter::from_fn(move || if newest_first { both.next_back() } else { both.next() })
+    }
+
+    /// The names of all entries behind `after`, in order.
+    pub(crate) fn names_after(
+        &self,
+        after: &[u8],
+    ) -> impl Iterator<Item = Result<Vec<u8>, ViewError>> + use<> {
+        let behind = (Bound::Excluded(after.to_vec()), Bound::Unbounded);
+        self.db.range::<Vec<u8>, _>(behind).keys().map(|name| Ok(name?.to_vec()))
+    }
+
+    /// Whether the value of this name is what was written, or gone meanwhile.
+    pub(crate) fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
+        Ok(self.db.get(name)?.is_none_or(|sealed| self.key.open(name, &sealed).is_ok()))
     }
 
     /// Opens a value found by [`Views::scan`].

@@ -2,6 +2,7 @@
 //! late.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -165,4 +166,54 @@ async fn a_broker_with_tls_client_certificates_and_passwords_that_comes_late_is_
     connected(&daemon).await?;
     ensure!(daemon.terminate()?.success(), "{}", daemon.log_tail());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_on_the_disk_is_named_and_costs_nothing_else() -> Result<()> {
+    let broker = Broker::start()?;
+    let mut daemon = appliance(&broker, BTreeMap::new()).await?;
+    let camera = Camera::connect("door", &Address::local(broker.port()));
+    for n in 0..20 {
+        let event = json!({ "id": format!("visit-{n}"), "kind": "doorbell" }).to_string();
+        camera.publish("gatehouse/door/event", event, false, PATIENCE).await?;
+        let topic = format!("gatehouse/door/media/visit-{n}/a.jpg");
+        camera.publish(&topic, jpeg(n, 160, 120)?, false, PATIENCE).await?;
+    }
+    until(&daemon, "all to be stored", |l| l.number("events", "stored") + l.number("files", "stored") == 40)
+        .await?;
+    let whole = daemon.cli(&["store", "verify"])?;
+    ensure!(whole.code == 0 && whole.stdout.contains("20 media files"), "{whole:?}");
+
+    let journal = files_below(&daemon.state().join("journal"))?;
+    let media = files_below(&daemon.state().join("media"))?;
+    for file in [&journal[0], &media[0]] {
+        let mut bytes = std::fs::read(file)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(file, bytes)?;
+    }
+    let rotten = daemon.cli(&["store", "verify"])?;
+    let lost = "lost: 1 journal record, 1 media file";
+    ensure!(rotten.code == 1 && rotten.stdout.contains(lost), "{rotten:?}");
+    ensure!(rotten.stdout.contains("a.jpg"), "which picture is it? {}", rotten.stdout);
+    daemon.kill()?;
+    daemon.start()?;
+    ensure!(daemon.cli(&["store", "verify"])?.code == 1, "a restart does not undo damage");
+    ensure!(ledger(&daemon)?.adds_up(), "{:#}", ledger(&daemon)?.0);
+    Ok(())
+}
+
+/// All files below a folder, in order.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_below(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use gatehouse_store::people::SAMPLES_MAX;
+use gatehouse_store::store::VerifyAt;
 use serde::{Deserialize, Serialize};
 
 use super::encodings::RawEncoding;
@@ -112,6 +113,11 @@ pub enum Request {
     KeyStatus,
     /// Go over to a new template key; answered with [`gatehouse_store::store::TemplatesRotated`].
     KeyRotateTemplates,
+    /// One step of reading everything on the disk; answered with [`gatehouse_store::store::Verified`].
+    StoreVerify {
+        /// Where the step begins, as the step before said.
+        at: VerifyAt,
+    },
     /// The settings in force; answered with a list of [`super::answers::SettingLine`].
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].

@@ -36,6 +36,27 @@ pub struct DamagedSlot {
     pub id: Option<KeyId>,
 }
 
+/// A key that is damaged on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyFault {
+    /// Number of the slot.
+    pub slot: u32,
+    /// Damaged copies, of two.
+    pub copies: u32,
+}
+
+impl std::fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { slot, copies } = self;
+        match copies {
+            1 => {
+                write!(f, "slot {slot} of the key table is damaged in one of two copies; a restart mends it")
+            }
+            _ => write!(f, "slot {slot} of the key table is damaged; what its key sealed is lost"),
+        }
+    }
+}
+
 /// The wrapped keys of this appliance. Shared by all threads; a change does not hold up a look-up.
 pub struct KeyTable {
     path: PathBuf,
@@ -177,19 +198,50 @@ impl KeyTable {
         self.healed
     }
 
+    /// Reads every key from the disk, both copies: how many keys there are, and what is damaged.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`] where the disk does not answer.
+    pub fn verify(&self) -> Result<(u64, Vec<KeyFault>), KeyError> {
+        // No change under way, so that both copies say the same.
+        let _still = locked(&self.space);
+        let mut live: Vec<_> = locked(&self.index).slots.iter().map(|(id, at)| (at.0, *id)).collect();
+        live.sort_unstable_by_key(|(slot, _)| *slot);
+        let lost = self.damaged.iter().map(|lost| KeyFault { slot: lost.slot, copies: 2 });
+        let mut faults: Vec<_> = lost.collect();
+        for (slot, id) in &live {
+            let mut copies = 0;
+            for copy in 0..2 {
+                copies += u32::from(self.read_copy(id, *slot, copy)?.is_none());
+            }
+            if copies > 0 {
+                faults.push(KeyFault { slot: *slot, copies });
+            }
+        }
+        Ok((live.len() as u64, faults))
+    }
+
     fn read_key(&self, id: &KeyId, slot: u32) -> Result<Arc<DataKey>, KeyError> {
         for copy in 0..2 {
-            let mut bytes: SlotBytes = [0; SLOT_BYTES];
-            read_around_damage(&*self.file, &mut bytes, slot::offset(slot, copy))
-                .map_err(IoError::at("read", &self.path))?;
-            if !matches!(slot::read(slot, &bytes), Slot::Live(found, _) if found == *id) {
-                continue;
-            }
-            if let Ok(secret) = slot::unwrap(slot, &bytes, &self.wrap) {
-                return Ok(Arc::new(DataKey::from_secret(&secret)?));
+            if let Some(key) = self.read_copy(id, slot, copy)? {
+                return Ok(Arc::new(key));
             }
         }
         Err(KeyError::Damaged(*id))
+    }
+
+    /// One copy of a key; none where it does not hold it.
+    fn read_copy(&self, id: &KeyId, slot: u32, copy: u64) -> Result<Option<DataKey>, KeyError> {
+        let mut bytes: SlotBytes = [0; SLOT_BYTES];
+        read_around_damage(&*self.file, &mut bytes, slot::offset(slot, copy))
+            .map_err(IoError::at("read", &self.path))?;
+        if !matches!(slot::read(slot, &bytes), Slot::Live(found, _) if found == *id) {
+            return Ok(None);
+        }
+        match slot::unwrap(slot, &bytes, &self.wrap) {
+            Ok(secret) => Ok(Some(DataKey::from_secret(&secret)?)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Writes both copies of a slot, one after the other.

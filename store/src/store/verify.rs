@@ -1,0 +1,184 @@
+//! Reading everything once more: what on this disk is still what was written.
+//!
+//! The work is cut into steps of bounded time, so that a large state directory is verified while the daemon serves its
+//! door: each step says where the next one begins. What is damaged is said in words, never what it held.
+
+use std::io::Read;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::files::FileError;
+use crate::keys::KeyId;
+use crate::views::ViewError;
+use crate::views::entries::{FileEntry, Key};
+
+/// Time after which a step ends: far below what a request may take.
+const STEP_TIME: Duration = Duration::from_secs(2);
+/// Findings that one step tells; a disk with more needs no more words.
+const FINDINGS_MAX: usize = 100;
+/// Bytes of a media file read at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Where a step begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyAt {
+    /// The key table.
+    #[default]
+    Keys,
+    /// The journal, behind this record.
+    Journal(u64),
+    /// The views, behind this entry.
+    Views(Vec<u8>),
+    /// The media files, behind this one in the order of ids.
+    Media(Option<KeyId>),
+}
+
+/// What a step found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// Keys that were read.
+    pub keys: u64,
+    /// Journal records that were read.
+    pub records: u64,
+    /// Entries of the views that were read.
+    pub entries: u64,
+    /// Media files that were read to their end.
+    pub files: u64,
+    /// Journal records that cannot be read any more.
+    pub records_lost: u64,
+    /// Media files that cannot be read any more.
+    pub files_lost: u64,
+    /// What is damaged, in words.
+    pub damaged: Vec<String>,
+    /// Where the next step begins; none after the last.
+    pub next: Option<VerifyAt>,
+}
+
+impl Verified {
+    fn found(&mut self, words: impl Into<String>) {
+        if self.damaged.len() < FINDINGS_MAX {
+            self.damaged.push(words.into());
+        }
+    }
+}
+
+impl Store {
+    /// One step of reading everything. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the disk does not answer at all; damage is no error.
+    pub fn verify(&self, at: VerifyAt) -> Result<Verified, StoreError> {
+        let mut step = Verified::default();
+        step.next = match at {
+            VerifyAt::Keys => self.verify_keys(&mut step)?,
+            VerifyAt::Journal(after) => self.verify_journal(after, &mut step)?,
+            VerifyAt::Views(after) => self.verify_views(after, &mut step),
+            VerifyAt::Media(after) => self.verify_media(after, &mut step)?,
+        };
+        Ok(step)
+    }
+
+    fn verify_keys(&self, step: &mut Verified) -> Result<Option<VerifyAt>, StoreError> {
+        let (keys, faults) = self.inner.keys.verify()?;
+        step.keys = keys;
+        for fault in faults {
+            step.found(fault.to_string());
+        }
+        Ok(Some(VerifyAt::Journal(0)))
+    }
+
+    fn verify_journal(&self, after: u64, step: &mut Verified) -> Result<Option<VerifyAt>, StoreError> {
+        let begin = Instant::now();
+        let mut reader = self.inner.journal.reader(after);
+        let mut done = false;
+        while !done && begin.elapsed() < STEP_TIME {
+            match reader.next()? {
+                Some(_) => step.records += 1,
+                None => done = true,
+            }
+        }
+        for damage in reader.damaged() {
+            step.records_lost += damage.lost;
+            step.found(damage.to_string());
+        }
+        Ok(Some(if done { VerifyAt::Views(Vec::new()) } else { VerifyAt::Journal(reader.position()) }))
+    }
+
+    fn verify_views(&self, after: Vec<u8>, step: &mut Verified) -> Option<VerifyAt> {
+        let begin = Instant::now();
+        let mut last = after;
+        // sled panics on what it cannot read; the journal makes the views anew.
+        let read = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<bool, ViewError> {
+            for name in self.inner.views.names_after(&last) {
+                let name = name?;
+                match self.inner.views.is_whole(&name)? {
+                    true => step.entries += 1,
+                    false => step.found("an entry of the views is damaged; a restart makes them anew"),
+                }
+                last = name;
+                if begin.elapsed() >= STEP_TIME {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }));
+        match read {
+            Ok(Ok(false)) => return Some(VerifyAt::Views(last)),
+            Ok(Ok(true)) => {}
+            Ok(Err(error)) => step.found(error.to_string()),
+            Err(_) => step.found(ViewError::Panicked.to_string()),
+        }
+        Some(VerifyAt::Media(None))
+    }
+
+    fn verify_media(
+        &self,
+        after: Option<KeyId>,
+        step: &mut Verified,
+    ) -> Result<Option<VerifyAt>, StoreError> {
+        let begin = Instant::now();
+        let mut ids = self.inner.files.ids()?;
+        ids.sort_unstable_by_key(|id| *id.as_bytes());
+        let from = after.map_or(0, |after| ids.partition_point(|id| id.as_bytes() <= after.as_bytes()));
+        for id in &ids[from..] {
+            match self.read_through(id) {
+                Ok(()) => step.files += 1,
+                // Taken away meanwhile.
+                Err(FileError::Missing(_)) => {}
+                Err(error) => {
+                    step.files_lost += 1;
+                    let of = self.inner.views.get::<FileEntry>(&Key::File(*id))?;
+                    let of = of.map(|f| {
+                        format!(" ({}/{}/{})", f.media.event.camera, f.media.event.id, f.media.name)
+                    });
+                    step.found(format!("{error}{}", of.unwrap_or_default()));
+                }
+            }
+            if begin.elapsed() >= STEP_TIME {
+                return Ok(Some(VerifyAt::Media(Some(*id))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_through(&self, id: &KeyId) -> Result<(), FileError> {
+        let mut reader = self.inner.files.open_file(id)?;
+        let mut piece = zeroize::Zeroizing::new(vec![0; PIECE_BYTES]);
+        loop {
+            match reader.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(_) => {
+                    return Err(FileError::Damaged {
+                        id: *id,
+                        what: "its bytes are not those that were written",
+                    });
+                }
+            }
+        }
+    }
+}
