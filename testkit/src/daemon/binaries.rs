@@ -35,7 +35,8 @@ fn prepare() -> Result<PathBuf> {
     let folder = if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
-        command.args(["build", "--quiet", "--package", PACKAGE, "--bins"]);
+        // All of them: asked for one package alone, cargo chooses other features and builds half of the tree anew.
+        command.args(["build", "--quiet", "--workspace", "--bins"]);
         if folder.ends_with("release") {
             command.arg("--release");
         }
