@@ -52,7 +52,7 @@ pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
 
 use crate::keys::KeyId;
 use crate::names::CameraName;
-use crate::record::{Face, Outcome};
+use crate::record::{Engine as EngineName, Face, Outcome};
 use engine::{Engine, Nearest};
 use exact::Exact;
 use indexer::Indexer;
@@ -286,9 +286,9 @@ impl Gallery {
         self.read().table.taken()
     }
 
-    /// Name of the engine that is asked first: `exact` or `hnsw`.
-    pub fn engine(&self) -> &'static str {
-        if self.read().index.graph.is_some() { "hnsw" } else { "exact" }
+    /// The engine that is asked first.
+    pub fn engine(&self) -> EngineName {
+        if self.read().index.graph.is_some() { EngineName::Hnsw } else { EngineName::Exact }
     }
 
     /// Whether nothing waits to be indexed: sketches are made, and the graph, where one is due, has every template

@@ -2,7 +2,9 @@
 //!
 //! A [`Record`] is the plaintext of one journal frame, encoded with postcard behind one version byte
 //! ([`RECORD_VERSION`]). Enum variants are numbered by their order: new variants go to the end, and a change
-//! of an existing one needs a new version and a migration.
+//! of an existing one needs a new version and a way to read the old one, as [`first`] has.
+
+mod first;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,7 @@ use crate::names::{CameraName, EventKey, MediaName};
 use crate::time::Timestamp;
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// A validated visit as a camera told it. It never holds an encoding: those live in RAM until the answer is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +64,35 @@ pub struct Face<P> {
     pub quality: Option<f32>,
 }
 
+/// Which search of the gallery is asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The scan that passes over nothing that could matter.
+    Exact,
+    /// The graph, whose unclear answers the exact one decides.
+    Hnsw,
+}
+
+impl Engine {
+    /// As it is published.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Hnsw => "hnsw",
+        }
+    }
+}
+
+/// How an identification was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effort {
+    /// The engine that was asked first.
+    pub engine: Engine,
+    /// Time for all faces, in microseconds.
+    pub micros: u64,
+}
+
 /// The answer to one event: one face after another in the order of the camera.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identification<P> {
@@ -71,6 +102,8 @@ pub struct Identification<P> {
     pub model: String,
     /// The faces; empty where the event had none.
     pub faces: Vec<Face<P>>,
+    /// How it was found; not known of events that were stored before this was.
+    pub effort: Option<Effort>,
 }
 
 impl<P> Identification<P> {
@@ -84,7 +117,8 @@ impl<P> Identification<P> {
             margin: face.margin,
             quality: face.quality,
         });
-        Identification { gallery_size: self.gallery_size, model: self.model, faces: faces.collect() }
+        let faces = faces.collect();
+        Identification { gallery_size: self.gallery_size, model: self.model, faces, effort: self.effort }
     }
 }
 
@@ -300,6 +334,7 @@ impl Record {
     pub fn decode(payload: &[u8]) -> Result<Self, RecordError> {
         match payload.split_first() {
             Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| RecordError::Decode),
+            Some((&first::VERSION, rest)) => first::decode(rest).map_err(|_| RecordError::Decode),
             Some((&version, _)) => Err(RecordError::Version(version)),
             None => Err(RecordError::Decode),
         }

@@ -49,7 +49,7 @@ pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask};
 pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
-pub use ingest::{Effort, ProbeFace};
+pub use ingest::ProbeFace;
 pub use keys::{DamagedKey, KeyCount, KeyStatus};
 pub use lately::{Arrival, MATCHES_HOURS, MATCHES_MAX};
 pub use media::MediaOutcome;

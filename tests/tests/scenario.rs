@@ -203,7 +203,8 @@ async fn check_rows(plan: &Plan, house: &House) -> Result<()> {
     let rows = client
         .query(
             "SELECT seq, camera, event_id, jsonb_array_length(identification->'faces') AS faces, \
-             identification->>'correlation_id' AS correlation \
+             identification->>'correlation_id' AS correlation, \
+             identification->>'engine' = 'exact' AND (identification->>'micros')::bigint >= 0 AS told \
              FROM gatehouse.events WHERE device_id = $1 ORDER BY seq",
             &[&DEVICE],
         )
@@ -223,6 +224,7 @@ async fn check_rows(plan: &Plan, house: &House) -> Result<()> {
         let faces = usize::try_from(row.get::<_, i32>("faces"))?;
         ensure!(faces == visit.faces.len(), "row {at}: {faces} faces of {}", visit.faces.len());
         ensure!(row.get::<_, Option<String>>("correlation").is_some(), "row {at} has no correlation id");
+        ensure!(row.get::<_, Option<bool>>("told") == Some(true), "row {at} does not tell how it was found");
         ensure!(seen.insert((camera, id)), "row {at} is a double");
     }
     Ok(())

@@ -115,7 +115,7 @@ fn show(event: &EventLine) -> String {
         ("occurred", occurred),
         ("received", words::time(&event.received_at)),
         ("media", media),
-        ("gallery", format!("{gallery}, model {}", event.model)),
+        ("gallery", format!("{gallery}, model {}{}", event.model, identify::found(event.effort))),
     ]);
     let mut text = format!("{head}\n{}", identify::faces(&event.faces));
     if let Some(serde_json::Value::Object(attributes)) = &event.attributes

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gatehouse_store::record::Outcome;
+use gatehouse_store::record::{Effort, Outcome};
 
 use super::shell::Shell;
 use super::table::Table;
@@ -24,8 +24,15 @@ pub(super) fn run(args: Args, shell: &mut Shell) -> Result<(), Fault> {
     let encodings = input::encodings(&args.file)?;
     shell.ask_and_show(&Request::Identify { camera: args.camera, encodings }, |answer: &IdentifyAnswer| {
         let against = words::count(answer.gallery_size.into(), "person", "people");
-        let IdentifyAnswer { model, engine, micros, .. } = answer;
-        format!("{}\nagainst {against}, model {model}, engine {engine}, {micros} us\n", faces(&answer.faces))
+        let IdentifyAnswer { model, effort, .. } = answer;
+        format!("{}\nagainst {against}, model {model}{}\n", faces(&answer.faces), found(*effort))
+    })
+}
+
+/// How an answer was found, behind other words; nothing where it is not known.
+pub(super) fn found(effort: Option<Effort>) -> String {
+    effort.map_or_else(String::new, |Effort { engine, micros }| {
+        format!(", engine {}, {micros} us", engine.as_str())
     })
 }
 

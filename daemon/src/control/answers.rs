@@ -2,7 +2,7 @@
 
 use gatehouse_config::Value;
 use gatehouse_store::ledger::Column;
-use gatehouse_store::record::{Face, Outcome, Person, Sink};
+use gatehouse_store::record::{Effort, Face, Outcome, Person, Sink};
 use gatehouse_sync::SinkState;
 use serde::{Deserialize, Serialize};
 
@@ -135,10 +135,9 @@ pub struct IdentifyAnswer {
     pub gallery_size: u32,
     /// Model of the gallery.
     pub model: String,
-    /// The engine that was asked first.
-    pub engine: String,
-    /// Time for all encodings, in microseconds.
-    pub micros: u64,
+    /// Engine and time for all encodings.
+    #[serde(flatten)]
+    pub effort: Option<Effort>,
     /// One per encoding, in order.
     pub faces: Vec<FaceLine>,
 }
@@ -188,6 +187,9 @@ pub struct EventLine {
     pub gallery_size: u32,
     /// Model of the gallery.
     pub model: String,
+    /// Engine and time, where they are known.
+    #[serde(flatten)]
+    pub effort: Option<Effort>,
     /// The answer.
     pub faces: Vec<FaceLine>,
     /// Announced media files.

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use gatehouse_store::gallery::StrangerMark;
 use gatehouse_store::names::{CameraName, EventId};
-use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
-use gatehouse_store::store::Effort;
+use gatehouse_store::record::{Effort, Event, Face, Identification, Outcome, Person};
 use gatehouse_store::time::Timestamp;
 use serde::Serialize;
 
@@ -39,7 +38,6 @@ pub(crate) struct Answer {
     identification: Identification<Person>,
     /// For each face what is known of a stranger; empty where nothing is.
     strangers: Vec<Option<StrangerMark>>,
-    effort: Option<Effort>,
 }
 
 /// A face as it is published.
@@ -92,7 +90,6 @@ impl Answer {
             replayed,
             identification,
             strangers: Vec::new(),
-            effort: None,
         }
     }
 
@@ -100,13 +97,6 @@ impl Answer {
     #[must_use]
     pub(crate) fn with_strangers(mut self, strangers: Vec<Option<StrangerMark>>) -> Self {
         self.strangers = strangers;
-        self
-    }
-
-    /// The same answer with how it was found.
-    #[must_use]
-    pub(crate) fn with_effort(mut self, effort: Effort) -> Self {
-        self.effort = Some(effort);
         self
     }
 
@@ -126,7 +116,7 @@ impl Answer {
             actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
             model: &self.identification.model,
-            effort: self.effort,
+            effort: self.identification.effort,
             faces: faces.iter().enumerate().map(told).collect(),
         })
     }
@@ -264,6 +254,7 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use gatehouse_store::names::EventKey;
+    use gatehouse_store::record::Engine;
     use serde_json::Value;
 
     fn answer(age_at_arrival: u64, replayed: bool, outcome: Outcome) -> (Answer, Instant) {
@@ -286,7 +277,9 @@ mod tests {
             margin: None,
             quality: None,
         };
-        let identification = Identification { gallery_size: 1, model: "m".to_owned(), faces: vec![face] };
+        let effort = Some(Effort { engine: Engine::Exact, micros: 40 });
+        let identification =
+            Identification { gallery_size: 1, model: "m".to_owned(), faces: vec![face], effort };
         (Answer::new("gatehouse", &event, received, replayed, identification), received)
     }
 
@@ -307,7 +300,6 @@ mod tests {
     #[test]
     fn an_answer_tells_engine_and_time() {
         let (answer, received) = answer(0, false, Outcome::Match);
-        let answer = answer.with_effort(Effort { engine: "exact", micros: 40 });
         let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
         assert!(body["engine"] == "exact" && body["micros"] == 40, "{body}");
     }

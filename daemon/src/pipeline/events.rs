@@ -141,7 +141,7 @@ impl Events {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
             _ => self.store.seen(&event.key).await?,
         };
-        let (identification, effort) = self.store.identify_timed(&event.key.camera, &faces);
+        let identification = self.store.identify(&event.key.camera, &faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
         let came = match (seen, replayed) {
             (true, _) => store::Arrival::Known,
@@ -150,8 +150,7 @@ impl Events {
         };
         let strangers = self.store.take_faces(&event.key, faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
-            .with_strangers(strangers)
-            .with_effort(effort);
+            .with_strangers(strangers);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         info!(
             correlation = event.key.correlation(),

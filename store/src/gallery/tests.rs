@@ -126,7 +126,7 @@ fn exact_engine_answers_to_the_bit_as_a_scan_over_everything() {
     for (metric, seed) in [(Metric::Euclidean, 1), (Metric::Cosine, 2)] {
         let gallery = Gallery::new(settings(metric, usize::MAX));
         assert!(agreement(&gallery, seed, 30, true) == 1.0, "{metric:?}");
-        assert_eq!(gallery.engine(), "exact");
+        assert_eq!(gallery.engine(), EngineName::Exact);
     }
 }
 
@@ -157,7 +157,7 @@ fn exact_engine_is_exact_for_data_that_quantises_badly() {
 fn graph_decides_as_a_scan_over_everything_while_people_come_and_go() {
     let gallery = Gallery::new(settings(Metric::Euclidean, 50));
     let settled = agreement(&gallery, 4, 8, true);
-    assert_eq!(gallery.engine(), "hnsw");
+    assert_eq!(gallery.engine(), EngineName::Hnsw);
     assert!(settled >= 0.995, "settled: {settled}");
     // In the middle of building and extending, too.
     let gallery = Gallery::new(settings(Metric::Cosine, 50));
@@ -200,16 +200,16 @@ fn gallery_that_shrinks_goes_back_to_the_exact_engine() {
         settle(&gallery);
     };
     add(&mut people, 0, 100);
-    assert_eq!(gallery.engine(), "exact");
+    assert_eq!(gallery.engine(), EngineName::Exact);
     add(&mut people, 100, 150);
-    assert_eq!(gallery.engine(), "hnsw");
+    assert_eq!(gallery.engine(), EngineName::Hnsw);
     (0..100).for_each(|number| {
         gallery.remove(&key(number));
     });
-    assert_eq!(gallery.engine(), "exact");
+    assert_eq!(gallery.engine(), EngineName::Exact);
     gallery.apply(settings(Metric::Euclidean, 10));
     settle(&gallery);
-    assert_eq!(gallery.engine(), "hnsw", "a lower limit counts at once");
+    assert_eq!(gallery.engine(), EngineName::Hnsw, "a lower limit counts at once");
 }
 
 #[test]

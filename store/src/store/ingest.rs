@@ -2,24 +2,13 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::{Store, StoreError};
 use crate::gallery::Encoding;
 use crate::journal::Pending;
 use crate::names::{CameraName, EventKey};
 use crate::recent::fingerprint;
-use crate::record::{Event, Face, Identification, Item, Outcome, Person, Record};
+use crate::record::{Effort, Event, Face, Identification, Item, Outcome, Person, Record};
 use crate::views::entries::Key;
-
-/// How an identification was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Effort {
-    /// The engine that is asked first: `exact`, or `hnsw`, whose unclear answers `exact` decides.
-    pub engine: &'static str,
-    /// Time for all faces, in microseconds.
-    pub micros: u64,
-}
 
 /// One face of an event on its way through RAM.
 #[derive(Debug)]
@@ -31,20 +20,9 @@ pub struct ProbeFace {
 }
 
 impl Store {
-    /// As [`Store::identify`], and how the answer was found.
-    pub fn identify_timed(
-        &self,
-        camera: &CameraName,
-        faces: &[ProbeFace],
-    ) -> (Identification<Person>, Effort) {
-        let begin = Instant::now();
-        let answer = self.identify(camera, faces);
-        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        (answer, Effort { engine: self.inner.gallery.engine(), micros })
-    }
-
     /// Says who the faces are. Touches no disk.
     pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
+        let begin = Instant::now();
         let gallery = &self.inner.gallery;
         let found: Vec<Face<_>> =
             faces.iter().map(|face| gallery.identify(camera, &face.encoding, face.quality)).collect();
@@ -53,6 +31,7 @@ impl Store {
             gallery_size: u32::try_from(people.len()).unwrap_or(u32::MAX),
             model: self.inner.settings.gallery.model.clone(),
             faces: found,
+            effort: None,
         };
         let mut answer = identification
             .map_person(|key_id| people.member(&key_id).map(|member| member.profile.person.clone()));
@@ -62,6 +41,8 @@ impl Store {
                 face.outcome = Outcome::Stranger;
             }
         }
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        answer.effort = Some(Effort { engine: gallery.engine(), micros });
         answer
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Face, Identification, Outcome, Person};
+use gatehouse_store::record::{Effort, Face, Identification, Outcome, Person};
 use serde::Serialize;
 
 /// What stands for a character that Postgres cannot keep.
@@ -14,6 +14,9 @@ struct Answer<'a> {
     correlation_id: String,
     gallery_size: u32,
     model: &'a str,
+    /// Engine and time, where they are known.
+    #[serde(flatten)]
+    effort: Option<Effort>,
     faces: Vec<Seen<'a>>,
 }
 
@@ -34,6 +37,7 @@ pub(crate) fn identification(key: &EventKey, answer: &Identification<Person>) ->
         correlation_id: key.correlation(),
         gallery_size: answer.gallery_size,
         model: &answer.model,
+        effort: answer.effort,
         faces,
     };
     // Strings and numbers alone: this cannot fail; and if it did, the visit counts more than its answer.
@@ -111,6 +115,8 @@ fn unit(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use gatehouse_store::record::Engine;
+
     use super::*;
 
     #[test]
@@ -143,11 +149,13 @@ mod tests {
             margin: None,
             quality: Some(f32::NAN),
         };
-        let answer = Identification { gallery_size: 2, model: "dlib-128".into(), faces: vec![face] };
+        let effort = Some(Effort { engine: Engine::Exact, micros: 21 });
+        let answer = Identification { gallery_size: 2, model: "dlib-128".into(), faces: vec![face], effort };
         let value: serde_json::Value = serde_json::from_str(&identification(&key, &answer)).unwrap();
         assert_eq!(value["correlation_id"], key.correlation());
         assert_eq!(value["faces"][0]["person"]["name"], "A\u{fffd}na");
         assert_eq!(value["faces"][0]["outcome"], "match");
         assert!(value["faces"][0]["quality"].is_null());
+        assert_eq!((&value["engine"], &value["micros"]), (&"exact".into(), &21.into()));
     }
 }

@@ -115,7 +115,8 @@ pub(crate) fn event(lsn: u64, seq: u64) -> Change {
         media: Vec::new(),
         attributes: r#"{"zone":"porch","note":"ö"}"#.into(),
     };
-    let answer = Identification { gallery_size: 3, model: "dlib-128".into(), faces: vec![face(None)] };
+    let answer =
+        Identification { gallery_size: 3, model: "dlib-128".into(), faces: vec![face(None)], effort: None };
     Change::Event { position: at(lsn, seq), event, identification: answer }
 }
 

@@ -239,7 +239,7 @@ fn gallery(
     let ready = begin.elapsed().as_secs_f64();
     let bytes = resident_bytes().saturating_sub(before) as f64 / case.templates as f64;
     let engine = if exact_limit == 0 { "hnsw" } else { "exact" };
-    ensure!(gallery.engine() == engine, "{} answers instead of {engine}", gallery.engine());
+    ensure!(gallery.engine().as_str() == engine, "{} answers instead of {engine}", gallery.engine().as_str());
     let camera = CameraName::try_from("bench").context("a camera name")?;
     let (times, answers) = timed(probes, |probe| gallery.identify(&camera, probe, None));
     let is_right = |(face, truth): (&gatehouse_store::record::Face<KeyId>, &Truth)| {

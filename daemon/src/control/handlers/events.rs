@@ -90,6 +90,7 @@ fn line(view: EventView, whole: bool) -> EventLine {
         received_at: received_at.to_string(),
         gallery_size: view.identification.gallery_size,
         model: view.identification.model,
+        effort: view.identification.effort,
         faces: view.identification.faces.into_iter().map(FaceLine::from).collect(),
         media: media.into_iter().map(String::from).collect(),
         // They were one JSON object when they were stored; what cannot be read so is shown as it is.

@@ -59,12 +59,11 @@ pub(super) fn identify(
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
     let faces = checked(services, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let (answer, effort) = services.store.identify_timed(&camera, &faces);
+    let answer = services.store.identify(&camera, &faces);
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,
-        engine: effort.engine.to_owned(),
-        micros: effort.micros,
+        effort: answer.effort,
         faces: answer.faces.into_iter().map(FaceLine::from).collect(),
     })
 }

@@ -53,7 +53,8 @@ impl House {
             media: Vec::new(),
             attributes: "{}".into(),
         };
-        let answer = Identification { gallery_size: 0, model: "test".into(), faces: Vec::new() };
+        let answer =
+            Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
         self.store.record_event(event, answer).await.unwrap().await.unwrap();
         self.store.put_media(key, "snapshot.jpg".try_into().unwrap(), picture).await.unwrap();
     }
