@@ -168,9 +168,7 @@ impl Gallery {
         let mut state = self.write();
         let templates: Vec<Probe> =
             samples.iter().filter_map(|sample| self.prepare(&state.transform, sample)).collect();
-        for template in &templates {
-            state.add(person, template);
-        }
+        state.add(person, &templates);
         state.renew_thresholds();
         drop(state);
         self.index_if_needed();
@@ -181,9 +179,7 @@ impl Gallery {
     pub fn load(&self, person: KeyId, templates: &[Protected]) {
         let templates: Vec<Probe> = templates.iter().map(|template| self.probe(template)).collect();
         let mut state = self.write();
-        for template in &templates {
-            state.add(person, template);
-        }
+        state.add(person, &templates);
         state.renew_thresholds();
         drop(state);
         self.index_if_needed();

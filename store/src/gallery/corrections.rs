@@ -84,10 +84,10 @@ pub(super) fn nearest_but(table: &Table, probe: &Probe, left_out: &[u32]) -> Nea
     let mut nearest = Nearest::default();
     for chunk in table.chunks() {
         for row in 0..super::table::CHUNK_ROWS {
-            if let Some((owner, fine)) = chunk.fine(row, probe.fine.len())
+            if let Some((owner, square)) = chunk.square(row, &probe.fine)
                 && !left_out.contains(&owner)
             {
-                nearest.offer(owner, square_distance(&probe.fine, fine));
+                nearest.offer(owner, square);
             }
         }
     }

@@ -19,7 +19,7 @@ use pulp::NullaryFnOnce;
 use super::engine::{Engine, Nearest};
 use super::sketch::{Lens, SKETCH, Sketch};
 use super::table::{BLOCK, Block, CHUNK_ROWS, Chunk, Table};
-use super::vector::{Probe, dot, square_distance};
+use super::vector::{Probe, dot};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
 /// epsilon each, of terms at most twice as large; doubled, since a few more measured templates cost nothing.
@@ -217,9 +217,9 @@ impl<'a> Scan<'a> {
     /// One row in full; whether that changed the reach.
     #[inline(always)]
     fn measure(&mut self, chunk: &Chunk, row: usize) -> bool {
-        let Some((owner, fine)) = chunk.fine(row, self.probe.fine.len()) else { return false };
+        let Some((owner, square)) = chunk.square(row, &self.probe.fine) else { return false };
         let before = self.nearest.bound();
-        self.nearest.offer(owner, square_distance(&self.probe.fine, fine));
+        self.nearest.offer(owner, square);
         let is_nearer = self.nearest.bound() < before;
         if is_nearer {
             self.reach = reach(&self.nearest, self.probe);
@@ -326,8 +326,7 @@ mod tests {
                 table.insert(owner, &Probe::new(people.stranger().as_slice(), false));
             }
             if has_sketches {
-                table.set_lens(Lens::new(&table.lens_sample(), dimensions));
-                (0..).take_while(|chunk| table.look_through(*chunk)).for_each(drop);
+                table.sketch_all();
                 assert_eq!(table.lenses().len(), 1);
             }
             for _ in 0..40 {

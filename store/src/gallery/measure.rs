@@ -1,7 +1,5 @@
 //! Enrolled people as probes: every sample against its own person without it, and against everybody else.
 
-use zeroize::Zeroizing;
-
 use super::engine::Engine;
 use super::people::State;
 use super::vector::{Probe, square_distance};
@@ -53,19 +51,12 @@ impl Gallery {
             let rest =
                 samples.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, sample)| *sample);
             let rest: Vec<&[f32]> = rest.collect();
-            let mean = (rest.len() > 1).then(|| mean(&rest, self.metric));
+            let is_unit = self.metric == Metric::Cosine;
+            let mean =
+                (rest.len() > 1).then(|| Probe::mean(rest.iter().copied(), sample.len(), is_unit)).flatten();
             let others = rest.iter().copied().chain(mean.as_ref().map(|mean| &mean.fine[..]));
             let own = others.map(|other| square_distance(sample, other)).min_by(f32::total_cmp);
             measured.push(Measured { person, own: own.map(|square| self.metric.distance(square)), other });
         }
     }
-}
-
-fn mean(samples: &[&[f32]], metric: Metric) -> Probe {
-    let mut mean = Zeroizing::new(vec![0.0_f32; samples.first().map_or(0, |sample| sample.len())]);
-    for sample in samples {
-        mean.iter_mut().zip(*sample).for_each(|(sum, x)| *sum += x);
-    }
-    mean.iter_mut().for_each(|sum| *sum /= samples.len() as f32);
-    Probe::new(&mean, metric == Metric::Cosine)
 }

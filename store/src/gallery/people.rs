@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::corrections::{Corrections, nearest_but};
-use super::encoding::{NORM_MIN, norm};
 use super::engine::{Near, Nearest};
 use super::follow::Follow;
 use super::graph::Graph;
@@ -42,7 +39,8 @@ pub(super) struct State {
     pub table: Table,
     /// Faces that were wrongly taken for somebody.
     pub corrections: Corrections,
-    /// The mean template of everybody with several, which a probe is compared with as well.
+    /// The mean template of everybody with several, which a probe is compared with as well; rounded, since
+    /// a mean is no more exact than that anyway.
     pub means: Table,
     /// The graph, where there is one.
     pub index: Index,
@@ -55,7 +53,7 @@ pub(super) struct State {
 impl State {
     /// An empty gallery.
     pub(super) fn new(settings: GallerySettings, transform: Arc<Transform>) -> Self {
-        let (table, means) = (Table::new(settings.dimensions), Table::new(settings.dimensions));
+        let (table, means) = (Table::new(settings.dimensions), Table::rounded(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
         let (corrections, index) = (Corrections::default(), Index::default());
         let (follow, norms) = (None, Norms::default());
@@ -83,16 +81,21 @@ impl State {
         self.owners.get(owner as usize)?.as_ref().map(|owner| owner.key)
     }
 
-    /// Adds a template of a person, new or known.
-    pub(super) fn add(&mut self, person: KeyId, template: &Probe) {
-        let Some(place) = self.place(person) else { return };
-        let Some(slot) = self.table.insert(place, template) else { return };
-        if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
-            owner.slots.push(slot);
-            owner.norms.merge(template.norms, 1.0);
+    /// Adds templates of a person, new or known.
+    pub(super) fn add(&mut self, person: KeyId, templates: &[Probe]) {
+        if templates.is_empty() {
+            return;
         }
-        self.norms.merge(template.norms, 1.0);
-        self.index.added(slot);
+        let Some(place) = self.place(person) else { return };
+        for template in templates {
+            let Some(slot) = self.table.insert(place, template) else { break };
+            if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
+                owner.slots.push(slot);
+                owner.norms.merge(template.norms, 1.0);
+            }
+            self.norms.merge(template.norms, 1.0);
+            self.index.added(slot);
+        }
         self.renew_mean(place);
     }
 
@@ -117,22 +120,16 @@ impl State {
 
     /// Makes the mean template of a person anew.
     fn renew_mean(&mut self, place: u32) {
-        let mut mean = Zeroizing::new(vec![0.0_f32; self.settings.dimensions]);
-        let mut count = 0.0;
-        for sample in self.samples_of(place) {
-            mean.iter_mut().zip(sample).for_each(|(sum, x)| *sum += x);
-            count += 1.0;
+        let is_unit = self.settings.metric == Metric::Cosine;
+        let mut mean = None;
+        if self.samples_of(place).nth(1).is_some() {
+            mean = Probe::mean(self.samples_of(place), self.settings.dimensions, is_unit);
         }
-        mean.iter_mut().for_each(|sum| *sum /= count);
         let Some(Some(owner)) = self.owners.get_mut(place as usize) else { return };
         if let Some(slot) = owner.mean.take() {
             self.means.remove(slot);
         }
-        // Samples that cancel each other out have no direction.
-        if count > 1.0 && norm(&mean) >= NORM_MIN {
-            let is_unit = self.settings.metric == Metric::Cosine;
-            owner.mean = self.means.insert(place, &Probe::new(&mean, is_unit));
-        }
+        owner.mean = mean.and_then(|mean| self.means.insert(place, &mean));
     }
 
     /// Removes a person and wipes their templates; how many there were.
@@ -174,8 +171,8 @@ impl State {
 
     /// A person by the nearest of their templates, the mean among them.
     fn near(&self, owner: u32, probe: &Probe) -> Option<Near> {
-        let mean = self.owners.get(owner as usize)?.as_ref()?.mean.and_then(|slot| self.means.get(slot));
-        let mean = mean.map(|mean| square_distance(&probe.fine, mean.fine));
+        let mean = self.owners.get(owner as usize)?.as_ref()?.mean;
+        let mean = mean.and_then(|slot| self.means.square(slot, &probe.fine));
         let squares = self.nearest_sample(owner, probe).into_iter().chain(mean);
         squares.min_by(f32::total_cmp).map(|square| Near { owner, square })
     }

@@ -1,4 +1,4 @@
-//! The templates in memory: quantised and full, in chunks that never move.
+//! The templates in memory: quantised and full, or quantised alone, in chunks that never move.
 //!
 //! A chunk is allocated once and wiped when it goes, so growth leaves no unwiped copy behind; a row that is
 //! removed is wiped at once and its slot is used again. A slot stays what it is for as long as its template lives.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::sketch::{Lens, SKETCH};
-use super::vector::{Coarse, Probe};
+use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
 
 /// Rows per chunk: 32 KiB of quantised 128-d templates, which a first-level cache holds, and at most 168 KiB of
 /// unused memory.
@@ -48,7 +48,10 @@ pub(super) struct Template<'a> {
 /// [`CHUNK_ROWS`] rows, free or taken. One array per property, so that a scan reads only what it needs.
 pub(super) struct Chunk {
     quantised: Zeroizing<Vec<i8>>,
+    /// The full vectors; empty in a table of rounded templates.
     fine: Zeroizing<Vec<f32>>,
+    /// What makes rounded templates of quantised ones; empty in a table of full ones.
+    rests: Zeroizing<Vec<i8>>,
     /// See [`Coarse`], row by row.
     pub scales: [f32; CHUNK_ROWS],
     /// See [`Coarse`]; infinite for a free row.
@@ -62,10 +65,13 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    fn new(dimensions: usize) -> Self {
+    fn new(dimensions: usize, is_rounded: bool) -> Self {
+        let (fine, rests) =
+            if is_rounded { (0, CHUNK_ROWS * dimensions) } else { (CHUNK_ROWS * dimensions, 0) };
         Self {
             quantised: Zeroizing::new(vec![0; CHUNK_ROWS * dimensions]),
-            fine: Zeroizing::new(vec![0.0; CHUNK_ROWS * dimensions]),
+            fine: Zeroizing::new(vec![0.0; fine]),
+            rests: Zeroizing::new(vec![0; rests]),
             scales: [FREE.scale; CHUNK_ROWS],
             squares: [FREE.square; CHUNK_ROWS],
             errors: [FREE.error; CHUNK_ROWS],
@@ -100,7 +106,7 @@ impl Chunk {
     /// Sketches a row.
     fn sketch(&mut self, row: usize, dimensions: usize) {
         let Some(lens) = &self.lens else { return };
-        let sketch = lens.template(&self.fine[row * dimensions..(row + 1) * dimensions]);
+        let sketch = lens.template(&self.vector(row, dimensions));
         self.set_sketch(row, sketch);
     }
 
@@ -110,11 +116,35 @@ impl Chunk {
         }
     }
 
-    /// Owner and full vector of a row; none for a free one.
-    #[inline]
-    pub(super) fn fine(&self, row: usize, dimensions: usize) -> Option<(u32, &[f32])> {
-        let owner = *self.owners.get(row).filter(|owner| **owner != NOBODY)?;
-        Some((owner, &self.fine[row * dimensions..(row + 1) * dimensions]))
+    /// The person whose row it is; none for a free one.
+    #[inline(always)]
+    fn owner(&self, row: usize) -> Option<u32> {
+        self.owners.get(row).copied().filter(|owner| *owner != NOBODY)
+    }
+
+    /// Owner of a row and its squared distance, the one that counts; none for a free one.
+    #[inline(always)]
+    pub(super) fn square(&self, row: usize, probe: &[f32]) -> Option<(u32, f32)> {
+        let owner = self.owner(row)?;
+        let fields = row * probe.len()..(row + 1) * probe.len();
+        let square = match (self.fine.get(fields.clone()), self.rests.get(fields.clone())) {
+            (None, Some(rests)) => {
+                square_distance_told(probe, &self.quantised[fields], rests, self.scales[row])
+            }
+            (fine, _) => square_distance(probe, fine?),
+        };
+        Some((owner, square))
+    }
+
+    /// A copy of the vector of a row.
+    fn vector(&self, row: usize, dimensions: usize) -> Zeroizing<Vec<f32>> {
+        let fields = row * dimensions..(row + 1) * dimensions;
+        let quantised = &self.quantised[fields.clone()];
+        let rests = self.rests.get(fields.clone()).into_iter().flatten();
+        Zeroizing::new(match self.fine.get(fields) {
+            Some(fine) => fine.to_vec(),
+            None => quantised.iter().zip(rests).map(|(q, rest)| told(*q, *rest, self.scales[row])).collect(),
+        })
     }
 
     fn set(&mut self, row: usize, owner: u32, Coarse { scale, square, error }: Coarse) {
@@ -140,6 +170,8 @@ impl Chunk {
 /// All templates.
 pub(super) struct Table {
     dimensions: usize,
+    /// Whether templates are kept in sixteen bits per component.
+    is_rounded: bool,
     chunks: Vec<Box<Chunk>>,
     free: Vec<u32>,
     taken: usize,
@@ -153,7 +185,12 @@ impl Table {
     /// An empty table.
     pub(super) fn new(dimensions: usize) -> Self {
         let (chunks, free, lenses) = (Vec::new(), Vec::new(), Vec::new());
-        Self { dimensions, chunks, free, taken: 0, lenses, lens_tried: 0 }
+        Self { dimensions, is_rounded: false, chunks, free, taken: 0, lenses, lens_tried: 0 }
+    }
+
+    /// An empty table of templates that are [rounded](Probe::rounded): two thirds less memory.
+    pub(super) fn rounded(dimensions: usize) -> Self {
+        Self { is_rounded: true, ..Self::new(dimensions) }
     }
 
     /// Templates held.
@@ -181,7 +218,16 @@ impl Table {
         let fields = row * self.dimensions..(row + 1) * self.dimensions;
         let chunk = self.chunks.get_mut(chunk)?;
         chunk.quantised[fields.clone()].copy_from_slice(&template.quantised);
-        chunk.fine[fields].copy_from_slice(&template.fine);
+        if let Some(fine) = chunk.fine.get_mut(fields.clone()) {
+            fine.copy_from_slice(&template.fine);
+        }
+        if let Some(rests) = chunk.rests.get_mut(fields) {
+            let components = template.fine.iter().zip(&*template.quantised);
+            rests
+                .iter_mut()
+                .zip(components)
+                .for_each(|(to, (x, q))| *to = rest(*x, *q, template.coarse.scale));
+        }
         chunk.set(row, owner, template.coarse);
         chunk.sketch(row, self.dimensions);
         self.taken += 1;
@@ -197,18 +243,30 @@ impl Table {
         };
         chunk.set(row, NOBODY, FREE);
         chunk.quantised[fields.clone()].zeroize();
-        chunk.fine[fields].zeroize();
+        if let Some(fine) = chunk.fine.get_mut(fields.clone()) {
+            fine.zeroize();
+        }
+        if let Some(rests) = chunk.rests.get_mut(fields) {
+            rests.zeroize();
+        }
         chunk.set_sketch(row, [0; SKETCH]);
         self.free.push(slot);
         self.taken -= 1;
     }
 
-    /// The template in a slot; none for a free one.
+    /// Squared distance of the template in a slot; none for a free one.
+    pub(super) fn square(&self, slot: u32, probe: &[f32]) -> Option<f32> {
+        let (chunk, row) = place(slot);
+        self.chunks.get(chunk)?.square(row, probe).map(|(_, square)| square)
+    }
+
+    /// The template in a slot; none for a free one, and where templates are rounded.
     pub(super) fn get(&self, slot: u32) -> Option<Template<'_>> {
         let (chunk, row) = place(slot);
         let chunk = self.chunks.get(chunk)?;
-        let (owner, fine) = chunk.fine(row, self.dimensions)?;
-        let quantised = &chunk.quantised[row * self.dimensions..(row + 1) * self.dimensions];
+        let owner = chunk.owner(row)?;
+        let fine = chunk.fine.get(row * self.dimensions..(row + 1) * self.dimensions)?;
+        let quantised = chunk.quantised_row(row, self.dimensions);
         let coarse =
             Coarse { scale: chunk.scales[row], square: chunk.squares[row], error: chunk.errors[row] };
         Some(Template { owner, coarse, quantised, fine })
@@ -226,10 +284,13 @@ impl Table {
 
     /// Vectors to make a lens from, spread over all templates.
     pub(super) fn lens_sample(&self) -> Zeroizing<Vec<f32>> {
-        let stride = (self.taken / LENS_SAMPLE).max(1);
+        let stride = self.taken.div_ceil(LENS_SAMPLE).max(1);
         let mut sample = Zeroizing::new(Vec::with_capacity((self.taken / stride + 1) * self.dimensions));
-        let taken = (0..self.slots()).filter_map(|slot| self.get(slot));
-        taken.step_by(stride).for_each(|template| sample.extend_from_slice(template.fine));
+        let rows = self.chunks.iter().flat_map(|chunk| (0..CHUNK_ROWS).map(move |row| (chunk, row)));
+        let taken = rows.filter(|(chunk, row)| chunk.owner(*row).is_some());
+        for (chunk, row) in taken.step_by(stride) {
+            sample.extend_from_slice(&chunk.vector(row, self.dimensions));
+        }
         sample
     }
 
@@ -254,11 +315,19 @@ impl Table {
         true
     }
 
+    /// Makes a lens where one is due and sketches everything at once: for a table on which no probe waits.
+    pub(super) fn sketch_all(&mut self) {
+        if self.wants_lens() {
+            self.set_lens(Lens::new(&self.lens_sample(), self.dimensions));
+            (0..).take_while(|chunk| self.look_through(*chunk)).for_each(drop);
+        }
+    }
+
     /// Adds a chunk and returns its first slot, leaving the others free, the lowest to be used first.
     fn grow(&mut self) -> Option<u32> {
         let first = u32::try_from(self.chunks.len() * CHUNK_ROWS).ok()?;
         let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NOBODY)?;
-        let mut chunk = Box::new(Chunk::new(self.dimensions));
+        let mut chunk = Box::new(Chunk::new(self.dimensions, self.is_rounded));
         if let Some(lens) = self.lenses.last() {
             chunk.look_through(lens, self.dimensions);
         }

@@ -62,7 +62,8 @@ impl Model {
             let mut mean = vec![0.0_f32; settings.dimensions];
             samples.iter().for_each(|s| mean.iter_mut().zip(s.fine.iter()).for_each(|(sum, x)| *sum += x));
             mean.iter_mut().for_each(|sum| *sum /= samples.len() as f32);
-            let mean = (samples.len() > 1).then(|| Probe::new(&mean, settings.metric == Metric::Cosine));
+            let mean =
+                (samples.len() > 1).then(|| Probe::new(&mean, settings.metric == Metric::Cosine).rounded());
             let squares = samples.iter().chain(&mean).map(|s| square_distance(&probe.fine, &s.fine));
             if let Some(nearest) = squares.min_by(f32::total_cmp) {
                 people.push((settings.metric.distance(nearest), *person));

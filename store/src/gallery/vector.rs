@@ -5,6 +5,7 @@
 
 use zeroize::Zeroizing;
 
+use super::encoding::{NORM_MIN, norm};
 use super::norms::Norms;
 
 /// Components per block of the `i8` kernel: four to eight registers' worth on every processor we meet.
@@ -13,6 +14,8 @@ const COARSE_BLOCK: usize = 64;
 const FINE_LANES: usize = 16;
 /// Largest magnitude of a quantised component; -128 is not used, so that the range is symmetric.
 const COARSE_MAX: f32 = 127.0;
+/// Parts of a step of the quantisation in which a [`rest`] is told: half a step is 127 of them.
+const RESTS: f32 = 254.0;
 
 /// What is known of a quantised vector `x`, told as `scale * q`.
 #[derive(Debug, Clone, Copy)]
@@ -49,11 +52,54 @@ impl Probe {
         let coarse = quantise(&fine, &mut quantised);
         Self { fine, quantised, coarse, norms }
     }
+
+    /// The mean template of a person's samples, [rounded](Self::rounded); none where they cancel each other out, which
+    /// has no direction.
+    pub(super) fn mean<'a>(
+        samples: impl Iterator<Item = &'a [f32]>,
+        dimensions: usize,
+        unit: bool,
+    ) -> Option<Self> {
+        let mut mean = Zeroizing::new(vec![0.0_f32; dimensions]);
+        let mut count = 0.0;
+        for sample in samples {
+            mean.iter_mut().zip(sample).for_each(|(sum, x)| *sum += x);
+            count += 1.0;
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        (norm(&mean) >= NORM_MIN).then(|| Self::new(&mean, unit).rounded())
+    }
+
+    /// The same in sixteen bits per component: the quantised one and a [`rest`].
+    #[must_use]
+    pub(super) fn rounded(mut self) -> Self {
+        let scale = self.coarse.scale;
+        let mut error = 0.0_f64;
+        for (x, q) in self.fine.iter_mut().zip(self.quantised.iter()) {
+            *x = told(*q, rest(*x, *q, scale), scale);
+            error += (f64::from(*x) - f64::from(scale) * f64::from(*q)).powi(2);
+        }
+        self.coarse.error = upper(error.sqrt());
+        self
+    }
+}
+
+/// What quantisation left of a component, in steps of its scale divided by [`RESTS`].
+#[expect(clippy::cast_possible_truncation, reason = "rounded and clamped before")]
+pub(super) fn rest(x: f32, q: i8, scale: f32) -> i8 {
+    (x / scale * RESTS - RESTS * f32::from(q)).round().clamp(-COARSE_MAX, COARSE_MAX) as i8
+}
+
+/// The component that a quantised one and its rest stand for.
+#[inline(always)]
+pub(super) fn told(q: i8, rest: i8, scale: f32) -> f32 {
+    // The sum is exact.
+    (f32::from(q) * RESTS + f32::from(rest)) * (scale / RESTS)
 }
 
 /// Scales a vector to length one.
 fn to_unit(components: &mut [f32]) {
-    let norm = super::encoding::norm(components);
+    let norm = norm(components);
     for x in components {
         #[expect(clippy::cast_possible_truncation, reason = "a quotient of at most one fits")]
         {
@@ -65,13 +111,8 @@ fn to_unit(components: &mut [f32]) {
 /// Quantises `components` into `quantised`, each vector with its own scale.
 ///
 /// The error is computed in `f64` from the values themselves, not assumed, so that the bound holds for any model.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounded and clamped before; f64 to f32 rounds up by GUARD"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "rounded and clamped before")]
 pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
-    /// Covers the rounding of the error itself to `f32` and of the sum in `f64`.
-    const GUARD: f64 = 1.0 + 1e-6;
     let largest = components.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
     let scale = largest / COARSE_MAX;
     let (mut square, mut error) = (0.0_f64, 0.0_f64);
@@ -81,7 +122,15 @@ pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
         square += told * told;
         error += (f64::from(*x) - told).powi(2);
     }
-    Coarse { scale, square: square as f32, error: (error.sqrt() * GUARD) as f32 }
+    Coarse { scale, square: square as f32, error: upper(error.sqrt()) }
+}
+
+/// An error that was computed in `f64`, not less in `f32`.
+#[expect(clippy::cast_possible_truncation, reason = "GUARD rounds up")]
+fn upper(error: f64) -> f32 {
+    /// Covers the rounding of the error itself to `f32` and of the sum in `f64`.
+    const GUARD: f64 = 1.0 + 1e-6;
+    (error * GUARD) as f32
 }
 
 /// Dot product of quantised vectors; `get` reads a component. Exact: no vector of a model is long enough to
@@ -107,17 +156,36 @@ pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl 
 /// Squared Euclidean distance in `f32`, the one by which decisions are made.
 #[inline(always)]
 pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
+    let (blocks, rest) = b.as_chunks::<FINE_LANES>();
+    square_distance_by(a, blocks.iter().copied(), rest.iter().copied())
+}
+
+/// The same to a vector that is [`told`] by two of small numbers: to the bit as if it were written out.
+#[inline(always)]
+pub(super) fn square_distance_told(a: &[f32], quantised: &[i8], rests: &[i8], scale: f32) -> f32 {
+    let (blocks_q, rest_q) = quantised.as_chunks::<FINE_LANES>();
+    let (blocks_r, rest_r) = rests.as_chunks::<FINE_LANES>();
+    let blocks = blocks_q.iter().zip(blocks_r);
+    let blocks = blocks.map(|(q, r)| std::array::from_fn(|i| told(q[i], r[i], scale)));
+    square_distance_by(a, blocks, rest_q.iter().zip(rest_r).map(|(q, r)| told(*q, *r, scale)))
+}
+
+#[inline(always)]
+fn square_distance_by(
+    a: &[f32],
+    blocks: impl Iterator<Item = [f32; FINE_LANES]>,
+    rest: impl Iterator<Item = f32>,
+) -> f32 {
     let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
-    let (blocks_b, rest_b) = b.as_chunks::<FINE_LANES>();
     let mut lanes = [0.0_f32; FINE_LANES];
-    for (x, y) in blocks_a.iter().zip(blocks_b) {
+    for (x, y) in blocks_a.iter().zip(blocks) {
         for i in 0..FINE_LANES {
             let d = x[i] - y[i];
             lanes[i] += d * d;
         }
     }
     let mut sum = lanes.iter().sum::<f32>();
-    for (x, y) in rest_a.iter().zip(rest_b) {
+    for (x, y) in rest_a.iter().zip(rest) {
         sum += (x - y) * (x - y);
     }
     sum
@@ -139,6 +207,16 @@ mod tests {
                     probe.quantised.iter().map(|&q| f64::from(probe.coarse.scale) * f64::from(q)).collect();
                 let error: f64 = vector.iter().zip(&told).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
                 assert!(error.sqrt() <= f64::from(probe.coarse.error), "{length} components of 1e{exponent}");
+                let rounded = Probe::new(&vector, false).rounded();
+                let error: f64 =
+                    rounded.fine.iter().zip(&told).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
+                assert!(error.sqrt() <= f64::from(rounded.coarse.error), "{length} rounded components");
+                let scale = probe.coarse.scale;
+                let pairs = rounded.fine.iter().zip(&*probe.quantised);
+                let rests: Vec<i8> = pairs.map(|(x, q)| rest(*x, *q, scale)).collect();
+                let told = square_distance_told(&vector, &probe.quantised, &rests, scale);
+                assert_eq!(told, square_distance(&vector, &rounded.fine));
+                assert!(told.sqrt() <= probe.coarse.error / 100.0 + f32::EPSILON * scale * 128.0, "{told}");
             }
         }
     }

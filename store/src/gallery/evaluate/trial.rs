@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fastrand::Rng;
-use zeroize::Zeroizing;
 
 use super::{METHODS, Method, Samples};
 use crate::gallery::engine::{Engine, Nearest};
@@ -110,13 +109,9 @@ impl Prepared {
         &self.probes[at as usize].1.fine
     }
 
-    fn mean(&self, of: &[u32]) -> Zeroizing<Vec<f32>> {
-        let mut mean = Zeroizing::new(vec![0.0; self.dimensions]);
-        for at in of {
-            mean.iter_mut().zip(self.fine(*at)).for_each(|(sum, x)| *sum += x);
-        }
-        mean.iter_mut().for_each(|sum| *sum /= of.len() as f32);
-        mean
+    /// The mean template of some encodings, as the gallery makes it.
+    fn mean(&self, of: &[u32]) -> Option<Probe> {
+        Probe::mean(of.iter().map(|at| self.fine(*at)), self.dimensions, self.metric == Metric::Cosine)
     }
 }
 
@@ -137,7 +132,7 @@ impl<'a> Trial<'a> {
         let mut fit: Vec<usize> = (0..all.people.len()).filter(|p| all.people[*p].len() >= least).collect();
         rng.shuffle(&mut fit);
         let mut orders = vec![Vec::new(); all.people.len()];
-        let (mut samples, mut means) = (Table::new(all.dimensions), Table::new(all.dimensions));
+        let (mut samples, mut means) = (Table::new(all.dimensions), Table::rounded(all.dimensions));
         for &person in fit.iter().take(rule.people) {
             let mut order = all.people[person].clone();
             rng.shuffle(&mut order);
@@ -146,9 +141,13 @@ impl<'a> Trial<'a> {
             for at in taken {
                 samples.insert(owner, &all.probes[*at as usize].1);
             }
-            means.insert(owner, &Probe::new(&all.mean(taken), all.metric == Metric::Cosine));
+            if let Some(mean) = all.mean(taken) {
+                means.insert(owner, &mean);
+            }
             orders[person] = order;
         }
+        samples.sketch_all();
+        means.sketch_all();
         Self { all, rule, orders, samples, means, exact: Exact::new() }
     }
 
@@ -188,8 +187,8 @@ impl<'a> Trial<'a> {
         let rest: Vec<u32> = order.iter().copied().filter(|own| *own != at).take(self.rule.samples).collect();
         let squares = rest.iter().map(|own| square_distance(&probe.fine, self.all.fine(*own)));
         let nearest = squares.min_by(f32::total_cmp)?;
-        let mean = Probe::new(&self.all.mean(&rest), self.all.metric == Metric::Cosine);
-        let mean = square_distance(&probe.fine, &mean.fine);
+        let mean =
+            self.all.mean(&rest).map_or(f32::INFINITY, |mean| square_distance(&probe.fine, &mean.fine));
         Some(Method::all(self.all.metric.distance(nearest), self.all.metric.distance(mean)))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn nearest(templates: &[f32], probe: &[f32], samples: usize) -> Truth
     Truth { row: best.0 as u32, distance: best.1.sqrt(), second: second.sqrt() }
 }
 
-/// Every person's samples, and their mean behind them.
+/// Every person's samples, and their mean behind them, rounded as the gallery does.
 pub(super) fn with_means(templates: &[f32], dimensions: usize, samples: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(templates.len() / samples * (samples + 1));
     for person in templates.chunks_exact(dimensions * samples) {
@@ -37,9 +37,20 @@ pub(super) fn with_means(templates: &[f32], dimensions: usize, samples: usize) -
         for sample in person.chunks_exact(dimensions) {
             mean.iter_mut().zip(sample).for_each(|(sum, x)| *sum += x);
         }
-        all.extend(mean.iter().map(|sum| sum / samples as f32));
+        mean.iter_mut().for_each(|sum| *sum /= samples as f32);
+        all.extend(rounded(&mean));
     }
     all
+}
+
+/// A vector as two times eight bits per component tell it, with a scale of its own.
+fn rounded(vector: &[f32]) -> impl Iterator<Item = f32> {
+    let scale = vector.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) / 127.0;
+    vector.iter().map(move |x| {
+        let coarse = (x / scale).round();
+        let rest = (x / scale * 254.0 - 254.0 * coarse).round().clamp(-127.0, 127.0);
+        (coarse * 254.0 + rest) * (scale / 254.0)
+    })
 }
 
 /// As a careful programmer writes it: sixteen sums that the compiler keeps in vector registers.
