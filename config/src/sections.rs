@@ -90,6 +90,7 @@ impl Gallery {
             r.text("gallery.model", "dlib-128", |text| filled(text).and(bounded(text, NAME_BYTES_MAX)));
         let dimensions = r.integer("gallery.dimensions", 128, 2..=4096, "components") as usize;
         let metric = r.choice("gallery.metric", euclidean, &metrics).unwrap_or(Metric::Euclidean);
+        let normalised = r.truth("gallery.normalised", false);
         let range = 0.0..=match metric {
             Metric::Euclidean => EUCLIDEAN_MAX,
             Metric::Cosine => COSINE_MAX,
@@ -121,6 +122,7 @@ impl Gallery {
             model,
             dimensions,
             metric,
+            normalised,
             target_fpir,
             threshold,
             minimum_quality,

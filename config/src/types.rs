@@ -96,6 +96,8 @@ pub struct Gallery {
     pub dimensions: usize,
     /// The distance.
     pub metric: Metric,
+    /// Whether all encodings of the model are of length 1.
+    pub normalised: bool,
     /// Share of strangers that may be taken for somebody.
     pub target_fpir: f32,
     /// Largest distance that is a match; none: it follows from `target_fpir`.

@@ -12,7 +12,7 @@ mod error;
 pub(crate) mod root_key;
 mod settings;
 mod state_directory;
-mod wiring;
+pub(crate) mod wiring;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,7 +106,15 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(store_settings, &root_key)).await;
         let (store, opened) = opened.map_err(|_| AppError::TaskEnded("opening of the store"))??;
         tell(&opened);
-        store.follow_target(wiring::target(&config));
+        wiring::follow_target(&store, &config);
+        let model = store.galleries().models().in_use.clone();
+        if wiring::differs(&config, &model) {
+            warn!(
+                in_use = model.name,
+                settings = config.gallery.model,
+                "the gallery in use is not the one of the settings"
+            );
+        }
         store.label_strangers(config.gallery.label_strangers);
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());

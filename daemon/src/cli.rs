@@ -57,7 +57,7 @@ enum Command {
     /// Enrolled people.
     #[command(subcommand)]
     Person(person::Command),
-    /// How well faces are told apart.
+    /// How well faces are told apart, and going over to another model.
     #[command(subcommand)]
     Gallery(gallery::Command),
     /// Ask the gallery who somebody is; nothing is kept of it.
@@ -163,6 +163,9 @@ mod tests {
             "gatehouse sync now --json",
             "gatehouse key status",
             "gatehouse key rotate --templates",
+            "gatehouse gallery add --model m --dimensions 512 --metric cosine --normalised",
+            "gatehouse gallery switch m --force",
+            "gatehouse person enroll --gallery m --id a --name B --encodings -",
             "gatehouse gallery evaluate --encodings f.csv --threshold 0.5 --threshold 0.6 --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

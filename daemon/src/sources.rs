@@ -16,7 +16,7 @@ use bytes::Bytes;
 use gatehouse_config::Config;
 use gatehouse_store::names::{EventKey, MediaName};
 use gatehouse_store::record::{Event, Item};
-use gatehouse_store::store::ProbeFace;
+use gatehouse_store::store::{Models, Others, ProbeFace};
 use gatehouse_store::time::Timestamp;
 
 pub use native::{EVENT_BYTES_MAX, Native};
@@ -41,6 +41,8 @@ pub struct Visit {
     pub event: Event,
     /// Faces in the order of the camera.
     pub faces: Vec<ProbeFace>,
+    /// The same faces for the second gallery, as far as the camera told them so.
+    pub others: Others,
     /// For an event with neither id nor time nor face: what the ids of all events with this content begin with. The
     /// next such event is another visit, not the same one again.
     pub bare: Option<String>,
@@ -61,11 +63,11 @@ pub trait Source: Send + Sync {
     fn event_filters(&self) -> Vec<String>;
     /// MQTT topic filters of its media files.
     fn media_filters(&self) -> Vec<String>;
-    /// Reads an event; none where the topic is not of this source.
+    /// Reads an event with faces for galleries of these models; none where the topic is not of this source.
     ///
     /// # Errors
     /// The refusal, to be counted and answered.
-    fn event(&self, message: &Message<'_>) -> Option<Result<Visit, Refusal>>;
+    fn event(&self, message: &Message<'_>, models: &Models) -> Option<Result<Visit, Refusal>>;
     /// Reads where a media file belongs; none where the topic is not of this source.
     ///
     /// # Errors
@@ -96,8 +98,8 @@ impl Sources {
     ///
     /// # Errors
     /// The refusal, to be counted and answered.
-    pub fn event(&self, message: &Message<'_>) -> Result<Visit, Refusal> {
-        let found = self.0.iter().find_map(|source| source.event(message));
+    pub fn event(&self, message: &Message<'_>, models: &Models) -> Result<Visit, Refusal> {
+        let found = self.0.iter().find_map(|source| source.event(message, models));
         found.unwrap_or_else(|| Err(unknown_topic(Item::Event)))
     }
 

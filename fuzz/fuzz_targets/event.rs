@@ -7,13 +7,22 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use gatehouse_config::Config;
 use gatehouse_daemon::sources::{Message, Sources};
+use gatehouse_store::gallery::Metric;
+use gatehouse_store::record::Model;
+use gatehouse_store::store::Models;
 use gatehouse_store::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 static SOURCES: LazyLock<Sources> = LazyLock::new(|| {
-    let text = "[device]\nid = \"door\"\nenvironment = \"dev\"\n[mqtt]\nurl = \"mqtt://localhost\"\n\
-                [gallery]\nmodel = \"m\"\ndimensions = 4\n";
+    let text = "[device]\nid = \"door\"\nenvironment = \"dev\"\n[mqtt]\nurl = \"mqtt://localhost\"\n";
     Sources::new(&Config::from_text(text).expect("these settings are good"))
+});
+
+static MODELS: LazyLock<Models> = LazyLock::new(|| {
+    let model = |name: &str, dimensions| {
+        Model { name: name.to_owned(), dimensions, metric: Metric::Euclidean, normalised: false }
+    };
+    Models { in_use: model("m", 4), beside: Some(model("n", 2)) }
 });
 
 /// The first line is the topic, the rest the payload, so that a case can be written by hand; a first byte `!` makes it
@@ -29,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((retained, topic, payload)) = split(input) else { return };
     let payload = Bytes::copy_from_slice(payload);
     let message = Message { topic, payload: &payload, retained, received_at: Timestamp::now() };
-    if let Ok(visit) = SOURCES.event(&message) {
+    if let Ok(visit) = SOURCES.event(&message, &MODELS) {
         let attributes: serde_json::Value =
             serde_json::from_str(&visit.event.attributes).expect("attributes are JSON");
         assert!(attributes.is_object(), "attributes are one object");

@@ -50,6 +50,8 @@ pub use review::{Review, Verdict};
 pub(crate) use strangers::{Moment, Strangers};
 pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
 
+use serde::{Deserialize, Serialize};
+
 use crate::keys::KeyId;
 use crate::names::CameraName;
 use crate::record::{Engine as EngineName, Face, Outcome};
@@ -66,7 +68,8 @@ pub const EXACT_LIMIT_DEFAULT: usize = 200_000;
 const CLEARANCE_RATIO: f32 = 0.02;
 
 /// How encodings of a model are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// Euclidean distance of the vectors as they are.
     Euclidean,
@@ -110,6 +113,8 @@ pub struct GallerySettings {
     pub dimensions: usize,
     /// How encodings are compared.
     pub metric: Metric,
+    /// Whether the model's encodings are of length 1: no other is judged.
+    pub normalised: bool,
     /// Largest distance, in the metric, at which somebody is recognised, while [`Gallery::follow`] derives none.
     pub threshold: f32,
     /// Thresholds of single cameras, by name.
@@ -150,12 +155,13 @@ impl Gallery {
         }
     }
 
-    /// Applies thresholds, minimum quality and engine limit. Model, dimensions and metric are what the gallery is
-    /// of: they stay as they are, and a change of them takes a new gallery.
+    /// Applies thresholds, minimum quality and engine limit. Model, dimensions, metric and length are what the gallery
+    /// is of: they stay as they are, and a change of them takes a new gallery.
     pub fn apply(&self, settings: GallerySettings) {
         let (model, dimensions, metric) = (self.model.clone(), self.dimensions, self.metric);
         let mut state = self.write();
-        state.settings = GallerySettings { model, dimensions, metric, ..settings };
+        let normalised = state.settings.normalised;
+        state.settings = GallerySettings { model, dimensions, metric, normalised, ..settings };
         let graph = state.give_up_small_index();
         drop(state);
         drop(graph);
@@ -246,7 +252,8 @@ impl Gallery {
         };
         // Told this way round so that a quality of NaN is too low.
         let is_good = quality.is_none_or(|quality| quality >= settings.minimum_quality);
-        let Some(prepared) = prepared.filter(|probe| is_good && state.norms.fits(probe.norms)) else {
+        let fits = |probe: &Probe| state.norms.fits(probe.norms, settings.normalised);
+        let Some(prepared) = prepared.filter(|probe| is_good && fits(probe)) else {
             return face;
         };
 
@@ -275,6 +282,12 @@ impl Gallery {
     /// Enrolled people.
     pub fn people(&self) -> usize {
         self.read().people()
+    }
+
+    /// Templates of a person; 0 for somebody unknown.
+    pub fn samples(&self, person: &KeyId) -> usize {
+        let state = self.read();
+        state.place_of(person).map_or(0, |place| state.samples_of(place).count())
     }
 
     /// Their templates.

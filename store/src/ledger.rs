@@ -134,6 +134,11 @@ impl Totals {
             | Record::TemplateKey(_)
             | Record::TemplateKeyRetired { .. }
             | Record::Corrected { .. }
+            | Record::GalleryAdded(_)
+            | Record::GallerySwitched { .. }
+            | Record::GalleryRemoved { .. }
+            | Record::Templates { .. }
+            | Record::Compared(_)
             | Record::Erased { .. } => {}
         }
     }

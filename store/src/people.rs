@@ -4,7 +4,7 @@
 //! key: [`People::refer`] makes the reference, [`People::resolve`] reads it, and once the key is destroyed neither
 //! name nor id nor the link between the visits of different days can be had back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,10 @@ pub struct PersonSummary {
     pub id: String,
     /// The display name.
     pub name: String,
-    /// Templates in the gallery.
+    /// Templates in the gallery in use.
     pub samples: usize,
+    /// Templates in each gallery, by its name.
+    pub galleries: BTreeMap<String, usize>,
     /// Matches that were corrected: "not this person".
     pub corrections: usize,
     /// RFC 3339.
@@ -52,19 +54,29 @@ pub struct PersonSummary {
     pub updated_at: String,
 }
 
+/// What the galleries have of a person.
+pub(crate) struct Counted {
+    /// Templates in the gallery in use.
+    pub(crate) samples: usize,
+    /// Corrections there.
+    pub(crate) corrections: usize,
+    /// Templates by gallery.
+    pub(crate) galleries: BTreeMap<String, usize>,
+}
+
 /// One person in RAM.
 pub(crate) struct Member {
     pub(crate) profile: Profile,
-    pub(crate) samples: usize,
     pub(crate) key: Arc<DataKey>,
 }
 
 impl Member {
-    fn summary(&self, corrections: usize) -> PersonSummary {
+    fn summary(&self, Counted { samples, corrections, galleries }: Counted) -> PersonSummary {
         PersonSummary {
             id: self.profile.person.id.clone(),
             name: self.profile.person.name.clone(),
-            samples: self.samples,
+            samples,
+            galleries,
             corrections,
             enrolled_at: self.profile.enrolled_at.to_string(),
             updated_at: self.profile.updated_at.to_string(),
@@ -110,22 +122,23 @@ impl People {
         self.members.iter().map(|(key_id, member)| (*key_id, Arc::clone(&member.key))).collect()
     }
 
-    /// One person; `corrections` counts them by key.
-    pub(crate) fn summary(&self, id: &str, corrections: impl Fn(&KeyId) -> usize) -> Option<PersonSummary> {
+    /// Everybody's key and id.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (&KeyId, &str)> {
+        self.members.iter().map(|(key_id, member)| (key_id, member.profile.person.id.as_str()))
+    }
+
+    /// One person; `count` counts what galleries have by key.
+    pub(crate) fn summary(&self, id: &str, count: impl Fn(&KeyId) -> Counted) -> Option<PersonSummary> {
         let key_id = self.key_of(id)?;
-        self.member(&key_id).map(|member| member.summary(corrections(&key_id)))
+        self.member(&key_id).map(|member| member.summary(count(&key_id)))
     }
 
     /// All people by id.
-    pub(crate) fn summaries(&self, corrections: impl Fn(&KeyId) -> usize) -> Vec<PersonSummary> {
-        let told = self.members.iter().map(|(key_id, member)| member.summary(corrections(key_id)));
+    pub(crate) fn summaries(&self, count: impl Fn(&KeyId) -> Counted) -> Vec<PersonSummary> {
+        let told = self.members.iter().map(|(key_id, member)| member.summary(count(key_id)));
         let mut all: Vec<_> = told.collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.members.len()
     }
 
     /// The reference that a stored event holds instead of the person; none where the person was erased meanwhile.

@@ -5,6 +5,7 @@
 //! of an existing one needs a new version and a way to read the old one, as [`first`] has.
 
 mod first;
+mod gallery;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::error::RecordError;
 use crate::keys::KeyId;
 use crate::names::{CameraName, EventKey, MediaName};
 use crate::time::Timestamp;
+pub use gallery::{Compared, GalleryMark, Model, ModelFault, Verdict};
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 pub const RECORD_VERSION: u8 = 2;
@@ -227,7 +229,8 @@ pub enum Record {
         /// Sealed [`crate::people::Profile`].
         sealed: Vec<u8>,
     },
-    /// Samples of a person, each sealed with the person's key; they are added to those known.
+    /// As [`Record::Templates`] of the first gallery, from before there were several; so are
+    /// [`Record::SamplesReplaced`] and [`Record::Corrected`].
     Samples {
         /// The person's key.
         person: KeyId,
@@ -296,6 +299,31 @@ pub enum Record {
         /// Sealed negative samples.
         sealed: Vec<Vec<u8>>,
     },
+    /// A gallery is there, or, where nobody is enrolled yet, is of another model than was said.
+    GalleryAdded(GalleryMark),
+    /// Answers come from this gallery from here on.
+    GallerySwitched {
+        /// Its number.
+        gallery: u8,
+    },
+    /// A gallery is gone, and with it all templates in it.
+    GalleryRemoved {
+        /// Its number.
+        gallery: u8,
+    },
+    /// Samples of a person in a gallery, negative ones too, each sealed with the person's key and the template key.
+    Templates {
+        /// Number of the gallery.
+        gallery: u8,
+        /// The person's key.
+        person: KeyId,
+        /// Sealed templates.
+        sealed: Vec<Vec<u8>>,
+        /// Whether they take the place of those known, or are added to them.
+        replaces: bool,
+    },
+    /// What a second gallery would have said of an event.
+    Compared(Compared),
 }
 
 /// Which template key is in force.

@@ -1,12 +1,12 @@
 //! The one door to everything durable: [`Store`].
 //!
-//! Ingest appends to the journal ([`ingest`]), people and their templates change through it ([`persons`]), media
+//! Ingest appends to the journal ([`ingest`]), people and their templates change through it ([`persons`]), galleries
+//! are added, compared and switched ([`galleries`], [`compare`]), media
 //! files are sealed beside it ([`media`]), sync reads it and tells it what was delivered ([`delivery`]), operators
 //! ask ([`questions`]). One thread, the [`applier`], brings the views after the journal. [`lately`] is what RAM
 //! keeps of faces for a while. [`open`] puts it all
 //! together and repairs what a crash left.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::files::MediaFiles;
-use crate::gallery::{Gallery, GallerySettings};
+use crate::gallery::GallerySettings;
 use crate::journal::{Entry, Journal, Pending, Position, Reader};
 use crate::keys::KeyTable;
 use crate::people::People;
@@ -24,13 +24,16 @@ use crate::record::Record;
 use crate::space::{Pressure, Space};
 use crate::views::Views;
 use crate::views::entries::State;
+use galleries::Rules;
 use templates::TemplateKey;
 
 mod applier;
+mod compare;
 mod corrections;
 mod delivery;
 mod enrolment;
 mod error;
+mod galleries;
 mod ingest;
 mod keys;
 mod lately;
@@ -45,10 +48,12 @@ mod thresholds;
 mod verify;
 
 pub use crate::views::entries::MediaState;
+pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask};
 pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
+pub use galleries::{GALLERIES_MAX, Galleries, GalleryChanged, GalleryLine, Models};
 pub use ingest::ProbeFace;
 pub use keys::{DamagedKey, KeyCount, KeyStatus};
 pub use lately::{Arrival, MATCHES_HOURS, MATCHES_MAX};
@@ -65,7 +70,7 @@ pub use verify::{Verified, VerifyAt};
 pub struct StoreSettings {
     /// The state directory.
     pub directory: PathBuf,
-    /// The gallery's model and thresholds.
+    /// The first gallery's model, see [`Store::galleries`], and thresholds.
     pub gallery: GallerySettings,
     /// Plaintext bytes of media files that may lie on disk.
     pub media_quota_bytes: u64,
@@ -90,15 +95,16 @@ struct Inner {
     files: Arc<MediaFiles>,
     journal: Journal,
     views: Arc<Views>,
-    gallery: Gallery,
+    /// Changes while `people_door` is held.
+    galleries: RwLock<Arc<Galleries>>,
+    /// What the settings say of thresholds; taken before `galleries` is.
+    rules: Mutex<Rules>,
     /// The template key in force; changes while `people_door` is held.
     templates: RwLock<Arc<TemplateKey>>,
     people: RwLock<People>,
     recent: Mutex<Recent>,
     /// Faces that RAM keeps for a while.
     lately: Mutex<lately::Lately>,
-    /// Strangers as numbers, for thresholds.
-    impostors: Mutex<thresholds::Impostors>,
     /// Position that the views have, told after each batch.
     applied: watch::Receiver<Position>,
     /// The numbers at that position.
@@ -120,6 +126,18 @@ impl Inner {
 
     fn people_mut(&self) -> RwLockWriteGuard<'_, People> {
         self.people.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn galleries(&self) -> Arc<Galleries> {
+        Arc::clone(&self.galleries.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_galleries(&self, galleries: Galleries) {
+        *self.galleries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(galleries);
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn templates(&self) -> Arc<TemplateKey> {
@@ -192,15 +210,6 @@ impl Store {
     /// directory under the same device id.
     pub fn state_id(&self) -> &str {
         &self.inner.state_id
-    }
-
-    /// Applies thresholds and quality bounds of a new configuration; the model and its dimensions stay.
-    pub fn apply_gallery(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
-        let mut settings = self.inner.settings.gallery.clone();
-        settings.camera_thresholds = thresholds;
-        settings.threshold = threshold;
-        settings.minimum_quality = minimum_quality;
-        self.inner.gallery.apply(settings);
     }
 
     /// Drains the journal, brings the views after it, and syncs both. Blocking; later calls fail with a clear word.

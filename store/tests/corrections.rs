@@ -22,6 +22,7 @@ fn open(directory: &Path) -> Store {
             model: "test-4".into(),
             dimensions: DIMENSIONS,
             metric: Metric::Euclidean,
+            normalised: false,
             threshold: 0.5,
             camera_thresholds: HashMap::new(),
             minimum_quality: 0.2,

@@ -24,6 +24,7 @@ fn settings(directory: &Path) -> StoreSettings {
             model: "test-16".into(),
             dimensions: DIMENSIONS,
             metric: Metric::Euclidean,
+            normalised: false,
             threshold: 0.5,
             camera_thresholds: HashMap::new(),
             minimum_quality: 0.2,
@@ -368,7 +369,7 @@ async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_v
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
-    store.follow_target(Some(0.001));
+    store.follow_target(Some(0.001), 0.001);
     store.renew_thresholds().unwrap();
     assert_eq!(store.threshold(None).visits, 0.0);
     for number in 0..200 {
@@ -384,10 +385,10 @@ async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_v
 
     std::fs::remove_dir_all(directory.path().join("views")).unwrap();
     let (store, _) = open(directory.path());
-    store.follow_target(Some(0.001));
+    store.follow_target(Some(0.001), 0.001);
     store.renew_thresholds().unwrap();
     assert_eq!(store.threshold(None), derived);
-    store.follow_target(None);
+    store.follow_target(None, 0.001);
     assert_eq!(answer(&store, 2).faces[0].threshold, 0.5);
     store.close();
 }

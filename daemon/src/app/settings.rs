@@ -12,7 +12,7 @@ use gatehouse_config::{Config, Entry, Faults};
 use gatehouse_store::Store;
 use tracing::{info, warn};
 
-use super::wiring::{gallery_settings, target};
+use super::wiring::{follow_target, gallery_settings};
 use crate::control::answers::{Reloaded, SettingLine};
 
 /// The settings the daemon was started with, and those of the last reload.
@@ -59,7 +59,7 @@ impl Settings {
         };
         let gallery = gallery_settings(&fresh);
         store.apply_gallery(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
-        store.follow_target(target(&fresh));
+        follow_target(store, &fresh);
         store.label_strangers(fresh.gallery.label_strangers);
         *latest = Arc::new(fresh);
         info!(applied = ?done.applied, at_restart = ?done.at_restart, "settings read again");

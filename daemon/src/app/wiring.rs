@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use gatehouse_config::{Config, Metric};
+use gatehouse_store::Store;
 use gatehouse_store::gallery::{self, GallerySettings};
+use gatehouse_store::record::Model;
 use gatehouse_store::store::StoreSettings;
 
 /// The gallery's part.
@@ -17,6 +19,7 @@ pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
             Metric::Euclidean => gallery::Metric::Euclidean,
             Metric::Cosine => gallery::Metric::Cosine,
         },
+        normalised: gallery.normalised,
         // Nobody is recognised by this one: without it a target is followed.
         threshold: gallery.threshold.unwrap_or(0.0),
         camera_thresholds: cameras.collect(),
@@ -25,9 +28,15 @@ pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
     }
 }
 
-/// The share of strangers that thresholds are derived for; none where the settings have one.
-pub(super) fn target(config: &Config) -> Option<f64> {
-    config.gallery.threshold.is_none().then(|| f64::from(config.gallery.target_fpir))
+/// Whether a gallery is not of the model that the settings describe: they may have been left behind by a switch.
+pub(crate) fn differs(config: &Config, model: &Model) -> bool {
+    *model != Model::from(&gallery_settings(config))
+}
+
+/// Lets thresholds be derived: for the share of strangers that the settings name, as far as they have no threshold.
+pub(super) fn follow_target(store: &Store, config: &Config) {
+    let share = f64::from(config.gallery.target_fpir);
+    store.follow_target(config.gallery.threshold.is_none().then_some(share), share);
 }
 
 /// All of it.

@@ -1,6 +1,7 @@
-//! `gatehouse gallery evaluate|report`
+//! `gatehouse gallery evaluate|report|list|add|compare|switch|remove`
 
 mod evaluate;
+mod models;
 mod report;
 mod svg;
 
@@ -13,11 +14,14 @@ pub(super) enum Command {
     Evaluate(evaluate::Args),
     /// How the enrolled people lie: error rates to expect, who looks alike, who is enrolled weakly.
     Report(report::Args),
+    #[command(flatten)]
+    Models(models::Command),
 }
 
 pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Evaluate(args) => evaluate::run(&args, shell),
         Command::Report(args) => report::run(&args, shell),
+        Command::Models(command) => models::run(command, shell),
     }
 }

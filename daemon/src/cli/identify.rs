@@ -18,11 +18,15 @@ pub(super) struct Args {
     /// Judge by the threshold of this camera.
     #[arg(long)]
     camera: Option<String>,
+    /// Ask this gallery and not the one in use.
+    #[arg(long, value_name = "NAME")]
+    gallery: Option<String>,
 }
 
 pub(super) fn run(args: Args, shell: &mut Shell) -> Result<(), Fault> {
-    let encodings = input::encodings(&args.file)?;
-    shell.ask_and_show(&Request::Identify { camera: args.camera, encodings }, |answer: &IdentifyAnswer| {
+    let Args { file, camera, gallery } = args;
+    let encodings = input::encodings(&file)?;
+    shell.ask_and_show(&Request::Identify { camera, gallery, encodings }, |answer: &IdentifyAnswer| {
         let against = words::count(answer.gallery_size.into(), "person", "people");
         let IdentifyAnswer { model, effort, .. } = answer;
         format!("{}\nagainst {against}, model {model}{}\n", faces(&answer.faces), found(*effort))

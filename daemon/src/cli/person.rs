@@ -28,6 +28,9 @@ pub(super) enum Command {
         /// Enrol encodings also where they look more like somebody else.
         #[arg(long)]
         force: bool,
+        /// Into this gallery and not the one in use.
+        #[arg(long, value_name = "NAME")]
+        gallery: Option<String>,
     },
     /// Everybody enrolled.
     List,
@@ -56,9 +59,10 @@ pub(super) enum Command {
 
 pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
-        Command::Enroll { id, name, encodings, force } => {
+        Command::Enroll { id, name, encodings, force, gallery } => {
             let encodings = input::encodings(&encodings)?;
-            shell.ask_and_show(&Request::PersonEnroll { id, name, encodings, force }, enrolled)
+            let request = Request::PersonEnroll { id, name, encodings, force, gallery: gallery.clone() };
+            shell.ask_and_show(&request, |told| enrolled(told, gallery.as_deref()))
         }
         Command::List => shell.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people)),
         Command::Show { id } => shell.ask_and_show(&Request::PersonShow { id }, show),
@@ -67,7 +71,7 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
                 format!("{} is now {}", printable(&person.id), printable(&person.name))
             }),
         Command::Erase { id, yes } => {
-            confirmed(yes, stdin().is_terminal())?;
+            confirmed(yes, stdin().is_terminal(), "an erasure")?;
             shell.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
                 let encodings = words::count(erased.samples as u64, "encoding", "encodings");
                 format!("{} is erased, with {encodings}", printable(&erased.id))
@@ -76,10 +80,12 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     }
 }
 
-fn enrolled(told: &Enrolled) -> String {
+fn enrolled(told: &Enrolled, gallery: Option<&str>) -> String {
     let id = printable(&told.person.id);
     let added = words::count(told.added as u64, "encoding", "encodings");
-    let mut text = format!("{id} is enrolled: {added} added, {} in all\n", told.person.samples);
+    let samples = gallery.and_then(|name| told.person.galleries.get(name)).unwrap_or(&told.person.samples);
+    let place = gallery.map_or_else(String::new, |name| format!(" in {}", printable(name)));
+    let mut text = format!("{id} is enrolled{place}: {added} added, {samples} in all\n");
     if told.repeated > 0 {
         let repeated = words::count(told.repeated as u64, "encoding repeats", "encodings repeat");
         text.push_str(&format!("{repeated} others and added nothing\n"));
@@ -93,11 +99,12 @@ fn enrolled(told: &Enrolled) -> String {
     text
 }
 
-fn confirmed(yes: bool, terminal: bool) -> Result<(), Fault> {
+/// Whether what cannot be undone is meant.
+pub(super) fn confirmed(yes: bool, terminal: bool, what: &str) -> Result<(), Fault> {
     if yes || !terminal {
         return Ok(());
     }
-    Err(Fault::with_code(exit::USAGE, "an erasure cannot be undone").advise("say it again with --yes"))
+    Err(Fault::with_code(exit::USAGE, format!("{what} cannot be undone")).advise("say it again with --yes"))
 }
 
 fn list(people: &[PersonSummary]) -> String {
@@ -118,11 +125,21 @@ fn show(person: &PersonSummary) -> String {
     pairs(&[
         ("id", person.id.clone()),
         ("name", person.name.clone()),
-        ("encodings", person.samples.to_string()),
+        ("encodings", encodings(person)),
         ("corrections", person.corrections.to_string()),
         ("enrolled", words::time(&person.enrolled_at)),
         ("changed", words::time(&person.updated_at)),
     ])
+}
+
+/// With each gallery where there are two.
+fn encodings(person: &PersonSummary) -> String {
+    if person.galleries.len() < 2 {
+        return person.samples.to_string();
+    }
+    let told =
+        person.galleries.iter().map(|(gallery, samples)| format!("{samples} in {}", printable(gallery)));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -135,12 +152,13 @@ mod tests {
             id: "a".into(),
             name: "A".into(),
             samples: 3,
+            galleries: [("m".to_owned(), 3)].into(),
             corrections: 0,
             enrolled_at: String::new(),
             updated_at: String::new(),
         };
         let alike = vec![Alike { id: "b".into(), distance: 0.3 }];
-        let text = enrolled(&Enrolled { person, added: 2, repeated: 1, alike });
+        let text = enrolled(&Enrolled { person, added: 2, repeated: 1, alike }, None);
         for part in
             ["2 encodings added, 3 in all", "1 encoding repeats", "a and b look alike (distance 0.300)"]
         {
@@ -150,8 +168,8 @@ mod tests {
 
     #[test]
     fn an_erasure_on_a_terminal_needs_yes() {
-        assert_eq!(confirmed(false, true).unwrap_err().code, exit::USAGE);
-        assert!(confirmed(true, true).is_ok());
-        assert!(confirmed(false, false).is_ok(), "a script has made up its mind");
+        assert_eq!(confirmed(false, true, "it").unwrap_err().code, exit::USAGE);
+        assert!(confirmed(true, true, "it").is_ok());
+        assert!(confirmed(false, false, "it").is_ok(), "a script has made up its mind");
     }
 }

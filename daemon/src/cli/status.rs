@@ -16,6 +16,8 @@ fn human(status: &Status) -> String {
     let oldest = status.oldest_pending.as_deref().map(|at| format!(", oldest {}", words::ago(at)));
     let people = words::count(status.people, "person", "people");
     let templates = words::count(status.templates, "template", "templates");
+    let beside = status.beside.as_ref().map_or_else(String::new, |model| format!("; beside it {model}"));
+    let differs = if status.settings_differ { "; not what the settings describe, see doctor" } else { "" };
     let events = words::count(status.pending_events, "event", "events");
     let files = words::count(status.pending_media, "media file", "media files");
     let (bytes, quota) = (words::bytes(status.media_bytes), words::bytes(status.media_quota_bytes));
@@ -23,7 +25,7 @@ fn human(status: &Status) -> String {
         ("device", format!("{}{site} ({})", status.device, status.environment)),
         ("version", format!("{}, up {}", status.version, words::duration(status.uptime_seconds))),
         ("broker", broker(&status.broker)),
-        ("gallery", format!("{people}, {templates}, model {}", status.model)),
+        ("gallery", format!("{people}, {templates}, model {}{beside}{differs}", status.model)),
         ("stored", words::count(status.head_seq, "event", "events")),
         ("pending", format!("{events}, {files}{}", oldest.unwrap_or_default())),
         ("media", format!("{bytes} of {quota}, {disk} free on disk")),

@@ -21,9 +21,13 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The broker.
     pub broker: BrokerStatus,
-    /// Model of the gallery.
+    /// Model of the gallery in use.
     pub model: String,
-    /// People enrolled.
+    /// Model of the gallery beside it.
+    pub beside: Option<String>,
+    /// Whether the gallery in use is not the one that the settings describe.
+    pub settings_differ: bool,
+    /// People in the gallery in use.
     pub people: u64,
     /// Templates in the gallery.
     pub templates: u64,

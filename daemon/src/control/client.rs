@@ -128,7 +128,13 @@ mod tests {
 
     fn enroll(encodings: usize, numbers: usize) -> Request {
         let encodings = vec![RawEncoding::from(vec![-0.123_456_79; numbers]); encodings];
-        Request::PersonEnroll { id: "i".repeat(64), name: "n".repeat(256), encodings, force: false }
+        Request::PersonEnroll {
+            id: "i".repeat(64),
+            name: "n".repeat(256),
+            encodings,
+            force: false,
+            gallery: Some("g".repeat(64)),
+        }
     }
 
     #[test]

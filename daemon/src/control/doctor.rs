@@ -5,13 +5,15 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use gatehouse_config::Config;
-use gatehouse_store::record::Sink;
-use gatehouse_store::store::OpenReport;
+use gatehouse_store::gallery::Metric;
+use gatehouse_store::record::{Model, Sink};
+use gatehouse_store::store::{Models, OpenReport};
 
 use super::answers::{BrokerStatus, Finding, LedgerAnswer, SinkLine};
 use super::handlers::{CENTRAL_PATIENCE, state};
 use super::{Services, free_bytes};
 use crate::app::root_key::is_exposed;
+use crate::app::wiring::differs;
 use crate::pipeline::PipelineStats;
 
 /// No appliance of this version can live before this instant (2026-01-01); an earlier clock was never set.
@@ -32,6 +34,7 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         clock(Utc::now()),
         opened(&services.opened),
         journal(services).await,
+        gallery(config, services.store.galleries().models()),
         ledger(&state::ledger(&services.store)),
         broker(&state::broker(services)),
         answers(&services.pipeline.stats()),
@@ -62,6 +65,27 @@ fn settings(services: &Services) -> Finding {
             )
         }
     }
+}
+
+/// The state directory has the last word: what the settings describe is the gallery of the beginning.
+fn gallery(config: &Config, models: &Models) -> Finding {
+    let Model { name, dimensions, metric, normalised } = &models.in_use;
+    let beside =
+        models.beside.as_ref().map_or_else(String::new, |model| format!(", beside it {}", model.name));
+    if !differs(config, &models.in_use) {
+        return Finding::ok("gallery", format!("{name} is in use{beside}"));
+    }
+    let set = &config.gallery.model;
+    let words = format!("{name} is in use{beside}; the settings describe another one, {set}");
+    let metric = match metric {
+        Metric::Euclidean => "euclidean",
+        Metric::Cosine => "cosine",
+    };
+    let advice = format!(
+        "set gallery.model = \"{name}\", dimensions = {dimensions}, metric = \"{metric}\", normalised = {normalised}: until \
+         then its thresholds follow gallery.target_fpir, whatever thresholds are set"
+    );
+    Finding::note("gallery", words, advice)
 }
 
 fn state_directory(directory: &Path) -> Finding {

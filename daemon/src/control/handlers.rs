@@ -1,6 +1,7 @@
 //! What each order does. Blocking questions to the store are put off the async threads.
 
 mod events;
+mod galleries;
 mod keys;
 mod media;
 mod people;
@@ -34,15 +35,26 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
     match request {
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
-        Request::PersonEnroll { id, name, encodings, force } => {
-            value(people::enroll(services, (&id, &name), &encodings, force, uid).await?)
+        Request::PersonEnroll { id, name, encodings, force, gallery } => {
+            value(people::enroll(services, (&id, &name), &encodings, (gallery, force), uid).await?)
         }
         Request::PersonList => value(services.store.people()),
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
-        Request::GalleryReport => value(ask(services, |store| Ok(store.gallery_report())).await?),
-        Request::Identify { camera, encodings } => value(people::identify(services, camera, &encodings)?),
+        Request::GalleryReport { gallery } => {
+            value(ask(services, move |store| store.gallery_report(gallery.as_deref())).await?)
+        }
+        Request::GalleryList => value(services.store.gallery_list()),
+        Request::GalleryAdd(model) => value(galleries::add(services, model, uid).await?),
+        Request::GallerySwitch { gallery, force } => {
+            value(galleries::switch(services, &gallery, force, uid).await?)
+        }
+        Request::GalleryRemove { gallery } => value(galleries::remove(services, &gallery, uid).await?),
+        Request::GalleryCompare => value(ask(services, gatehouse_store::Store::gallery_comparison).await?),
+        Request::Identify { camera, gallery, encodings } => {
+            value(people::identify(services, camera, gallery.as_deref(), &encodings)?)
+        }
         Request::EventList { camera, person, since, limit } => {
             let query = events::query(camera, person, since.as_deref(), limit.min(LIST_MAX))?;
             value(events::list(services, query).await?)

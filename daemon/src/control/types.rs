@@ -4,6 +4,7 @@
 use std::fmt;
 
 use gatehouse_store::people::SAMPLES_MAX;
+use gatehouse_store::record::Model;
 use gatehouse_store::store::VerifyAt;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,9 @@ pub enum Request {
         /// Whether an encoding that looks more like somebody else is taken all the same.
         #[serde(default)]
         force: bool,
+        /// Into which gallery; none for the one in use.
+        #[serde(default)]
+        gallery: Option<String>,
     },
     /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
     PersonList,
@@ -60,11 +64,35 @@ pub enum Request {
         id: String,
     },
     /// How the enrolled people lie; answered with [`gatehouse_store::store::GalleryReport`].
-    GalleryReport,
+    GalleryReport {
+        /// Of which gallery; none for the one in use.
+        gallery: Option<String>,
+    },
+    /// The galleries; answered with a list of [`gatehouse_store::store::GalleryLine`].
+    GalleryList,
+    /// A second gallery; answered as [`Request::GalleryList`] is.
+    GalleryAdd(Model),
+    /// Go over to the other gallery; answered with [`gatehouse_store::store::GalleryChanged`].
+    GallerySwitch {
+        /// Its name.
+        gallery: String,
+        /// Whether to do so while people are missing in it.
+        force: bool,
+    },
+    /// Remove the gallery that is not in use; answered with [`gatehouse_store::store::GalleryChanged`].
+    GalleryRemove {
+        /// Its name.
+        gallery: String,
+    },
+    /// Where the galleries differ; answered with [`gatehouse_store::store::GalleryComparison`].
+    GalleryCompare,
     /// Who is this; answered with [`super::answers::IdentifyAnswer`]. Nothing is kept of it.
     Identify {
         /// Whose threshold counts; none for the gallery's own.
         camera: Option<String>,
+        /// Which gallery is asked; none for the one in use.
+        #[serde(default)]
+        gallery: Option<String>,
         /// One face each.
         encodings: Vec<RawEncoding>,
     },

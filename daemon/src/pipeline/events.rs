@@ -11,7 +11,7 @@ use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
-use gatehouse_store::store::{self, EventQuery, StoreError};
+use gatehouse_store::store::{self, EventQuery, Galleries, StoreError};
 use gatehouse_store::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -95,11 +95,14 @@ impl Events {
         }
         self.counters.events_received.add(1);
         let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
-        let read = self.sources.event(&Message { topic: &topic, payload: &payload, retained, received_at });
+        // Taken once: from here on a switch of the gallery is for the next event.
+        let galleries = self.store.galleries();
+        let message = Message { topic: &topic, payload: &payload, retained, received_at };
+        let read = self.sources.event(&message, galleries.models());
         wipe(payload);
         drop(bytes);
         let (pending, receipt) = match read {
-            Ok(visit) => self.visit(visit, arrival).await?,
+            Ok(visit) => self.visit(visit, &galleries, arrival).await?,
             Err(refusal) => self.refuser.refuse(refusal, arrival.bytes).await?,
         };
         self.lane.push(ack, settled(pending, receipt));
@@ -121,9 +124,10 @@ impl Events {
     async fn visit(
         &mut self,
         visit: Visit,
+        galleries: &Galleries,
         arrival: Arrival,
     ) -> Result<(Pending, Option<Receipt>), StoreError> {
-        let Visit { event, faces, bare } = visit;
+        let Visit { event, faces, others, bare } = visit;
         // What the broker kept for us comes all at once and is no camera's fault.
         let live = !arrival.dup && arrival.waited.is_zero();
         if live && !self.rate.allow(&event.key.camera, arrival.received) {
@@ -141,7 +145,7 @@ impl Events {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
             _ => self.store.seen(&event.key).await?,
         };
-        let identification = self.store.identify(&event.key.camera, &faces);
+        let identification = self.store.identify_in(galleries, &event.key.camera, &faces);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
         let came = match (seen, replayed) {
             (true, _) => store::Arrival::Known,
@@ -168,6 +172,9 @@ impl Events {
             self.counters.duplicates.add(1);
             self.store.record_duplicate(Item::Event, arrival.bytes).await?
         } else {
+            if let Some(compared) = self.store.compare(galleries, &event.key, &identification, &others) {
+                self.store.record_compared(compared).await?;
+            }
             self.store.record_event(event, identification).await?
         };
         Ok((pending, Some(receipt)))

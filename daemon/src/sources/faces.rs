@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use gatehouse_store::store::ProbeFace;
+use gatehouse_store::record::Model;
+use gatehouse_store::store::{Models, Others, ProbeFace};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -75,14 +76,20 @@ pub(crate) fn elements<'a>(raw: &'a RawValue, what: &str) -> Result<Vec<&'a RawV
 }
 
 /// The faces of an event, and beside each what is to be kept of it as an attribute (its box, unknown fields).
+#[derive(Default)]
 pub(crate) struct Faces {
     pub(crate) probes: Vec<ProbeFace>,
+    /// The same for the second gallery.
+    pub(crate) others: Others,
     pub(crate) details: Vec<Value>,
 }
 
-/// Reads the `faces` of an event.
-pub(crate) fn faces(raw: Option<&RawValue>, dimensions: usize, most: usize) -> Result<Faces, Fault> {
-    let mut faces = Faces { probes: Vec::new(), details: Vec::new() };
+/// Longest name of a model that is repeated in an answer, in characters.
+const MODEL_CHARS_MAX: usize = 64;
+
+/// Reads the `faces` of an event for galleries of these models.
+pub(crate) fn faces(raw: Option<&RawValue>, models: &Models, most: usize) -> Result<Faces, Fault> {
+    let mut faces = Faces::default();
     let Some(raw) = raw else { return Ok(faces) };
     let found = elements(raw, "faces")?;
     if found.len() > most {
@@ -91,20 +98,88 @@ pub(crate) fn faces(raw: Option<&RawValue>, dimensions: usize, most: usize) -> R
             format!("{} faces, at most {most} are taken", found.len()),
         ));
     }
+    let mut unanswered = None;
     for raw in found {
-        let mut fields = Fields::of(raw.get(), "a face")?;
-        let Some(probe) = fields.take("encoding") else {
-            return Err(Fault::new(
-                Reason::WrongDimensions,
-                format!("a face has no encoding of {dimensions}"),
-            ));
-        };
-        let quality = fields.take("quality").map(quality).transpose()?;
-        faces.probes.push(ProbeFace { encoding: encoding(probe, dimensions)?, quality });
-        let details: Result<Map<_, _>, Fault> = fields.rest().into_iter().map(value).collect();
-        faces.details.push(Value::Object(details?));
+        unanswered = faces.take(raw, models)?.or(unanswered);
     }
-    Ok(faces)
+    match unanswered {
+        // What is only for the second gallery is no visit that could be answered.
+        Some(fault) if faces.probes.is_empty() => Err(fault),
+        _ => Ok(faces),
+    }
+}
+
+impl Faces {
+    /// Takes one face: the encoding of the gallery in use is to be answered, that of the second one to be compared. Gives
+    /// back what to say where there is only the second.
+    fn take(&mut self, raw: &RawValue, models: &Models) -> Result<Option<Fault>, Fault> {
+        let (in_use, beside) = (&models.in_use, models.beside.as_ref());
+        let mut fields = Fields::of(raw.get(), "a face")?;
+        let model = fields.take("model").map(model_name).transpose()?;
+        let mut told = Vec::new();
+        told.extend(fields.take("encoding").map(|raw| (model, raw)));
+        if let Some(raw) = fields.take("encodings") {
+            let by_model = Fields::of(raw.get(), "encodings")?.rest().into_iter();
+            told.extend(
+                by_model.filter(|(_, raw)| raw.get() != "null").map(|(model, raw)| (Some(model), raw)),
+            );
+        }
+        let of = |model: &Model| {
+            let named =
+                |(name, _): &&(Option<String>, _)| name.as_ref().is_some_and(|name| *name == model.name);
+            told.iter().find(named).map(|(_, raw)| *raw)
+        };
+        let unnamed = || told.iter().find(|(name, _)| name.is_none()).map(|(_, raw)| *raw);
+        let own = of(in_use).or_else(unnamed);
+        let other = beside.and_then(|model| Some((model, of(model)?)));
+        if own.is_none() && other.is_none() {
+            return Err(told
+                .first()
+                .map_or_else(|| no_encoding(in_use), |(name, _)| wrong_model(name, in_use)));
+        }
+        let quality = fields.take("quality").map(quality).transpose()?;
+        if let Some((model, raw)) = other {
+            // It is on trial: whatever it sends, the door goes on.
+            match encoding(raw, model.dimensions) {
+                Ok(encoding) => self.others.faces.push(ProbeFace { encoding, quality }),
+                Err(_) => self.others.unreadable = true,
+            }
+        }
+        let Some(raw) = own else {
+            return Ok(told.first().map(|(name, _)| wrong_model(name, in_use)));
+        };
+        let encoding = encoding(raw, in_use.dimensions).map_err(|fault| named(fault, in_use))?;
+        self.probes.push(ProbeFace { encoding, quality });
+        let details: Result<Map<_, _>, Fault> = fields.rest().into_iter().map(value).collect();
+        self.details.push(Value::Object(details?));
+        Ok(None)
+    }
+}
+
+fn model_name(raw: &RawValue) -> Result<String, Fault> {
+    let name = serde_json::from_str(raw.get());
+    name.map_err(|_| Fault::new(Reason::WrongModel, "the model of a face is not a text"))
+}
+
+fn no_encoding(model: &Model) -> Fault {
+    let Model { name, dimensions, .. } = model;
+    Fault::new(
+        Reason::WrongDimensions,
+        format!("a face has no encoding of {dimensions}, as model {name} gives"),
+    )
+}
+
+fn wrong_model(told: &Option<String>, model: &Model) -> Fault {
+    let told: String = told.iter().flat_map(|name| name.chars()).take(MODEL_CHARS_MAX).collect();
+    Fault::new(Reason::WrongModel, format!("a face is of model {told}, the gallery is of {}", model.name))
+}
+
+/// The same fault with the model whose encodings are needed.
+fn named(Fault { reason, detail }: Fault, model: &Model) -> Fault {
+    match reason {
+        Reason::WrongDimensions => Fault::new(reason, format!("{detail}; its model is {}", model.name)),
+        _ => Fault { reason, detail },
+    }
 }
 
 /// Builds a field that is kept as it is.

@@ -9,6 +9,7 @@ use gatehouse_config::Config;
 use gatehouse_store::names::{CameraName, EventId, EventKey, MediaName};
 use gatehouse_store::record::{Event, Item};
 use gatehouse_store::sha256;
+use gatehouse_store::store::Models;
 use gatehouse_store::time::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -43,7 +44,6 @@ const AHEAD_MAX: i64 = 86_400_000_000;
 /// The native source.
 pub struct Native {
     root: String,
-    dimensions: usize,
     max_faces: usize,
     max_payload_bytes: u64,
 }
@@ -53,15 +53,19 @@ impl Native {
     pub fn new(config: &Config) -> Self {
         Self {
             root: config.mqtt.topic_root.clone(),
-            dimensions: config.gallery.dimensions,
             max_faces: config.sources.max_faces,
             max_payload_bytes: config.mqtt.max_payload_bytes,
         }
     }
 
-    fn read_event(&self, camera: &CameraName, message: &Message<'_>) -> Result<Visit, Refusal> {
+    fn read_event(
+        &self,
+        camera: &CameraName,
+        message: &Message<'_>,
+        models: &Models,
+    ) -> Result<Visit, Refusal> {
         let mut id = None;
-        let visit = self.visit(camera, message, &mut id);
+        let visit = self.visit(camera, message, models, &mut id);
         // Read first all the same, for the id in the answer.
         let visit = if message.retained { Err(retained()) } else { visit };
         visit.map_err(|fault| Refusal::of(Item::Event, camera, id, fault))
@@ -71,6 +75,7 @@ impl Native {
         &self,
         camera: &CameraName,
         message: &Message<'_>,
+        models: &Models,
         known: &mut Option<EventId>,
     ) -> Result<Visit, Fault> {
         let mut fields = Fields::of(checked(message.payload)?, "the event")?;
@@ -80,7 +85,7 @@ impl Native {
             None => content_id(camera, message.payload)?,
         };
         *known = Some(id.clone());
-        let Faces { probes, details } = faces(fields.take("faces"), self.dimensions, self.max_faces)?;
+        let Faces { probes, others, details } = faces(fields.take("faces"), models, self.max_faces)?;
         let kind = kind(fields.take("kind"), !probes.is_empty())?;
         let media = media_names(fields.take("media"))?;
         let time = fields.take("time");
@@ -110,7 +115,7 @@ impl Native {
             media,
             attributes: attributes.finish()?,
         };
-        Ok(Visit { event, faces: probes, bare })
+        Ok(Visit { event, faces: probes, others, bare })
     }
 
     fn check_media(&self, upload: Upload, message: &Message<'_>) -> Result<Upload, Refusal> {
@@ -141,9 +146,9 @@ impl Source for Native {
         vec![format!("{}/+/media/#", self.root)]
     }
 
-    fn event(&self, message: &Message<'_>) -> Option<Result<Visit, Refusal>> {
+    fn event(&self, message: &Message<'_>, models: &Models) -> Option<Result<Visit, Refusal>> {
         let camera = topic::event(&self.root, message.topic)?;
-        Some(camera.and_then(|camera| self.read_event(&camera, message)))
+        Some(camera.and_then(|camera| self.read_event(&camera, message, models)))
     }
 
     fn media(&self, message: &Message<'_>) -> Option<Result<Upload, Refusal>> {

@@ -18,6 +18,8 @@ pub enum Reason {
     Empty,
     /// An encoding of another length than the gallery's.
     WrongDimensions,
+    /// Encodings of other models than the gallery's alone.
+    WrongModel,
     /// An encoding with NaN or infinity.
     NotFinite,
     /// An encoding that is all zeros.
@@ -57,6 +59,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Empty => "empty",
             Self::WrongDimensions => "wrong_dimensions",
+            Self::WrongModel => "wrong_model",
             Self::NotFinite => "not_finite",
             Self::ZeroVector => "zero_vector",
             Self::BadBase64 => "bad_base64",

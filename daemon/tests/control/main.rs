@@ -1,7 +1,9 @@
 //! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3;
-//! only [`visits`] starts a broker.
+//! only [`visits`], [`corrections`] and [`galleries`] start a broker.
 
 mod corrections;
+#[cfg(test)]
+mod galleries;
 #[cfg(test)]
 mod harness;
 mod lifecycle;

@@ -127,6 +127,7 @@ fn store_settings(config: &Config) -> StoreSettings {
             model: config.gallery.model.clone(),
             dimensions: config.gallery.dimensions,
             metric: Metric::Euclidean,
+            normalised: false,
             threshold: config.gallery.threshold.unwrap(),
             camera_thresholds: std::collections::HashMap::new(),
             minimum_quality: config.gallery.minimum_quality,

@@ -5,6 +5,8 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::norms::Norms;
+
 /// Shortest vector that is taken for a face. Face models give norms of 1 to 40; below this a direction is noise,
 /// and its square would leave the range of `f32`.
 pub(super) const NORM_MIN: f64 = 1e-6;
@@ -79,6 +81,11 @@ impl Encoding {
     /// An encoding that an orthogonal transform made of one: it was checked before and is as good.
     pub(super) fn rotated(components: Zeroizing<Vec<f32>>) -> Self {
         Self(components)
+    }
+
+    /// Whether it is of length 1, but for rounding.
+    pub fn is_unit(&self) -> bool {
+        Norms::of(&self.0).is_unit()
     }
 
     /// The components.

@@ -38,13 +38,21 @@ impl Norms {
         self.squares += sign * others.squares;
     }
 
+    /// Whether it is of length 1, but for rounding.
+    pub(super) fn is_unit(&self) -> bool {
+        (self.sum - 1.0).abs() <= SHARE_NORMALISED
+    }
+
     /// The mean length; none of nothing.
     pub(super) fn mean(&self) -> Option<f64> {
         (self.count > 0.5).then(|| self.sum / self.count)
     }
 
-    /// Whether a face may be of the model, as far as that is known.
-    pub(super) fn fits(&self, face: Self) -> bool {
+    /// Whether a face may be of the model, as far as that is known; `normalised`, where it was said to be of length 1.
+    pub(super) fn fits(&self, face: Self, normalised: bool) -> bool {
+        if normalised {
+            return face.is_unit();
+        }
         let Some(mean) = self.mean().filter(|_| self.count >= TEMPLATES_MIN) else { return true };
         let deviation = (self.squares / self.count - mean * mean).max(0.0).sqrt();
         let share = match deviation / mean {
@@ -65,12 +73,12 @@ mod tests {
         for at in 0..31 {
             norms.merge(Norms::of(&[1.3 + 0.01 * at as f32]), 1.0);
         }
-        assert!(norms.fits(Norms::of(&[100.0])), "31 templates say nothing");
+        assert!(norms.fits(Norms::of(&[100.0]), false), "31 templates say nothing");
         norms.merge(Norms::of(&[1.61]), 1.0);
-        assert!(norms.fits(Norms::of(&[1.1])) && norms.fits(Norms::of(&[-1.9])));
-        assert!(!norms.fits(Norms::of(&[0.8])) && !norms.fits(Norms::of(&[2.1])));
+        assert!(norms.fits(Norms::of(&[1.1]), false) && norms.fits(Norms::of(&[-1.9]), false));
+        assert!(!norms.fits(Norms::of(&[0.8]), false) && !norms.fits(Norms::of(&[2.1]), false));
         norms.merge(Norms::of(&[1.61]), -1.0);
-        assert!(norms.fits(Norms::of(&[100.0])), "who is erased is not counted");
+        assert!(norms.fits(Norms::of(&[100.0]), false), "who is erased is not counted");
     }
 
     #[test]
@@ -78,9 +86,12 @@ mod tests {
         let mut norms = Norms::default();
         (0..32).for_each(|_| norms.merge(Norms::of(&[0.6, 0.8]), 1.0));
         assert!(
-            norms.fits(Norms::of(&[0.61, 0.81]))
-                && !norms.fits(Norms::of(&[1.2, 1.6]))
-                && !norms.fits(Norms::of(&[0.5, 0.5]))
+            norms.fits(Norms::of(&[0.61, 0.81]), false)
+                && !norms.fits(Norms::of(&[1.2, 1.6]), false)
+                && !norms.fits(Norms::of(&[0.5, 0.5]), false)
         );
+        let unknown = Norms::default();
+        assert!(unknown.fits(Norms::of(&[1.2, 1.6]), false) && unknown.fits(Norms::of(&[0.6, 0.81]), true));
+        assert!(!unknown.fits(Norms::of(&[1.2, 1.6]), true), "it was said before anybody was enrolled");
     }
 }

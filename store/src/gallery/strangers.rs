@@ -87,8 +87,13 @@ impl Strangers {
     pub(crate) fn switch(&mut self, on: bool) {
         self.on = on;
         if !on {
-            self.today = None;
+            self.forget();
         }
+    }
+
+    /// Forgets everybody; whoever comes next is a new stranger.
+    pub(crate) fn forget(&mut self) {
+        self.today = None;
     }
 
     /// Forgets everybody where the day is another one, later or earlier: a clock may be set.

@@ -21,6 +21,7 @@ fn settings(metric: Metric, exact_limit: usize) -> GallerySettings {
         model: "dlib-128".to_owned(),
         dimensions: DIMENSIONS,
         metric,
+        normalised: false,
         threshold: if metric == Metric::Cosine { 0.05 } else { T },
         camera_thresholds: HashMap::from([("back".to_owned(), 0.1)]),
         minimum_quality: 0.2,

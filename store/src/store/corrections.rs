@@ -31,6 +31,9 @@ pub enum CorrectionFault {
          {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
     )]
     TooOld,
+    /// The gallery that recognised the person is removed.
+    #[error("the gallery that recognised this face is removed; there is nothing to correct any more")]
+    NoGallery,
     /// The person has enough of them.
     #[error("a person has at most {CORRECTIONS_MAX} corrections; erase them and enrol better pictures")]
     Full,
@@ -62,17 +65,21 @@ impl Store {
             let member = people.member(&key_id).ok_or_else(unknown)?;
             (key_id, member.profile.person.clone(), member.key.clone())
         };
-        let gallery = &self.inner.gallery;
+        let galleries = self.galleries();
+        let slot = galleries.named(Some(&found.model)).map_err(|_| CorrectionFault::NoGallery)?;
+        let gallery = &slot.gallery;
         if gallery.corrections(&key_id) >= CORRECTIONS_MAX {
             return Err(CorrectionFault::Full.into());
         }
         let templates = self.inner.templates();
-        let Some(negative) = templates.transform.protect(&found.encoding) else {
+        let Some(negative) = templates.transform(slot.mark.model.dimensions).protect(&found.encoding) else {
             return Err(CorrectionFault::TooOld.into());
         };
         let negative = [negative];
-        let sealed = templates.seal_negatives(&key, &negative)?;
-        self.change(&Record::Corrected { person: key_id, sealed }).await?;
+        let number = slot.mark.number;
+        let sealed = templates.seal_negatives(&key, number, &negative)?;
+        let added = Record::Templates { gallery: number, person: key_id, sealed, replaces: false };
+        self.change(&added).await?;
         gallery.correct(key_id, &negative);
         self.match_corrected(event, found.nth);
         Ok(Corrected { person, corrections: gallery.corrections(&key_id) })

@@ -1,7 +1,10 @@
 //! Enrolment with a look at the samples first: repeated ones are left out, foreign ones refused.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::galleries::Slot;
 use super::{Store, StoreError};
 use crate::gallery::{Encoding, Review, Verdict};
 use crate::people::PersonSummary;
@@ -30,7 +33,7 @@ pub struct Alike {
 }
 
 impl Store {
-    /// As [`Store::enrol`], after a look at the samples: one that repeats another of the person is left out, and
+    /// As [`Store::enrol`], into the gallery of this name if one is given, after a look at the samples: one that repeats another of the person is left out, and
     /// where one looks more like somebody else the whole enrolment is refused, unless `force` is set.
     ///
     /// # Errors
@@ -41,9 +44,11 @@ impl Store {
         name: &str,
         encodings: Vec<Encoding>,
         force: bool,
+        gallery: Option<&str>,
     ) -> Result<Enrolled, StoreError> {
+        let slot = Arc::clone(self.galleries().named(gallery)?);
         let known = self.inner.people().key_of(id);
-        let reviews = self.inner.gallery.review(known.as_ref(), &encodings);
+        let reviews = slot.gallery.review(known.as_ref(), &encodings);
         if !force && let Some(at) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
             return Err(self.foreign(at, reviews[at]));
         }
@@ -53,9 +58,9 @@ impl Store {
         let added = fresh.len();
         let person = match self.person(id) {
             Some(person) if fresh.is_empty() && given > 0 && person.name == name => person,
-            _ => self.enrol(id, name, fresh).await?,
+            _ => self.enrol_into(&slot, id, name, fresh).await?,
         };
-        Ok(Enrolled { person, added, repeated: given - added, alike: self.alike_to(&reviews) })
+        Ok(Enrolled { person, added, repeated: given - added, alike: self.alike_to(&slot, &reviews) })
     }
 
     fn foreign(&self, at: usize, review: Review) -> StoreError {
@@ -71,8 +76,8 @@ impl Store {
     }
 
     /// Everybody within the threshold of one of the samples, the nearest first.
-    fn alike_to(&self, reviews: &[Review]) -> Vec<Alike> {
-        let threshold = self.inner.gallery.threshold();
+    fn alike_to(&self, slot: &Slot, reviews: &[Review]) -> Vec<Alike> {
+        let threshold = slot.gallery.threshold();
         let mut near: Vec<_> = reviews.iter().filter_map(|review| review.other).collect();
         near.retain(|(_, distance)| *distance <= threshold);
         near.sort_by(|a, b| a.1.total_cmp(&b.1));

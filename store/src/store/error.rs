@@ -3,12 +3,14 @@
 use thiserror::Error;
 
 use super::corrections::CorrectionFault;
+use super::galleries::GALLERIES_MAX;
 use crate::error::{IoError, RecordError};
 use crate::files::FileError;
 use crate::gallery::EncodingFault;
 use crate::journal::JournalError;
 use crate::keys::KeyError;
 use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, SAMPLES_MAX};
+use crate::record::ModelFault;
 use crate::seal::SealError;
 use crate::views::ViewError;
 
@@ -70,6 +72,42 @@ pub enum StoreError {
         /// Why.
         fault: EncodingFault,
     },
+    /// An encoding for a gallery of a model whose encodings are of length 1 is not.
+    #[error("encoding {nth} is not of length 1, as all of the gallery's model are; is it of another model?")]
+    NotNormalised {
+        /// Which, from 1.
+        nth: usize,
+    },
+    /// No gallery is of that model.
+    #[error("there is no gallery `{0}`; see `gatehouse gallery list`")]
+    UnknownGallery(String),
+    /// There is one of that model already.
+    #[error("there is a gallery `{0}` already; see `gatehouse gallery list`")]
+    GalleryExists(String),
+    /// There are as many as there can be.
+    #[error("there are {GALLERIES_MAX} galleries already; `gatehouse gallery remove` makes room for another")]
+    GalleriesFull,
+    /// The gallery answers, so it can neither be switched to nor removed.
+    #[error("gallery `{0}` is in use; name the other one")]
+    GalleryInUse(String),
+    /// There is nothing to compare with.
+    #[error("there is no second gallery; `gatehouse gallery add` makes one")]
+    OneGallery,
+    /// There can be no gallery of such a model.
+    #[error(transparent)]
+    Model(#[from] ModelFault),
+    /// After a switch people would not be recognised any more.
+    #[error(
+        "missing in gallery `{gallery}`, {people} in all: {named}; enrol them with --gallery {gallery}, or switch with --force"
+    )]
+    Missing {
+        /// The gallery that was to be switched to.
+        gallery: String,
+        /// How many are missing.
+        people: usize,
+        /// The ids of the first of them.
+        named: String,
+    },
     /// A match cannot be corrected.
     #[error(transparent)]
     Correction(#[from] CorrectionFault),
@@ -103,6 +141,14 @@ impl StoreError {
                 | E::Samples(_)
                 | E::Encoding { .. }
                 | E::Foreign { .. }
+                | E::NotNormalised { .. }
+                | E::UnknownGallery(_)
+                | E::GalleryExists(_)
+                | E::GalleriesFull
+                | E::GalleryInUse(_)
+                | E::OneGallery
+                | E::Model(_)
+                | E::Missing { .. }
                 | E::UnknownMedia
                 | E::Correction(_)
         )

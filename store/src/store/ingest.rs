@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Store, StoreError};
+use super::galleries::Slot;
+use super::{Galleries, Store, StoreError};
 use crate::gallery::Encoding;
 use crate::journal::Pending;
 use crate::names::{CameraName, EventKey};
@@ -20,16 +21,49 @@ pub struct ProbeFace {
 }
 
 impl Store {
-    /// Says who the faces are. Touches no disk.
+    /// Says who the faces are, by the gallery in use. Touches no disk.
     pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
+        self.identify_in(&self.galleries(), camera, faces)
+    }
+
+    /// The same by the gallery that was in use when `galleries` were taken.
+    pub fn identify_in(
+        &self,
+        galleries: &Galleries,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Identification<Person> {
+        self.identify_with(&galleries.in_use, camera, faces)
+    }
+
+    /// The same by a gallery of this name; without one by the one in use.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownGallery`].
+    pub fn identify_named(
+        &self,
+        galleries: &Galleries,
+        gallery: Option<&str>,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Result<Identification<Person>, StoreError> {
+        Ok(self.identify_with(galleries.named(gallery)?, camera, faces))
+    }
+
+    pub(super) fn identify_with(
+        &self,
+        slot: &Slot,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Identification<Person> {
         let begin = Instant::now();
-        let gallery = &self.inner.gallery;
+        let gallery = &slot.gallery;
         let found: Vec<Face<_>> =
             faces.iter().map(|face| gallery.identify(camera, &face.encoding, face.quality)).collect();
         let people = self.inner.people();
         let identification = Identification {
-            gallery_size: u32::try_from(people.len()).unwrap_or(u32::MAX),
-            model: self.inner.settings.gallery.model.clone(),
+            gallery_size: u32::try_from(gallery.people()).unwrap_or(u32::MAX),
+            model: slot.name().to_owned(),
             faces: found,
             effort: None,
         };
@@ -78,7 +112,9 @@ impl Store {
         answer: Identification<Person>,
     ) -> Result<Pending, StoreError> {
         let day = event.received_at.day();
-        self.impostors().take(&event.key.camera, &answer);
+        if let Ok(slot) = self.galleries().named(Some(&answer.model)) {
+            slot.impostors().take(&event.key.camera, &answer);
+        }
         let identification = {
             let people = self.inner.people();
             answer.map_person(|person| people.refer(&person, &event.key, day))

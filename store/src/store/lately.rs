@@ -12,7 +12,7 @@ use chrono::{Datelike, Local};
 
 use super::corrections::CorrectionFault;
 use super::{ProbeFace, Store};
-use crate::gallery::{Encoding, Moment, StrangerMark, Strangers};
+use crate::gallery::{Encoding, Metric, Moment, StrangerMark, Strangers};
 use crate::names::EventKey;
 use crate::record::{Identification, Outcome, Person};
 
@@ -36,6 +36,8 @@ pub enum Arrival {
 #[derive(Default)]
 pub(super) struct Lately {
     strangers: Strangers,
+    /// The model of their faces.
+    model: String,
     /// Oldest first.
     matches: VecDeque<Kept>,
 }
@@ -54,6 +56,8 @@ pub(super) struct Matched {
     pub(super) nth: usize,
     /// Id of the person it was taken for.
     pub(super) person: String,
+    /// The model of the gallery that did, and of the encoding.
+    pub(super) model: String,
     pub(super) encoding: Encoding,
     corrected: bool,
 }
@@ -68,9 +72,11 @@ impl Store {
         answer: &Identification<Person>,
         arrival: Arrival,
     ) -> Vec<Option<StrangerMark>> {
-        let metric = self.inner.settings.gallery.metric;
+        let metric =
+            self.galleries().model(Some(&answer.model)).map_or(Metric::Euclidean, |model| model.metric);
         let now = moment();
         let mut lately = self.lately();
+        lately.strangers_of(&answer.model);
         let (mut told, mut matched) = (Vec::new(), Vec::new());
         for (at, (ProbeFace { encoding, .. }, face)) in faces.into_iter().zip(&answer.faces).enumerate() {
             let is_stranger = face.outcome == Outcome::Stranger;
@@ -79,7 +85,8 @@ impl Store {
             };
             told.push(is_stranger.then(&mut mark).flatten());
             if let (Outcome::Match, Some(person)) = (face.outcome, &face.person) {
-                matched.push(Matched { nth: at + 1, person: person.id.clone(), encoding, corrected: false });
+                let (person, model) = (person.id.clone(), answer.model.clone());
+                matched.push(Matched { nth: at + 1, person, model, encoding, corrected: false });
             }
         }
         // An event that comes again was answered again; what was corrected is the first answer.
@@ -131,6 +138,14 @@ impl Store {
 }
 
 impl Lately {
+    /// Forgets the strangers whose faces are of another model: they cannot be compared.
+    fn strangers_of(&mut self, model: &str) {
+        if self.model != model {
+            self.strangers.forget();
+            model.clone_into(&mut self.model);
+        }
+    }
+
     fn keep(&mut self, event: &EventKey, faces: Vec<Matched>, now: Instant) {
         self.drop_old(now);
         if faces.is_empty() {
@@ -188,7 +203,8 @@ mod tests {
 
     fn face(nth: usize, person: &str) -> Matched {
         let encoding = Encoding::new(vec![1.0; 4], 4).unwrap();
-        Matched { nth, person: person.to_owned(), encoding, corrected: false }
+        let (person, model) = (person.to_owned(), "m".to_owned());
+        Matched { nth, person, model, encoding, corrected: false }
     }
 
     fn found(lately: &mut Lately, number: usize, face: Option<usize>) -> Result<usize, CorrectionFault> {

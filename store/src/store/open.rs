@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::applier::{Applier, COMMITS_WAITING};
+use super::galleries::{Described, Galleries, Rules};
 use super::persons::PROFILE_AD;
 use super::templates::{Known, TemplateKeys, append_to};
 use super::{Inner, Store, StoreError, StoreSettings};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
-use crate::gallery::Gallery;
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
@@ -91,9 +91,11 @@ impl Store {
         }
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
 
-        let mut templates = TemplateKeys::open(&views, &keys, settings.gallery.dimensions)?;
-        let gallery = Gallery::protected(settings.gallery.clone(), Arc::clone(&templates.now.transform));
-        let loaded = load_people(&views, &keys, &gallery, &mut templates, &mut report)?;
+        let described = Described::read(&views, &settings.gallery)?;
+        let rules = Rules::new(settings.gallery.clone());
+        let mut templates = TemplateKeys::open(&views, &keys, described.dimensions())?;
+        let galleries = described.build(&rules, &templates.now)?;
+        let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
         let recent = load_recent(&views)?;
         report.cleared += clear_unknown(&views, &keys, &files)?;
         let lost = lost_media(&views, &files)?;
@@ -101,7 +103,7 @@ impl Store {
         report.media_lost = lost.iter().filter(dropped).count();
         let thread = std::thread::Builder::new().name("views".into()).spawn(move || applier.run(&committed));
         let thread = thread.map_err(IoError::at("start the thread of", &directory))?;
-        for record in lost {
+        for record in described.fresh.map(Record::GalleryAdded).into_iter().chain(lost) {
             let entry = Entry { payload: record.encode()?, is_event: false };
             journal.append_blocking(entry)?.wait_blocking()?;
         }
@@ -113,12 +115,12 @@ impl Store {
             files,
             journal,
             views,
-            gallery,
+            galleries: RwLock::new(Arc::new(galleries)),
+            rules: Mutex::new(rules),
             templates: RwLock::new(templates.now),
             people: RwLock::new(loaded.people),
             recent: Mutex::new(recent),
             lately: Mutex::default(),
-            impostors: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
             follower: Mutex::new(None),
@@ -243,7 +245,7 @@ struct Loaded {
 fn load_people(
     views: &Views,
     keys: &KeyTable,
-    gallery: &Gallery,
+    galleries: &Galleries,
     keyring: &mut TemplateKeys,
     report: &mut OpenReport,
 ) -> Result<Loaded, StoreError> {
@@ -252,7 +254,7 @@ fn load_people(
         let (key_id, sealed) = entry?;
         match load_person(views, keys, key_id, &sealed, keyring) {
             Ok((member, known)) => {
-                known.load_into(gallery);
+                galleries.all().for_each(|slot| known.load_into(slot.mark.number, &slot.gallery));
                 loaded.people.put(key_id, member);
                 loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
@@ -279,7 +281,7 @@ fn load_person(
     let damaged = |_| ViewError::Damaged("a profile is not what was written");
     let profile: Profile = postcard::from_bytes(&plain).map_err(damaged)?;
     let known = keyring.read(views, key_id, &key)?;
-    Ok((Member { profile, samples: known.templates.len(), key }, known))
+    Ok((Member { profile, key }, known))
 }
 
 fn load_recent(views: &Views) -> Result<Recent, StoreError> {

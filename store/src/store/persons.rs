@@ -6,16 +6,19 @@
 //! crash after the journal is finished by the replay; a crash before it leaves the person enrolled, and the caller
 //! has had no answer.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::galleries::Slot;
 use super::{Store, StoreError};
 use crate::gallery::{Encoding, EncodingFault};
 use crate::keys::{KeyId, KeyKind};
 use crate::people::{
     Member, PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, PersonSummary, Profile, SAMPLES_MAX,
 };
-use crate::record::{ErasureNotice, Person, Record};
+use crate::record::{ErasureNotice, GalleryMark, Person, Record};
 use crate::seal::DataKey;
 use crate::time::Timestamp;
 
@@ -36,7 +39,8 @@ pub struct Erased {
 }
 
 impl Store {
-    /// Adds encodings to a person, who is made where the id is new. Answers change at once.
+    /// Adds encodings to a person in the gallery in use; the person is made where the id is new. Answers change at
+    /// once.
     ///
     /// # Errors
     /// A refusal for a bad id or name, a name that differs from the enrolled one, or too many samples.
@@ -46,27 +50,43 @@ impl Store {
         name: &str,
         encodings: Vec<Encoding>,
     ) -> Result<PersonSummary, StoreError> {
+        let slot = Arc::clone(&self.galleries().in_use);
+        self.enrol_into(&slot, id, name, encodings).await
+    }
+
+    pub(super) async fn enrol_into(
+        &self,
+        slot: &Arc<Slot>,
+        id: &str,
+        name: &str,
+        encodings: Vec<Encoding>,
+    ) -> Result<PersonSummary, StoreError> {
         check(id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(StoreError::PersonId)?;
         check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
         let _door = self.inner.people_door.lock().await;
+        // It may have been removed meanwhile.
+        if !self.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
+            return Err(StoreError::UnknownGallery(slot.name().to_owned()));
+        }
         let now = Timestamp::now();
         let known = self.known_person(id, name)?;
-        let samples = known.as_ref().map_or(0, |(_, _, samples)| *samples) + encodings.len();
+        let samples = known.map_or(0, |(key_id, _)| slot.gallery.samples(&key_id)) + encodings.len();
         if encodings.is_empty() || samples > SAMPLES_MAX {
             return Err(StoreError::Samples(samples));
         }
         let (key_id, enrolled_at) = match known {
-            Some((key_id, enrolled_at, _)) => (key_id, enrolled_at),
+            Some(known) => known,
             None => (self.create_key(KeyKind::Person).await?, now),
         };
         let key = self.inner.keys.key(&key_id)?;
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         let profile = Profile { person, enrolled_at, updated_at: now };
+        let samples = self.samples_record(slot, key_id, &key, &encodings)?;
         // The samples follow in the same order of the journal: when they are durable, the profile is.
         drop(self.append(&profile_record(key_id, &key, &profile)?).await?);
-        self.change(&self.samples_record(key_id, &key, &encodings)?).await?;
-        self.inner.people_mut().put(key_id, Member { profile, samples, key });
-        self.inner.gallery.add(key_id, &encodings);
+        self.change(&samples).await?;
+        self.inner.people_mut().put(key_id, Member { profile, key });
+        slot.gallery.add(key_id, &encodings);
         self.person(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
     }
 
@@ -78,16 +98,16 @@ impl Store {
         check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
         let _door = self.inner.people_door.lock().await;
         let unknown = || StoreError::UnknownPerson(id.to_owned());
-        let (key_id, mut profile, samples, key) = {
+        let (key_id, mut profile, key) = {
             let people = self.inner.people();
             let key_id = people.key_of(id).ok_or_else(unknown)?;
             let member = people.member(&key_id).ok_or_else(unknown)?;
-            (key_id, member.profile.clone(), member.samples, member.key.clone())
+            (key_id, member.profile.clone(), member.key.clone())
         };
         name.clone_into(&mut profile.person.name);
         profile.updated_at = Timestamp::now();
         self.change(&profile_record(key_id, &key, &profile)?).await?;
-        self.inner.people_mut().put(key_id, Member { profile, samples, key });
+        self.inner.people_mut().put(key_id, Member { profile, key });
         self.person(id).ok_or_else(unknown)
     }
 
@@ -105,47 +125,56 @@ impl Store {
             true => Some(self.notice(id).await?),
             false => None,
         };
-        let (_, member) = self.inner.people_mut().remove(id).ok_or_else(unknown)?;
-        self.inner.gallery.remove(&key_id);
+        self.inner.people_mut().remove(id).ok_or_else(unknown)?;
+        let samples = self.galleries().all().map(|slot| slot.gallery.remove(&key_id)).sum();
         self.forget_matches_of(id);
         self.change(&Record::Erased { person: key_id, at, notice }).await?;
-        Ok(Erased { id: id.to_owned(), samples: member.samples, erased_at: at.to_string() })
+        Ok(Erased { id: id.to_owned(), samples, erased_at: at.to_string() })
     }
 
     /// All people, by id.
     pub fn people(&self) -> Vec<PersonSummary> {
-        self.inner.people().summaries(|key| self.inner.gallery.corrections(key))
+        let galleries = self.galleries();
+        self.inner.people().summaries(|key| galleries.count(key))
     }
 
     /// One person.
     pub fn person(&self, id: &str) -> Option<PersonSummary> {
-        self.inner.people().summary(id, |key| self.inner.gallery.corrections(key))
+        let galleries = self.galleries();
+        self.inner.people().summary(id, |key| galleries.count(key))
     }
 
-    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp, usize)>, StoreError> {
+    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp)>, StoreError> {
         let people = self.inner.people();
         let Some(key_id) = people.key_of(id) else { return Ok(None) };
         let Some(member) = people.member(&key_id) else { return Ok(None) };
         if member.profile.person.name != name {
             return Err(StoreError::OtherName(id.to_owned()));
         }
-        Ok(Some((key_id, member.profile.enrolled_at, member.samples)))
+        Ok(Some((key_id, member.profile.enrolled_at)))
     }
 
     fn samples_record(
         &self,
+        slot: &Slot,
         person: KeyId,
         key: &DataKey,
         encodings: &[Encoding],
     ) -> Result<Record, StoreError> {
         let now = self.inner.templates();
-        let wanted = self.inner.settings.gallery.dimensions;
+        let GalleryMark { number: gallery, model } = &slot.mark;
+        let transform = now.transform(model.dimensions);
         let protect = |(at, encoding): (usize, &Encoding)| {
-            let fault = EncodingFault::Length { have: encoding.as_slice().len(), want: wanted };
-            now.transform.protect(encoding).ok_or(StoreError::Encoding { nth: at + 1, fault })
+            let nth = at + 1;
+            if model.normalised && !encoding.is_unit() {
+                return Err(StoreError::NotNormalised { nth });
+            }
+            let fault = EncodingFault::Length { have: encoding.as_slice().len(), want: model.dimensions };
+            transform.protect(encoding).ok_or(StoreError::Encoding { nth, fault })
         };
         let templates = encodings.iter().enumerate().map(protect).collect::<Result<Vec<_>, _>>()?;
-        Ok(Record::Samples { person, sealed: now.seal(key, &templates)? })
+        let sealed = now.seal(key, *gallery, &templates)?;
+        Ok(Record::Templates { gallery: *gallery, person, sealed, replaces: false })
     }
 
     async fn notice(&self, id: &str) -> Result<ErasureNotice, StoreError> {

@@ -65,9 +65,9 @@ pub struct StoreStatus {
     pub head: Position,
     /// Records that the views have still to take.
     pub view_lag: u64,
-    /// Enrolled people.
+    /// People in the gallery in use.
     pub people: usize,
-    /// Templates in the gallery.
+    /// Templates in it.
     pub templates: usize,
     /// Events that the rows sink does not have.
     pub pending_events: u64,
@@ -194,6 +194,7 @@ impl Store {
     pub fn status(&self) -> StoreStatus {
         let numbers = self.inner.numbers.borrow().clone();
         let head = self.inner.journal.head();
+        let galleries = self.galleries();
         let totals = &numbers.totals;
         let next = Key::Event(totals.rows.seq + 1);
         // The age of the oldest is worth telling only where it can be had; the question must not fail for it.
@@ -201,8 +202,8 @@ impl Store {
         StoreStatus {
             head,
             view_lag: head.lsn.saturating_sub(totals.applied.lsn),
-            people: self.inner.people().len(),
-            templates: self.inner.gallery.templates(),
+            people: galleries.in_use.gallery.people(),
+            templates: galleries.in_use.gallery.templates(),
             pending_events: totals.ledger.events.pending(),
             pending_media: totals.ledger.files.pending(),
             oldest_pending: oldest.map(|entry| entry.received_at),

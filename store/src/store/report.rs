@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, StoreError};
 use crate::gallery::rates::{Estimate, Score, Scores, Threshold};
 use crate::gallery::{Derived, Measured};
 use crate::keys::KeyId;
@@ -111,9 +111,13 @@ pub struct Bin {
 }
 
 impl Store {
-    /// The report on the gallery as it is. Takes up to a few seconds.
-    pub fn gallery_report(&self) -> GalleryReport {
-        let gallery = &self.inner.gallery;
+    /// The report on a gallery as it is, by its name or on the one in use. Takes up to a few seconds.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownGallery`].
+    pub fn gallery_report(&self, gallery: Option<&str>) -> Result<GalleryReport, StoreError> {
+        let galleries = self.galleries();
+        let gallery = &galleries.named(gallery)?.gallery;
         let measured = gallery.measure(SAMPLES_MEASURED);
         let derived = gallery.derived(None);
         let threshold = derived.threshold;
@@ -127,7 +131,7 @@ impl Store {
         let camera = |camera: String| CameraLine { derived: gallery.derived(Some(&camera)), camera };
         let (alike, alike_pairs) = self.alike_pairs(&measured, threshold);
         let (weak, weak_people) = self.weak(&measured, threshold);
-        GalleryReport {
+        Ok(GalleryReport {
             model: gallery.model().to_owned(),
             people: gallery.people(),
             samples: gallery.templates(),
@@ -144,7 +148,7 @@ impl Store {
             weak,
             weak_people,
             bins: bins(&measured),
-        }
+        })
     }
 
     fn id_of(&self, key: &KeyId) -> Option<String> {

@@ -2,7 +2,8 @@
 //!
 //! A template passes the transform of the deployment's template key ([`crate::gallery::transform`]) and is sealed
 //! with a key that is derived from the person's key and the template key together: whoever lacks either has
-//! nothing. On disk: the id of the template key, 16 bytes, then what [`DataKey::seal`] makes, bound to that id.
+//! nothing. On disk: the id of the template key, 16 bytes, then what [`DataKey::seal`] makes, bound to that id and to
+//! the gallery.
 //! Plain encodings exist in RAM only, between the door and the answer.
 //!
 //! Renewal ([`Store::rotate_templates`]) goes over to a new template key without anybody coming to the door again:
@@ -11,7 +12,8 @@
 //! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template says
 //!    which key it is under, both keys are there, and opening brings all into the space of the key in force: RAM
 //!    never holds two generations, and after a crash everybody is known. What had been left over is replaced then.
-//! 4. Once all of it is durable, RAM goes over in one step; a probe sees the old or the new state as a whole.
+//! 4. Once all of it is durable, RAM goes over gallery by gallery, each in one step; a probe sees the old or the new
+//!    state as a whole.
 //! 5. A record retires the old key, and the views' thread destroys it. A crash in between is finished by the replay.
 //!
 //! From then on every template of before is noise, in old journal segments and in backups of them as well, for
@@ -20,9 +22,9 @@
 //!
 //! Enrolments and erasures wait for a renewal, a second or so for ten thousand templates; answers do not wait.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -36,7 +38,7 @@ use crate::record::{Record, TemplateMark};
 use crate::seal::{DataKey, SealError};
 use crate::time::Timestamp;
 use crate::views::Views;
-use crate::views::entries::{Key, templates_of};
+use crate::views::entries::{Key, gallery_in, templates_of};
 
 /// Bytes of the key id in front of a sealed template.
 const ID_BYTES: usize = 16;
@@ -44,34 +46,47 @@ const ID_BYTES: usize = 16;
 /// A template key with what follows from it.
 pub(super) struct TemplateKey {
     pub(super) mark: TemplateMark,
-    pub(super) transform: Arc<Transform>,
     data: Arc<DataKey>,
+    /// By the length of encodings: one or two.
+    transforms: Mutex<HashMap<usize, Arc<Transform>>>,
 }
 
 impl TemplateKey {
-    fn open(table: &KeyTable, mark: TemplateMark, dimensions: usize) -> Result<Arc<Self>, KeyError> {
+    fn open(table: &KeyTable, mark: TemplateMark) -> Result<Arc<Self>, KeyError> {
         let data = table.key(&mark.key)?;
-        let transform = Arc::new(Transform::of(&data, dimensions));
-        Ok(Arc::new(Self { mark, transform, data }))
+        Ok(Arc::new(Self { mark, data, transforms: Mutex::default() }))
     }
 
-    /// Seals a person's templates, which are in this key's space.
-    pub(super) fn seal(&self, person: &DataKey, templates: &[Protected]) -> Result<Vec<Vec<u8>>, SealError> {
-        self.seal_as(SAMPLE, person, templates)
+    /// The transform of encodings of a length.
+    pub(super) fn transform(&self, dimensions: usize) -> Arc<Transform> {
+        let mut transforms = self.transforms.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = transforms.entry(dimensions);
+        Arc::clone(made.or_insert_with(|| Arc::new(Transform::of(&self.data, dimensions))))
+    }
+
+    /// Seals a person's templates of a gallery, which are in this key's space.
+    pub(super) fn seal(
+        &self,
+        person: &DataKey,
+        gallery: u8,
+        templates: &[Protected],
+    ) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_as((SAMPLE, gallery), person, templates)
     }
 
     /// Seals faces that were taken for a person and are not them.
     pub(super) fn seal_negatives(
         &self,
         person: &DataKey,
+        gallery: u8,
         templates: &[Protected],
     ) -> Result<Vec<Vec<u8>>, SealError> {
-        self.seal_as(NEGATIVE, person, templates)
+        self.seal_as((NEGATIVE, gallery), person, templates)
     }
 
     fn seal_as(
         &self,
-        role: &[u8],
+        role: (&[u8], u8),
         person: &DataKey,
         templates: &[Protected],
     ) -> Result<Vec<Vec<u8>>, SealError> {
@@ -88,8 +103,10 @@ const SAMPLE: &[u8] = b"template ";
 /// Or a face that was taken for the person and is not them.
 const NEGATIVE: &[u8] = b"negative ";
 
-fn bound_to(role: &[u8], id: &[u8; ID_BYTES]) -> Vec<u8> {
-    [role, id].concat()
+fn bound_to((role, gallery): (&[u8], u8), id: &[u8; ID_BYTES]) -> Vec<u8> {
+    // The first gallery's were sealed before there were several.
+    let number = if gallery == 0 { &[][..] } else { &[gallery] };
+    [role, number, id].concat()
 }
 
 /// The template key in force, and those that stored templates still name.
@@ -98,7 +115,8 @@ pub(super) struct TemplateKeys {
     /// Whether no record tells of `now` yet.
     is_new: bool,
     table: Arc<KeyTable>,
-    dimensions: usize,
+    /// Lengths of encodings, by gallery.
+    dimensions: BTreeMap<u8, usize>,
     others: HashMap<KeyId, Arc<TemplateKey>>,
 }
 
@@ -107,44 +125,65 @@ pub(super) struct TemplateKeys {
 pub(super) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
-    pub(super) templates: Vec<Protected>,
-    /// Faces that were taken for the person and are not them.
-    pub(super) negatives: Vec<Protected>,
-    /// Whether some of it lies under another key than the one in force.
+    /// By gallery; empty for one that was removed while not all of it is gone from the disk.
+    galleries: BTreeMap<u8, Part>,
+    /// Whether some of it lies under another key than the one in force, or is of a removed gallery.
     pub(super) is_behind: bool,
 }
 
+/// What is stored of a person for one gallery.
+#[derive(Default)]
+struct Part {
+    templates: Vec<Protected>,
+    /// Faces that were taken for the person and are not them.
+    negatives: Vec<Protected>,
+}
+
 impl Known {
-    pub(super) fn load_into(&self, gallery: &Gallery) {
-        gallery.load(self.person, &self.templates);
-        gallery.correct(self.person, &self.negatives);
+    /// Templates in all galleries.
+    pub(super) fn templates(&self) -> usize {
+        self.galleries.values().map(|part| part.templates.len()).sum()
+    }
+
+    /// Loads what is of the gallery of this number.
+    pub(super) fn load_into(&self, number: u8, gallery: &Gallery) {
+        let Some(part) = self.galleries.get(&number) else { return };
+        gallery.load(self.person, &part.templates);
+        gallery.correct(self.person, &part.negatives);
     }
 
     /// The records that put what is known under the key in force.
-    fn records(&self, now: &TemplateKey) -> Result<[Record; 1], StoreError> {
-        let mut sealed = now.seal(&self.key, &self.templates)?;
-        sealed.extend(now.seal_negatives(&self.key, &self.negatives)?);
-        Ok([Record::SamplesReplaced { person: self.person, sealed }])
+    fn records(&self, now: &TemplateKey) -> Result<Vec<Record>, StoreError> {
+        let record = |(gallery, part): (&u8, &Part)| {
+            let mut sealed = now.seal(&self.key, *gallery, &part.templates)?;
+            sealed.extend(now.seal_negatives(&self.key, *gallery, &part.negatives)?);
+            Ok(Record::Templates { gallery: *gallery, person: self.person, sealed, replaces: true })
+        };
+        self.galleries.iter().map(record).collect()
     }
 }
 
 impl TemplateKeys {
     /// The key that the views name. Where they name none, as in a new state directory or after damage, one that is
     /// there, else a new one; also where the named one is lost, for the door must go on.
-    pub(super) fn open(views: &Views, table: &Arc<KeyTable>, dimensions: usize) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        views: &Views,
+        table: &Arc<KeyTable>,
+        dimensions: BTreeMap<u8, usize>,
+    ) -> Result<Self, StoreError> {
         let named: Option<TemplateMark> = views.get(&Key::TemplateMark)?;
         let generation = named.as_ref().map_or(1, |mark| mark.generation.saturating_add(1));
         let mark = |key| TemplateMark { key, generation, since: Timestamp::now() };
         let found = match (named, table.ids(KeyKind::Template).first()) {
-            (Some(named), _) => Some((TemplateKey::open(table, named, dimensions), false)),
-            (None, Some(key)) => Some((TemplateKey::open(table, mark(*key), dimensions), true)),
+            (Some(named), _) => Some((TemplateKey::open(table, named), false)),
+            (None, Some(key)) => Some((TemplateKey::open(table, mark(*key)), true)),
             (None, None) => None,
         };
         let (now, is_new) = match found {
             Some((Ok(now), is_new)) => (now, is_new),
             Some((Err(KeyError::Destroyed(_) | KeyError::Damaged(_)), _)) | None => {
                 let key = table.create(KeyKind::Template)?;
-                (TemplateKey::open(table, mark(key), dimensions)?, true)
+                (TemplateKey::open(table, mark(key))?, true)
             }
             Some((Err(error), _)) => return Err(error.into()),
         };
@@ -158,12 +197,17 @@ impl TemplateKeys {
         person: KeyId,
         key: &Arc<DataKey>,
     ) -> Result<Known, StoreError> {
-        let (templates, negatives) = (Vec::new(), Vec::new());
-        let mut known = Known { person, key: Arc::clone(key), templates, negatives, is_behind: false };
+        let mut known = Known { person, key: Arc::clone(key), galleries: BTreeMap::new(), is_behind: false };
         // The keys that seal this person's templates: one, during a renewal two.
         let mut joined: HashMap<KeyId, (Arc<TemplateKey>, DataKey)> = HashMap::new();
         for stored in views.scan(templates_of(&person), false) {
-            let stored = stored?.1;
+            let (name, stored) = stored?;
+            let gallery = gallery_in(&name);
+            let part = known.galleries.entry(gallery).or_default();
+            let Some(dimensions) = self.dimensions.get(&gallery).copied() else {
+                known.is_behind = true;
+                continue;
+            };
             let (id, sealed) = stored.split_first_chunk::<ID_BYTES>().ok_or(SealError::Open)?;
             let named = KeyId::from_bytes(*id);
             let (of, both) = match joined.entry(named) {
@@ -174,17 +218,20 @@ impl TemplateKeys {
                     new.insert((of, both))
                 }
             };
-            let (plain, list) = match both.open(&bound_to(SAMPLE, id), sealed) {
-                Ok(plain) => (plain, &mut known.templates),
-                Err(_) => (both.open(&bound_to(NEGATIVE, id), sealed)?, &mut known.negatives),
+            let (plain, list) = match both.open(&bound_to((SAMPLE, gallery), id), sealed) {
+                Ok(plain) => (plain, &mut part.templates),
+                Err(_) => (both.open(&bound_to((NEGATIVE, gallery), id), sealed)?, &mut part.negatives),
             };
             let nth = list.len() + 1;
-            let template = Protected::from_bytes(&plain, self.dimensions)
+            let template = Protected::from_bytes(&plain, dimensions)
                 .map_err(|fault| StoreError::Encoding { nth, fault })?;
             known.is_behind |= named != self.now.mark.key;
             list.push(match named == self.now.mark.key {
                 true => template,
-                false => of.transform.rekey(&template, &self.now.transform).ok_or(SealError::Refused)?,
+                false => {
+                    let (from, to) = (of.transform(dimensions), self.now.transform(dimensions));
+                    from.rekey(&template, &to).ok_or(SealError::Refused)?
+                }
             });
         }
         Ok(known)
@@ -225,7 +272,7 @@ impl TemplateKeys {
             return Ok(Arc::clone(known));
         }
         let mark = TemplateMark { key: id, generation: 0, since: Timestamp::now() };
-        let opened = TemplateKey::open(&self.table, mark, self.dimensions)?;
+        let opened = TemplateKey::open(&self.table, mark)?;
         self.others.insert(id, Arc::clone(&opened));
         Ok(opened)
     }
@@ -279,8 +326,9 @@ impl Store {
         let generation = inner.templates().mark.generation.saturating_add(1);
         let mark =
             TemplateMark { key: inner.keys.create(KeyKind::Template)?, generation, since: Timestamp::now() };
-        let dimensions = inner.settings.gallery.dimensions;
-        let now = TemplateKey::open(&inner.keys, mark, dimensions)?;
+        let galleries = inner.galleries();
+        let dimensions = galleries.all().map(|slot| (slot.mark.number, slot.mark.model.dimensions)).collect();
+        let now = TemplateKey::open(&inner.keys, mark)?;
         let table = Arc::clone(&inner.keys);
         let mut keys = TemplateKeys { now, is_new: true, table, dimensions, others: HashMap::new() };
 
@@ -293,14 +341,16 @@ impl Store {
         // One more than needed: the old keys stay until RAM has gone over.
         keys.finish(&all, 1, append)?;
 
-        inner.gallery.rekey(Arc::clone(&keys.now.transform), |fresh| {
-            all.iter().for_each(|known| known.load_into(fresh));
-        });
+        for slot in galleries.all() {
+            slot.gallery.rekey(keys.now.transform(slot.mark.model.dimensions), |fresh| {
+                all.iter().for_each(|known| known.load_into(slot.mark.number, fresh));
+            });
+        }
         inner.set_templates(Arc::clone(&keys.now));
         keys.is_new = false;
         keys.finish(&[], unreadable, append)?;
         handle.block_on(self.applied(inner.journal.head()))?;
-        let (people, templates) = (all.len(), all.iter().map(|one| one.templates.len()).sum());
+        let (people, templates) = (all.len(), all.iter().map(Known::templates).sum());
         Ok(TemplatesRotated { generation, people, templates, unreadable })
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::galleries::Slot;
 use super::{Store, StoreError};
 use crate::gallery::{Derived, Seen};
 use crate::names::CameraName;
@@ -60,15 +61,9 @@ impl Impostors {
 }
 
 impl Store {
-    /// Derives thresholds for a share of strangers from now on, as far as the settings give none; none: they hold
-    /// everywhere.
-    pub fn follow_target(&self, target: Option<f64>) {
-        self.inner.gallery.follow(target);
-    }
-
     /// The threshold in force, of a camera or where a camera has none of its own.
     pub fn threshold(&self, camera: Option<&str>) -> Derived {
-        self.inner.gallery.derived(camera)
+        self.galleries().in_use.gallery.derived(camera)
     }
 
     /// Fits thresholds anew where people or enough strangers came since the last time. To be called every few seconds.
@@ -77,16 +72,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
     pub fn renew_thresholds(&self) -> Result<(), StoreError> {
-        let gallery = &self.inner.gallery;
+        self.galleries().all().try_for_each(|slot| self.renew_thresholds_of(slot))
+    }
+
+    fn renew_thresholds_of(&self, slot: &Slot) -> Result<(), StoreError> {
+        let gallery = &slot.gallery;
         if gallery.target().is_none() {
             return Ok(());
         }
-        if !self.impostors().is_loaded {
-            self.load_impostors()?;
+        if !slot.impostors().is_loaded {
+            self.load_impostors(slot)?;
         }
         let now = (gallery.people(), gallery.templates());
         let seen = {
-            let mut impostors = self.impostors();
+            let mut impostors = slot.impostors();
             if !impostors.is_due(now) {
                 return Ok(());
             }
@@ -96,9 +95,10 @@ impl Store {
         let begin = Instant::now();
         gallery.derive(seen.iter());
         let took = begin.elapsed();
-        self.impostors().not_before = Instant::now().checked_add(took.saturating_mul(PAUSE_FACTOR));
+        slot.impostors().not_before = Instant::now().checked_add(took.saturating_mul(PAUSE_FACTOR));
         let told = gallery.derived(None);
         tracing::debug!(
+            model = slot.name(),
             people = now.0,
             threshold = told.threshold,
             micros = micros(took),
@@ -107,27 +107,32 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the strangers of the newest events. What is damaged or gone is left out.
-    fn load_impostors(&self) -> Result<(), StoreError> {
+    /// Reads the strangers of the newest events that the gallery answered. What is damaged or gone is left out.
+    fn load_impostors(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut newest = Vec::new();
         for entry in self.inner.views.scan(vec![entries::EVENT], true).take(EVENTS_LOOKED_AT) {
             let seq = entries::number_in(&entry?.0).unwrap_or(0);
             let Some(entry) = self.inner.views.get::<EventEntry>(&Key::Event(seq))? else { continue };
             let Ok(committed) = self.inner.journal.read_at(entry.location) else { continue };
-            if let Ok(Record::Event { event, identification }) = Record::decode(&committed.payload) {
+            let record = Record::decode(&committed.payload);
+            if let Ok(Record::Event { event, identification }) = record
+                && identification.model == slot.name()
+            {
                 newest.push((event.key.camera, identification));
             }
         }
-        let mut impostors = self.impostors();
+        let mut impostors = slot.impostors();
         // What came meanwhile is among the newest events or comes twice, which is few; it must not come first.
         impostors.seen.clear();
         newest.iter().rev().for_each(|(camera, answer)| impostors.take(camera, answer));
         impostors.is_loaded = true;
         Ok(())
     }
+}
 
+impl Slot {
     pub(super) fn impostors(&self) -> MutexGuard<'_, Impostors> {
-        self.inner.impostors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.impostors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

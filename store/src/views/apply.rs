@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entries::{self, EventEntry, FileEntry, Key, MediaState, State};
+use super::entries::{self, Comparison, EventEntry, FileEntry, Key, MediaState, State};
 use super::{ViewError, Views};
 use crate::journal::{Location, Position};
 use crate::keys::KeyId;
@@ -25,6 +25,9 @@ pub(crate) enum Effect {
     /// Remove a media file with its key.
     RemoveFile(KeyId),
 }
+
+/// The gallery that records of before there were several are about.
+const FIRST_GALLERY: u8 = 0;
 
 /// Changes that are not written yet.
 pub(crate) struct Draft<'a> {
@@ -66,7 +69,10 @@ impl<'a> Draft<'a> {
             Record::Media(media) => self.media(at, media),
             Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
             Record::Samples { person, sealed } | Record::Corrected { person, sealed } => {
-                self.samples(person, sealed)
+                self.templates(FIRST_GALLERY, person, sealed, false)
+            }
+            Record::Templates { gallery, person, sealed, replaces } => {
+                self.templates(gallery, person, sealed, replaces)
             }
             Record::Erased { person, notice, .. } => self.erased(at, person, notice),
             Record::RowsDelivered { lsn, .. } => self.erasures_heard(lsn),
@@ -74,11 +80,20 @@ impl<'a> Draft<'a> {
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
             Record::MediaEvicted { id, .. } => self.evicted(&id),
             Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
-            Record::SamplesReplaced { person, sealed } => {
-                for name in self.names(&entries::templates_of(&person))? {
-                    self.set(name, None)?;
-                }
-                self.samples(person, sealed)
+            Record::SamplesReplaced { person, sealed } => self.templates(FIRST_GALLERY, person, sealed, true),
+            Record::GalleryAdded(mark) => {
+                self.remove(&Key::Comparison)?;
+                self.put(&Key::Gallery(mark.number), &mark)
+            }
+            Record::GallerySwitched { gallery } => self.put(&Key::GalleryInUse, &gallery),
+            Record::GalleryRemoved { gallery } => {
+                self.remove(&Key::Comparison)?;
+                self.remove(&Key::Gallery(gallery))
+            }
+            Record::Compared(compared) => {
+                let mut comparison: Comparison = self.get(&Key::Comparison)?.unwrap_or_default();
+                comparison.count(compared);
+                self.put(&Key::Comparison, &comparison)
             }
             Record::TemplateKeyRetired { key } => {
                 self.effects.push(Effect::DestroyKey(key));
@@ -148,10 +163,20 @@ impl<'a> Draft<'a> {
     }
 
     /// Negative samples lie among the others: what they are is in what they are sealed with.
-    fn samples(&mut self, person: KeyId, sealed: Vec<Vec<u8>>) -> Result<(), ViewError> {
-        let known = u32::try_from(self.names(&entries::templates_of(&person))?.len()).unwrap_or(u32::MAX);
-        for (template, nth) in sealed.into_iter().zip(known..) {
-            self.put_raw(Key::Template(person, nth).bytes(), template)?;
+    fn templates(
+        &mut self,
+        gallery: u8,
+        person: KeyId,
+        sealed: Vec<Vec<u8>>,
+        replaces: bool,
+    ) -> Result<(), ViewError> {
+        let mut known = self.names(&entries::templates_in(&person, gallery))?;
+        for name in known.drain(..if replaces { known.len() } else { 0 }) {
+            self.set(name, None)?;
+        }
+        let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        for (template, nth) in sealed.into_iter().zip(next..) {
+            self.put_raw(Key::Template(person, gallery, nth).bytes(), template)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::journal::Location;
 use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::names::{EventKey, MediaName};
-use crate::record::{Media, ObjectPlace};
+use crate::record::{Compared, Media, ObjectPlace, Verdict};
 use crate::seal::sha256;
 use crate::time::Timestamp;
 
@@ -23,6 +23,9 @@ pub(crate) const WAITING: u8 = b'w';
 pub(crate) const QUEUE: u8 = b'q';
 pub(crate) const DELIVERED: u8 = b'd';
 pub(crate) const ERASURE: u8 = b'x';
+pub(crate) const GALLERY: u8 = b'g';
+pub(crate) const GALLERY_IN_USE: u8 = b'u';
+pub(crate) const COMPARISON: u8 = b'm';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {
@@ -36,8 +39,8 @@ pub(crate) enum Key<'a> {
     Camera(&'a str, u64),
     /// A person's sealed profile.
     Profile(KeyId),
-    /// A person's nth sealed template.
-    Template(KeyId, u32),
+    /// A person's nth sealed template in a gallery.
+    Template(KeyId, u8, u32),
     /// The template key in force.
     TemplateMark,
     /// A media file.
@@ -52,6 +55,12 @@ pub(crate) enum Key<'a> {
     Delivered(u64),
     /// An erasure that the central side has not heard of.
     Erasure(u64),
+    /// What a gallery is of, by its number.
+    Gallery(u8),
+    /// The number of the gallery that answers.
+    GalleryInUse,
+    /// How two galleries compare.
+    Comparison,
 }
 
 impl Key<'_> {
@@ -62,7 +71,9 @@ impl Key<'_> {
             Self::EventId(key) => [&[EVENT_ID], &key.digest()[..16]].concat(),
             Self::Camera(camera, seq) => [camera_prefix(camera).as_slice(), &seq.to_be_bytes()].concat(),
             Self::Profile(id) => named(PROFILE, id),
-            Self::Template(id, nth) => [named(TEMPLATE, id).as_slice(), &nth.to_be_bytes()].concat(),
+            Self::Template(id, gallery, nth) => {
+                [templates_in(id, *gallery).as_slice(), &nth.to_be_bytes()[1..]].concat()
+            }
             Self::TemplateMark => vec![TEMPLATE_KEY],
             Self::File(id) => named(FILE, id),
             Self::FileName(event, name) => {
@@ -72,6 +83,9 @@ impl Key<'_> {
             Self::Queue(lsn) => numbered(QUEUE, *lsn),
             Self::Delivered(lsn) => numbered(DELIVERED, *lsn),
             Self::Erasure(lsn) => numbered(ERASURE, *lsn),
+            Self::Gallery(number) => vec![GALLERY, *number],
+            Self::GalleryInUse => vec![GALLERY_IN_USE],
+            Self::Comparison => vec![COMPARISON],
         }
     }
 }
@@ -94,9 +108,19 @@ pub(crate) fn files_of(event: &EventKey) -> Vec<u8> {
     [&[FILE_NAME], &event.digest()[..16]].concat()
 }
 
-/// Prefix of a person's templates.
+/// Prefix of a person's templates, in all galleries.
 pub(crate) fn templates_of(id: &KeyId) -> Vec<u8> {
     named(TEMPLATE, id)
+}
+
+/// Prefix of a person's templates in a gallery.
+pub(crate) fn templates_in(id: &KeyId, gallery: u8) -> Vec<u8> {
+    [templates_of(id).as_slice(), &[gallery]].concat()
+}
+
+/// The gallery in the key of a template.
+pub(crate) fn gallery_in(name: &[u8]) -> u8 {
+    name.get(17).copied().unwrap_or_default()
 }
 
 /// The id in a key that is named by one.
@@ -126,7 +150,7 @@ pub(crate) struct Counts {
     templates: u64,
     files: u64,
     file_names: u64,
-    queues: u64,
+    others: u64,
 }
 
 impl Counts {
@@ -140,7 +164,7 @@ impl Counts {
             Some(&TEMPLATE) => &mut self.templates,
             Some(&FILE) => &mut self.files,
             Some(&FILE_NAME) => &mut self.file_names,
-            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE) => &mut self.queues,
+            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE | &GALLERY | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
         *field = field.wrapping_add_signed(by);
@@ -182,4 +206,38 @@ pub(crate) struct FileEntry {
     pub(crate) state: MediaState,
     pub(crate) on_disk: bool,
     pub(crate) event_received_at: Option<Timestamp>,
+}
+
+/// How the gallery in use and the other one compare, since both are there in these roles.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    /// Model of the gallery in use.
+    pub(crate) in_use: String,
+    /// Model of the other.
+    pub(crate) other: String,
+    /// Events by what came of them.
+    pub(crate) counts: Vec<(Verdict, u64)>,
+    /// The newest events in which they differ, oldest first.
+    pub(crate) differing: Vec<(EventKey, Verdict)>,
+}
+
+/// Differing events that are named: with the longest names below what sled keeps in one piece.
+pub(crate) const DIFFERING_KEPT: usize = 50;
+
+impl Comparison {
+    /// Counts an event; one of another pair of galleries begins anew.
+    pub(crate) fn count(&mut self, Compared { event, in_use, other, verdict }: Compared) {
+        if (&self.in_use, &self.other) != (&in_use, &other) {
+            *self = Self { in_use, other, ..Self::default() };
+        }
+        match self.counts.iter_mut().find(|(known, _)| *known == verdict) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((verdict, 1)),
+        }
+        if !matches!(verdict, Verdict::Same | Verdict::Incomplete) {
+            self.differing.push((event, verdict));
+            let surplus = self.differing.len().saturating_sub(DIFFERING_KEPT);
+            self.differing.drain(..surplus);
+        }
+    }
 }

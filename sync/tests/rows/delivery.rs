@@ -26,6 +26,7 @@ fn open(directory: &Path) -> Store {
             model: "dlib-128".into(),
             dimensions: 128,
             metric: Metric::Euclidean,
+            normalised: false,
             threshold: 0.42,
             camera_thresholds: HashMap::new(),
             minimum_quality: 0.2,

@@ -262,6 +262,7 @@ fn settings(dimensions: usize, exact_limit: usize) -> GallerySettings {
         model: format!("synthetic-{dimensions}"),
         dimensions,
         metric: Metric::Euclidean,
+        normalised: false,
         threshold: THRESHOLD,
         camera_thresholds: HashMap::new(),
         minimum_quality: 0.0,

@@ -18,10 +18,13 @@ pub(in crate::cli) struct Args {
     /// Also draw the two distributions of distances and the threshold into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Of this gallery and not the one in use.
+    #[arg(long, value_name = "NAME")]
+    gallery: Option<String>,
 }
 
 pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
-    let report: GalleryReport = shell.ask(&Request::GalleryReport)?;
+    let report: GalleryReport = shell.ask(&Request::GalleryReport { gallery: args.gallery.clone() })?;
     if let Some(file) = &args.svg {
         let written = std::fs::write(file, svg::draw(&report));
         written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;

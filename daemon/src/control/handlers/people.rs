@@ -3,6 +3,7 @@
 use gatehouse_store::gallery::Encoding;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::people::PersonSummary;
+use gatehouse_store::record::Model;
 use gatehouse_store::store::{Enrolled, Erased, ProbeFace, StoreError};
 use tracing::info;
 
@@ -19,11 +20,15 @@ pub(super) async fn enroll(
     services: &Services,
     (id, name): (&str, &str),
     encodings: &[RawEncoding],
-    force: bool,
+    (gallery, force): (Option<String>, bool),
     uid: u32,
 ) -> Result<Enrolled, Fault> {
-    let encodings = checked(services, encodings)?;
-    let enrolled = services.store.enrol_reviewed(id, name, encodings, force).await.map_err(store_fault)?;
+    // By its name, so that a switch in between does not take them into another one.
+    let model = services.store.galleries().model(gallery.as_deref()).map_err(store_fault)?.clone();
+    let encodings = checked(&model, encodings)?;
+    let gallery = Some(model.name.as_str());
+    let enrolled = services.store.enrol_reviewed(id, name, encodings, force, gallery).await;
+    let enrolled = enrolled.map_err(store_fault)?;
     let Enrolled { person, added, repeated, alike } = &enrolled;
     info!(uid, added, repeated, force, samples = person.samples, alike = alike.len(), "person enrolled");
     Ok(enrolled)
@@ -53,13 +58,15 @@ pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Era
 pub(super) fn identify(
     services: &Services,
     camera: Option<String>,
+    gallery: Option<&str>,
     encodings: &[RawEncoding],
 ) -> Result<IdentifyAnswer, Fault> {
     let camera = camera.unwrap_or_else(|| NO_CAMERA.to_owned());
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
-    let faces = checked(services, encodings)?.into_iter();
+    let galleries = services.store.galleries();
+    let faces = checked(galleries.model(gallery).map_err(store_fault)?, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let answer = services.store.identify(&camera, &faces);
+    let answer = services.store.identify_named(&galleries, gallery, &camera, &faces).map_err(store_fault)?;
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,
@@ -68,16 +75,15 @@ pub(super) fn identify(
     })
 }
 
-fn checked(services: &Services, encodings: &[RawEncoding]) -> Result<Vec<Encoding>, Fault> {
+fn checked(model: &Model, encodings: &[RawEncoding]) -> Result<Vec<Encoding>, Fault> {
     if encodings.is_empty() || encodings.len() > ENCODINGS_MAX {
         return Err(Fault::refused(format!(
             "1 to {ENCODINGS_MAX} encodings are taken at a time, there are {}",
             encodings.len()
         )));
     }
-    let dimensions = services.settings.started().gallery.dimensions;
     let check = |(at, encoding): (usize, &RawEncoding)| {
-        Encoding::new(encoding.to_vec(), dimensions)
+        Encoding::new(encoding.to_vec(), model.dimensions)
             .map_err(|fault| Fault::refused(StoreError::Encoding { nth: at + 1, fault }))
     };
     encodings.iter().enumerate().map(check).collect()

@@ -6,6 +6,7 @@ use gatehouse_store::time::Timestamp;
 use gatehouse_sync::SinkStatus;
 
 use super::ask;
+use crate::app::wiring::differs;
 use crate::control::answers::{BrokerStatus, LedgerAnswer, SinkLine, Status, Sums};
 use crate::control::types::Fault;
 use crate::control::{Services, free_bytes};
@@ -14,6 +15,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
     let sinks = sinks(services).await?;
     let store = ask(services, |store| Ok(store.status())).await?;
     let config = services.settings.started();
+    let models = services.store.galleries().models().clone();
     let oldest = sinks.iter().filter_map(|sink| sink.oldest_pending.clone());
     Ok(Status {
         device: config.device.id.clone(),
@@ -22,7 +24,9 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
         version: crate::VERSION.to_owned(),
         uptime_seconds: services.started.elapsed().as_secs(),
         broker: broker(services),
-        model: config.gallery.model.clone(),
+        settings_differ: differs(config, &models.in_use),
+        model: models.in_use.name,
+        beside: models.beside.map(|model| model.name),
         people: store.people as u64,
         templates: store.templates as u64,
         head_seq: store.head.seq,

@@ -1,16 +1,26 @@
 use super::*;
+use gatehouse_store::gallery::Metric;
+use gatehouse_store::record::Model;
 use serde_json::json;
 
 const DIMENSIONS: usize = 4;
 
 fn native() -> Native {
-    Native { root: "gatehouse".to_owned(), dimensions: DIMENSIONS, max_faces: 3, max_payload_bytes: 1000 }
+    Native { root: "gatehouse".to_owned(), max_faces: 3, max_payload_bytes: 1000 }
+}
+
+fn model(name: &str, dimensions: usize) -> Model {
+    Model { name: name.to_owned(), dimensions, metric: Metric::Euclidean, normalised: false }
+}
+
+fn models() -> Models {
+    Models { in_use: model("old", DIMENSIONS), beside: None }
 }
 
 fn read_at(topic: &str, payload: &[u8], retained: bool) -> Result<Visit, Refusal> {
     let payload = Bytes::copy_from_slice(payload);
     let received_at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
-    native().event(&Message { topic, payload: &payload, retained, received_at }).unwrap()
+    native().event(&Message { topic, payload: &payload, retained, received_at }, &models()).unwrap()
 }
 
 fn read(payload: impl AsRef<[u8]>) -> Result<Visit, Refusal> {
@@ -83,7 +93,7 @@ fn a_ring_that_says_nothing_of_itself_is_a_visit_of_its_own() {
             retained: false,
             received_at: Timestamp(micros),
         };
-        native().event(&message).unwrap().ok().unwrap()
+        native().event(&message, &models()).unwrap().ok().unwrap()
     };
     let (first, second) = (at(1_763_640_000_000_000), at(1_763_640_000_000_001));
     assert_ne!(first.event.key.id, second.event.key.id);
@@ -241,4 +251,65 @@ fn no_mutation_of_an_event_makes_it_panic() {
         taken += usize::from(read(&bytes).is_ok());
     }
     assert!(taken > 1000, "{taken}");
+}
+
+/// Reads an event with this face while galleries of `old` and `new` are there.
+fn read_both(faces: &Value) -> Result<Visit, Refusal> {
+    let models = Models { beside: Some(model("new", 2)), ..models() };
+    let payload = Bytes::from(json!({"id": "7", "faces": faces}).to_string());
+    let message = Message {
+        topic: "gatehouse/door/event",
+        payload: &payload,
+        retained: false,
+        received_at: Timestamp(1_763_640_000_000_000),
+    };
+    native().event(&message, &models).unwrap()
+}
+
+#[test]
+fn a_face_is_told_for_each_gallery_and_nothing_of_it_is_kept() {
+    let (old, new) = ([0.1, 0.2, 0.3, 0.4], [0.6, 0.8]);
+    for faces in [
+        json!([{"encodings": {"old": old, "new": new, "third": [1, 2, 3]}}]),
+        json!([{"encoding": old, "encodings": {"new": new}}]),
+        json!([{"encoding": new, "model": "new", "encodings": {"old": old}}]),
+        json!([{"encoding": old, "model": "old"}, {"encoding": new, "model": "new"}]),
+    ] {
+        let visit = read_both(&faces).ok().unwrap();
+        assert_eq!(visit.faces.len(), 1, "{faces}");
+        assert_eq!(visit.faces[0].encoding.as_slice(), old, "{faces}");
+        assert_eq!(visit.others.faces[0].encoding.as_slice(), new, "{faces}");
+        assert!(!visit.others.unreadable && visit.event.attributes == "{}", "{faces}");
+    }
+    let one = read(json!({"id": "7", "faces": [{"encodings": {"old": old, "new": new}}]}).to_string());
+    let one = one.ok().unwrap();
+    assert!(one.others.faces.is_empty() && one.event.attributes == "{}", "there is no second gallery");
+}
+
+#[test]
+fn what_the_second_model_sends_never_stops_the_first() {
+    for bad in [json!([1]), json!("!"), json!([0, 0]), json!(null), json!({})] {
+        let visit = read_both(&json!([{"encoding": [1, 2, 3, 4], "encodings": {"new": bad}}])).ok().unwrap();
+        assert!(visit.faces.len() == 1 && visit.others.faces.is_empty(), "{bad}");
+        assert_eq!(visit.others.unreadable, !bad.is_null(), "{bad}");
+    }
+}
+
+#[test]
+fn a_probe_of_another_model_is_refused_with_both_names() {
+    for faces in [
+        json!([{"encoding": [1, 2, 3, 4], "model": "third"}]),
+        json!([{"encodings": {"third": [1, 2, 3, 4]}}]),
+        json!([{"encodings": {"new": [1, 2]}}]),
+        json!([{"encoding": [1, 2, 3, 4]}, {"encoding": [1, 2], "model": "third"}]),
+    ] {
+        let refusal = read_both(&faces).err().unwrap();
+        assert_eq!(refusal.reason, Reason::WrongModel, "{faces}");
+        assert!(refusal.detail.contains("old"), "{}", refusal.detail);
+        assert!(refusal.detail.contains("third") || refusal.detail.contains("new"), "{}", refusal.detail);
+    }
+    assert_eq!(reason(with("faces", &json!([{"encoding": [1, 2, 3, 4], "model": 7}]))), Reason::WrongModel);
+    assert_eq!(reason(with("faces", &json!([{"encodings": {}}]))), Reason::WrongDimensions);
+    let named = read_both(&json!([{"encoding": [1, 2]}])).err().unwrap();
+    assert!(named.reason == Reason::WrongDimensions && named.detail.ends_with("its model is old"));
 }

@@ -13,6 +13,7 @@ fn gallery(dimensions: usize, metric: Metric, threshold: f32) -> Gallery {
         model: "m".to_owned(),
         dimensions,
         metric,
+        normalised: false,
         threshold,
         camera_thresholds: HashMap::new(),
         minimum_quality: 0.0,

@@ -19,6 +19,7 @@ fn open(directory: &Path) -> (Store, OpenReport) {
         model: "test".into(),
         dimensions: DIMENSIONS,
         metric: Metric::Euclidean,
+        normalised: false,
         threshold: 0.4,
         camera_thresholds: HashMap::new(),
         minimum_quality: 0.2,
@@ -88,20 +89,20 @@ async fn a_stored_template_is_nothing_for_who_has_only_the_persons_key() {
     let (person, bytes) = stored(&store).remove(0);
     let key = store.inner.keys.key(&person).unwrap();
     let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().unwrap();
-    assert!(key.open(&bound_to(SAMPLE, id), sealed).is_err(), "the person's key alone opens it");
+    assert!(key.open(&bound_to((SAMPLE, 0), id), sealed).is_err(), "the person's key alone opens it");
     assert!(
-        store.inner.templates().data.open(&bound_to(SAMPLE, id), sealed).is_err(),
+        store.inner.templates().data.open(&bound_to((SAMPLE, 0), id), sealed).is_err(),
         "the template key alone opens it"
     );
     // And where both keys are there it is a template of this deployment, not an encoding of the model.
     let both = key.joined(&store.inner.templates().data).unwrap();
     let template =
-        Protected::from_bytes(&both.open(&bound_to(SAMPLE, id), sealed).unwrap(), DIMENSIONS).unwrap();
+        Protected::from_bytes(&both.open(&bound_to((SAMPLE, 0), id), sealed).unwrap(), DIMENSIONS).unwrap();
     let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
     let plain = sample(0, 0);
     assert!(distance(plain.as_slice(), template.as_slice()) > distance(plain.as_slice(), &[0.0; DIMENSIONS]));
     // It is the one that the gallery compares with.
-    assert_eq!(store.inner.templates().transform.protect(&plain).unwrap(), template);
+    assert_eq!(store.inner.templates().transform(DIMENSIONS).protect(&plain).unwrap(), template);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +123,8 @@ async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views
     let after = template_keys(&store);
     assert!(after.len() == 1 && after != before.0, "the old key is destroyed");
     for (person, bytes) in &before.1 {
-        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, DIMENSIONS).unwrap();
+        let mut keys =
+            TemplateKeys::open(&store.inner.views, &store.inner.keys, [(0, DIMENSIONS)].into()).unwrap();
         let named = KeyId::from_bytes(*bytes.first_chunk().unwrap());
         assert!(matches!(keys.of(named), Err(StoreError::Key(KeyError::Destroyed(_)))), "{person}");
     }

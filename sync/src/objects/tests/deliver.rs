@@ -26,6 +26,7 @@ impl House {
                 model: "test".into(),
                 dimensions: 4,
                 metric: Metric::Euclidean,
+                normalised: false,
                 threshold: 0.4,
                 camera_thresholds: Default::default(),
                 minimum_quality: 0.0,

@@ -1,0 +1,36 @@
+//! A second gallery: add, switch, remove. The log tells who did it and how many are concerned.
+
+use gatehouse_store::record::Model;
+use gatehouse_store::store::{GalleryChanged, GalleryLine};
+use tracing::{info, warn};
+
+use super::store_fault;
+use crate::control::Services;
+use crate::control::types::Fault;
+
+pub(super) async fn add(services: &Services, model: Model, uid: u32) -> Result<Vec<GalleryLine>, Fault> {
+    let gallery = model.name.clone();
+    let galleries = services.store.add_gallery(model).await.map_err(store_fault)?;
+    info!(uid, gallery, "gallery added");
+    Ok(galleries)
+}
+
+pub(super) async fn switch(
+    services: &Services,
+    gallery: &str,
+    force: bool,
+    uid: u32,
+) -> Result<GalleryChanged, Fault> {
+    let done = services.store.switch_gallery(gallery, force).await.map_err(store_fault)?;
+    info!(uid, gallery, "gallery switched: every answer comes from it now");
+    if done.missing > 0 {
+        warn!(people = done.missing, "people of the other gallery are not in this one and not recognised");
+    }
+    Ok(done)
+}
+
+pub(super) async fn remove(services: &Services, gallery: &str, uid: u32) -> Result<GalleryChanged, Fault> {
+    let done = services.store.remove_gallery(gallery).await.map_err(store_fault)?;
+    info!(uid, gallery, "gallery removed");
+    Ok(done)
+}

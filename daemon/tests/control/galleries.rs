@@ -1,0 +1,157 @@
+//! From one model to another, as an operator goes: a second gallery, a dual run, the switch, a crash, an erasure.
+
+use std::time::{Duration, Instant};
+
+use gatehouse_testkit::broker::Broker;
+use gatehouse_testkit::camera::{Address, Camera, Listener};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, Home, encoding, encodings};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Components of the new model's encodings.
+const NEW: usize = 32;
+
+/// A face of a person as the new model tells it, of length 1.
+fn in_new(person: usize) -> Vec<f32> {
+    (0..NEW).map(|at| if at == person { 1.0 } else { 0.0 }).collect()
+}
+
+struct House {
+    broker: Broker,
+    camera: Camera,
+    listener: Listener,
+    home: Home,
+}
+
+impl House {
+    async fn new() -> Self {
+        let broker = Broker::start().unwrap();
+        let address = Address::local(broker.port());
+        let camera = Camera::connect("door", &address);
+        let filters = ["gatehouse/+/identification", "gatehouse/+/rejected"];
+        let listener = Listener::subscribe("ear", &address, &filters, PATIENCE).await.unwrap();
+        Self { broker, camera, listener, home: Home::new("[gallery]\nthreshold = 0.6\n") }
+    }
+
+    fn start(&self) -> Daemon<'_> {
+        let daemon = self.home.start_with(&[("GATEHOUSE__MQTT__URL", &self.broker.url())]);
+        self.until(|| self.home.json(&["status"])["broker"]["connected"] == true);
+        daemon
+    }
+
+    fn until(&self, is: impl Fn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is() {
+            assert!(Instant::now() < end, "it did not come: {}", self.home.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn until_stored(&self, events: u64) {
+        self.until(|| self.home.json(&["ledger"])["events"]["stored"] == events);
+    }
+
+    fn enroll(&self, id: &str, encodings: &str, gallery: &str) {
+        let file = self.home.file("e.json", encodings);
+        let order =
+            ["person", "enroll", "--id", id, "--name", id, "--encodings", &file, "--gallery", gallery];
+        self.home.says(&order);
+    }
+
+    /// Sends an event with one face; what comes back, whether answered or refused.
+    async fn event(&self, id: &str, face: Value) -> Value {
+        let event = json!({"id": id, "faces": [face]}).to_string();
+        self.camera.publish("gatehouse/door/event", event, false, PATIENCE).await.unwrap();
+        self.listener.wait_for(id, PATIENCE, |m| m.json()["event_id"] == id).await.unwrap().json()
+    }
+
+    fn outcome(&self, gallery: &str, probe: &str) -> Value {
+        let file = self.home.file("probe.json", probe);
+        self.home.json(&["identify", "--gallery", gallery, &file])["faces"][0]["outcome"].clone()
+    }
+}
+
+fn both(old: &[f32], new: &[f32]) -> Value {
+    json!({"encodings": {"dlib-128": old, "arc": new}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_goes_over_to_another_model_without_a_gap() {
+    let house = House::new().await;
+    let home = &house.home;
+    let daemon = house.start();
+    house.enroll("ada", &encodings(1, 3), "dlib-128");
+    house.enroll("bob", &encodings(2, 3), "dlib-128");
+    let list = home.says(&[
+        "gallery",
+        "add",
+        "--model",
+        "arc",
+        "--dimensions",
+        "32",
+        "--metric",
+        "cosine",
+        "--normalised",
+    ]);
+    assert!(list.contains("arc") && list.contains("beside"), "{list}");
+    house.enroll("ada", &json!([in_new(0)]).to_string(), "arc");
+
+    // The dual run.
+    let answer = house.event("both", both(&encoding(1, 9), &in_new(0))).await;
+    assert_eq!((&answer["model"], &answer["faces"][0]["person"]["id"]), (&json!("dlib-128"), &json!("ada")));
+    assert_eq!(answer["gallery_size"], 2);
+    let answer = house.event("differ", both(&encoding(1, 8), &in_new(7))).await;
+    assert_eq!(answer["actionable"], true, "the gallery in use answers");
+    let refused = house.event("alone", json!({"encoding": in_new(0), "model": "arc"})).await;
+    assert_eq!(refused["reason"], "wrong_model");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("arc") && detail.contains("dlib-128"), "{detail}");
+    house.until_stored(2);
+    let compared = home.json(&["gallery", "compare"]);
+    assert_eq!((&compared["same"], &compared["only_in_use"]), (&json!(1), &json!(1)), "{compared}");
+    assert_eq!(compared["differing"][0], json!({"event": "door/differ", "verdict": "only_in_use"}));
+    let said = home.says(&["gallery", "compare"]);
+    assert!(said.contains("door/differ") && said.contains("1 person missing in arc: bob"), "{said}");
+
+    // The switch, and a crash right behind it.
+    let (code, said) = home.fails(&["gallery", "switch", "arc"]);
+    assert!(code == 1 && said.contains("bob") && said.contains("--force"), "{said}");
+    home.says(&["gallery", "switch", "arc", "--force"]);
+    daemon.signal(Signal::KILL);
+    daemon.ended();
+    let daemon = house.start();
+    assert_eq!(home.json(&["status"])["model"], "arc");
+    assert!(home.says(&["status"]).contains("not what the settings describe"));
+    let doctor = home.says(&["doctor"]);
+    let words = "arc is in use, beside it dlib-128; the settings describe another one, dlib-128";
+    assert!(doctor.contains(words), "{doctor}");
+    let answer = house.event("after", both(&encoding(1, 7), &in_new(0))).await;
+    assert_eq!((&answer["model"], &answer["faces"][0]["outcome"]), (&json!("arc"), &json!("match")));
+    let refused = house.event("late", json!({"encoding": encoding(1, 6), "model": "dlib-128"})).await;
+    assert_eq!(refused["reason"], "wrong_model");
+    let refused = house.event("unnamed", json!({"encoding": encoding(1, 6)})).await;
+    assert_eq!(refused["reason"], "wrong_dimensions");
+    house.until_stored(3);
+    house.until(|| home.json(&["ledger"])["events"]["received"] == 6);
+    let ledger = home.json(&["ledger"]);
+    assert_eq!((&ledger["events"]["rejected"]["wrong_model"], &ledger["holds"]), (&json!(2), &json!(true)));
+
+    // Gone is gone, in both.
+    let (old, new) = (json!(encoding(1, 5)).to_string(), json!(in_new(0)).to_string());
+    assert_eq!(
+        (house.outcome("dlib-128", &old), house.outcome("arc", &new)),
+        (json!("match"), json!("match"))
+    );
+    assert_eq!(home.json(&["person", "erase", "ada"])["samples"], 4);
+    let gone = || (house.outcome("dlib-128", &old), house.outcome("arc", &new));
+    assert_eq!(gone(), (json!("stranger"), json!("stranger")));
+    daemon.stop();
+    let daemon = house.start();
+    assert_eq!(gone(), (json!("stranger"), json!("stranger")));
+    assert!(home.says(&["gallery", "remove", "dlib-128"]).contains("arc is in use"));
+    assert_eq!(home.json(&["gallery", "list"]).as_array().unwrap().len(), 1);
+    assert!(!home.log().contains("ada"), "{}", home.log());
+    daemon.stop();
+}

@@ -1,0 +1,159 @@
+//! The dual run: while two galleries are there, what the other one would have said of an event.
+//!
+//! Only events are compared whose faces came with encodings of both models. What is kept is a verdict per event, a
+//! record of the journal like any other, and from these the counts and the newest events in which the two differ. It
+//! says of no event who was recognised. A switch, or another gallery, begins a comparison anew; an event that a crash
+//! cut off and that comes again may count twice.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Galleries, ProbeFace, Store, StoreError};
+use crate::names::EventKey;
+use crate::record::{Compared, Identification, Person, Record, Verdict};
+use crate::views::entries::{Comparison, Key};
+
+/// People of a list at most; what is beyond is counted.
+const PEOPLE_MAX: usize = 1000;
+
+/// How the two galleries compare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GalleryComparison {
+    /// Name of the gallery in use.
+    pub in_use: String,
+    /// Name of the other.
+    pub other: String,
+    /// Events in which both recognised the same people, or nobody.
+    pub same: u64,
+    /// Events in which only the gallery in use recognised somebody.
+    pub only_in_use: u64,
+    /// Events in which only the other recognised somebody.
+    pub only_other: u64,
+    /// Events in which each recognised somebody whom the other did not.
+    pub different: u64,
+    /// Events that could not be compared: not every face came with an encoding of both models that can be read.
+    pub incomplete: u64,
+    /// The newest events in which they differ, the newest first.
+    pub differing: Vec<Differing>,
+    /// People in the gallery in use who are not in the other: ids, up to a thousand of them.
+    pub missing: Vec<String>,
+    /// How many there are.
+    pub missing_people: usize,
+}
+
+/// An event in which the galleries differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differing {
+    /// `camera/event id`.
+    pub event: String,
+    /// How.
+    pub verdict: Verdict,
+}
+
+/// Faces of an event as the model of the other gallery tells them.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// The faces, in the order of the camera.
+    pub faces: Vec<ProbeFace>,
+    /// Whether there were encodings that cannot be read. They are no reason to refuse the event.
+    pub unreadable: bool,
+}
+
+impl Store {
+    /// Holds what was answered against what the other gallery says of the same faces. None where there is no other
+    /// gallery or the event has no face for it. Touches no disk.
+    pub fn compare(
+        &self,
+        galleries: &Galleries,
+        event: &EventKey,
+        answer: &Identification<Person>,
+        others: &Others,
+    ) -> Option<Compared> {
+        let beside = galleries.beside.as_ref()?;
+        if others.faces.is_empty() && !others.unreadable {
+            return None;
+        }
+        let theirs = self.identify_with(beside, &event.camera, &others.faces);
+        beside.impostors().take(&event.camera, &theirs);
+        let is_whole = !others.unreadable && others.faces.len() == answer.faces.len();
+        let verdict = if is_whole { verdict(&people(answer), &people(&theirs)) } else { Verdict::Incomplete };
+        let (in_use, other) = (galleries.in_use.name().to_owned(), beside.name().to_owned());
+        Some(Compared { event: event.clone(), in_use, other, verdict })
+    }
+
+    /// Appends a comparison; it is durable with whatever is appended next.
+    ///
+    /// # Errors
+    /// As [`Store::record_event`].
+    pub async fn record_compared(&self, compared: Compared) -> Result<(), StoreError> {
+        drop(self.append(&Record::Compared(compared)).await?);
+        Ok(())
+    }
+
+    /// How the two galleries compare so far.
+    ///
+    /// # Errors
+    /// [`StoreError::OneGallery`] where there is no second one, or where the views cannot be read.
+    pub fn gallery_comparison(&self) -> Result<GalleryComparison, StoreError> {
+        let galleries = self.galleries();
+        let (in_use, beside) = (&galleries.in_use, galleries.beside.as_ref().ok_or(StoreError::OneGallery)?);
+        let stored: Option<Comparison> = self.inner.views.get(&Key::Comparison)?;
+        let is_of_these =
+            |stored: &Comparison| stored.in_use == in_use.name() && stored.other == beside.name();
+        let stored = stored.filter(is_of_these).unwrap_or_default();
+        let count = |verdict| {
+            stored.counts.iter().find(|(known, _)| *known == verdict).map_or(0, |(_, count)| *count)
+        };
+        let line = |(event, verdict): &(EventKey, Verdict)| Differing {
+            event: format!("{}/{}", event.camera, event.id),
+            verdict: *verdict,
+        };
+        let mut missing = self.missing_in(beside, in_use);
+        let missing_people = missing.len();
+        missing.truncate(PEOPLE_MAX);
+        Ok(GalleryComparison {
+            in_use: in_use.name().to_owned(),
+            other: beside.name().to_owned(),
+            same: count(Verdict::Same),
+            only_in_use: count(Verdict::OnlyInUse),
+            only_other: count(Verdict::OnlyOther),
+            different: count(Verdict::Different),
+            incomplete: count(Verdict::Incomplete),
+            differing: stored.differing.iter().rev().map(line).collect(),
+            missing,
+            missing_people,
+        })
+    }
+}
+
+/// Ids of the people who were recognised.
+fn people(answer: &Identification<Person>) -> BTreeSet<&str> {
+    answer.faces.iter().filter_map(|face| face.person.as_ref()).map(|person| person.id.as_str()).collect()
+}
+
+fn verdict(ours: &BTreeSet<&str>, theirs: &BTreeSet<&str>) -> Verdict {
+    match (ours.is_subset(theirs), theirs.is_subset(ours)) {
+        (true, true) => Verdict::Same,
+        (false, true) => Verdict::OnlyInUse,
+        (true, false) => Verdict::OnlyOther,
+        (false, false) => Verdict::Different,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_says_who_recognised_more() {
+        let told = |ours: &[&'static str], theirs: &[&'static str]| {
+            verdict(&ours.iter().copied().collect(), &theirs.iter().copied().collect())
+        };
+        assert_eq!(told(&[], &[]), Verdict::Same);
+        assert_eq!(told(&["a", "b"], &["b", "a"]), Verdict::Same);
+        assert_eq!(told(&["a"], &[]), Verdict::OnlyInUse);
+        assert_eq!(told(&["a"], &["a", "b"]), Verdict::OnlyOther);
+        assert_eq!(told(&["a", "c"], &["a", "b"]), Verdict::Different);
+    }
+}

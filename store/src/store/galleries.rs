@@ -1,0 +1,357 @@
+//! The galleries: one answers, a second may stand beside it, be filled, watched and switched to.
+//!
+//! Which galleries there are and which one is in use is told by journal records; the settings describe the first one
+//! only while nobody is enrolled. A probe takes [`Galleries`] once and keeps it to its end, so that it sees the state
+//! before or after a switch and nothing in between. Order of each change: the record is durable, then answers
+//! change; a crash in between loses nothing. A removal that is cut short is finished at the next start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use super::templates::TemplateKey;
+use super::thresholds::Impostors;
+use super::{Inner, Store, StoreError};
+use crate::gallery::{Gallery, GallerySettings};
+use crate::keys::KeyId;
+use crate::people::Counted;
+use crate::record::{GalleryMark, Model, Record};
+use crate::views::entries::{self, Key};
+use crate::views::{ViewError, Views};
+
+/// Galleries at a time: the one in use, and one to go over to.
+pub const GALLERIES_MAX: usize = 2;
+/// People that a refused switch names; `gatehouse gallery compare` names more.
+const MISSING_NAMED: usize = 20;
+/// Share of strangers that may be let in where nobody has said another one.
+const TARGET_FPIR: f64 = 0.001;
+
+/// One gallery.
+pub(super) struct Slot {
+    pub(super) mark: GalleryMark,
+    pub(super) gallery: Gallery,
+    /// Strangers as numbers, for its thresholds.
+    pub(super) impostors: Mutex<Impostors>,
+}
+
+/// The galleries at one moment.
+pub struct Galleries {
+    models: Models,
+    pub(super) in_use: Arc<Slot>,
+    pub(super) beside: Option<Arc<Slot>>,
+}
+
+/// What the galleries are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Models {
+    /// Of the one that answers.
+    pub in_use: Model,
+    /// Of the one beside it.
+    pub beside: Option<Model>,
+}
+
+/// What the settings say of thresholds.
+#[derive(Clone)]
+pub(super) struct Rules {
+    /// For the gallery whose model they name.
+    pub(super) settings: GallerySettings,
+    /// The share of strangers that it follows; none: its thresholds are set.
+    pub(super) target: Option<f64>,
+    /// The share that any other gallery follows, since set thresholds are of one model.
+    pub(super) target_of_others: f64,
+}
+
+/// A gallery as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GalleryLine {
+    /// What it is of; its name is the gallery's.
+    #[serde(flatten)]
+    pub model: Model,
+    /// Whether answers come from it.
+    pub in_use: bool,
+    /// People in it.
+    pub people: usize,
+    /// Their templates.
+    pub templates: usize,
+    /// The threshold in force where a camera has none of its own.
+    pub threshold: f32,
+}
+
+/// A finished switch or removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GalleryChanged {
+    /// Name of the gallery in use now.
+    pub in_use: String,
+    /// Name of the one beside it.
+    pub beside: Option<String>,
+    /// People who are enrolled only beside it: they are not recognised any more.
+    pub missing: usize,
+}
+
+impl From<&GallerySettings> for Model {
+    fn from(settings: &GallerySettings) -> Self {
+        let GallerySettings { model, dimensions, metric, normalised, .. } = settings;
+        Self { name: model.clone(), dimensions: *dimensions, metric: *metric, normalised: *normalised }
+    }
+}
+
+impl Rules {
+    pub(super) fn new(settings: GallerySettings) -> Self {
+        Self { settings, target: None, target_of_others: TARGET_FPIR }
+    }
+
+    /// The settings of a gallery of a model.
+    fn settings_of(&self, model: &Model) -> GallerySettings {
+        let mut settings = self.settings.clone();
+        if settings.model != model.name {
+            settings.camera_thresholds = HashMap::new();
+            settings.threshold = 0.0;
+        }
+        let Model { name, dimensions, metric, normalised } = model.clone();
+        GallerySettings { model: name, dimensions, metric, normalised, ..settings }
+    }
+
+    pub(super) fn apply_to(&self, slot: &Slot) {
+        let model = &slot.mark.model;
+        slot.gallery.apply(self.settings_of(model));
+        let is_named = self.settings.model == model.name;
+        slot.gallery.follow(if is_named { self.target } else { Some(self.target_of_others) });
+    }
+}
+
+impl Slot {
+    pub(super) fn new(mark: GalleryMark, rules: &Rules, key: &TemplateKey) -> Self {
+        let transform = key.transform(mark.model.dimensions);
+        let gallery = Gallery::protected(rules.settings_of(&mark.model), transform);
+        let slot = Self { mark, gallery, impostors: Mutex::default() };
+        rules.apply_to(&slot);
+        slot
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.mark.model.name
+    }
+}
+
+impl Galleries {
+    pub(super) fn new(in_use: Arc<Slot>, beside: Option<Arc<Slot>>) -> Self {
+        let model = |slot: &Arc<Slot>| slot.mark.model.clone();
+        let models = Models { in_use: model(&in_use), beside: beside.as_ref().map(model) };
+        Self { models, in_use, beside }
+    }
+
+    /// What they are of.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        std::iter::once(&self.in_use).chain(&self.beside)
+    }
+
+    /// A gallery by its name; without one the one in use.
+    pub(super) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, StoreError> {
+        let Some(name) = name else { return Ok(&self.in_use) };
+        self.all().find(|slot| slot.name() == name).ok_or_else(|| StoreError::UnknownGallery(name.to_owned()))
+    }
+
+    /// What a gallery is of, by its name; without one the one in use.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownGallery`].
+    pub fn model(&self, name: Option<&str>) -> Result<&Model, StoreError> {
+        self.named(name).map(|slot| &slot.mark.model)
+    }
+
+    /// What the galleries have of a person.
+    pub(super) fn count(&self, person: &KeyId) -> Counted {
+        let galleries = self.all().map(|slot| (slot.name().to_owned(), slot.gallery.samples(person)));
+        Counted {
+            samples: self.in_use.gallery.samples(person),
+            corrections: self.in_use.gallery.corrections(person),
+            galleries: galleries.collect(),
+        }
+    }
+}
+
+/// The galleries that the views know, and what the journal is to be told of them.
+pub(super) struct Described {
+    pub(super) marks: Vec<GalleryMark>,
+    in_use: u8,
+    /// The first gallery where no record describes it, or another model is set while nobody is enrolled.
+    pub(super) fresh: Option<GalleryMark>,
+}
+
+impl Described {
+    pub(super) fn read(views: &Views, settings: &GallerySettings) -> Result<Self, ViewError> {
+        let mut marks: Vec<GalleryMark> = Vec::new();
+        for entry in views.scan(vec![entries::GALLERY], false) {
+            let (name, value) = entry?;
+            marks.push(views.unseal(&name, &value)?);
+        }
+        let model = Model::from(settings);
+        let nobody = views.scan(vec![entries::TEMPLATE], false).next().is_none();
+        let fresh = match marks.as_slice() {
+            [] => Some(GalleryMark { number: 0, model }),
+            [only] if nobody && only.model != model => Some(GalleryMark { number: only.number, model }),
+            _ => None,
+        };
+        if let Some(fresh) = &fresh {
+            marks = vec![fresh.clone()];
+        }
+        let in_use = views.get(&Key::GalleryInUse)?.unwrap_or_default();
+        Ok(Self { marks, in_use, fresh })
+    }
+
+    pub(super) fn dimensions(&self) -> BTreeMap<u8, usize> {
+        self.marks.iter().map(|mark| (mark.number, mark.model.dimensions)).collect()
+    }
+
+    /// The galleries, empty.
+    pub(super) fn build(&self, rules: &Rules, key: &TemplateKey) -> Result<Galleries, ViewError> {
+        let mut slots: Vec<_> =
+            self.marks.iter().map(|mark| Arc::new(Slot::new(mark.clone(), rules, key))).collect();
+        slots.sort_by_key(|slot| slot.mark.number != self.in_use);
+        let mut slots = slots.into_iter();
+        let in_use = slots.next().ok_or(ViewError::Damaged("no gallery is described"))?;
+        Ok(Galleries::new(in_use, slots.next()))
+    }
+}
+
+impl Inner {
+    fn apply_rules(&self, change: impl FnOnce(&mut Rules)) {
+        let mut rules = self.rules();
+        change(&mut rules);
+        self.galleries().all().for_each(|slot| rules.apply_to(slot));
+    }
+}
+
+impl Store {
+    /// The galleries at this moment. Whoever identifies with them sees neither a later switch nor half of one.
+    pub fn galleries(&self) -> Arc<Galleries> {
+        self.inner.galleries()
+    }
+
+    /// Applies thresholds and least quality of new settings to the gallery whose model the settings name.
+    pub fn apply_gallery(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
+        self.inner.apply_rules(|rules| {
+            rules.settings.camera_thresholds = thresholds;
+            rules.settings.threshold = threshold;
+            rules.settings.minimum_quality = minimum_quality;
+        });
+    }
+
+    /// Derives thresholds for a share of strangers from now on, as far as the settings give none; none: they hold
+    /// everywhere, but for a gallery of another model than the settings name, which follows `of_others`.
+    pub fn follow_target(&self, target: Option<f64>, of_others: f64) {
+        self.inner.apply_rules(|rules| (rules.target, rules.target_of_others) = (target, of_others));
+    }
+
+    /// All galleries, the one in use first.
+    pub fn gallery_list(&self) -> Vec<GalleryLine> {
+        let galleries = self.galleries();
+        let line = |slot: &Arc<Slot>| GalleryLine {
+            model: slot.mark.model.clone(),
+            in_use: Arc::ptr_eq(slot, &galleries.in_use),
+            people: slot.gallery.people(),
+            templates: slot.gallery.templates(),
+            threshold: slot.gallery.threshold(),
+        };
+        galleries.all().map(line).collect()
+    }
+
+    /// Puts an empty gallery beside the one in use.
+    ///
+    /// # Errors
+    /// A refusal where the name is taken, there are two already, or there can be no gallery of the model.
+    pub async fn add_gallery(&self, model: Model) -> Result<Vec<GalleryLine>, StoreError> {
+        model.check()?;
+        let _door = self.inner.people_door.lock().await;
+        let now = self.galleries();
+        if now.named(Some(&model.name)).is_ok() {
+            return Err(StoreError::GalleryExists(model.name));
+        }
+        if now.all().count() >= GALLERIES_MAX {
+            return Err(StoreError::GalleriesFull);
+        }
+        let taken = |number: &u8| now.all().all(|slot| slot.mark.number != *number);
+        let number = (0..=u8::MAX).find(taken).ok_or(StoreError::GalleriesFull)?;
+        let mark = GalleryMark { number, model };
+        self.change(&Record::GalleryAdded(mark.clone())).await?;
+        {
+            let rules = self.inner.rules();
+            let slot = Slot::new(mark, &rules, &self.inner.templates());
+            self.inner.set_galleries(Galleries::new(Arc::clone(&now.in_use), Some(Arc::new(slot))));
+        }
+        Ok(self.gallery_list())
+    }
+
+    /// Goes over to the other gallery: every probe that begins afterwards is answered by it.
+    ///
+    /// # Errors
+    /// A refusal where it is not there or in use already, and, unless `force` is set, where people of the gallery in
+    /// use are missing in it.
+    pub async fn switch_gallery(&self, name: &str, force: bool) -> Result<GalleryChanged, StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let now = self.galleries();
+        let other = Arc::clone(now.named(Some(name))?);
+        if Arc::ptr_eq(&other, &now.in_use) {
+            return Err(StoreError::GalleryInUse(name.to_owned()));
+        }
+        let missing = self.missing_in(&other, &now.in_use);
+        if !missing.is_empty() && !force {
+            let named = missing.iter().take(MISSING_NAMED).cloned().collect::<Vec<_>>().join(", ");
+            return Err(StoreError::Missing { gallery: name.to_owned(), people: missing.len(), named });
+        }
+        self.change(&Record::GallerySwitched { gallery: other.mark.number }).await?;
+        self.inner.set_galleries(Galleries::new(other, Some(Arc::clone(&now.in_use))));
+        Ok(self.changed(missing.len()))
+    }
+
+    /// Removes the gallery beside the one in use, with all templates in it. People who were enrolled only there stay
+    /// known by name, without templates.
+    ///
+    /// # Errors
+    /// A refusal where it is not there or in use.
+    pub async fn remove_gallery(&self, name: &str) -> Result<GalleryChanged, StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let now = self.galleries();
+        let gone = now.named(Some(name))?;
+        if Arc::ptr_eq(gone, &now.in_use) {
+            return Err(StoreError::GalleryInUse(name.to_owned()));
+        }
+        let gallery = gone.mark.number;
+        drop(self.append(&Record::GalleryRemoved { gallery }).await?);
+        self.inner.set_galleries(Galleries::new(Arc::clone(&now.in_use), None));
+        let people: Vec<KeyId> = self.inner.people().keys().into_iter().map(|(person, _)| person).collect();
+        let is_in = |person: &KeyId| gone.gallery.samples(person) + gone.gallery.corrections(person) > 0;
+        for person in people.into_iter().filter(is_in) {
+            let emptied = Record::Templates { gallery, person, sealed: Vec::new(), replaces: true };
+            drop(self.append(&emptied).await?);
+        }
+        self.ping().await?;
+        self.applied(self.inner.journal.head()).await?;
+        Ok(self.changed(0))
+    }
+
+    /// Ids of those who have samples in one gallery and none in the other, in order.
+    pub(super) fn missing_in(&self, gallery: &Slot, but_in: &Slot) -> Vec<String> {
+        let people = self.inner.people();
+        let is_missing = |(key, id): (&KeyId, &str)| {
+            let missing = but_in.gallery.samples(key) > 0 && gallery.gallery.samples(key) == 0;
+            missing.then(|| id.to_owned())
+        };
+        let mut missing: Vec<_> = people.ids().filter_map(is_missing).collect();
+        missing.sort_unstable();
+        missing
+    }
+
+    fn changed(&self, missing: usize) -> GalleryChanged {
+        let Models { in_use, beside } = self.galleries().models().clone();
+        GalleryChanged { in_use: in_use.name, beside: beside.map(|model| model.name), missing }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::gallery::{Encoding, Metric};
+use crate::keys::RootKey;
+use crate::names::CameraName;
+use crate::store::{ProbeFace, StoreSettings};
+
+const DIMENSIONS: usize = 8;
+
+fn open(directory: &Path) -> Store {
+    let gallery = GallerySettings {
+        model: "old".into(),
+        dimensions: DIMENSIONS,
+        metric: Metric::Euclidean,
+        normalised: false,
+        threshold: 0.4,
+        camera_thresholds: HashMap::new(),
+        minimum_quality: 0.2,
+        exact_limit: 1000,
+    };
+    let settings = StoreSettings {
+        directory: directory.to_owned(),
+        gallery,
+        media_quota_bytes: 10_000,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: false,
+    };
+    let (store, report) = Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap();
+    assert_eq!(report.damaged, Vec::<String>::new());
+    store
+}
+
+fn face(nth: usize) -> Encoding {
+    let mut numbers = vec![0.0; DIMENSIONS];
+    numbers[nth] = 1.0;
+    Encoding::new(numbers, DIMENSIONS).unwrap()
+}
+
+fn who(store: &Store, nth: usize) -> Option<String> {
+    let camera = CameraName::try_from("door").unwrap();
+    let answer = store.identify(&camera, &[ProbeFace { encoding: face(nth), quality: None }]);
+    answer.faces[0].person.as_ref().map(|person| person.id.clone())
+}
+
+fn stored(store: &Store) -> Vec<u8> {
+    let names = store.inner.views.scan(vec![entries::TEMPLATE], false);
+    names.map(|entry| entries::gallery_in(&entry.unwrap().0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_a_crash_cut_short_is_finished_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.enrol("ada", "Ada", vec![face(0)]).await.unwrap();
+    let metric = Metric::Euclidean;
+    let model = Model { name: "new".into(), dimensions: DIMENSIONS, metric, normalised: false };
+    store.add_gallery(model).await.unwrap();
+    store.enrol_reviewed("ada", "Ada", vec![face(1)], false, Some("new")).await.unwrap();
+    assert_eq!(stored(&store), [0, 1]);
+    store.change(&Record::GalleryRemoved { gallery: 1 }).await.unwrap();
+    store.close();
+    let store = open(directory.path());
+    assert_eq!(
+        (store.gallery_list().len(), who(&store, 0).as_deref(), who(&store, 1)),
+        (1, Some("ada"), None)
+    );
+    let head = store.inner.journal.head();
+    store.applied(head).await.unwrap();
+    assert_eq!(stored(&store), [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_from_before_there_were_several_galleries_are_those_of_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.enrol("ada", "Ada", vec![face(0)]).await.unwrap();
+    let (person, key) = store.inner.people().keys().remove(0);
+    let sealed = |nth: usize, negative: bool| {
+        let now = store.inner.templates();
+        let template = [now.transform(DIMENSIONS).protect(&face(nth)).unwrap()];
+        let seal = if negative { TemplateKey::seal_negatives } else { TemplateKey::seal };
+        seal(&now, &key, 0, &template).unwrap()
+    };
+    store.change(&Record::SamplesReplaced { person, sealed: sealed(1, false) }).await.unwrap();
+    store.change(&Record::Samples { person, sealed: sealed(2, false) }).await.unwrap();
+    store.change(&Record::Samples { person, sealed: sealed(3, false) }).await.unwrap();
+    store.change(&Record::Corrected { person, sealed: sealed(3, true) }).await.unwrap();
+    store.close();
+    let store = open(directory.path());
+    let ada = Some("ada".to_owned());
+    assert_eq!([0, 1, 2, 3].map(|nth| who(&store, nth)), [None, ada.clone(), ada, None]);
+    assert_eq!(store.person("ada").unwrap().corrections, 1);
+}

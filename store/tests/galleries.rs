@@ -1,0 +1,296 @@
+//! Two galleries in one store: enrolled into each, compared, switched, removed; and everything there after a restart
+//! and after the views are made anew.
+
+#![allow(clippy::unwrap_used, reason = "all of this file is tests")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gatehouse_store::Store;
+use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
+use gatehouse_store::keys::RootKey;
+use gatehouse_store::names::{CameraName, EventKey};
+use gatehouse_store::record::{Identification, Model, Outcome, Person, Verdict};
+use gatehouse_store::store::{Arrival, Others, ProbeFace, StoreError, StoreSettings};
+
+const OLD: usize = 8;
+const NEW: usize = 16;
+
+fn settings(directory: &Path, model: &str, dimensions: usize) -> StoreSettings {
+    StoreSettings {
+        directory: directory.to_owned(),
+        gallery: GallerySettings {
+            model: model.to_owned(),
+            dimensions,
+            metric: Metric::Euclidean,
+            normalised: false,
+            threshold: 0.4,
+            camera_thresholds: HashMap::new(),
+            minimum_quality: 0.2,
+            exact_limit: 1000,
+        },
+        media_quota_bytes: 10_000,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: false,
+    }
+}
+
+fn open(directory: &Path) -> Store {
+    open_with(settings(directory, "old", OLD))
+}
+
+fn open_with(settings: StoreSettings) -> Store {
+    let (store, report) = Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap();
+    assert_eq!(report.damaged, Vec::<String>::new());
+    store
+}
+
+fn new_model() -> Model {
+    Model { name: "new".into(), dimensions: NEW, metric: Metric::Cosine, normalised: true }
+}
+
+/// A face of a person as a model of this many components tells it, of length 1.
+fn face(person: usize, dimensions: usize) -> Encoding {
+    let mut numbers = vec![0.0; dimensions];
+    numbers[person] = 1.0;
+    Encoding::new(numbers, dimensions).unwrap()
+}
+
+fn probe(person: usize, dimensions: usize) -> ProbeFace {
+    ProbeFace { encoding: face(person, dimensions), quality: None }
+}
+
+fn door() -> CameraName {
+    "door".try_into().unwrap()
+}
+
+fn key(id: &str) -> EventKey {
+    EventKey { camera: door(), id: id.try_into().unwrap() }
+}
+
+fn who(answer: &Identification<Person>) -> Option<&str> {
+    answer.faces[0].person.as_ref().map(|person| person.id.as_str())
+}
+
+async fn enrol(store: &Store, id: &str, person: usize, gallery: &str) {
+    let dimensions = if gallery == "old" { OLD } else { NEW };
+    store.enrol_reviewed(id, id, vec![face(person, dimensions)], false, Some(gallery)).await.unwrap();
+}
+
+/// Two galleries: Ada in both, Bob in the old one alone.
+async fn two(directory: &Path) -> Store {
+    let store = open(directory);
+    enrol(&store, "ada", 0, "old").await;
+    enrol(&store, "bob", 1, "old").await;
+    store.add_gallery(new_model()).await.unwrap();
+    enrol(&store, "ada", 2, "new").await;
+    store
+}
+
+fn in_use(store: &Store) -> String {
+    store.galleries().models().in_use.name.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    assert_eq!(who(&store.identify(&door(), &[probe(0, OLD)])), Some("ada"));
+    let galleries = store.galleries();
+    let in_new = store.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+    assert_eq!((who(&in_new), in_new.gallery_size, in_new.model.as_str()), (Some("ada"), 1, "new"));
+    let ada = store.person("ada").unwrap();
+    assert_eq!((ada.samples, ada.galleries["old"], ada.galleries["new"]), (1, 1, 1));
+
+    let refused = store.switch_gallery("new", false).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Missing { people: 1, named, .. } if named == "bob"), "{refused}");
+    assert!(refused.is_refusal());
+    assert_eq!(in_use(&store), "old");
+    assert_eq!(store.switch_gallery("new", true).await.unwrap().missing, 1);
+    let answer = store.identify(&door(), &[probe(2, NEW)]);
+    assert_eq!((who(&answer), answer.model.as_str()), (Some("ada"), "new"));
+    assert_eq!(store.status().people, 1);
+    // Who took the galleries before sees the old one to the end.
+    assert_eq!(who(&store.identify_in(&galleries, &door(), &[probe(1, OLD)])), Some("bob"));
+
+    for rebuilt in [false, true] {
+        store.close();
+        if rebuilt {
+            fs::remove_dir_all(directory.path().join("views")).unwrap();
+        }
+        let store = open(directory.path());
+        assert_eq!(in_use(&store), "new", "the state knows better than the settings");
+        assert_eq!(who(&store.identify(&door(), &[probe(2, NEW)])), Some("ada"));
+        store.switch_gallery("old", false).await.unwrap();
+        assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+        store.switch_gallery("new", true).await.unwrap();
+        store.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    assert_eq!(store.erase("ada").await.unwrap().samples, 2);
+    let gone = |store: &Store| {
+        let galleries = store.galleries();
+        let old = store.identify(&door(), &[probe(0, OLD)]);
+        let new = store.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+        assert_eq!((who(&old), who(&new), store.gallery_list()[1].people), (None, None, 0));
+    };
+    gone(&store);
+    store.close();
+    let store = open(directory.path());
+    gone(&store);
+
+    enrol(&store, "cem", 3, "new").await;
+    assert!(matches!(store.remove_gallery("old").await, Err(StoreError::GalleryInUse(_))));
+    assert!(matches!(store.switch_gallery("old", true).await, Err(StoreError::GalleryInUse(_))));
+    assert!(matches!(store.add_gallery(new_model()).await, Err(StoreError::GalleryExists(_))));
+    let third = Model { name: "third".into(), ..new_model() };
+    assert!(matches!(store.add_gallery(third.clone()).await, Err(StoreError::GalleriesFull)));
+    store.remove_gallery("new").await.unwrap();
+    assert!(matches!(store.switch_gallery("new", true).await, Err(StoreError::UnknownGallery(_))));
+    // Its number is given again, to one of another model.
+    store.add_gallery(Model { dimensions: 4, ..third }).await.unwrap();
+    assert_eq!(store.person("cem").unwrap().galleries.values().sum::<usize>(), 0);
+    store.close();
+    let store = open(directory.path());
+    assert_eq!(store.gallery_list()[1].templates, 0);
+    assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_galleries_differ_is_counted_and_survives() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let seen = |old: usize, new: &[usize], unreadable| {
+        let galleries = store.galleries();
+        let answer = store.identify_in(&galleries, &door(), &[probe(old, OLD)]);
+        let faces = new.iter().map(|person| probe(*person, NEW)).collect();
+        (galleries, answer, Others { faces, unreadable })
+    };
+    let mut verdicts = Vec::new();
+    let cases = [
+        (0, vec![2], false),
+        (1, vec![9], false),
+        (5, vec![2], false),
+        (1, vec![2], false),
+        (0, vec![], true),
+    ];
+    for (at, (old, new, unreadable)) in cases.into_iter().enumerate() {
+        let (galleries, answer, others) = seen(old, &new, unreadable);
+        let compared = store.compare(&galleries, &key(&at.to_string()), &answer, &others).unwrap();
+        verdicts.push(compared.verdict);
+        store.record_compared(compared).await.unwrap();
+    }
+    use Verdict as V;
+    assert_eq!(verdicts, [V::Same, V::OnlyInUse, V::OnlyOther, V::Different, V::Incomplete]);
+    let (galleries, answer, others) = seen(0, &[], false);
+    assert_eq!(store.compare(&galleries, &key("x"), &answer, &others), None, "a camera that knows one model");
+    store.close();
+
+    let store = open(directory.path());
+    let told = store.gallery_comparison().unwrap();
+    assert_eq!((told.same, told.only_in_use, told.only_other, told.different), (1, 1, 1, 1));
+    assert_eq!((told.incomplete, told.missing, told.missing_people), (1, vec!["bob".to_owned()], 1));
+    let differing: Vec<_> = told.differing.iter().map(|line| line.event.as_str()).collect();
+    assert_eq!(differing, ["door/3", "door/2", "door/1"]);
+    store.switch_gallery("new", true).await.unwrap();
+    let told = store.gallery_comparison().unwrap();
+    assert_eq!((told.same, told.differing.len(), told.in_use.as_str()), (0, 0, "new"), "begun anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_sees_one_gallery_or_the_other_while_it_is_switched() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let prober = {
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut seen = HashMap::new();
+            while !stop.load(Ordering::Relaxed) {
+                let galleries = store.galleries();
+                let model = galleries.models().in_use.name.clone();
+                let face = if model == "old" { probe(0, OLD) } else { probe(2, NEW) };
+                let answer = store.identify_in(&galleries, &door(), &[face]);
+                assert_eq!((answer.model.as_str(), who(&answer)), (model.as_str(), Some("ada")));
+                *seen.entry(model).or_insert(0_usize) += 1;
+            }
+            seen
+        })
+    };
+    for at in 0..20 {
+        store.switch_gallery(if at % 2 == 0 { "new" } else { "old" }, true).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(prober.join().unwrap().len(), 2, "it was asked before and after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_of_templates_takes_both_galleries_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let rotated = store.rotate_templates().await.unwrap();
+    assert_eq!((rotated.people, rotated.templates, rotated.unreadable), (2, 3, 0));
+    let everybody_is_known = |store: &Store| {
+        let new = store.identify_named(&store.galleries(), Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+        assert_eq!(who(&new), Some("ada"));
+        assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+    };
+    everybody_is_known(&store);
+    store.close();
+    everybody_is_known(&open(directory.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_is_of_the_gallery_that_was_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let answer = store.identify(&door(), &[probe(0, OLD)]);
+    store.take_faces(&key("1"), vec![probe(0, OLD)], &answer, Arrival::Fresh);
+    store.switch_gallery("new", true).await.unwrap();
+    store.correct(&key("1"), None).await.unwrap();
+    assert_eq!(who(&store.identify(&door(), &[probe(2, NEW)])), Some("ada"), "the new one was not wrong");
+    store.close();
+    let store = open(directory.path());
+    let galleries = store.galleries();
+    let old = store.identify_named(&galleries, Some("old"), &door(), &[probe(0, OLD)]).unwrap();
+    assert_eq!(old.faces[0].outcome, Outcome::Stranger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_describe_the_gallery_until_somebody_is_enrolled() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path()).close();
+    let store = open_with(settings(directory.path(), "other", 4));
+    assert_eq!(store.galleries().models().in_use.dimensions, 4);
+    store.enrol("ada", "Ada", vec![face(0, 4)]).await.unwrap();
+    store.close();
+    let store = open(directory.path());
+    assert_eq!(
+        (in_use(&store).as_str(), who(&store.identify(&door(), &[probe(0, 4)]))),
+        ("other", Some("ada"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_normalised_model_takes_no_encoding_of_another_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let long = || Encoding::new(vec![2.0; NEW], NEW).unwrap();
+    let refused = store.enrol_reviewed("eve", "Eve", vec![long()], false, Some("new")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NotNormalised { nth: 1 }), "{refused}");
+    assert!(store.person("eve").is_none());
+    let galleries = store.galleries();
+    let faces = [ProbeFace { encoding: long(), quality: None }];
+    let answer = store.identify_named(&galleries, Some("new"), &door(), &faces).unwrap();
+    assert_eq!(answer.faces[0].outcome, Outcome::Unusable);
+}
