@@ -7,6 +7,7 @@
 //! keeps of faces for a while. [`open`] puts it all
 //! together and repairs what a crash left.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -99,6 +100,8 @@ struct Inner {
     galleries: RwLock<Arc<Galleries>>,
     /// What the settings say of thresholds; taken before `galleries` is.
     rules: Mutex<Rules>,
+    /// Numbers under which templates lie that cannot be read any more: none of them is given again.
+    lost_galleries: BTreeSet<u8>,
     /// The template key in force; changes while `people_door` is held.
     templates: RwLock<Arc<TemplateKey>>,
     people: RwLock<People>,

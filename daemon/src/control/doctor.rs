@@ -82,8 +82,8 @@ fn gallery(config: &Config, models: &Models) -> Finding {
         Metric::Cosine => "cosine",
     };
     let advice = format!(
-        "set gallery.model = \"{name}\", dimensions = {dimensions}, metric = \"{metric}\", normalised = {normalised}: until \
-         then its thresholds follow gallery.target_fpir, whatever thresholds are set"
+        "set gallery.model = \"{name}\", dimensions = {dimensions}, metric = \"{metric}\", normalised = {normalised}; while \
+         model, dimensions or metric are others, it follows gallery.target_fpir, whatever thresholds are set"
     );
     Finding::note("gallery", words, advice)
 }

@@ -48,6 +48,11 @@ impl Model {
         }
         DIMENSIONS.contains(&self.dimensions).then_some(()).ok_or(ModelFault::Dimensions)
     }
+
+    /// Whether a distance, and so a threshold, of one is one of the other.
+    pub fn measures_as(&self, other: &Self) -> bool {
+        (&self.name, self.dimensions, self.metric) == (&other.name, other.dimensions, other.metric)
+    }
 }
 
 /// A gallery and its number: what its templates are found and sealed by.

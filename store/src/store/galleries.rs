@@ -5,12 +5,12 @@
 //! before or after a switch and nothing in between. Order of each change: the record is durable, then answers
 //! change; a crash in between loses nothing. A removal that is cut short is finished at the next start.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::templates::TemplateKey;
+use super::templates::{Numbers, TemplateKey};
 use super::thresholds::Impostors;
 use super::{Inner, Store, StoreError};
 use crate::gallery::{Gallery, GallerySettings};
@@ -101,10 +101,14 @@ impl Rules {
         Self { settings, target: None, target_of_others: TARGET_FPIR }
     }
 
+    fn are_of(&self, model: &Model) -> bool {
+        model.measures_as(&Model::from(&self.settings))
+    }
+
     /// The settings of a gallery of a model.
     fn settings_of(&self, model: &Model) -> GallerySettings {
         let mut settings = self.settings.clone();
-        if settings.model != model.name {
+        if !self.are_of(model) {
             settings.camera_thresholds = HashMap::new();
             settings.threshold = 0.0;
         }
@@ -115,8 +119,7 @@ impl Rules {
     pub(super) fn apply_to(&self, slot: &Slot) {
         let model = &slot.mark.model;
         slot.gallery.apply(self.settings_of(model));
-        let is_named = self.settings.model == model.name;
-        slot.gallery.follow(if is_named { self.target } else { Some(self.target_of_others) });
+        slot.gallery.follow(if self.are_of(model) { self.target } else { Some(self.target_of_others) });
     }
 }
 
@@ -177,7 +180,8 @@ impl Galleries {
 
 /// The galleries that the views know, and what the journal is to be told of them.
 pub(super) struct Described {
-    pub(super) marks: Vec<GalleryMark>,
+    marks: Vec<GalleryMark>,
+    gone: BTreeSet<u8>,
     in_use: u8,
     /// The first gallery where no record describes it, or another model is set while nobody is enrolled.
     pub(super) fresh: Option<GalleryMark>,
@@ -190,6 +194,9 @@ impl Described {
             let (name, value) = entry?;
             marks.push(views.unseal(&name, &value)?);
         }
+        let gone = views.scan(vec![entries::GALLERY_GONE], false);
+        let gone = gone.map(|entry| Ok(entry?.0.get(1).copied().unwrap_or_default()));
+        let gone = gone.collect::<Result<BTreeSet<u8>, ViewError>>()?;
         let model = Model::from(settings);
         let nobody = views.scan(vec![entries::TEMPLATE], false).next().is_none();
         let fresh = match marks.as_slice() {
@@ -201,11 +208,12 @@ impl Described {
             marks = vec![fresh.clone()];
         }
         let in_use = views.get(&Key::GalleryInUse)?.unwrap_or_default();
-        Ok(Self { marks, in_use, fresh })
+        Ok(Self { marks, gone, in_use, fresh })
     }
 
-    pub(super) fn dimensions(&self) -> BTreeMap<u8, usize> {
-        self.marks.iter().map(|mark| (mark.number, mark.model.dimensions)).collect()
+    pub(super) fn numbers(&self) -> Numbers {
+        let dimensions = self.marks.iter().map(|mark| (mark.number, mark.model.dimensions)).collect();
+        Numbers { dimensions, gone: self.gone.clone() }
     }
 
     /// The galleries, empty.
@@ -275,8 +283,10 @@ impl Store {
         if now.all().count() >= GALLERIES_MAX {
             return Err(StoreError::GalleriesFull);
         }
-        let taken = |number: &u8| now.all().all(|slot| slot.mark.number != *number);
-        let number = (0..=u8::MAX).find(taken).ok_or(StoreError::GalleriesFull)?;
+        let lost = &self.inner.lost_galleries;
+        let is_free =
+            |number: &u8| now.all().all(|slot| slot.mark.number != *number) && !lost.contains(number);
+        let number = (0..=u8::MAX).find(is_free).ok_or(StoreError::GalleriesFull)?;
         let mark = GalleryMark { number, model };
         self.change(&Record::GalleryAdded(mark.clone())).await?;
         {
@@ -304,6 +314,8 @@ impl Store {
             let named = missing.iter().take(MISSING_NAMED).cloned().collect::<Vec<_>>().join(", ");
             return Err(StoreError::Missing { gallery: name.to_owned(), people: missing.len(), named });
         }
+        // Said once more, so that no single damaged record takes what the gallery in use is of.
+        drop(self.append(&Record::GalleryAdded(other.mark.clone())).await?);
         self.change(&Record::GallerySwitched { gallery: other.mark.number }).await?;
         self.inner.set_galleries(Galleries::new(other, Some(Arc::clone(&now.in_use))));
         Ok(self.changed(missing.len()))

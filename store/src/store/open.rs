@@ -5,7 +5,7 @@
 //! enrolments that never reached the journal, files that never did; and a pending file that is gone is counted as
 //! dropped.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -93,7 +93,7 @@ impl Store {
 
         let described = Described::read(&views, &settings.gallery)?;
         let rules = Rules::new(settings.gallery.clone());
-        let mut templates = TemplateKeys::open(&views, &keys, described.dimensions())?;
+        let mut templates = TemplateKeys::open(&views, &keys, described.numbers())?;
         let galleries = described.build(&rules, &templates.now)?;
         let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
         let recent = load_recent(&views)?;
@@ -117,6 +117,7 @@ impl Store {
             views,
             galleries: RwLock::new(Arc::new(galleries)),
             rules: Mutex::new(rules),
+            lost_galleries: loaded.lost,
             templates: RwLock::new(templates.now),
             people: RwLock::new(loaded.people),
             recent: Mutex::new(recent),
@@ -239,6 +240,8 @@ struct Loaded {
     /// Those whose templates are to be sealed anew.
     behind: Vec<Known>,
     unreadable: usize,
+    /// Galleries of which damage left only templates.
+    lost: BTreeSet<u8>,
 }
 
 /// Loads everybody whose key and profile can be read; a person who is damaged is reported and has to enrol again.
@@ -256,6 +259,7 @@ fn load_people(
             Ok((member, known)) => {
                 galleries.all().for_each(|slot| known.load_into(slot.mark.number, &slot.gallery));
                 loaded.people.put(key_id, member);
+                loaded.lost.extend(&known.lost);
                 loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
             // Another model is a fault of the configuration, not of the flash.
@@ -265,6 +269,10 @@ fn load_people(
                 report.damaged.push(format!("a person cannot be read, enrol them again: {error}"));
             }
         }
+    }
+    for number in &loaded.lost {
+        let words = "what it is of is lost; its templates are left where they are, enrol people into another";
+        report.damaged.push(format!("gallery {number}: {words}"));
     }
     Ok(loaded)
 }

@@ -23,7 +23,7 @@
 //! Enrolments and erasures wait for a renewal, a second or so for ten thousand templates; answers do not wait.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -115,9 +115,18 @@ pub(super) struct TemplateKeys {
     /// Whether no record tells of `now` yet.
     is_new: bool,
     table: Arc<KeyTable>,
-    /// Lengths of encodings, by gallery.
-    dimensions: BTreeMap<u8, usize>,
+    /// The galleries that there are.
+    galleries: Numbers,
     others: HashMap<KeyId, Arc<TemplateKey>>,
+}
+
+/// Galleries by their numbers.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// Lengths of encodings of those that there are.
+    pub(super) dimensions: BTreeMap<u8, usize>,
+    /// Those that were removed: what is left of them is to go.
+    pub(super) gone: BTreeSet<u8>,
 }
 
 /// All that is stored of a person in the space of the key in force. Whatever else comes to be sealed under a
@@ -127,6 +136,8 @@ pub(super) struct Known {
     key: Arc<DataKey>,
     /// By gallery; empty for one that was removed while not all of it is gone from the disk.
     galleries: BTreeMap<u8, Part>,
+    /// Galleries of which there are templates and nothing else is known: damage took it.
+    pub(super) lost: BTreeSet<u8>,
     /// Whether some of it lies under another key than the one in force, or is of a removed gallery.
     pub(super) is_behind: bool,
 }
@@ -166,11 +177,7 @@ impl Known {
 impl TemplateKeys {
     /// The key that the views name. Where they name none, as in a new state directory or after damage, one that is
     /// there, else a new one; also where the named one is lost, for the door must go on.
-    pub(super) fn open(
-        views: &Views,
-        table: &Arc<KeyTable>,
-        dimensions: BTreeMap<u8, usize>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn open(views: &Views, table: &Arc<KeyTable>, galleries: Numbers) -> Result<Self, StoreError> {
         let named: Option<TemplateMark> = views.get(&Key::TemplateMark)?;
         let generation = named.as_ref().map_or(1, |mark| mark.generation.saturating_add(1));
         let mark = |key| TemplateMark { key, generation, since: Timestamp::now() };
@@ -187,7 +194,7 @@ impl TemplateKeys {
             }
             Some((Err(error), _)) => return Err(error.into()),
         };
-        Ok(Self { now, is_new, table: Arc::clone(table), dimensions, others: HashMap::new() })
+        Ok(Self { now, is_new, table: Arc::clone(table), galleries, others: HashMap::new() })
     }
 
     /// What is stored of a person.
@@ -197,17 +204,23 @@ impl TemplateKeys {
         person: KeyId,
         key: &Arc<DataKey>,
     ) -> Result<Known, StoreError> {
-        let mut known = Known { person, key: Arc::clone(key), galleries: BTreeMap::new(), is_behind: false };
+        let (galleries, lost) = (BTreeMap::new(), BTreeSet::new());
+        let mut known = Known { person, key: Arc::clone(key), galleries, lost, is_behind: false };
         // The keys that seal this person's templates: one, during a renewal two.
         let mut joined: HashMap<KeyId, (Arc<TemplateKey>, DataKey)> = HashMap::new();
         for stored in views.scan(templates_of(&person), false) {
             let (name, stored) = stored?;
             let gallery = gallery_in(&name);
-            let part = known.galleries.entry(gallery).or_default();
-            let Some(dimensions) = self.dimensions.get(&gallery).copied() else {
-                known.is_behind = true;
+            let Some(dimensions) = self.galleries.dimensions.get(&gallery).copied() else {
+                if self.galleries.gone.contains(&gallery) {
+                    known.galleries.entry(gallery).or_default();
+                    known.is_behind = true;
+                } else {
+                    known.lost.insert(gallery);
+                }
                 continue;
             };
+            let part = known.galleries.entry(gallery).or_default();
             let (id, sealed) = stored.split_first_chunk::<ID_BYTES>().ok_or(SealError::Open)?;
             let named = KeyId::from_bytes(*id);
             let (of, both) = match joined.entry(named) {
@@ -328,9 +341,10 @@ impl Store {
             TemplateMark { key: inner.keys.create(KeyKind::Template)?, generation, since: Timestamp::now() };
         let galleries = inner.galleries();
         let dimensions = galleries.all().map(|slot| (slot.mark.number, slot.mark.model.dimensions)).collect();
+        let numbers = Numbers { dimensions, ..Numbers::default() };
         let now = TemplateKey::open(&inner.keys, mark)?;
         let table = Arc::clone(&inner.keys);
-        let mut keys = TemplateKeys { now, is_new: true, table, dimensions, others: HashMap::new() };
+        let mut keys = TemplateKeys { now, is_new: true, table, galleries: numbers, others: HashMap::new() };
 
         let members = inner.people().keys();
         let unreadable = inner.views.person_keys().count().saturating_sub(members.len());

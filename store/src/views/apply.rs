@@ -83,12 +83,14 @@ impl<'a> Draft<'a> {
             Record::SamplesReplaced { person, sealed } => self.templates(FIRST_GALLERY, person, sealed, true),
             Record::GalleryAdded(mark) => {
                 self.remove(&Key::Comparison)?;
+                self.remove(&Key::GalleryGone(mark.number))?;
                 self.put(&Key::Gallery(mark.number), &mark)
             }
             Record::GallerySwitched { gallery } => self.put(&Key::GalleryInUse, &gallery),
             Record::GalleryRemoved { gallery } => {
                 self.remove(&Key::Comparison)?;
-                self.remove(&Key::Gallery(gallery))
+                self.remove(&Key::Gallery(gallery))?;
+                self.put(&Key::GalleryGone(gallery), &())
             }
             Record::Compared(compared) => {
                 let mut comparison: Comparison = self.get(&Key::Comparison)?.unwrap_or_default();

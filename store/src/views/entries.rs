@@ -24,6 +24,7 @@ pub(crate) const QUEUE: u8 = b'q';
 pub(crate) const DELIVERED: u8 = b'd';
 pub(crate) const ERASURE: u8 = b'x';
 pub(crate) const GALLERY: u8 = b'g';
+pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
 pub(crate) const COMPARISON: u8 = b'm';
 
@@ -57,6 +58,8 @@ pub(crate) enum Key<'a> {
     Erasure(u64),
     /// What a gallery is of, by its number.
     Gallery(u8),
+    /// A gallery that was removed, until its number is given again.
+    GalleryGone(u8),
     /// The number of the gallery that answers.
     GalleryInUse,
     /// How two galleries compare.
@@ -84,6 +87,7 @@ impl Key<'_> {
             Self::Delivered(lsn) => numbered(DELIVERED, *lsn),
             Self::Erasure(lsn) => numbered(ERASURE, *lsn),
             Self::Gallery(number) => vec![GALLERY, *number],
+            Self::GalleryGone(number) => vec![GALLERY_GONE, *number],
             Self::GalleryInUse => vec![GALLERY_IN_USE],
             Self::Comparison => vec![COMPARISON],
         }
@@ -164,7 +168,8 @@ impl Counts {
             Some(&TEMPLATE) => &mut self.templates,
             Some(&FILE) => &mut self.files,
             Some(&FILE_NAME) => &mut self.file_names,
-            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE | &GALLERY | &GALLERY_IN_USE) => &mut self.others,
+            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE) => &mut self.others,
+            Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
         *field = field.wrapping_add_signed(by);

@@ -76,6 +76,10 @@ fn template_keys(store: &Store) -> Vec<KeyId> {
     store.inner.keys.ids(KeyKind::Template)
 }
 
+fn first_gallery() -> Numbers {
+    Numbers { dimensions: [(0, DIMENSIONS)].into(), ..Numbers::default() }
+}
+
 fn close(store: Store) {
     store.close();
     drop(store);
@@ -123,8 +127,7 @@ async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views
     let after = template_keys(&store);
     assert!(after.len() == 1 && after != before.0, "the old key is destroyed");
     for (person, bytes) in &before.1 {
-        let mut keys =
-            TemplateKeys::open(&store.inner.views, &store.inner.keys, [(0, DIMENSIONS)].into()).unwrap();
+        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, first_gallery()).unwrap();
         let named = KeyId::from_bytes(*bytes.first_chunk().unwrap());
         assert!(matches!(keys.of(named), Err(StoreError::Key(KeyError::Destroyed(_)))), "{person}");
     }
@@ -241,4 +244,22 @@ async fn without_its_template_key_the_door_goes_on_and_knows_nobody() {
     assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Stranger);
     store.enrol("new", "Name", vec![sample(0, 0)]).await.unwrap();
     assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Match);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_of_a_gallery_of_which_nothing_else_is_known_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    let (person, key) = store.inner.people().keys().remove(0);
+    let read = |galleries: Numbers| {
+        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, galleries).unwrap();
+        let known = keys.read(&store.inner.views, person, &key).unwrap();
+        let records = known.records(&keys.now).unwrap().len();
+        (known.templates(), known.is_behind, known.lost.len(), records)
+    };
+    assert_eq!(read(first_gallery()), (1, false, 0, 1));
+    assert_eq!(read(Numbers::default()), (0, false, 1, 0), "no record empties it");
+    let gone = Numbers { gone: [0].into(), ..Numbers::default() };
+    assert_eq!(read(gone), (0, true, 0, 1), "what was removed is emptied");
 }
