@@ -149,9 +149,14 @@ impl Views {
         self.db.range::<Vec<u8>, _>(behind).keys().map(|name| Ok(name?.to_vec()))
     }
 
-    /// Whether the value of this name is what was written, or gone meanwhile.
-    pub(crate) fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
-        Ok(self.db.get(name)?.is_none_or(|sealed| self.key.open(name, &sealed).is_ok()))
+    /// The value of this name as it lies there.
+    pub(crate) fn stored(&self, name: &[u8]) -> Result<Option<sled::IVec>, ViewError> {
+        Ok(self.db.get(name)?)
+    }
+
+    /// Whether a value is what was written; not for those that a person's key seals.
+    pub(crate) fn is_whole(&self, name: &[u8], stored: &[u8]) -> bool {
+        self.key.open(name, stored).is_ok()
     }
 
     /// Opens a value found by [`Views::scan`].

@@ -15,7 +15,7 @@ use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
 use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::{CameraName, EventKey};
 use gatehouse_store::record::{Identification, Model, Outcome, Person, Verdict};
-use gatehouse_store::store::{Arrival, Others, ProbeFace, StoreError, StoreSettings};
+use gatehouse_store::store::{Arrival, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt};
 
 const OLD: usize = 8;
 const NEW: usize = 16;
@@ -90,6 +90,17 @@ async fn two(directory: &Path) -> Store {
     store.add_gallery(new_model()).await.unwrap();
     enrol(&store, "ada", 2, "new").await;
     store
+}
+
+/// Everything on the disk is what was written.
+fn whole(store: &Store) {
+    let mut at = VerifyAt::Keys;
+    loop {
+        let Verified { damaged, next, .. } = store.verify(at).unwrap();
+        assert_eq!(damaged, Vec::<String>::new());
+        let Some(next) = next else { return };
+        at = next;
+    }
 }
 
 fn in_use(store: &Store) -> String {
@@ -238,6 +249,7 @@ async fn a_probe_sees_one_gallery_or_the_other_while_it_is_switched() {
 async fn a_renewal_of_templates_takes_both_galleries_along() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
+    whole(&store);
     let rotated = store.rotate_templates().await.unwrap();
     assert_eq!((rotated.people, rotated.templates, rotated.unreadable), (2, 3, 0));
     let everybody_is_known = |store: &Store| {
@@ -246,6 +258,7 @@ async fn a_renewal_of_templates_takes_both_galleries_along() {
         assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
     };
     everybody_is_known(&store);
+    whole(&store);
     store.close();
     everybody_is_known(&open(directory.path()));
 }

@@ -84,6 +84,19 @@ impl TemplateKey {
         self.seal_as((NEGATIVE, gallery), person, templates)
     }
 
+    /// Whether a stored template of a person is what was written, as far as this key can tell: of a template under
+    /// another one it cannot.
+    pub(super) fn can_open(&self, person: &DataKey, gallery: u8, stored: &[u8]) -> bool {
+        let Some((id, sealed)) = stored.split_first_chunk::<ID_BYTES>() else { return false };
+        if id != self.mark.key.as_bytes() {
+            return true;
+        }
+        let opens = |key: DataKey| {
+            [SAMPLE, NEGATIVE].iter().any(|role| key.open(&bound_to((role, gallery), id), sealed).is_ok())
+        };
+        person.joined(&self.data).is_ok_and(opens)
+    }
+
     fn seal_as(
         &self,
         role: (&[u8], u8),

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::persons::PROFILE_AD;
 use super::{Store, StoreError};
 use crate::files::FileError;
 use crate::keys::KeyId;
 use crate::views::ViewError;
-use crate::views::entries::{FileEntry, Key};
+use crate::views::entries::{self, FileEntry, Key};
 
 /// Time after which a step ends: far below what a request may take.
 const STEP_TIME: Duration = Duration::from_secs(2);
@@ -115,7 +116,7 @@ impl Store {
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<bool, ViewError> {
             for name in self.inner.views.names_after(&last) {
                 let name = name?;
-                match self.inner.views.is_whole(&name)? {
+                match self.is_whole(&name)? {
                     true => step.entries += 1,
                     false => step.found("an entry of the views is damaged; a restart makes them anew"),
                 }
@@ -133,6 +134,22 @@ impl Store {
             Err(_) => step.found(ViewError::Panicked.to_string()),
         }
         Some(VerifyAt::Media(None))
+    }
+
+    /// Whether an entry of the views is what was written, or gone meanwhile.
+    fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
+        let inner = &self.inner;
+        let Some(stored) = inner.views.stored(name)? else { return Ok(true) };
+        let of_person = matches!(name.first(), Some(&entries::PROFILE | &entries::TEMPLATE));
+        let Some(person) = entries::id_in(name).filter(|_| of_person) else {
+            return Ok(inner.views.is_whole(name, &stored));
+        };
+        let opens = inner.keys.key(&person).is_ok_and(|key| match name.first() {
+            Some(&entries::PROFILE) => key.open(PROFILE_AD, &stored).is_ok(),
+            _ => inner.templates().can_open(&key, entries::gallery_in(name), &stored),
+        });
+        // Whoever is erased at this moment has no key any more.
+        Ok(opens || inner.views.stored(name)?.is_none_or(|now| now != stored))
     }
 
     fn verify_media(

@@ -263,3 +263,16 @@ async fn templates_of_a_gallery_of_which_nothing_else_is_known_are_left_alone() 
     let gone = Numbers { gone: [0].into(), ..Numbers::default() };
     assert_eq!(read(gone), (0, true, 0, 1), "what was removed is emptied");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_template_that_rots_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    let (person, mut bytes) = stored(&store).remove(0);
+    let key = store.inner.keys.key(&person).unwrap();
+    let now = store.inner.templates();
+    assert!(now.can_open(&key, 0, &bytes) && !now.can_open(&key, 1, &bytes));
+    bytes[ID_BYTES + 20] ^= 1;
+    assert!(!now.can_open(&key, 0, &bytes) && !now.can_open(&key, 0, &bytes[..4]));
+}
