@@ -34,6 +34,7 @@ mod corrections;
 mod delivery;
 mod enrolment;
 mod error;
+mod format;
 mod galleries;
 mod ingest;
 mod keys;

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod drive;
+pub mod faults;
 pub mod house;
 pub mod plan;
 pub mod scan;

@@ -211,7 +211,10 @@ fn committed(segment: u64, offset: u64, head: &Head, payload: Vec<u8>) -> Commit
 pub(super) fn read_at(shared: &Shared, location: Location) -> Result<Committed, JournalError> {
     let damaged = || JournalError::Damaged { segment: location.segment, offset: location.offset };
     let key = locked(&shared.segments).get(&location.segment).copied().flatten().ok_or_else(damaged)?;
-    let key = shared.keys.key(&key)?;
+    let key = match shared.keys.key(&key) {
+        Err(error @ KeyError::Io(_)) => return Err(error.into()),
+        key => key.map_err(|_| damaged())?,
+    };
     let path = segment::path(&shared.options.directory, location.segment);
     let file = match shared.disk.open(&path) {
         Ok(file) => file,

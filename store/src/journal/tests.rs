@@ -261,7 +261,7 @@ fn a_segment_whose_key_is_destroyed_is_forgotten_and_the_rest_is_read() {
     assert_eq!(rest, expected);
     let damage = reader.damaged();
     assert_eq!((damage.len(), damage[0].lost as usize), (1, all.len() - rest.len()));
-    assert!(matches!(journal.read_at(all[8].location), Err(JournalError::Key(_))));
+    assert!(matches!(journal.read_at(all[8].location), Err(JournalError::Damaged { .. })));
 }
 
 #[test]

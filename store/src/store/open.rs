@@ -17,7 +17,7 @@ use super::applier::{Applier, COMMITS_WAITING};
 use super::galleries::{Described, Galleries, Rules};
 use super::persons::PROFILE_AD;
 use super::templates::{Known, TemplateKeys, append_to};
-use super::{Inner, Store, StoreError, StoreSettings};
+use super::{Inner, Store, StoreError, StoreSettings, format};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
@@ -29,8 +29,6 @@ use crate::space::Space;
 use crate::views::entries::{self, EventEntry, FileEntry, MediaState};
 use crate::views::{ViewError, Views};
 
-/// First word of the format file; the number is the version of the state directory.
-const FORMAT: &str = "gatehouse-state 1";
 /// Records that are taken into the views in one go while catching up.
 const CATCH_UP_BATCH: usize = 1024;
 
@@ -63,12 +61,13 @@ impl Store {
         let directory = settings.directory.clone();
         fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
         let space = Arc::new(Space::open(&directory));
-        let state_id = state_id(&directory)?;
+        let (state_id, repaired) = format::open(&directory)?;
         let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
         let (files, of_files) = MediaFiles::open(&directory.join("media"), keys.clone())?;
         let files = Arc::new(files);
         let cleared = of_files.unfinished + of_files.keyless + of_files.orphaned_keys;
-        let damaged = damaged_keys(&keys, &of_files);
+        let mut damaged = repaired;
+        damaged.extend(damaged_keys(&keys, &of_files));
         let mut report = OpenReport { cleared, damaged, ..OpenReport::default() };
         let views = Arc::new(open_views(&directory.join("views"), &keys, &mut report)?);
 
@@ -134,27 +133,6 @@ impl Store {
     }
 }
 
-/// Reads the format file, or makes it in a new directory.
-fn state_id(directory: &Path) -> Result<String, StoreError> {
-    let path = directory.join("format");
-    match fs::read_to_string(&path) {
-        Ok(text) => match text.trim_end().strip_prefix(FORMAT) {
-            Some(id) => Ok(id.trim().to_owned()),
-            None => Err(StoreError::Format(text.chars().take(64).collect())),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = KeyId::random().to_string();
-            let temp = directory.join("format.new");
-            fs::write(&temp, format!("{FORMAT} {id}\n")).map_err(IoError::at("write", &temp))?;
-            sync(&temp)?;
-            fs::rename(&temp, &path).map_err(IoError::at("rename", &path))?;
-            sync(directory)?;
-            Ok(id)
-        }
-        Err(error) => Err(IoError::at("read", &path)(error).into()),
-    }
-}
-
 /// What the key table and the media files say of themselves, in words.
 fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
     let mut words: Vec<String> =
@@ -166,10 +144,6 @@ fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
         words.push(format!("{} keys have no media file; is a disk not mounted?", files.idle_keys));
     }
     words
-}
-
-fn sync(path: &Path) -> Result<(), IoError> {
-    fs::File::open(path).and_then(|file| file.sync_all()).map_err(IoError::at("sync", path))
 }
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {

@@ -1,0 +1,85 @@
+//! Faults, each again and again from a seed: power cuts, full disks, kills, flipped bits, clocks that jump. Every kind
+//! gives one line of a table; any loss of what was acknowledged, any double, panic or refused start is a failure.
+
+pub mod clock;
+pub mod cuts;
+pub mod flips;
+pub mod kills;
+pub mod states;
+mod street;
+#[path = "../../store/tests/twin/mod.rs"]
+mod twin;
+
+use serde_json::{Value, json};
+
+use crate::bench::table::Table;
+
+/// How much of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Crash states of the recorded disk.
+    pub states: u64,
+    /// Power cuts of a real file system.
+    pub cuts: u64,
+    /// Kills of the daemon.
+    pub kills: u64,
+    /// Flipped bits and cut files.
+    pub flips: u64,
+    /// Jumps of the clock.
+    pub jumps: u64,
+}
+
+/// Some minutes, for every change.
+pub const QUICK: Scale = Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4 };
+/// What a release must bear.
+pub const SOAK: Scale = Scale { states: 1_000, cuts: 200, kills: 200, flips: 1_000, jumps: 20 };
+
+/// What came of one kind of fault.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// How often it was done.
+    pub rounds: u64,
+    /// Events or records that were acknowledged.
+    pub acknowledged: u64,
+    /// Acknowledged and gone, without a word.
+    pub lost: u64,
+    /// Gone and said to be: only where the medium itself was damaged.
+    pub lost_said: u64,
+    /// There more than once.
+    pub doubles: u64,
+    /// Panics.
+    pub panics: u64,
+    /// Starts that were refused.
+    pub refused: u64,
+    /// What a reader must know.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether nothing happened that must never happen.
+    pub fn is_good(&self) -> bool {
+        self.lost + self.doubles + self.panics + self.refused == 0
+    }
+
+    /// Its line in the table.
+    pub fn line(&self, fault: &str, seconds: f64) -> Vec<Value> {
+        vec![
+            json!(fault),
+            json!(self.rounds),
+            json!(self.acknowledged),
+            json!(self.lost),
+            json!(self.lost_said),
+            json!(self.doubles),
+            json!(self.panics),
+            json!(self.refused),
+            json!(seconds),
+        ]
+    }
+}
+
+/// The table without lines.
+pub fn table(seed: u64) -> Table {
+    let columns =
+        ["fault", "rounds", "acknowledged", "lost", "lost, said", "doubles", "panics", "refused", "s"];
+    Table::new(&format!("Faults, seed {seed}"), &columns)
+}
