@@ -10,7 +10,7 @@ use crate::gallery::EncodingFault;
 use crate::journal::JournalError;
 use crate::keys::KeyError;
 use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, SAMPLES_MAX};
-use crate::record::ModelFault;
+use crate::record::{ModelFault, RECORD_VERSION};
 use crate::seal::SealError;
 use crate::views::ViewError;
 
@@ -42,7 +42,10 @@ pub enum StoreError {
     #[error("the views stopped following the journal; restart gatehoused, it rebuilds them")]
     ViewsStopped,
     /// The state directory was written by another version.
-    #[error("state directory has format {0}, this program knows format 1; install the version that wrote it")]
+    #[error(
+        "state directory has format {0}, this program knows {known} at most; install the version that wrote it",
+        known = RECORD_VERSION
+    )]
     Format(String),
     /// A blocking step was cancelled at shutdown.
     #[error("gatehoused is stopping; ask again once it runs")]

@@ -1,5 +1,8 @@
-//! The format file: which version made this state directory, and the directory's id. It lies there twice, each time with
-//! a checksum, so that no flipped bit keeps the appliance from starting.
+//! The format file: the version of the newest records of this state directory, and the directory's id. It lies there
+//! twice, each time with a checksum, so that no flipped bit keeps the appliance from starting.
+//!
+//! A program that finds a larger number than its own [`RECORD_VERSION`] refuses to open, and so does its package before it
+//! is installed (`packaging/debian/preinst`); a smaller one is raised before the first record is written.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +10,11 @@ use std::path::Path;
 use super::StoreError;
 use crate::error::IoError;
 use crate::keys::KeyId;
+use crate::record::RECORD_VERSION;
 use crate::seal::sha256;
 
-/// First words of the file; the number is the version of the state directory.
-const FORMAT: &str = "gatehouse-state 1";
+/// First word of the file.
+const KIND: &str = "gatehouse-state";
 /// Name of the file, and of its twin.
 const FILES: [&str; 2] = ["format", "format.copy"];
 /// Hexadecimal digits of an id.
@@ -23,9 +27,13 @@ const SUM_BYTES: usize = 8;
 enum Said {
     /// It is not there.
     Missing,
-    /// The id, and whether a checksum vouches for it; directories of before have none.
-    Id(String, bool),
-    /// It is whole, and of another version.
+    /// The id, as this version writes it.
+    Id(String),
+    /// The id, as an earlier version wrote it, with a checksum.
+    Earlier(String),
+    /// The id, as the first version wrote it, without one.
+    Bare(String),
+    /// It is whole, and of a version that is not known here.
     Foreign(String),
     /// It is not what was written.
     Damaged(String),
@@ -34,27 +42,26 @@ enum Said {
 /// The directory's id, made where there is none, and what had to be repaired, in words.
 ///
 /// # Errors
-/// [`StoreError::Format`] for a directory of another version, or where both copies are damaged.
+/// [`StoreError::Format`] for a directory of a later version, or where both copies are damaged.
 pub(super) fn open(directory: &Path) -> Result<(String, Vec<String>), StoreError> {
     let [first, second] = [read(&directory.join(FILES[0]))?, read(&directory.join(FILES[1]))?];
     let id = match (&first, &second) {
         (Said::Foreign(text), _) | (_, Said::Foreign(text)) => return Err(StoreError::Format(text.clone())),
-        (Said::Id(id, true), _) | (_, Said::Id(id, true)) | (Said::Id(id, false), Said::Missing) => {
-            id.clone()
-        }
+        (Said::Id(id) | Said::Earlier(id), _)
+        | (_, Said::Id(id) | Said::Earlier(id))
+        | (Said::Bare(id), Said::Missing) => id.clone(),
         (Said::Missing, Said::Missing) => {
             let id = KeyId::random().to_string();
             FILES.iter().try_for_each(|name| write(directory, name, &id))?;
             return Ok((id, Vec::new()));
         }
-        (Said::Damaged(text) | Said::Id(text, false), _)
-        | (_, Said::Damaged(text) | Said::Id(text, false)) => {
+        (Said::Damaged(text) | Said::Bare(text), _) | (_, Said::Damaged(text) | Said::Bare(text)) => {
             return Err(StoreError::Format(text.clone()));
         }
     };
     let mut repaired = Vec::new();
     for (name, said) in FILES.iter().zip([first, second]) {
-        if said == Said::Id(id.clone(), true) {
+        if said == Said::Id(id.clone()) {
             continue;
         }
         // Where that fails, the next start tries again; one copy is enough for this one.
@@ -77,15 +84,24 @@ fn read(path: &Path) -> Result<Said, IoError> {
 fn parse(text: &str) -> Said {
     let shown = || text.trim_end().chars().take(64).collect();
     let Some(text) = text.strip_suffix('\n') else { return Said::Damaged(shown()) };
-    let is_id = |id: &str| id.len() == ID_DIGITS && id.chars().all(|c| c.is_ascii_hexdigit());
     match text.rsplit_once(' ') {
-        Some((told, last)) if last == sum(told) => match told.strip_prefix(FORMAT).map(str::trim) {
-            Some(id) if is_id(id) => Said::Id(id.to_owned(), true),
+        Some((told, last)) if last == sum(told) => match words(told) {
+            Some((RECORD_VERSION, id)) => Said::Id(id.to_owned()),
+            Some((1..RECORD_VERSION, id)) => Said::Earlier(id.to_owned()),
             _ => Said::Foreign(shown()),
         },
-        Some((FORMAT, id)) if is_id(id) => Said::Id(id.to_owned(), false),
-        _ => Said::Damaged(shown()),
+        _ => match words(text) {
+            Some((1, id)) => Said::Bare(id.to_owned()),
+            _ => Said::Damaged(shown()),
+        },
     }
+}
+
+/// Number and id of a line without its checksum.
+fn words(line: &str) -> Option<(u8, &str)> {
+    let (number, id) = line.strip_prefix(KIND)?.strip_prefix(' ')?.split_once(' ')?;
+    let is_id = id.len() == ID_DIGITS && id.chars().all(|c| c.is_ascii_hexdigit());
+    Some((number.parse().ok()?, id)).filter(|_| is_id)
 }
 
 fn sum(text: &str) -> String {
@@ -94,7 +110,7 @@ fn sum(text: &str) -> String {
 
 fn write(directory: &Path, name: &str, id: &str) -> Result<(), IoError> {
     let (temp, path) = (directory.join(format!("{name}.new")), directory.join(name));
-    let told = format!("{FORMAT} {id}");
+    let told = format!("{KIND} {RECORD_VERSION} {id}");
     fs::write(&temp, format!("{told} {}\n", sum(&told))).map_err(IoError::at("write", &temp))?;
     sync(&temp)?;
     fs::rename(&temp, &path).map_err(IoError::at("rename", &path))?;
@@ -129,19 +145,40 @@ mod tests {
         }
     }
 
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn line(number: u8) -> String {
+        let told = format!("{KIND} {number} {ID}");
+        format!("{told} {}\n", sum(&told))
+    }
+
     #[test]
-    fn a_directory_of_before_gets_its_copy_and_one_of_another_version_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let id = "0123456789abcdef0123456789abcdef";
-        fs::write(folder.path().join("format"), format!("{FORMAT} {id}\n")).unwrap();
-        assert_eq!(open(folder.path()).unwrap(), (id.to_owned(), vec![]));
-        assert_eq!(
-            parse(&fs::read_to_string(folder.path().join("format.copy")).unwrap()),
-            Said::Id(id.into(), true)
-        );
-        let told = format!("gatehouse-state 2 {id}");
-        fs::write(folder.path().join("format"), format!("{told} {}\n", sum(&told))).unwrap();
-        assert!(matches!(open(folder.path()), Err(StoreError::Format(_))));
+    fn an_earlier_format_is_raised_and_keeps_its_id() {
+        for (file, copy) in [
+            (format!("{KIND} 1 {ID}\n"), None),
+            (line(1), Some(line(1))),
+            (line(RECORD_VERSION), Some(line(1))),
+            (line(1), Some(line(RECORD_VERSION))),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(FILES[0]), file).unwrap();
+            copy.iter().for_each(|copy| fs::write(folder.path().join(FILES[1]), copy).unwrap());
+            assert_eq!(open(folder.path()).unwrap(), (ID.to_owned(), vec![]));
+            for name in FILES {
+                assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), line(RECORD_VERSION));
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_format_in_either_copy_is_refused_and_stays() {
+        for (file, copy) in [(RECORD_VERSION, RECORD_VERSION + 1), (RECORD_VERSION + 1, RECORD_VERSION)] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(FILES[0]), line(file)).unwrap();
+            fs::write(folder.path().join(FILES[1]), line(copy)).unwrap();
+            assert!(matches!(open(folder.path()), Err(StoreError::Format(_))));
+            assert_eq!(fs::read_to_string(folder.path().join(FILES[0])).unwrap(), line(file));
+        }
     }
 
     #[test]
