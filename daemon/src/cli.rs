@@ -101,6 +101,11 @@ enum CompletionKind {
     Fish,
 }
 
+/// The command line of the tool, for the manual.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the tool with the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

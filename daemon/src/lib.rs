@@ -4,6 +4,7 @@
 //! wires components together; `control` is the local door for the operator, `cli` its other end.
 
 pub mod app;
+pub mod arguments;
 pub mod cli;
 pub mod control;
 pub mod exit;

@@ -1,30 +1,14 @@
 //! The daemon.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use gatehouse_config::Config;
-use gatehouse_daemon::{app, cli, exit, log};
+use gatehouse_daemon::arguments::{Arguments, Command};
+use gatehouse_daemon::{app, exit, log};
 use tracing::error;
-
-/// The Gatehouse daemon: identifies visitors, keeps every event safely, delivers to the central side.
-#[derive(Debug, Parser)]
-#[command(name = "gatehoused", version, max_term_width = 100)]
-struct Arguments {
-    /// The settings; conf.d/*.toml beside the file and GATEHOUSE__SECTION__KEY come on top.
-    #[arg(long, global = true, value_name = "FILE", default_value = cli::DEFAULT_CONFIG)]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print every fault of the settings with file, line and key; exit code 0 or 78.
-    CheckConfig,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
