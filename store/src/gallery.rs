@@ -27,6 +27,7 @@ mod norms;
 mod people;
 pub(crate) mod rates;
 mod review;
+mod segment;
 mod sketch;
 mod strangers;
 mod table;

@@ -17,18 +17,15 @@ use std::sync::Arc;
 use pulp::NullaryFnOnce;
 
 use super::engine::{Engine, Nearest};
+use super::segment::{BLOCK, Block, CHUNK_BLOCKS, SEGMENT_CHUNKS, Segment};
 use super::sketch::{Lens, SKETCH, Sketch};
-use super::table::{BLOCK, Block, CHUNK_ROWS, Chunk, Table};
-use super::vector::{Probe, dot};
+use super::table::{CHUNK_ROWS, Chunk, Table};
+use super::vector::{Coarse, Probe, dot};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
 /// epsilon each, of terms at most twice as large; doubled, since a few more measured templates cost nothing.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
-/// Blocks of sketches per chunk.
-const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Chunks whose sketches are compared before anything else is done: 640 KiB of sketches, 33 KiB of results.
-const SEGMENT_CHUNKS: usize = 64;
 /// Blocks per segment whose nearest row is measured at once.
 const SEEDS: usize = 4;
 /// The same while no second person is known: one person's samples may lie in several blocks.
@@ -77,11 +74,13 @@ impl NullaryFnOnce for Search<'_> {
     fn call(self) -> Nearest {
         let mut scan = Scan::new(self.probe, self.nearest);
         for lens in self.table.lenses() {
-            scan.through(lens, self.table.chunks());
+            scan.through(lens, self.table);
         }
-        for chunk in self.table.chunks() {
-            if chunk.is_plain() {
-                scan.plain(chunk);
+        for (segment, chunks) in self.table.segments() {
+            for (number, chunk) in chunks.iter().enumerate() {
+                if segment.lens(number).is_none() {
+                    scan.plain(chunk);
+                }
             }
         }
         scan.nearest
@@ -89,9 +88,11 @@ impl NullaryFnOnce for Search<'_> {
 }
 
 /// What the sketches of a segment say: squared distances in steps, row by row and the least of every block.
-struct Segment {
+struct Compared {
     squares: [[u16; BLOCK]; SEGMENT_CHUNKS * CHUNK_BLOCKS],
     least: [u16; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+    /// Rows that are left, by their place in the segment.
+    left: [u16; SEGMENT_CHUNKS * CHUNK_ROWS],
 }
 
 /// A search under way.
@@ -111,26 +112,27 @@ impl<'a> Scan<'a> {
 
     /// Everything that has sketches of this lens.
     #[inline(always)]
-    fn through(&mut self, lens: &Arc<Lens>, chunks: &[Box<Chunk>]) {
+    fn through(&mut self, lens: &Arc<Lens>, table: &Table) {
         let sketch = lens.probe(&self.probe.fine);
-        let mut segment = Segment {
+        let mut compared = Compared {
             squares: [[u16::MAX; BLOCK]; SEGMENT_CHUNKS * CHUNK_BLOCKS],
             least: [u16::MAX; SEGMENT_CHUNKS * CHUNK_BLOCKS],
+            left: [0; SEGMENT_CHUNKS * CHUNK_ROWS],
         };
         let mut is_useful = true;
-        for chunks in chunks.chunks(SEGMENT_CHUNKS) {
+        for (segment, chunks) in table.segments() {
             let left = match sketch.as_ref().filter(|_| is_useful) {
                 Some(sketch) => {
-                    segment.compare(sketch, lens, chunks);
-                    self.seed(&segment, chunks);
-                    self.sift(&segment, sketch, chunks)
+                    compared.compare(sketch, lens, segment);
+                    self.seed(&compared, chunks);
+                    self.sift(&mut compared, sketch, chunks)
                 }
                 None => None,
             };
             is_useful = left.is_some_and(|left| left <= chunks.len() * CHUNK_ROWS / USELESS);
             if left.is_none() {
-                for chunk in chunks {
-                    if chunk.sketches(lens).is_some() {
+                for (number, chunk) in chunks.iter().enumerate() {
+                    if segment.is_through(lens, number) {
                         self.plain(chunk);
                     }
                 }
@@ -140,12 +142,12 @@ impl<'a> Scan<'a> {
 
     /// Measures the nearest rows by their sketches.
     #[inline(always)]
-    fn seed(&mut self, segment: &Segment, chunks: &[Box<Chunk>]) {
-        let mut least = segment.least;
+    fn seed(&mut self, compared: &Compared, chunks: &[Box<Chunk>]) {
+        let mut least = compared.least;
         for _ in 0..if self.nearest.second.is_none() { FIRST_SEEDS } else { SEEDS } {
             let (block, square) = least_of(&least);
             least[block] = u16::MAX;
-            if let Some(row) = segment.squares[block].iter().position(|s| *s == square)
+            if let Some(row) = compared.squares[block].iter().position(|s| *s == square)
                 && let Some(chunk) = chunks.get(block / CHUNK_BLOCKS)
             {
                 self.measure(chunk, block % CHUNK_BLOCKS * BLOCK + row);
@@ -155,24 +157,16 @@ impl<'a> Scan<'a> {
 
     /// Looks at the rows whose sketches are near enough; how many those were, none where sketches exclude nothing.
     #[inline(always)]
-    fn sift(&mut self, segment: &Segment, sketch: &Sketch, chunks: &[Box<Chunk>]) -> Option<usize> {
+    fn sift(&mut self, compared: &mut Compared, sketch: &Sketch, chunks: &[Box<Chunk>]) -> Option<usize> {
         let mut limit = sketch.limit(self.reach)?;
-        let mut left = 0;
-        for (number, chunk) in chunks.iter().enumerate() {
-            for block in 0..CHUNK_BLOCKS {
-                let index = number * CHUNK_BLOCKS + block;
-                if segment.least[index] > limit {
-                    continue;
-                }
-                let mut rows = mask(&segment.squares[index], limit);
-                left += rows.count_ones() as usize;
-                while rows != 0 {
-                    let row = rows.trailing_zeros() as usize;
-                    rows &= rows - 1;
-                    if self.look(chunk, block * BLOCK + row) {
-                        limit = sketch.limit(self.reach)?;
-                    }
-                }
+        let left = compared.list(limit);
+        // In a loop of its own: the processor fetches many of these rows at a time where no branch stands between.
+        for place in &compared.left[..left] {
+            let place = usize::from(*place);
+            if compared.squares[place / BLOCK][place % BLOCK] <= limit
+                && self.look(&chunks[place / CHUNK_ROWS], place % CHUNK_ROWS)
+            {
+                limit = sketch.limit(self.reach)?;
             }
         }
         Some(left)
@@ -186,18 +180,18 @@ impl<'a> Scan<'a> {
         for (row, product) in chunk.quantised(quantised.len()).zip(products.iter_mut()) {
             *product = dot(quantised, row, |x| *x, |y| *y);
         }
-        let mut bounds = [0.0; CHUNK_ROWS];
-        for row in 0..CHUNK_ROWS {
-            bounds[row] = bound(self.probe, chunk, row, products[row]);
-        }
-        let errors = chunk.errors.as_chunks::<BLOCK>().0;
-        for (block, (bounds, errors)) in bounds.as_chunks::<BLOCK>().0.iter().zip(errors).enumerate() {
+        for (block, products) in products.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let first = block * BLOCK;
             let reach = self.reach + self.probe.coarse.error;
+            let is_near = |row: usize, reach: f32| {
+                let coarse = &chunk.coarse[first + row];
+                is_within(bound(self.probe, coarse, products[row]), reach, coarse.error)
+            };
             // Without a short cut, so that all of a block are compared at once.
-            if bounds.iter().zip(errors).fold(false, |any, (b, e)| any | is_within(*b, reach, *e)) {
+            if (0..BLOCK).fold(false, |any, row| any | is_near(row, reach)) {
                 for row in 0..BLOCK {
-                    if is_within(bounds[row], self.reach + self.probe.coarse.error, errors[row]) {
-                        self.measure(chunk, block * BLOCK + row);
+                    if is_near(row, self.reach + self.probe.coarse.error) {
+                        self.measure(chunk, first + row);
                     }
                 }
             }
@@ -210,8 +204,9 @@ impl<'a> Scan<'a> {
         let quantised = &self.probe.quantised[..];
         let fields = chunk.quantised_row(row, quantised.len());
         let product = dot(quantised, fields, |x| *x, |y| *y);
-        let bound = bound(self.probe, chunk, row, product);
-        is_within(bound, self.reach + self.probe.coarse.error, chunk.errors[row]) && self.measure(chunk, row)
+        let coarse = &chunk.coarse[row];
+        let bound = bound(self.probe, coarse, product);
+        is_within(bound, self.reach + self.probe.coarse.error, coarse.error) && self.measure(chunk, row)
     }
 
     /// One row in full; whether that changed the reach.
@@ -228,20 +223,41 @@ impl<'a> Scan<'a> {
     }
 }
 
-impl Segment {
+impl Compared {
     /// Compares a probe's sketch with all of a segment's; rows without one are as far as can be.
     #[inline(always)]
-    fn compare(&mut self, sketch: &Sketch, lens: &Arc<Lens>, chunks: &[Box<Chunk>]) {
+    fn compare(&mut self, sketch: &Sketch, lens: &Arc<Lens>, segment: &Segment) {
         self.least = [u16::MAX; SEGMENT_CHUNKS * CHUNK_BLOCKS];
         let results =
             self.squares.chunks_exact_mut(CHUNK_BLOCKS).zip(self.least.chunks_exact_mut(CHUNK_BLOCKS));
-        for (chunk, (squares, least)) in chunks.iter().zip(results) {
-            let Some(blocks) = chunk.sketches(lens) else { continue };
-            for (block, (squares, least)) in blocks.iter().zip(squares.iter_mut().zip(least)) {
+        for (chunk, (squares, least)) in
+            results.enumerate().filter(|(chunk, _)| segment.is_through(lens, *chunk))
+        {
+            for (block, (squares, least)) in segment.blocks(chunk).iter().zip(squares.iter_mut().zip(least)) {
                 *squares = block_squares(&sketch.steps, block);
                 *least = squares.iter().fold(u16::MAX, |least, square| least.min(*square));
             }
         }
+    }
+
+    /// Lists the rows within the limit; how many there are.
+    #[inline(always)]
+    fn list(&mut self, limit: u16) -> usize {
+        let mut left = 0;
+        for (block, (squares, least)) in self.squares.iter().zip(&self.least).enumerate() {
+            if *least > limit {
+                continue;
+            }
+            let mut rows = mask(squares, limit);
+            while rows != 0 {
+                #[expect(clippy::cast_possible_truncation, reason = "a segment has fewer rows")]
+                let place = (block * BLOCK) as u16 + rows.trailing_zeros() as u16;
+                self.left[left] = place;
+                left += 1;
+                rows &= rows - 1;
+            }
+        }
+        left
     }
 }
 
@@ -269,20 +285,20 @@ fn least_of(values: &[u16]) -> (usize, u16) {
 
 /// Which rows are within the limit, a bit each.
 #[inline(always)]
-fn mask(squares: &[u16; BLOCK], limit: u16) -> u32 {
+fn mask(squares: &[u16; BLOCK], limit: u16) -> u64 {
     let mut mask = 0;
     for (row, square) in squares.iter().enumerate() {
-        mask |= u32::from(*square <= limit) << row;
+        mask |= u64::from(*square <= limit) << row;
     }
     mask
 }
 
 /// Squared distance of the quantised vectors, less what rounding may have added.
 #[inline(always)]
-fn bound(probe: &Probe, chunk: &Chunk, row: usize, product: i32) -> f32 {
+fn bound(probe: &Probe, coarse: &Coarse, product: i32) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "the loss is part of ROUNDING")]
-    let product = product as f32 * (2.0 * probe.coarse.scale * chunk.scales[row]);
-    let squares = probe.coarse.square + chunk.squares[row];
+    let product = product as f32 * (2.0 * probe.coarse.scale * coarse.scale);
+    let squares = probe.coarse.square + coarse.square;
     squares - product - ROUNDING * squares
 }
 

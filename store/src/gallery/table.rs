@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
+use super::segment::{SEGMENT_CHUNKS, Segment};
 use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
 
@@ -14,18 +15,12 @@ use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, 
 /// unused memory.
 pub(super) const CHUNK_ROWS: usize = 256;
 
-/// Rows whose sketches lie together, coordinate after coordinate, so that all of them are compared at once.
-pub(super) const BLOCK: usize = 32;
-
 /// Templates from which on sketches pay; below it the full scan takes a few microseconds.
 pub(super) const LENS_MINIMUM: usize = 1024;
 /// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
 const LENS_GROWTH: usize = 4;
 /// Templates that a lens is made from: the widest directions of many thousands show in as many.
 const LENS_SAMPLE: usize = 1024;
-
-/// Sketches of a block, coordinate after coordinate.
-pub(super) type Block = [[u8; BLOCK]; SKETCH];
 
 /// Owner of a free row.
 const NOBODY: u32 = u32::MAX;
@@ -52,16 +47,9 @@ pub(super) struct Chunk {
     fine: Zeroizing<Vec<f32>>,
     /// What makes rounded templates of quantised ones; empty in a table of full ones.
     rests: Zeroizing<Vec<i8>>,
-    /// See [`Coarse`], row by row.
-    pub scales: [f32; CHUNK_ROWS],
-    /// See [`Coarse`]; infinite for a free row.
-    pub squares: [f32; CHUNK_ROWS],
-    /// See [`Coarse`].
-    pub errors: [f32; CHUNK_ROWS],
+    /// What is known of their quantisation: together, since a look at one row takes all three.
+    pub coarse: [Coarse; CHUNK_ROWS],
     owners: [u32; CHUNK_ROWS],
-    sketches: Zeroizing<Vec<Block>>,
-    /// What they were made with.
-    lens: Option<Arc<Lens>>,
 }
 
 impl Chunk {
@@ -72,47 +60,8 @@ impl Chunk {
             quantised: Zeroizing::new(vec![0; CHUNK_ROWS * dimensions]),
             fine: Zeroizing::new(vec![0.0; fine]),
             rests: Zeroizing::new(vec![0; rests]),
-            scales: [FREE.scale; CHUNK_ROWS],
-            squares: [FREE.square; CHUNK_ROWS],
-            errors: [FREE.error; CHUNK_ROWS],
+            coarse: [FREE; CHUNK_ROWS],
             owners: [NOBODY; CHUNK_ROWS],
-            sketches: Zeroizing::new(Vec::new()),
-            lens: None,
-        }
-    }
-
-    /// The sketches, where they were made with this lens.
-    #[inline]
-    pub(super) fn sketches(&self, lens: &Arc<Lens>) -> Option<&[Block]> {
-        self.lens.as_ref().is_some_and(|own| Arc::ptr_eq(own, lens)).then_some(&self.sketches)
-    }
-
-    /// Whether there are no sketches.
-    pub(super) fn is_plain(&self) -> bool {
-        self.lens.is_none()
-    }
-
-    /// Sketches every row anew.
-    fn look_through(&mut self, lens: &Arc<Lens>, dimensions: usize) {
-        self.sketches = Zeroizing::new(vec![[[0; BLOCK]; SKETCH]; CHUNK_ROWS / BLOCK]);
-        self.lens = Some(Arc::clone(lens));
-        for row in 0..CHUNK_ROWS {
-            if self.owners[row] != NOBODY {
-                self.sketch(row, dimensions);
-            }
-        }
-    }
-
-    /// Sketches a row.
-    fn sketch(&mut self, row: usize, dimensions: usize) {
-        let Some(lens) = &self.lens else { return };
-        let sketch = lens.template(&self.vector(row, dimensions));
-        self.set_sketch(row, sketch);
-    }
-
-    fn set_sketch(&mut self, row: usize, sketch: [u8; SKETCH]) {
-        if let Some(block) = self.sketches.get_mut(row / BLOCK) {
-            block.iter_mut().zip(sketch).for_each(|(rows, coordinate)| rows[row % BLOCK] = coordinate);
         }
     }
 
@@ -129,7 +78,7 @@ impl Chunk {
         let fields = row * probe.len()..(row + 1) * probe.len();
         let square = match (self.fine.get(fields.clone()), self.rests.get(fields.clone())) {
             (None, Some(rests)) => {
-                square_distance_told(probe, &self.quantised[fields], rests, self.scales[row])
+                square_distance_told(probe, &self.quantised[fields], rests, self.coarse[row].scale)
             }
             (fine, _) => square_distance(probe, fine?),
         };
@@ -143,15 +92,15 @@ impl Chunk {
         let rests = self.rests.get(fields.clone()).into_iter().flatten();
         Zeroizing::new(match self.fine.get(fields) {
             Some(fine) => fine.to_vec(),
-            None => quantised.iter().zip(rests).map(|(q, rest)| told(*q, *rest, self.scales[row])).collect(),
+            None => {
+                quantised.iter().zip(rests).map(|(q, rest)| told(*q, *rest, self.coarse[row].scale)).collect()
+            }
         })
     }
 
-    fn set(&mut self, row: usize, owner: u32, Coarse { scale, square, error }: Coarse) {
+    fn set(&mut self, row: usize, owner: u32, coarse: Coarse) {
         self.owners[row] = owner;
-        self.scales[row] = scale;
-        self.squares[row] = square;
-        self.errors[row] = error;
+        self.coarse[row] = coarse;
     }
 
     /// The quantised vector of a row.
@@ -173,6 +122,8 @@ pub(super) struct Table {
     /// Whether templates are kept in sixteen bits per component.
     is_rounded: bool,
     chunks: Vec<Box<Chunk>>,
+    /// Their sketches.
+    segments: Vec<Segment>,
     free: Vec<u32>,
     taken: usize,
     /// The lenses that chunks have, and last the one that all will have.
@@ -184,8 +135,16 @@ pub(super) struct Table {
 impl Table {
     /// An empty table.
     pub(super) fn new(dimensions: usize) -> Self {
-        let (chunks, free, lenses) = (Vec::new(), Vec::new(), Vec::new());
-        Self { dimensions, is_rounded: false, chunks, free, taken: 0, lenses, lens_tried: 0 }
+        Self {
+            dimensions,
+            is_rounded: false,
+            chunks: Vec::new(),
+            segments: Vec::new(),
+            free: Vec::new(),
+            taken: 0,
+            lenses: Vec::new(),
+            lens_tried: 0,
+        }
     }
 
     /// An empty table of templates that are [rounded](Probe::rounded): two thirds less memory.
@@ -201,6 +160,12 @@ impl Table {
     /// The chunks in order of slots.
     pub(super) fn chunks(&self) -> &[Box<Chunk>] {
         &self.chunks
+    }
+
+    /// The chunks with their sketches, in runs of [`SEGMENT_CHUNKS`].
+    #[inline(always)]
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&Segment, &[Box<Chunk>])> {
+        self.segments.iter().zip(self.chunks.chunks(SEGMENT_CHUNKS))
     }
 
     /// Slots, free or taken.
@@ -229,7 +194,7 @@ impl Table {
                 .for_each(|(to, (x, q))| *to = rest(*x, *q, template.coarse.scale));
         }
         chunk.set(row, owner, template.coarse);
-        chunk.sketch(row, self.dimensions);
+        self.sketch(place(slot));
         self.taken += 1;
         Some(slot)
     }
@@ -249,7 +214,7 @@ impl Table {
         if let Some(rests) = chunk.rests.get_mut(fields) {
             rests.zeroize();
         }
-        chunk.set_sketch(row, [0; SKETCH]);
+        self.segments[place(slot).0 / SEGMENT_CHUNKS].set(place(slot).0 % SEGMENT_CHUNKS, row, [0; SKETCH]);
         self.free.push(slot);
         self.taken -= 1;
     }
@@ -267,9 +232,7 @@ impl Table {
         let owner = chunk.owner(row)?;
         let fine = chunk.fine.get(row * self.dimensions..(row + 1) * self.dimensions)?;
         let quantised = chunk.quantised_row(row, self.dimensions);
-        let coarse =
-            Coarse { scale: chunk.scales[row], square: chunk.squares[row], error: chunk.errors[row] };
-        Some(Template { owner, coarse, quantised, fine })
+        Some(Template { owner, coarse: chunk.coarse[row], quantised, fine })
     }
 
     /// The lenses in use.
@@ -304,13 +267,14 @@ impl Table {
     /// Sketches a chunk anew; false behind the last one, after which only the last lens is in use.
     pub(super) fn look_through(&mut self, chunk: usize) -> bool {
         let Some(lens) = self.lenses.last() else { return false };
-        match self.chunks.get_mut(chunk) {
-            Some(chunk) if chunk.sketches(lens).is_none() => chunk.look_through(lens, self.dimensions),
-            Some(_) => {}
-            None => {
-                self.lenses.drain(..self.lenses.len() - 1);
-                return false;
-            }
+        if chunk >= self.chunks.len() {
+            self.lenses.drain(..self.lenses.len() - 1);
+            return false;
+        }
+        let (segment, place) = (&mut self.segments[chunk / SEGMENT_CHUNKS], chunk % SEGMENT_CHUNKS);
+        if !segment.is_through(lens, place) {
+            segment.begin(place, lens);
+            (0..CHUNK_ROWS).for_each(|row| self.sketch((chunk, row)));
         }
         true
     }
@@ -323,15 +287,27 @@ impl Table {
         }
     }
 
+    /// Sketches a row where its chunk has sketches.
+    fn sketch(&mut self, (chunk, row): (usize, usize)) {
+        let (segment, place) = (&mut self.segments[chunk / SEGMENT_CHUNKS], chunk % SEGMENT_CHUNKS);
+        if let (Some(lens), Some(_)) = (segment.lens(place), self.chunks[chunk].owner(row)) {
+            let sketch = lens.template(&self.chunks[chunk].vector(row, self.dimensions));
+            segment.set(place, row, sketch);
+        }
+    }
+
     /// Adds a chunk and returns its first slot, leaving the others free, the lowest to be used first.
     fn grow(&mut self) -> Option<u32> {
         let first = u32::try_from(self.chunks.len() * CHUNK_ROWS).ok()?;
         let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NOBODY)?;
-        let mut chunk = Box::new(Chunk::new(self.dimensions, self.is_rounded));
-        if let Some(lens) = self.lenses.last() {
-            chunk.look_through(lens, self.dimensions);
+        let chunk = self.chunks.len();
+        if chunk.is_multiple_of(SEGMENT_CHUNKS) {
+            self.segments.push(Segment::new());
         }
-        self.chunks.push(chunk);
+        if let (Some(segment), Some(lens)) = (self.segments.last_mut(), self.lenses.last()) {
+            segment.begin(chunk % SEGMENT_CHUNKS, lens);
+        }
+        self.chunks.push(Box::new(Chunk::new(self.dimensions, self.is_rounded)));
         self.free.extend((first + 1..end).rev());
         Some(first)
     }
