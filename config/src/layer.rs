@@ -51,9 +51,25 @@ impl Layers {
         layers
     }
 
-    pub(crate) fn of_text(text: &str) -> Self {
-        let mut layers = Self { main: "gatehouse.toml".to_owned(), ..Self::default() };
-        layers.add_text("gatehouse.toml", text);
+    /// The files at and beside `path`, with `own` in the place of the drop-in `target`. What is missing is missing in `own`.
+    pub(crate) fn read_with(path: &Path, target: &Path, mut own: Self) -> Self {
+        let mut layers = Self { main: std::mem::take(&mut own.main), ..Self::default() };
+        layers.add_file(path);
+        let drop_ins = layers.drop_ins(path).into_iter().filter(|file| file != target);
+        let (before, after): (Vec<_>, Vec<_>) =
+            drop_ins.partition(|file| file.as_os_str() < target.as_os_str());
+        before.iter().for_each(|file| layers.add_file(file));
+        layers.found.append(&mut own.found);
+        layers.tables.append(&mut own.tables);
+        layers.faults.append(&mut own.faults);
+        after.iter().for_each(|file| layers.add_file(file));
+        layers
+    }
+
+    /// One text as if it were the main file.
+    pub(crate) fn of_file(name: &str, text: &str) -> Self {
+        let mut layers = Self { main: name.to_owned(), ..Self::default() };
+        layers.add_text(name, text);
         layers
     }
 

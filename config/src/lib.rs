@@ -12,6 +12,7 @@ mod endpoint;
 mod fault;
 mod kinds;
 mod layer;
+mod provision;
 mod reader;
 mod secret;
 mod sections;
@@ -25,7 +26,8 @@ use std::path::Path;
 pub use duration::{duration_text, parse_duration};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
-pub use secret::{Secret, SecretError, credential, read_secret};
+pub use provision::Provisioning;
+pub use secret::{SECRETS, Secret, SecretError, credential, read_secret};
 pub use source::{Entry, Source, Value};
 pub use types::{
     CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects, Rows,
@@ -79,7 +81,7 @@ impl Config {
     /// # Errors
     /// Every fault at once.
     pub fn from_text(text: &str) -> Result<Self, Faults> {
-        Self::from_layers(Layers::of_text(text))
+        Self::from_layers(Layers::of_file("gatehouse.toml", text))
     }
 
     /// The variables of this process, as [`Config::load`] takes them; those that are not UTF-8 are left out.

@@ -10,6 +10,10 @@ use zeroize::Zeroizing;
 /// Longest secret read: passwords and keys are far below; a file above it is some other file.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
+/// The secrets there are; as systemd credentials each has `gatehouse.` before its name.
+pub const SECRETS: [&str; 5] =
+    ["root-key", "mqtt-password", "rows-password", "objects-access-key", "objects-secret-key"];
+
 /// A password or key. Its `Debug` shows nothing; its memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -90,8 +94,8 @@ pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     Ok(Secret::new(bytes[..end].to_vec()))
 }
 
-/// Reads a secret from `file` where given, else from the systemd credential `gatehouse.<name>` (names: `root-key`,
-/// `mqtt-password`, `rows-password`, `objects-access-key`, `objects-secret-key`), else there is none.
+/// Reads a secret from `file` where given, else from the systemd credential `gatehouse.<name>` (names:
+/// [`SECRETS`]), else there is none.
 ///
 /// # Errors
 /// See [`SecretError`]; a credential that does not exist is no error.

@@ -1,5 +1,5 @@
 //! The operator's tool. One short file per group of commands; every command asks the daemon over its control
-//! socket, except `central` and `completions`, which need no daemon.
+//! socket, except `central`, `setup`, `provision` and `completions`, which need no daemon.
 
 mod central;
 mod config;
@@ -12,6 +12,8 @@ mod key;
 mod ledger;
 mod media;
 mod person;
+mod provision;
+mod setup;
 mod shell;
 mod status;
 mod store;
@@ -85,6 +87,10 @@ enum Command {
     /// Prepare or check the central database and bucket; works without the daemon.
     #[command(subcommand)]
     Central(central::Command),
+    /// Seal the appliance's secrets for this machine; works without the daemon.
+    Setup(setup::Args),
+    /// Take in a provisioning file once, as the first boot of an appliance does; works without the daemon.
+    Provision(provision::Args),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
@@ -134,6 +140,8 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Store(command) => store::run(&command, shell),
         Command::Config(command) => config::run(&command, shell),
         Command::Central(command) => central::run(command, shell),
+        Command::Setup(args) => setup::run(&args, shell),
+        Command::Provision(args) => provision::run(&args, shell),
         Command::Completions { shell: kind } => completions(kind, shell),
     }
 }

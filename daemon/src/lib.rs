@@ -7,6 +7,7 @@ pub mod app;
 pub mod arguments;
 pub mod cli;
 pub mod control;
+mod credstore;
 pub mod exit;
 pub mod log;
 pub mod mqtt;

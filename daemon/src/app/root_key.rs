@@ -24,9 +24,8 @@ const DEV_FILE: &str = "root.key";
 pub enum RootKeyError {
     /// None is given, and the environment is not `dev`.
     #[error(
-        "no root key: outside of environment dev it is never made by itself. Make one and hand it over:\n  \
-         head -c 32 /dev/urandom | systemd-creds encrypt --name={CREDENTIAL} - \
-         /etc/credstore.encrypted/{CREDENTIAL}\n\
+        "no root key: outside of environment dev the daemon never makes one. `gatehouse setup` makes one and \
+         seals it for this machine;\n\
          or put 32 random bytes into a file only the daemon may read and set keys.root_key_file; keep a copy elsewhere: \
          without it nothing on this device can be read again"
     )]

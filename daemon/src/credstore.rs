@@ -1,0 +1,197 @@
+//! Secrets of this machine, sealed by `systemd-creds` with its TPM where it has one, else with the key of the host.
+//! Each is a file named after its credential in one folder; systemd opens them for the daemon alone
+//! (`LoadCredentialEncrypted=` in the unit).
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use gatehouse_config::{SECRETS, Secret};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Where systemd looks for sealed credentials.
+pub(crate) const FOLDER: &str = "/etc/credstore.encrypted";
+/// The tool that seals and opens them.
+const TOOL: &str = "systemd-creds";
+/// Name of the secret that seals all others.
+pub(crate) const ROOT_KEY: &str = "root-key";
+/// Bytes of a root key.
+const ROOT_KEY_BYTES: usize = 32;
+
+/// Why a secret was not sealed.
+#[derive(Debug, Error)]
+pub(crate) enum CredstoreError {
+    /// There is no systemd-creds.
+    #[error(
+        "this machine has no {TOOL} (systemd 250 and later has it): put the secrets into files that only the daemon \
+         may read, and name them in the settings (keys.root_key_file, mqtt.password_file and so on)"
+    )]
+    NoTool,
+    /// It did not do its work.
+    #[error("{TOOL} could not {what} {name}: {words}")]
+    Refused {
+        /// `seal` or `open`.
+        what: &'static str,
+        /// The credential.
+        name: String,
+        /// What it said.
+        words: String,
+    },
+    /// What was sealed cannot be opened again.
+    #[error("{0} was sealed, but opens to something else: it was not put in place; look at the TPM")]
+    Differs(String),
+    /// The disk or the system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The folder of sealed secrets.
+#[derive(Debug)]
+pub(crate) struct Credstore {
+    folder: PathBuf,
+}
+
+impl Credstore {
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where they are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the secret of this name is, or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(credential(name))
+    }
+
+    /// Whether it is there.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// The names of all that are there.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        SECRETS.into_iter().filter(|name| self.holds(name)).collect()
+    }
+
+    /// Seals a secret in the place of an older one; it is opened again before, so that what lies there can be opened.
+    /// Durable on return.
+    pub(crate) fn seal(&self, name: &str, secret: &Secret) -> Result<(), CredstoreError> {
+        let path = self.path(name);
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CredstoreError::Io { path, source }
+        };
+        self.make_folder().map_err(at(&self.folder))?;
+        let option = format!("--name={}", credential(name));
+        let sealed = run("seal", name, &["encrypt", &option, "-", "-"], secret.bytes())?;
+        if run("open", name, &["decrypt", &option, "-", "-"], &sealed)?.as_slice() != secret.bytes() {
+            return Err(CredstoreError::Differs(credential(name)));
+        }
+        put(&path, &sealed, 0o600).map_err(at(&path))
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o700))?;
+        sync_folder_of(&self.folder)
+    }
+
+    /// The sealed root key, in the form of [`root_key`].
+    pub(crate) fn open_root_key(&self) -> Result<Secret, CredstoreError> {
+        let sealed = self.open(ROOT_KEY)?;
+        Ok(root_key(sealed.bytes()).unwrap_or(sealed))
+    }
+
+    /// Opens a sealed secret.
+    fn open(&self, name: &str) -> Result<Secret, CredstoreError> {
+        let path = self.path(name);
+        let sealed = fs::read(&path).map_err(|source| CredstoreError::Io { path, source })?;
+        let option = format!("--name={}", credential(name));
+        Ok(Secret::new(run("open", name, &["decrypt", &option, "-", "-"], &sealed)?.to_vec()))
+    }
+}
+
+/// A root key as its 32 bytes or 64 hexadecimal digits in the one form that is sealed, so that two can be compared.
+pub(crate) fn root_key(bytes: &[u8]) -> Option<Secret> {
+    if bytes.len() == ROOT_KEY_BYTES {
+        return Some(Secret::new(hex::encode(bytes).into_bytes()));
+    }
+    let digits = bytes.trim_ascii();
+    let is_key = digits.len() == 2 * ROOT_KEY_BYTES && digits.iter().all(u8::is_ascii_hexdigit);
+    is_key.then(|| Secret::new(digits.to_ascii_lowercase()))
+}
+
+/// A new root key, of the system's own randomness.
+pub(crate) fn new_root_key() -> Result<Secret, CredstoreError> {
+    // It waits until the machine has gathered enough, which urandom does not do on a first boot.
+    let source = Path::new("/dev/random");
+    let mut key = Zeroizing::new([0; ROOT_KEY_BYTES]);
+    File::open(source)
+        .and_then(|mut file| file.read_exact(key.as_mut_slice()))
+        .map_err(|error| CredstoreError::Io { path: source.to_owned(), source: error })?;
+    Ok(Secret::new(hex::encode(*key).into_bytes()))
+}
+
+/// Writes a file whole or not at all; durable on return.
+pub(crate) fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    // What a cut left may be open to others.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_folder_of(path)
+}
+
+/// Makes names in the folder of `path` durable.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn credential(name: &str) -> String {
+    format!("gatehouse.{name}")
+}
+
+/// Runs the tool; secrets go through its standard input and output and never through its arguments.
+fn run(
+    what: &'static str,
+    name: &str,
+    arguments: &[&str],
+    input: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CredstoreError> {
+    let failed = |words: String| CredstoreError::Refused { what, name: credential(name), words };
+    let mut command = Command::new(TOOL);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => CredstoreError::NoTool,
+        _ => failed(error.to_string()),
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Where it does not read on, it says why.
+        let _ = stdin.write_all(input);
+    }
+    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    let said = Zeroizing::new(output.stdout);
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "))),
+    }
+}
