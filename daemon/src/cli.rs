@@ -13,6 +13,7 @@ mod ledger;
 mod media;
 mod person;
 mod provision;
+mod selftest;
 mod setup;
 mod shell;
 mod status;
@@ -56,6 +57,8 @@ enum Command {
     Status,
     /// What is wrong, and what to do about it.
     Doctor(doctor::Args),
+    /// Does the daemon do its work? A face is looked up and the journal gone through; nothing is kept of it.
+    SelfTest(selftest::Args),
     /// Enrolled people.
     #[command(subcommand)]
     Person(person::Command),
@@ -129,6 +132,7 @@ fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Status => status::run(shell),
         Command::Doctor(args) => doctor::run(&args, shell),
+        Command::SelfTest(args) => selftest::run(&args, shell),
         Command::Person(command) => person::run(command, shell),
         Command::Gallery(command) => gallery::run(command, shell),
         Command::Identify(args) => identify::run(args, shell),

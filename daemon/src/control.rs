@@ -6,7 +6,7 @@
 pub mod answers;
 pub mod client;
 mod connection;
-mod doctor;
+pub(crate) mod doctor;
 pub mod encodings;
 mod handlers;
 pub mod server;
@@ -40,6 +40,6 @@ pub struct Services {
 }
 
 /// Bytes that an ordinary user can still write to the disk of `path`; none where it cannot be asked.
-fn free_bytes(path: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
     rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

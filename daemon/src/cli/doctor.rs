@@ -1,15 +1,23 @@
-//! `gatehouse doctor`: what the tool can see by itself, then what the daemon sees.
+//! `gatehouse doctor`: what the daemon sees, and what the tool can see by itself, also where the daemon is down.
+
+mod certificates;
+mod machine;
+pub(super) mod outside;
+mod secrets;
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
 use gatehouse_config::Config;
 
 use super::DEFAULT_CONFIG;
 use super::shell::Shell;
 use super::table::printable;
 use crate::control::answers::{Finding, Grade, Status};
+use crate::control::doctor::{clock, free_space};
+use crate::control::free_bytes;
 use crate::control::types::{Fault, Request};
 use crate::exit;
 
@@ -24,6 +32,9 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
     let (findings, code) = match shell.ask::<Vec<Finding>>(&Request::Doctor) {
         Ok(mut findings) => {
             findings.extend(version(&shell.ask::<Status>(&Request::Status)?));
+            findings.extend(machine::findings());
+            let known = Config::load(&args.config, &[]).ok();
+            findings.extend(known.iter().flat_map(certificates::findings));
             let wrong = findings.iter().any(|finding| finding.grade == Grade::Wrong);
             (findings, if wrong { exit::REFUSED } else { exit::OK })
         }
@@ -43,15 +54,29 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
 fn version(status: &Status) -> Option<Finding> {
     (status.version != crate::VERSION).then(|| {
         let words = format!("the daemon is {}, this tool {}", status.version, crate::VERSION);
-        Finding::note("version", words, "restart the daemon: systemctl restart gatehouse")
+        Finding::note("version", words, "restart the daemon: systemctl restart gatehoused")
     })
 }
 
 fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
     let daemon =
         Finding { what: "daemon".into(), grade: Grade::Wrong, words: fault.message, advice: fault.advice };
+    let mut findings = vec![daemon, settings(config)];
+    findings.extend(machine::findings());
+    findings.push(clock(Utc::now()));
+    if let Ok(known) = Config::load(config, &[]) {
+        findings.push(free_space(free_bytes(&known.state.directory), known.media.reserve_free_bytes));
+        findings.push(secrets::finding(&known));
+        findings.extend(certificates::findings(&known));
+        findings.extend(outside::findings(&known));
+    }
+    findings.push(Finding::ok("version", format!("gatehouse {}", crate::VERSION)));
+    findings
+}
+
+fn settings(config: &Path) -> Finding {
     let name = config.display();
-    let settings = match File::open(config).map_err(|error| error.kind()) {
+    match File::open(config).map_err(|error| error.kind()) {
         Err(ErrorKind::PermissionDenied) => {
             Finding::note("settings", format!("{name} may not be read by you"), "run as root")
         }
@@ -64,11 +89,10 @@ fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
                 Finding::wrong("settings", faults.to_string(), "correct them, then start the daemon")
             }
         },
-    };
-    vec![daemon, settings]
+    }
 }
 
-fn human(findings: &[Finding]) -> String {
+pub(super) fn human(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
     let indent = " ".repeat(width + 9);
     let mut text = String::new();

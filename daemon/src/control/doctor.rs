@@ -100,7 +100,7 @@ fn state_directory(directory: &Path) -> Finding {
     }
 }
 
-fn free_space(free: Option<u64>, reserve: u64) -> Finding {
+pub(crate) fn free_space(free: Option<u64>, reserve: u64) -> Finding {
     let Some(free) = free else {
         return Finding::note("free space", "the disk does not tell", "look with df");
     };
@@ -129,7 +129,7 @@ fn root_key(path: &Path) -> Finding {
     }
 }
 
-fn clock(now: DateTime<Utc>) -> Finding {
+pub(crate) fn clock(now: DateTime<Utc>) -> Finding {
     let words = now.format("%Y-%m-%d %H:%M:%S UTC").to_string();
     match (CLOCK_FLOOR_SECONDS..CLOCK_CEILING_SECONDS).contains(&now.timestamp()) {
         true => Finding::ok("clock", words),

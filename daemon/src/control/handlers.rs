@@ -5,6 +5,7 @@ mod galleries;
 mod keys;
 mod media;
 mod people;
+mod selftest;
 pub(super) mod state;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
     match request {
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
+        Request::SelfTest => value(selftest::run(services).await),
         Request::PersonEnroll { id, name, encodings, force, gallery } => {
             value(people::enroll(services, (&id, &name), &encodings, (gallery, force), uid).await?)
         }

@@ -150,6 +150,8 @@ pub enum Request {
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].
     ConfigReload,
+    /// Does the way of an event work? Answered with a list of [`super::answers::Finding`]; nothing is kept of it.
+    SelfTest,
 }
 
 /// The line that comes back.

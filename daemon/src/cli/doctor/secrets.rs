@@ -1,0 +1,69 @@
+//! Without the daemon: whether the secrets that the settings need are there.
+
+use std::path::Path;
+
+use gatehouse_config::Config;
+
+use crate::cli::setup::has_its_own;
+use crate::control::answers::Finding;
+use crate::credstore::{Credstore, FOLDER, ROOT_KEY};
+
+/// One finding for all secrets. Who may not look into the folders is told so.
+pub(super) fn finding(config: &Config) -> Finding {
+    judge(config, &Credstore::at(FOLDER.into()))
+}
+
+fn judge(config: &Config, store: &Credstore) -> Finding {
+    let what = "secrets";
+    if let Some((key, file)) = files(config).into_iter().find(|(_, file)| !file.exists()) {
+        let words = format!("{key}: {} is not there, or you may not see it", file.display());
+        return Finding::wrong(what, words, "put it there, or remove the key and run `gatehouse setup`");
+    }
+    let sealed = store.names();
+    let words = format!("sealed in {}: {}", store.folder().display(), sealed.join(", "));
+    match sealed.contains(&ROOT_KEY) || has_its_own(config) {
+        true if sealed.is_empty() => Finding::ok(what, "none are sealed, all that are named are there"),
+        true => Finding::ok(what, words),
+        false => {
+            Finding::wrong(what, "there is no root key, or you may not see it", "gatehouse setup, as root")
+        }
+    }
+}
+
+fn files(config: &Config) -> Vec<(&'static str, &Path)> {
+    let objects = config.central.objects.as_ref();
+    let rows = config.central.rows.as_ref();
+    let named = [
+        ("keys.root_key_file", config.keys.root_key_file.as_deref()),
+        ("mqtt.password_file", config.mqtt.password_file.as_deref()),
+        ("mqtt.key_file", config.mqtt.key_file.as_deref()),
+        ("central.rows.password_file", rows.and_then(|rows| rows.password_file.as_deref())),
+        ("central.objects.access_key_file", objects.and_then(|objects| objects.access_key_file.as_deref())),
+        ("central.objects.secret_key_file", objects.and_then(|objects| objects.secret_key_file.as_deref())),
+    ];
+    named.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::answers::Grade;
+
+    #[test]
+    fn a_missing_root_key_and_a_named_file_that_is_not_there_are_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Credstore::at(folder.path().to_owned());
+        let grade = |environment: &str, more: &str| {
+            let text = format!("[device]\nid = \"t\"\nenvironment = \"{environment}\"\n{more}");
+            judge(&Config::from_text(&text).unwrap(), &store).grade
+        };
+        assert_eq!((grade("prod", ""), grade("dev", "")), (Grade::Wrong, Grade::Ok));
+        std::fs::write(store.path(ROOT_KEY), "sealed").unwrap();
+        assert_eq!(grade("prod", ""), Grade::Ok);
+        let password = folder.path().join("password");
+        let named = format!("[mqtt]\nusername = \"t\"\npassword_file = \"{}\"\n", password.display());
+        assert_eq!(grade("prod", &named), Grade::Wrong);
+        std::fs::write(&password, "hunter2").unwrap();
+        assert_eq!(grade("prod", &named), Grade::Ok);
+    }
+}
