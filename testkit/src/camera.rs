@@ -5,14 +5,15 @@
 //! real one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -39,12 +40,24 @@ pub struct Address {
     pub port: u16,
     /// User and password.
     pub credentials: Option<(String, String)>,
+    /// TLS: the authority, and the client's certificate and key, as PEM.
+    pub tls: Option<[Vec<u8>; 3]>,
 }
 
 impl Address {
     /// A broker on 127.0.0.1 that anybody may use.
     pub fn local(port: u16) -> Self {
-        Self { host: "127.0.0.1".into(), port, credentials: None }
+        Self { host: "127.0.0.1".into(), port, credentials: None, tls: None }
+    }
+
+    /// A broker on this machine over TLS: `ca.pem`, `NAME.pem` and `NAME.key` are in `folder`.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn secure(port: u16, folder: &Path, name: &str) -> Result<Self> {
+        let read = |file: String| std::fs::read(folder.join(&file)).with_context(|| file);
+        let tls = [read("ca.pem".into())?, read(format!("{name}.pem"))?, read(format!("{name}.key"))?];
+        Ok(Self { host: "localhost".into(), port, credentials: None, tls: Some(tls) })
     }
 
     fn options(&self, client: &str) -> MqttOptions {
@@ -54,6 +67,10 @@ impl Address {
         options.set_max_packet_size(Some(PACKET_MAX));
         if let Some((user, password)) = &self.credentials {
             options.set_credentials(user, password);
+        }
+        if let Some([ca, certificate, key]) = self.tls.clone() {
+            let client_auth = Some((certificate, key));
+            options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca, alpn: None, client_auth }));
         }
         options
     }

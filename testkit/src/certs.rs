@@ -31,6 +31,14 @@ impl Certificates {
     /// # Errors
     /// Where a file cannot be written.
     pub fn make(folder: &Path) -> Result<Self> {
+        Self::make_with(folder, &[])
+    }
+
+    /// Makes them in `folder`, and beside them `NAME.pem` and `NAME.key` of further clients of these common names.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn make_with(folder: &Path, clients: &[&str]) -> Result<Self> {
         let (authority, ca_pem) = authority("Gatehouse test authority")?;
         let (_, stranger_pem) = self::authority("Somebody else")?;
         let write = |name: &str, text: &str| -> Result<PathBuf> {
@@ -40,6 +48,11 @@ impl Certificates {
         };
         let (server, server_key) = leaf(&authority, "localhost", ExtendedKeyUsagePurpose::ServerAuth)?;
         let (client, client_key) = leaf(&authority, "gatehouse", ExtendedKeyUsagePurpose::ClientAuth)?;
+        for name in clients {
+            let (certificate, key) = leaf(&authority, name, ExtendedKeyUsagePurpose::ClientAuth)?;
+            write(&format!("{name}.pem"), &certificate)?;
+            write(&format!("{name}.key"), &key)?;
+        }
         Ok(Self {
             ca: write("ca.pem", &ca_pem)?,
             server: write("server.pem", &server)?,
