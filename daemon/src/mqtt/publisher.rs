@@ -31,7 +31,7 @@ use crate::pipeline::Counters;
 /// comes.
 const PACKET_IDS: u16 = 256;
 
-/// How often deadlines are looked at: a small part of the shortest of them.
+/// How often deadlines are looked at where answers have any: a small part of the shortest of them.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The pipeline's end.
@@ -126,7 +126,7 @@ impl PublisherTask {
                 () = &mut end => return true,
                 () = reached(&mut self.phase, Phase::Disconnect) => return false,
                 Some(what) = self.orders.recv() => self.window.push(what, Instant::now()),
-                _ = self.tick.tick() => self.prune(),
+                _ = self.tick.tick(), if self.window.unsettled() > 0 => self.prune(),
             }
         }
     }
@@ -179,7 +179,7 @@ impl PublisherTask {
                 }
                 Ok(()) = self.status.changed() => Change::Status,
                 Ok(()) = self.phase.changed() => continue,
-                _ = self.tick.tick() => Change::Tick,
+                _ = self.tick.tick(), if self.window.unsettled() > 0 => Change::Tick,
             };
             match change {
                 Change::Polled(Ok(event)) => return Ok(event),
