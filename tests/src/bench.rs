@@ -1,5 +1,6 @@
 //! The benchmarks: each gives a table of our number beside the limit of its parts, measured in the same run.
 
+pub mod backlog;
 pub mod identify;
 pub mod ingest;
 pub mod journal;

@@ -301,7 +301,7 @@ fn percentiles(mut times: Vec<f64>) -> (f64, f64) {
 }
 
 /// Memory of this process, 0 where the system does not tell.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());

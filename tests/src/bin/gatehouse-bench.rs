@@ -1,14 +1,15 @@
-//! `gatehouse-bench [ingest|journal|identify|sync] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
+//! `gatehouse-bench [ingest|journal|identify|sync|backlog] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
 //! its parts in the same run.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
-use gatehouse_tests::bench::{identify, ingest, journal, markdown, sync};
+use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, sync};
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
 const ON_DISK: &str = "/var/tmp";
@@ -28,12 +29,21 @@ struct Arguments {
     /// Also writes the tables, the command and the machine to this file as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Builds graphs of the largest galleries, too: more than an hour.
+    /// Builds graphs of the largest galleries, too: more than an hour. And a backlog of a million events.
     #[arg(long)]
     full: bool,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.
     #[arg(long, hide = true)]
     size: Option<usize>,
+    /// One step of the backlog: how the benchmark calls itself.
+    #[arg(long, hide = true, requires = "folder")]
+    step: Option<backlog::Step>,
+    /// Where that step works.
+    #[arg(long, hide = true)]
+    folder: Option<PathBuf>,
+    /// Events of that step.
+    #[arg(long, hide = true, default_value_t = 0)]
+    events: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +56,8 @@ enum What {
     Identify,
     /// Events per second delivered to Postgres.
     Sync,
+    /// What pending events cost, and the start over them.
+    Backlog,
 }
 
 fn main() -> Result<ExitCode> {
@@ -64,8 +76,19 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let (Some(step), Some(folder)) = (arguments.step, &arguments.folder) {
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            runtime.block_on(backlog::one_step(step, folder, arguments.events))?
+        )?;
+        if step == backlog::Step::Fill {
+            std::thread::sleep(Duration::MAX);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut tables = Vec::new();
-    for what in [What::Identify, What::Journal, What::Ingest, What::Sync] {
+    for what in [What::Identify, What::Journal, What::Ingest, What::Sync, What::Backlog] {
         if !arguments.what.is_empty() && !arguments.what.contains(&what) {
             continue;
         }
@@ -77,6 +100,7 @@ fn main() -> Result<ExitCode> {
             What::Journal => vec![journal::run()?],
             What::Ingest => runtime.block_on(ingest::run())?,
             What::Sync => vec![runtime.block_on(sync::run())?],
+            What::Backlog => vec![backlog::run(arguments.full)?],
         };
         for table in &new {
             writeln!(std::io::stdout(), "{table}")?;
