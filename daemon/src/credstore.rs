@@ -154,6 +154,8 @@ pub(crate) fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    // The unit that takes in a provisioning file has a mask that closes everything to the daemon's user.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
