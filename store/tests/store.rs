@@ -375,7 +375,11 @@ async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_v
     for number in 0..200 {
         visit(&store, &format!("e{number}"), 2).await;
     }
-    store.renew_thresholds().unwrap();
+    // On a slow machine a fit rests before the next.
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while store.threshold(None).visits == 0.0 && std::time::Instant::now() < end {
+        store.renew_thresholds().unwrap();
+    }
     let derived = store.threshold(None);
     // Four faces count as one visit.
     assert_eq!((derived.visits, derived.basis), (50.0, Basis::Measured));
