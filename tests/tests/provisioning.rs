@@ -2,6 +2,7 @@
 //! whole or not at all.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -39,7 +40,9 @@ impl Appliance {
     }
 
     fn gatehouse(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(binary("gatehouse")?);
+        // As in gatehouse-provision.service.
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 0077; exec \"$@\"", "sh"]).arg(binary("gatehouse")?);
         command.env("SYSTEMD_CREDENTIAL_SECRET", self.path("host.secret"));
         command.arg("--json").args(arguments).arg("--config").arg(self.path("gatehouse.toml"));
         Ok(command.arg("--credstore").arg(self.path("credstore")).output()?)
@@ -104,7 +107,9 @@ fn a_provisioning_file_is_taken_in_once_and_leaves_no_secret() -> Result<()> {
         .arg(appliance.path("gatehouse.toml"))
         .output()?;
     ensure!(check.status.success(), "{}", said(&check));
-    let settings = fs::read_to_string(appliance.path("conf.d/50-provisioned.toml"))?;
+    let settings = appliance.path("conf.d/50-provisioned.toml");
+    ensure!(settings.metadata()?.mode() & 0o777 == 0o644, "the daemon's user cannot read the settings");
+    let settings = fs::read_to_string(settings)?;
     ensure!(settings.contains("device.id = \"house-9\""), "{settings}");
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::state_directory::{StateError, is_fresh};
 /// Name of the systemd credential.
 pub(crate) const CREDENTIAL: &str = "gatehouse.root-key";
 /// Name of the file in the state directory, environment `dev` only.
-const DEV_FILE: &str = "root.key";
+pub(crate) const DEV_FILE: &str = "root.key";
 
 /// Why there is no root key.
 #[derive(Debug, Error)]

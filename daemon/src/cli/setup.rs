@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use gatehouse_config::{Config, Environment, Secret, read_secret};
+use gatehouse_config::{Config, Secret, read_secret};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::DEFAULT_CONFIG;
 use super::shell::Shell;
+use crate::app::root_key::DEV_FILE;
 use crate::control::types::Fault;
 use crate::credstore::{self, Credstore, CredstoreError, FOLDER, ROOT_KEY, new_root_key, put};
 use crate::exit;
@@ -143,9 +144,9 @@ fn root_key(args: &Args, store: &Credstore) -> Result<Option<Secret>, Fault> {
     new_root_key().map(Some).map_err(told)
 }
 
-/// Whether the daemon finds or makes its root key elsewhere.
+/// Whether the daemon finds its root key elsewhere.
 pub(super) fn has_its_own(settings: &Config) -> bool {
-    settings.keys.root_key_file.is_some() || settings.device.environment == Environment::Dev
+    settings.keys.root_key_file.is_some() || settings.state.directory.join(DEV_FILE).exists()
 }
 
 fn read_root_key(file: &Path) -> Result<Secret, Fault> {

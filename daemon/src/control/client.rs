@@ -111,7 +111,7 @@ fn connect_fault(path: &Path, error: &std::io::Error) -> Fault {
                 .advise("run as root, or join the group that owns the socket")
         }
         _ => Fault::with_code(exit::UNREACHABLE, format!("the daemon is not reachable at {at}: {error}"))
-            .advise("is it running? systemctl status gatehouse; for another socket say --socket PATH"),
+            .advise("is it running? systemctl status gatehoused; for another socket say --socket PATH"),
     }
 }
 

@@ -86,7 +86,7 @@ fn outside_of_dev_nothing_starts_without_a_root_key_and_the_advice_says_how_to_m
     let output = home.gatehoused().output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("systemd-creds encrypt --name=gatehouse.root-key"), "{said}");
+    assert!(said.contains("`gatehouse setup` makes one"), "{said}");
     let credentials = home.path("credentials");
     std::fs::create_dir(&credentials).unwrap();
     std::fs::write(credentials.join("gatehouse.root-key"), [9; 32]).unwrap();

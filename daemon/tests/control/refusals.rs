@@ -17,7 +17,7 @@ fn nobody_there_is_69_with_advice() {
     let home = Home::new("");
     let (code, said) = home.fails(&["status"]);
     assert_eq!(code, 69);
-    assert!(said.contains("not reachable") && said.contains("systemctl status gatehouse"), "{said}");
+    assert!(said.contains("not reachable") && said.contains("systemctl status gatehoused"), "{said}");
     let config = home.path("gatehouse.toml");
     let doctor = home.tool(&["doctor", "--config", config.to_str().unwrap()]);
     assert_eq!(doctor.status.code(), Some(69));
