@@ -29,6 +29,7 @@ use galleries::Rules;
 use templates::TemplateKey;
 
 mod applier;
+mod compact;
 mod compare;
 mod corrections;
 mod delivery;
@@ -50,6 +51,7 @@ mod thresholds;
 mod verify;
 
 pub use crate::views::entries::MediaState;
+pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask};

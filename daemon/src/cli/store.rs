@@ -1,6 +1,6 @@
-//! `gatehouse store verify`
+//! `gatehouse store verify`, `compact`
 
-use gatehouse_store::store::{Verified, VerifyAt};
+use gatehouse_store::store::{Compacting, Verified, VerifyAt};
 
 use super::shell::Shell;
 use super::words;
@@ -13,12 +13,28 @@ pub(super) enum Command {
     ///
     /// Runs beside the daemon's work and takes as long as the disk needs. Exit code 1 where something is damaged.
     Verify,
+    /// Give back the disk that removed entries of the views still take.
+    ///
+    /// The views are what is looked up; the journal makes them anew at the next start, which takes about a minute per
+    /// million events then. Nothing is lost by it, and until then all goes on.
+    Compact,
 }
 
 pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Verify => verify(shell),
+        Command::Compact => compact(shell),
     }
+}
+
+fn compact(shell: &mut Shell) -> Result<(), Fault> {
+    let compacting: Compacting = shell.ask(&Request::StoreCompact)?;
+    shell.show(&compacting, |compacting| {
+        format!(
+            "the views take {} now; the next start makes them anew: systemctl restart gatehoused\n",
+            words::bytes(compacting.bytes)
+        )
+    })
 }
 
 fn verify(shell: &mut Shell) -> Result<(), Fault> {

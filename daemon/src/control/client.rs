@@ -87,7 +87,7 @@ impl Client {
                 format!("the answer is not understood: {error}"),
             )
             .advise(
-                "tool and daemon are of different versions: restart the daemon (systemctl restart gatehouse)",
+                "tool and daemon are of different versions: restart the daemon (systemctl restart gatehoused)",
             )),
         }
     }

@@ -79,6 +79,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::KeyStatus => value(services.store.key_status()),
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
         Request::StoreVerify { at } => value(ask(services, move |store| store.verify(at)).await?),
+        Request::StoreCompact => value(ask(services, gatehouse_store::Store::compact).await?),
         Request::ConfigShow => value(services.settings.lines()),
         Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
             Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")

@@ -146,6 +146,8 @@ pub enum Request {
         /// Where the step begins, as the step before said.
         at: VerifyAt,
     },
+    /// Have the next start make the views anew; answered with [`gatehouse_store::store::Compacting`].
+    StoreCompact,
     /// The settings in force; answered with a list of [`super::answers::SettingLine`].
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].

@@ -17,7 +17,7 @@ use super::applier::{Applier, COMMITS_WAITING};
 use super::galleries::{Described, Galleries, Rules};
 use super::persons::PROFILE_AD;
 use super::templates::{Known, TemplateKeys, append_to};
-use super::{Inner, Store, StoreError, StoreSettings, format};
+use super::{Inner, Store, StoreError, StoreSettings, compact, format};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
@@ -69,7 +69,7 @@ impl Store {
         let mut damaged = repaired;
         damaged.extend(damaged_keys(&keys, &of_files));
         let mut report = OpenReport { cleared, damaged, ..OpenReport::default() };
-        let views = Arc::new(open_views(&directory.join("views"), &keys, &mut report)?);
+        let views = Arc::new(open_views(&directory, &keys, &mut report)?);
 
         let (commits, committed) = sync_channel(COMMITS_WAITING);
         let (journal, views) = open_journal(&settings, &keys, &space, views, commits, &mut report)?;
@@ -89,6 +89,10 @@ impl Store {
             report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
         }
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
+        if compact::is_ordered(&directory) {
+            applier.views.flush(applier.state.totals.applied.lsn)?;
+            compact::is_done(&directory)?;
+        }
 
         let described = Described::read(&views, &settings.gallery)?;
         let rules = Rules::new(settings.gallery.clone());
@@ -147,9 +151,13 @@ fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
 }
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
-    match Views::open(directory, keys) {
+    let views = directory.join("views");
+    if compact::is_ordered(directory) {
+        return rebuild_views(&views, keys, "it was asked for with `store compact`", report);
+    }
+    match Views::open(&views, keys) {
         Ok(views) => Ok(views),
-        Err(error) => rebuild_views(directory, keys, &error.to_string(), report),
+        Err(error) => rebuild_views(&views, keys, &error.to_string(), report),
     }
 }
 

@@ -1,0 +1,136 @@
+//! Giving back what the views hold of the disk beyond what is in them.
+//!
+//! sled uses the room of removed entries again and never gives it back. The journal makes the views anew, and new ones
+//! are as small as can be; so this is asked for now and done by the next start, which nothing else has to wait for.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::error::IoError;
+
+/// Lies in the state directory from the order until it is carried out, however often the start is cut off.
+const ORDER: &str = "compact";
+
+/// What the next start will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacting {
+    /// Bytes that the views take on the disk now.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Has the next start make the views anew. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the disk does not take the order.
+    pub fn compact(&self) -> Result<Compacting, StoreError> {
+        let directory = &self.inner.settings.directory;
+        let order = directory.join(ORDER);
+        let written = File::create(&order).and_then(|_| File::open(directory)?.sync_all());
+        written.map_err(IoError::at("write", &order))?;
+        Ok(Compacting { bytes: bytes_in(&directory.join("views"))? })
+    }
+}
+
+/// Whether the views are to be made anew.
+pub(super) fn is_ordered(directory: &Path) -> bool {
+    directory.join(ORDER).exists()
+}
+
+/// Forgets the order, once the views are made and on the disk.
+pub(super) fn is_done(directory: &Path) -> Result<(), StoreError> {
+    let order = directory.join(ORDER);
+    match fs::remove_file(&order) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(IoError::at("remove", &order)(error))?
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bytes_in(folder: &PathBuf) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(IoError::at("read", folder))? {
+        let entry = entry.map_err(IoError::at("read", folder))?;
+        let about = entry.metadata().map_err(IoError::at("look at", &entry.path()))?;
+        bytes += if about.is_dir() { bytes_in(&entry.path())? } else { about.len() };
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::super::{EventQuery, OpenReport, StoreSettings};
+    use super::*;
+    use crate::gallery::{GallerySettings, Metric};
+    use crate::keys::RootKey;
+    use crate::names::EventKey;
+    use crate::record::Event;
+    use crate::time::Timestamp;
+
+    fn open(directory: &Path) -> (Store, OpenReport) {
+        let gallery = GallerySettings {
+            model: "test".into(),
+            dimensions: 4,
+            metric: Metric::Euclidean,
+            normalised: false,
+            threshold: 0.4,
+            camera_thresholds: HashMap::new(),
+            minimum_quality: 0.2,
+            exact_limit: 1000,
+        };
+        let settings = StoreSettings {
+            directory: directory.to_owned(),
+            gallery,
+            media_quota_bytes: 10_000,
+            reserve_free_bytes: 0,
+            orphan_media: Duration::from_secs(3600),
+            central_rows: false,
+        };
+        Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+    }
+
+    fn again(store: Store, directory: &Path) -> (Store, OpenReport) {
+        store.close();
+        drop(store);
+        open(directory)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_order_is_carried_out_once_by_the_next_start_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = open(folder.path());
+        for number in 0..200 {
+            let id = number.to_string();
+            let key = EventKey { camera: "front".try_into().unwrap(), id: id.as_str().try_into().unwrap() };
+            let event = Event {
+                key,
+                kind: "button".into(),
+                occurred_at: None,
+                received_at: Timestamp::now(),
+                media: Vec::new(),
+                attributes: "{}".into(),
+            };
+            let answer = store.identify(&event.key.camera, &[]);
+            store.record_event(event, answer).await.unwrap().await.unwrap();
+        }
+        let (store, report) = again(store, folder.path());
+        assert_eq!(report.views_rebuilt, None);
+        let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
+        let (before, ledger) = (store.events(&all).unwrap(), store.ledger());
+        assert_eq!(before.len(), 200);
+        assert!(store.compact().unwrap().bytes > 0);
+        let (store, report) = again(store, folder.path());
+        assert!(report.views_rebuilt.is_some_and(|why| why.contains("store compact")));
+        assert_eq!((store.events(&all).unwrap(), store.ledger()), (before, ledger));
+        let (store, report) = again(store, folder.path());
+        assert_eq!(report.views_rebuilt, None, "one order is carried out once");
+        store.close();
+    }
+}
