@@ -47,6 +47,8 @@ mod questions;
 mod report;
 mod room;
 mod templates;
+#[cfg(test)]
+mod testing;
 mod thresholds;
 mod verify;
 

@@ -15,8 +15,8 @@ pub(super) enum Command {
     Verify,
     /// Give back the disk that removed entries of the views still take.
     ///
-    /// The views are what is looked up; the journal makes them anew at the next start, which takes about a minute per
-    /// million events then. Nothing is lost by it, and until then all goes on.
+    /// The views are what is looked up; the journal makes them anew at the next start, which takes the longer the more events
+    /// there are. Nothing is lost by it, and until then all goes on.
     Compact,
 }
 

@@ -63,37 +63,14 @@ fn bytes_in(folder: &PathBuf) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::time::Duration;
-
-    use super::super::{EventQuery, OpenReport, StoreSettings};
+    use super::super::{EventQuery, OpenReport, testing};
     use super::*;
-    use crate::gallery::{GallerySettings, Metric};
-    use crate::keys::RootKey;
     use crate::names::EventKey;
     use crate::record::Event;
     use crate::time::Timestamp;
 
     fn open(directory: &Path) -> (Store, OpenReport) {
-        let gallery = GallerySettings {
-            model: "test".into(),
-            dimensions: 4,
-            metric: Metric::Euclidean,
-            normalised: false,
-            threshold: 0.4,
-            camera_thresholds: HashMap::new(),
-            minimum_quality: 0.2,
-            exact_limit: 1000,
-        };
-        let settings = StoreSettings {
-            directory: directory.to_owned(),
-            gallery,
-            media_quota_bytes: 10_000,
-            reserve_free_bytes: 0,
-            orphan_media: Duration::from_secs(3600),
-            central_rows: false,
-        };
-        Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+        testing::open(directory, "test", 4)
     }
 
     fn again(store: Store, directory: &Path) -> (Store, OpenReport) {

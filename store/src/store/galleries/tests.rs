@@ -1,34 +1,14 @@
 use std::path::Path;
-use std::time::Duration;
 
 use super::*;
 use crate::gallery::{Encoding, Metric};
-use crate::keys::RootKey;
 use crate::names::CameraName;
-use crate::store::{ProbeFace, StoreSettings};
+use crate::store::{ProbeFace, testing};
 
 const DIMENSIONS: usize = 8;
 
 fn open(directory: &Path) -> Store {
-    let gallery = GallerySettings {
-        model: "old".into(),
-        dimensions: DIMENSIONS,
-        metric: Metric::Euclidean,
-        normalised: false,
-        threshold: 0.4,
-        camera_thresholds: HashMap::new(),
-        minimum_quality: 0.2,
-        exact_limit: 1000,
-    };
-    let settings = StoreSettings {
-        directory: directory.to_owned(),
-        gallery,
-        media_quota_bytes: 10_000,
-        reserve_free_bytes: 0,
-        orphan_media: Duration::from_secs(3600),
-        central_rows: false,
-    };
-    let (store, report) = Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap();
+    let (store, report) = testing::open(directory, "old", DIMENSIONS);
     assert_eq!(report.damaged, Vec::<String>::new());
     store
 }

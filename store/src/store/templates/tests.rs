@@ -1,39 +1,18 @@
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::*;
-use crate::gallery::{Encoding, GallerySettings, Metric};
-use crate::keys::RootKey;
+use crate::gallery::Encoding;
 use crate::names::CameraName;
 use crate::record::Outcome;
-use crate::store::{OpenReport, ProbeFace, StoreSettings};
+use crate::store::{OpenReport, ProbeFace, testing};
 
 const DIMENSIONS: usize = 128;
 const PEOPLE: usize = 12;
 const SAMPLES: usize = 3;
 
 fn open(directory: &Path) -> (Store, OpenReport) {
-    let gallery = GallerySettings {
-        model: "test".into(),
-        dimensions: DIMENSIONS,
-        metric: Metric::Euclidean,
-        normalised: false,
-        threshold: 0.4,
-        camera_thresholds: HashMap::new(),
-        minimum_quality: 0.2,
-        exact_limit: 10_000,
-    };
-    let settings = StoreSettings {
-        directory: directory.to_owned(),
-        gallery,
-        media_quota_bytes: 10_000,
-        reserve_free_bytes: 0,
-        orphan_media: Duration::from_secs(3600),
-        central_rows: false,
-    };
-    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+    testing::open(directory, "test", DIMENSIONS)
 }
 
 /// A sample of a person, by chance but always the same; samples of one person lie close together.

@@ -1,0 +1,32 @@
+//! What the tests of the store's parts open it with.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{OpenReport, Store, StoreSettings};
+use crate::gallery::{GallerySettings, Metric};
+use crate::keys::RootKey;
+
+/// Opens a state directory whose gallery is of this model until somebody is enrolled.
+pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
+    let gallery = GallerySettings {
+        model: model.into(),
+        dimensions,
+        metric: Metric::Euclidean,
+        normalised: false,
+        threshold: 0.4,
+        camera_thresholds: HashMap::new(),
+        minimum_quality: 0.2,
+        exact_limit: 10_000,
+    };
+    let settings = StoreSettings {
+        directory: directory.to_owned(),
+        gallery,
+        media_quota_bytes: 10_000,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: false,
+    };
+    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+}
