@@ -71,7 +71,8 @@ impl Gauge {
         let status = SinkStatus {
             sink,
             configured,
-            state: SinkState::Idle,
+            // What waits from before is not known until it has tried once.
+            state: if configured { SinkState::Working } else { SinkState::Idle },
             error: None,
             since: Timestamp::now(),
             next_retry: None,

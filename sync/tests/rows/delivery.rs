@@ -72,6 +72,8 @@ fn rows_of(sync: &Sync) -> SinkStatus {
 }
 
 async fn settled(sync: &Sync) {
+    // A push that began after all that is meant is durable: news may not have woken the loop yet.
+    sync.now(PATIENCE).await;
     wait::until_async("all rows to be delivered", PATIENCE, || async {
         let status = rows_of(sync);
         status.state == SinkState::Idle && status.pending == 0 && status.error.is_none()
