@@ -31,6 +31,7 @@ mod queue;
 mod reader;
 mod scan;
 mod segment;
+mod segments;
 mod shared;
 mod writer;
 
@@ -49,6 +50,7 @@ use crate::space::Space;
 
 pub use queue::Pending;
 pub use reader::Reader;
+pub(crate) use segments::{Listed, Segments};
 
 use shared::{Shared, locked};
 
@@ -301,6 +303,11 @@ impl Journal {
     /// key is gone, [`JournalError::Io`].
     pub fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
         reader::read_at(&self.shared, location)
+    }
+
+    /// The segments, for whoever keeps something of each.
+    pub(crate) fn segments(&self) -> Segments {
+        Segments::new(Arc::clone(&self.shared))
     }
 
     /// Refuses new records, writes and syncs those that wait, and ends the writer thread. May be called again.

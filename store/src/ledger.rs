@@ -139,6 +139,7 @@ impl Totals {
             | Record::GalleryRemoved { .. }
             | Record::Templates { .. }
             | Record::Compared(_)
+            | Record::EventFound { .. }
             | Record::Erased { .. } => {}
         }
     }

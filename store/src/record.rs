@@ -324,6 +324,13 @@ pub enum Record {
     },
     /// What a second gallery would have said of an event.
     Compared(Compared),
+    /// The event of a media file was there already, though so long that it was not found at once.
+    EventFound {
+        /// The file.
+        id: KeyId,
+        /// When the event came.
+        received_at: Timestamp,
+    },
 }
 
 /// Which template key is in force.

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use crate::files::MediaFiles;
 use crate::gallery::GallerySettings;
+use crate::index::EventIndex;
 use crate::journal::{Entry, Journal, Pending, Position, Reader};
 use crate::keys::KeyTable;
 use crate::people::People;
-use crate::recent::Recent;
 use crate::record::Record;
 use crate::space::{Pressure, Space};
 use crate::views::Views;
@@ -110,7 +110,7 @@ struct Inner {
     /// The template key in force; changes while `people_door` is held.
     templates: RwLock<Arc<TemplateKey>>,
     people: RwLock<People>,
-    recent: Mutex<Recent>,
+    events: Arc<EventIndex>,
     /// Faces that RAM keeps for a while.
     lately: Mutex<lately::Lately>,
     /// Position that the views have, told after each batch.
@@ -154,10 +154,6 @@ impl Inner {
 
     fn set_templates(&self, key: Arc<TemplateKey>) {
         *self.templates.write().unwrap_or_else(PoisonError::into_inner) = key;
-    }
-
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

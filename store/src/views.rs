@@ -25,7 +25,7 @@ pub(crate) mod apply;
 pub(crate) mod entries;
 mod mark;
 
-use entries::{Counts, Key};
+use entries::{Counts, Key, State};
 
 /// Keys that one sled batch may touch.
 pub(crate) const BATCH_KEYS: usize = 64;
@@ -44,6 +44,12 @@ pub enum ViewError {
     /// A value is not what was written, or values are missing.
     #[error("views are damaged: {0}; they are rebuilt from the journal at the next start")]
     Damaged(&'static str),
+    /// Another version of this program wrote them.
+    #[error("views are of an older version; they are made anew from the journal")]
+    Outdated,
+    /// An event cannot be read in the journal.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
     /// The folder cannot be used.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -101,6 +107,9 @@ impl Views {
 
     /// Compares the entries of each kind with what the totals say there are.
     fn check(&self) -> Result<(), ViewError> {
+        if self.db.contains_key([entries::STATE_BEFORE])? {
+            return Err(ViewError::Outdated);
+        }
         let state = self.state()?;
         if mark::read(&self.directory) > state.totals.applied.lsn {
             return Err(ViewError::Damaged("they went back behind a position that they had"));
@@ -116,7 +125,7 @@ impl Views {
     }
 
     /// The numbers of the views; zero for new ones.
-    pub(crate) fn state(&self) -> Result<entries::State, ViewError> {
+    pub(crate) fn state(&self) -> Result<State, ViewError> {
         Ok(self.get(&Key::State)?.unwrap_or_default())
     }
 
@@ -173,7 +182,10 @@ impl Views {
     }
 
     /// Writes the changes and the state in one atomic step. Durable only after [`Views::flush`].
-    fn write(&self, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), ViewError> {
+    fn write(&self, mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>, state: &State) -> Result<(), ViewError> {
+        let name = Key::State.bytes();
+        let sealed = self.seal(&name, state)?;
+        changes.insert(name, Some(sealed));
         let mut batch = sled::Batch::default();
         for (name, value) in changes {
             match value {
@@ -184,11 +196,12 @@ impl Views {
         Ok(self.db.apply_batch(batch)?)
     }
 
-    /// Brings everything that was written to the flash: sled's own flush does not sync.
-    pub(crate) fn flush(&self, applied_lsn: u64) -> Result<(), ViewError> {
+    /// Brings everything that was written to the flash, with the state: sled's own flush does not sync.
+    pub(crate) fn flush(&self, state: &State) -> Result<(), ViewError> {
+        self.write(BTreeMap::new(), state)?;
         self.db.flush()?;
         mark::sync_db(&self.directory)?;
-        mark::write(&self.directory, applied_lsn)?;
+        mark::write(&self.directory, state.totals.applied.lsn)?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::scan::{Found, Scanner};
 use super::segment::{self, HEADER_BYTES, Header, TEMPORARY};
-use super::shared::Durable;
+use super::shared::{Durable, Known};
 use super::{Damage, JournalError, OpenReport, Position};
 use crate::disk::{Disk, DiskFile, read_around_damage};
 use crate::error::IoError;
@@ -16,7 +16,7 @@ use crate::keys::{KeyId, KeyKind, KeyTable};
 const REWRITE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Opened {
-    pub(super) segments: BTreeMap<u64, Option<KeyId>>,
+    pub(super) segments: BTreeMap<u64, Known>,
     pub(super) durable: Durable,
     pub(super) report: OpenReport,
 }
@@ -76,7 +76,7 @@ fn settle_keys(
     directory: &Path,
     keys: &KeyTable,
     headers: &BTreeMap<u64, Option<Header>>,
-) -> Result<BTreeMap<u64, Option<KeyId>>, JournalError> {
+) -> Result<BTreeMap<u64, Known>, JournalError> {
     let known: HashSet<KeyId> = headers.values().flatten().map(|header| header.key).collect();
     let mut spare: HashSet<KeyId> =
         keys.ids(KeyKind::Journal).into_iter().filter(|id| !known.contains(id)).collect();
@@ -89,9 +89,10 @@ fn settle_keys(
         if let Some(key) = key {
             spare.remove(&key);
         }
-        segments.insert(*first, key);
+        let before_seq = header.map(|header| header.before.seq);
+        segments.insert(*first, Known { key, before_seq });
     }
-    if segments.values().all(Option::is_some) {
+    if segments.values().all(|known| known.key.is_some()) {
         for id in spare {
             // A key too many does no harm; the next start tries again.
             let _ = keys.destroy(&id);

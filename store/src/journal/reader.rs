@@ -89,12 +89,12 @@ impl Reader {
         let (first, key) = {
             let segments = locked(&self.shared.segments);
             let at = segments.range(..=next).next_back().or_else(|| segments.range(next..).next());
-            let Some((first, key)) = at.filter(|at| *at.0 <= durable.position.lsn) else {
+            let Some((first, known)) = at.filter(|at| *at.0 <= durable.position.lsn) else {
                 drop(segments);
                 self.lose(durable.segment, 0, durable.position.lsn);
                 return Ok(false);
             };
-            (*first, *key)
+            (*first, known.key)
         };
         // Older segments were given up on purpose: what was in them is not lost.
         self.last = self.last.max(first - 1);
@@ -210,7 +210,8 @@ fn committed(segment: u64, offset: u64, head: &Head, payload: Vec<u8>) -> Commit
 
 pub(super) fn read_at(shared: &Shared, location: Location) -> Result<Committed, JournalError> {
     let damaged = || JournalError::Damaged { segment: location.segment, offset: location.offset };
-    let key = locked(&shared.segments).get(&location.segment).copied().flatten().ok_or_else(damaged)?;
+    let key =
+        locked(&shared.segments).get(&location.segment).and_then(|known| known.key).ok_or_else(damaged)?;
     let key = match shared.keys.key(&key) {
         Err(error @ KeyError::Io(_)) => return Err(error.into()),
         key => key.map_err(|_| damaged())?,

@@ -22,6 +22,14 @@ pub(super) struct Durable {
     pub(super) end: u64,
 }
 
+/// What is known of a segment without reading it; nothing where its header is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Known {
+    pub(super) key: Option<KeyId>,
+    /// Number of the last event before it.
+    pub(super) before_seq: Option<u64>,
+}
+
 /// Why the writer stopped.
 pub(super) struct Failure {
     /// Last lsn of the batch that failed.
@@ -38,8 +46,8 @@ pub(super) struct Shared {
     pub(super) filled: Condvar,
     /// Room in the queue, in bytes.
     pub(super) room: Semaphore,
-    /// All segments by first lsn, with their keys where they are known.
-    pub(super) segments: Mutex<BTreeMap<u64, Option<KeyId>>>,
+    /// All segments by first lsn.
+    pub(super) segments: Mutex<BTreeMap<u64, Known>>,
     pub(super) watch: watch::Sender<Position>,
     durable: Mutex<Durable>,
     /// The durable lsn once more, for those who only wait for it.
@@ -54,7 +62,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         options: JournalOptions,
         keys: Arc<KeyTable>,
-        segments: BTreeMap<u64, Option<KeyId>>,
+        segments: BTreeMap<u64, Known>,
         durable: Durable,
     ) -> Self {
         Self {

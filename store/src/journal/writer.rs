@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::frame::{self, Label};
 use super::queue::Queued;
 use super::segment::{self, Active};
-use super::shared::{Durable, Shared, locked};
+use super::shared::{Durable, Known, Shared, locked};
 use super::{Committed, JournalError, Location, OnCommit};
 use crate::error::IoError;
 
@@ -195,8 +195,9 @@ impl Writer {
         }
         let directory = &shared.options.directory;
         let active = segment::create(&*shared.disk, directory, &shared.keys, self.durable.position)?;
-        let replaced = locked(&shared.segments).insert(active.first, Some(active.key_id)).flatten();
-        if let Some(key) = replaced {
+        let known = Known { key: Some(active.key_id), before_seq: Some(self.durable.position.seq) };
+        let replaced = locked(&shared.segments).insert(active.first, known);
+        if let Some(key) = replaced.and_then(|replaced| replaced.key) {
             // It sealed nothing that counts. Where this fails, the next start finds a key without a segment.
             let _ = shared.keys.destroy(&key);
         }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use crate::files::MediaFiles;
+use crate::index::EventIndex;
 use crate::journal::{Committed, Position};
 use crate::keys::KeyTable;
 use crate::record::Record;
@@ -30,6 +31,7 @@ const FLUSH_WHEN_QUIET: Duration = Duration::from_secs(2);
 
 pub(super) struct Applier {
     pub(super) views: Arc<Views>,
+    pub(super) events: Arc<EventIndex>,
     pub(super) keys: Arc<KeyTable>,
     pub(super) files: Arc<MediaFiles>,
     pub(super) space: Arc<Space>,
@@ -68,12 +70,12 @@ impl Applier {
                 }
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(self.views.flush(self.state.totals.applied.lsn)?);
+                    return Ok(self.views.flush(&self.state)?);
                 }
             };
             if quiet || flushed_at.elapsed() >= FLUSH_EVERY {
                 flushed = self.state.totals.applied.lsn;
-                self.views.flush(flushed)?;
+                self.views.flush(&self.state)?;
                 flushed_at = Instant::now();
             }
         }
@@ -83,8 +85,9 @@ impl Applier {
     pub(super) fn take(&mut self, batch: impl IntoIterator<Item = Committed>) -> Result<(), StoreError> {
         let mut batch = batch.into_iter().peekable();
         while batch.peek().is_some() {
-            let mut draft = Draft::new(&self.views, self.state.clone());
+            let mut draft = Draft::new(&self.views, &self.events, self.state.clone());
             while let Some(committed) = batch.next_if(|_| draft.len() < BATCH_KEYS) {
+                self.events.enter(committed.location.segment);
                 match Record::decode(&committed.payload) {
                     Ok(record) => draft.apply(committed.position, committed.location, record)?,
                     Err(error) => {

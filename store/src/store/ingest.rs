@@ -7,9 +7,7 @@ use super::{Galleries, Store, StoreError};
 use crate::gallery::Encoding;
 use crate::journal::Pending;
 use crate::names::{CameraName, EventKey};
-use crate::recent::fingerprint;
 use crate::record::{Effort, Event, Face, Identification, Item, Outcome, Person, Record};
-use crate::views::entries::Key;
 
 /// One face of an event on its way through RAM.
 #[derive(Debug)]
@@ -83,12 +81,12 @@ impl Store {
     /// Whether this event was taken before: at least the last million events are remembered, across restarts.
     ///
     /// # Errors
-    /// [`StoreError`] where neither RAM nor the views can tell.
+    /// [`StoreError`] where neither RAM nor the journal can tell.
     pub async fn seen(&self, key: &EventKey) -> Result<bool, StoreError> {
-        if !self.inner.recent().contains(fingerprint(key)) {
+        if !self.inner.events.is_recent(key) {
             return Ok(false);
         }
-        // A fingerprint may lie, a visitor must not be lost for it: the views know the whole key.
+        // A fingerprint may lie, a visitor must not be lost for it: the journal knows the whole key.
         if self.known(key)? {
             return Ok(true);
         }
@@ -99,7 +97,7 @@ impl Store {
     }
 
     fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
-        Ok(self.inner.views.get::<u64>(&Key::EventId(key))?.is_some())
+        Ok(self.inner.events.find(key, u64::MAX)?.is_some())
     }
 
     /// Appends an event with its answer. Durable once the [`Pending`] resolves.
@@ -119,7 +117,7 @@ impl Store {
             let people = self.inner.people();
             answer.map_person(|person| people.refer(&person, &event.key, day))
         };
-        self.inner.recent().insert(fingerprint(&event.key));
+        self.inner.events.remember(&event.key);
         self.append(&Record::Event { event, identification }).await
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Inner, Store, StoreError};
 use crate::files::{SealedReader, StoredFile};
+use crate::index::Entry;
 use crate::journal::Position;
 use crate::keys::KeyId;
 use crate::names::{EventKey, MediaName};
@@ -106,10 +107,26 @@ impl Store {
         let late = |file: &FileEntry| now.0.saturating_sub(file.media.received_at.0) > patience;
         let mut dropped = 0;
         for file in self.queued(entries::WAITING)?.filter(|file| file.as_ref().map_or(true, late)) {
-            self.drop_file(&file?, "no_event").await?;
-            dropped += 1;
+            let file = file?;
+            match self.event_of(&file).await? {
+                Some(event) => {
+                    let found = Record::EventFound { id: file.media.id, received_at: event.received_at };
+                    self.change(&found).await?;
+                }
+                None => {
+                    self.drop_file(&file, "no_event").await?;
+                    dropped += 1;
+                }
+            }
         }
         Ok(dropped)
+    }
+
+    /// The event of a file that waits for it. All there are may have to be looked through.
+    async fn event_of(&self, file: &FileEntry) -> Result<Option<Entry>, StoreError> {
+        let (inner, key) = (self.inner.clone(), file.media.event.clone());
+        let found = tokio::task::spawn_blocking(move || inner.events.find(&key, u64::MAX)).await;
+        Ok(found.map_err(|_| StoreError::Stopping)??)
     }
 
     async fn refuse(&self, reason: &'static str, bytes: u64) -> Result<MediaOutcome, StoreError> {
@@ -157,3 +174,6 @@ impl Store {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

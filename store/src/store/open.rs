@@ -20,13 +20,13 @@ use super::templates::{Known, TemplateKeys, append_to};
 use super::{Inner, Store, StoreError, StoreSettings, compact, format};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
+use crate::index::EventIndex;
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
-use crate::recent::Recent;
 use crate::record::Record;
 use crate::space::Space;
-use crate::views::entries::{self, EventEntry, FileEntry, MediaState};
+use crate::views::entries::{self, FileEntry, MediaState};
 use crate::views::{ViewError, Views};
 
 /// Records that are taken into the views in one go while catching up.
@@ -74,10 +74,13 @@ impl Store {
         let (commits, committed) = sync_channel(COMMITS_WAITING);
         let (journal, views) = open_journal(&settings, &keys, &space, views, commits, &mut report)?;
         let state = views.state()?;
+        let events = Arc::new(EventIndex::open(&directory.join("index"), journal.segments())?);
+        events.load_recent(state.totals.applied)?;
         let (applied, applied_rx) = watch::channel(state.totals.applied);
         let (numbers, numbers_rx) = watch::channel(state.clone());
         let mut applier = Applier {
             views: views.clone(),
+            events: events.clone(),
             keys: keys.clone(),
             files: files.clone(),
             space: space.clone(),
@@ -90,7 +93,7 @@ impl Store {
         }
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
         if compact::is_ordered(&directory) {
-            applier.views.flush(applier.state.totals.applied.lsn)?;
+            applier.views.flush(&applier.state)?;
             compact::is_done(&directory)?;
         }
 
@@ -99,7 +102,7 @@ impl Store {
         let mut templates = TemplateKeys::open(&views, &keys, described.numbers())?;
         let galleries = described.build(&rules, &templates.now)?;
         let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
-        let recent = load_recent(&views)?;
+        report.damaged.extend(damaged_index(&events));
         report.cleared += clear_unknown(&views, &keys, &files)?;
         let lost = lost_media(&views, &files)?;
         let dropped = |record: &&Record| matches!(record, Record::MediaDropped { .. });
@@ -123,7 +126,7 @@ impl Store {
             lost_galleries: loaded.lost,
             templates: RwLock::new(templates.now),
             people: RwLock::new(loaded.people),
-            recent: Mutex::new(recent),
+            events,
             lately: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
@@ -148,6 +151,12 @@ fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
         words.push(format!("{} keys have no media file; is a disk not mounted?", files.idle_keys));
     }
     words
+}
+
+fn damaged_index(events: &EventIndex) -> impl Iterator<Item = String> {
+    let words =
+        |segment| format!("the event index of journal segment {segment} was damaged; it was made anew");
+    events.damaged().into_iter().map(words)
 }
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
@@ -274,17 +283,6 @@ fn load_person(
     Ok((Member { profile, key }, known))
 }
 
-fn load_recent(views: &Views) -> Result<Recent, StoreError> {
-    let mut newest = Vec::new();
-    for entry in views.scan(vec![entries::EVENT], true).take(Recent::CAPACITY) {
-        let (name, value) = entry?;
-        newest.push(views.unseal::<EventEntry>(&name, &value)?.fingerprint);
-    }
-    let mut recent = Recent::default();
-    newest.into_iter().rev().for_each(|fingerprint| recent.insert(fingerprint));
-    Ok(recent)
-}
-
 /// Removes keys and files that neither journal nor views know: a crash came before they were told of.
 fn clear_unknown(views: &Views, keys: &KeyTable, files: &MediaFiles) -> Result<usize, StoreError> {
     let mut known = HashSet::new();
@@ -329,3 +327,6 @@ fn lost_media(views: &Views, files: &MediaFiles) -> Result<Vec<Record>, StoreErr
     }
     Ok(lost)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::names::{CameraName, EventKey};
 use crate::record::{Event, Identification, Media, Person, Record};
 use crate::time::Timestamp;
-use crate::views::entries::{self, EventEntry, FileEntry, Key, MediaState};
+use crate::views::entries::{self, FileEntry, Key, MediaState};
 
 /// Catalogue entries held beside those that are asked for: few hundred kilobytes.
 const MEDIA_AT_ONCE: usize = 1000;
@@ -89,26 +89,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
     pub fn events(&self, query: &EventQuery) -> Result<Vec<EventView>, StoreError> {
-        let prefix = match &query.camera {
-            Some(camera) => entries::camera_prefix(camera.as_str()),
-            None => vec![entries::EVENT],
-        };
         let mut found = Vec::new();
-        for entry in self.inner.views.scan(prefix, true) {
-            if found.len() >= query.limit {
+        for entry in self.inner.events.newest_first(query.camera.as_ref()) {
+            let entry = entry?;
+            if found.len() >= query.limit || query.since.is_some_and(|since| entry.received_at < since) {
                 break;
             }
-            let seq = entries::number_in(&entry?.0).unwrap_or(0);
-            let Some(indexed) = self.inner.views.get::<EventEntry>(&Key::Event(seq))? else { continue };
-            if query.since.is_some_and(|since| indexed.received_at < since) {
-                break;
-            }
-            let view = match self.event_at(indexed.location) {
+            let view = match self.event_at(entry.location) {
                 // One damaged record must not hide all the others. Opening and delivery report it.
                 Err(StoreError::Journal(JournalError::Damaged { .. })) => continue,
                 view => view?,
             };
-            found.extend(view.filter(|view| query.person.as_ref().is_none_or(|id| view.shows(id))));
+            found.extend(view.filter(|view| query.fits(view)));
         }
         Ok(found)
     }
@@ -118,8 +110,8 @@ impl Store {
     /// # Errors
     /// As [`Store::events`].
     pub fn event(&self, key: &EventKey) -> Result<Option<EventView>, StoreError> {
-        match self.inner.views.get::<u64>(&Key::EventId(key))? {
-            Some(seq) => self.event_numbered(seq),
+        match self.inner.events.find(key, u64::MAX)? {
+            Some(entry) => self.event_at(entry.location),
             None => Ok(None),
         }
     }
@@ -129,9 +121,9 @@ impl Store {
     /// # Errors
     /// As [`Store::events`].
     pub fn event_numbered(&self, seq: u64) -> Result<Option<EventView>, StoreError> {
-        match self.inner.views.get::<EventEntry>(&Key::Event(seq))? {
-            Some(entry) => self.event_at(entry.location),
-            None => Ok(None),
+        match self.inner.events.at_or_after(seq)? {
+            Some(entry) if entry.seq == seq => self.event_at(entry.location),
+            _ => Ok(None),
         }
     }
 
@@ -196,9 +188,8 @@ impl Store {
         let head = self.inner.journal.head();
         let galleries = self.galleries();
         let totals = &numbers.totals;
-        let next = Key::Event(totals.rows.seq + 1);
         // The age of the oldest is worth telling only where it can be had; the question must not fail for it.
-        let oldest: Option<EventEntry> = self.inner.views.get(&next).ok().flatten();
+        let oldest = self.inner.events.at_or_after(totals.rows.seq + 1).ok().flatten();
         StoreStatus {
             head,
             view_lag: head.lsn.saturating_sub(totals.applied.lsn),
@@ -217,6 +208,14 @@ impl Store {
 fn newest(files: &mut Vec<FileEntry>, limit: usize) {
     files.sort_by_key(|file| std::cmp::Reverse(file.lsn));
     files.truncate(limit);
+}
+
+impl EventQuery {
+    /// Whether an event is of the camera and the person that are asked for.
+    fn fits(&self, view: &EventView) -> bool {
+        self.camera.as_ref().is_none_or(|camera| *camera == view.event.key.camera)
+            && self.person.as_ref().is_none_or(|person| view.shows(person))
+    }
 }
 
 impl EventView {

@@ -9,7 +9,7 @@ use crate::files::content_type;
 use crate::journal::JournalError;
 use crate::record::{Outcome, Record};
 use crate::space::CALM_BYTES;
-use crate::views::entries::{self, EventEntry, FileEntry, Key};
+use crate::views::entries::{self, FileEntry};
 
 /// What is given up, in this order.
 const STEPS: [Step; 5] = [Step::Delivered, Step::WithoutEvent, Step::Clips, Step::Nobody, Step::Pictures];
@@ -105,10 +105,7 @@ impl Store {
 
     /// Whether the event of a file knew somebody. One that cannot be read any more might have.
     fn shows_somebody(&self, file: &FileEntry) -> Result<bool, StoreError> {
-        let views = &self.inner.views;
-        let Some(seq) = views.get::<u64>(&Key::EventId(&file.media.event))? else { return Ok(true) };
-        let Some(entry) = views.get::<EventEntry>(&Key::Event(seq))? else { return Ok(true) };
-        match self.event_at(entry.location) {
+        match self.event(&file.media.event) {
             Ok(Some(event)) => Ok(event.identification.faces.iter().any(|f| f.outcome == Outcome::Match)),
             Ok(None) | Err(StoreError::Journal(JournalError::Damaged { .. })) => Ok(true),
             Err(error) => Err(error),

@@ -10,6 +10,16 @@ use crate::keys::RootKey;
 
 /// Opens a state directory whose gallery is of this model until somebody is enrolled.
 pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
+    open_as(settings(directory, model, dimensions))
+}
+
+/// Opens a state directory with these settings.
+pub(super) fn open_as(settings: StoreSettings) -> (Store, OpenReport) {
+    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+}
+
+/// Room for little, patience for an hour, no central side.
+pub(super) fn settings(directory: &Path, model: &str, dimensions: usize) -> StoreSettings {
     let gallery = GallerySettings {
         model: model.into(),
         dimensions,
@@ -20,13 +30,12 @@ pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, 
         minimum_quality: 0.2,
         exact_limit: 10_000,
     };
-    let settings = StoreSettings {
+    StoreSettings {
         directory: directory.to_owned(),
         gallery,
         media_quota_bytes: 10_000,
         reserve_free_bytes: 0,
         orphan_media: Duration::from_secs(3600),
         central_rows: false,
-    };
-    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+    }
 }

@@ -13,7 +13,6 @@ use super::{Store, StoreError};
 use crate::gallery::{Derived, Seen};
 use crate::names::CameraName;
 use crate::record::{Identification, Outcome, Record};
-use crate::views::entries::{self, EventEntry, Key};
 
 /// Strangers' faces that are remembered: about 1 MB, and enough for one in a thousand.
 const STRANGERS_MAX: usize = 20_000;
@@ -110,10 +109,8 @@ impl Store {
     /// Reads the strangers of the newest events that the gallery answered. What is damaged or gone is left out.
     fn load_impostors(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut newest = Vec::new();
-        for entry in self.inner.views.scan(vec![entries::EVENT], true).take(EVENTS_LOOKED_AT) {
-            let seq = entries::number_in(&entry?.0).unwrap_or(0);
-            let Some(entry) = self.inner.views.get::<EventEntry>(&Key::Event(seq))? else { continue };
-            let Ok(committed) = self.inner.journal.read_at(entry.location) else { continue };
+        for entry in self.inner.events.newest_first(None).take(EVENTS_LOOKED_AT) {
+            let Ok(committed) = self.inner.journal.read_at(entry?.location) else { continue };
             let record = Record::decode(&committed.payload);
             if let Ok(Record::Event { event, identification }) = record
                 && identification.model == slot.name()

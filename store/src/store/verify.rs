@@ -36,6 +36,8 @@ pub enum VerifyAt {
     Views(Vec<u8>),
     /// The media files, behind this one in the order of ids.
     Media(Option<KeyId>),
+    /// The event index, behind this journal segment.
+    Index(u64),
 }
 
 /// What a step found.
@@ -79,6 +81,7 @@ impl Store {
             VerifyAt::Journal(after) => self.verify_journal(after, &mut step)?,
             VerifyAt::Views(after) => self.verify_views(after, &mut step),
             VerifyAt::Media(after) => self.verify_media(after, &mut step)?,
+            VerifyAt::Index(after) => self.verify_index(after, &mut step),
         };
         Ok(step)
     }
@@ -132,6 +135,22 @@ impl Store {
             Ok(Ok(true)) => {}
             Ok(Err(error)) => step.found(error.to_string()),
             Err(_) => step.found(ViewError::Panicked.to_string()),
+        }
+        Some(VerifyAt::Index(0))
+    }
+
+    fn verify_index(&self, after: u64, step: &mut Verified) -> Option<VerifyAt> {
+        let begin = Instant::now();
+        for (segment, whole) in self.inner.events.verify(after) {
+            match whole {
+                true => step.entries += 1,
+                false => step.found(format!(
+                    "the event index of journal segment {segment} is damaged; it is made anew when it is needed"
+                )),
+            }
+            if begin.elapsed() >= STEP_TIME {
+                return Some(VerifyAt::Index(segment));
+            }
         }
         Some(VerifyAt::Media(None))
     }

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entries::{self, Comparison, EventEntry, FileEntry, Key, MediaState, State};
+use super::entries::{self, Comparison, FileEntry, Key, MediaState, State};
 use super::{ViewError, Views};
+use crate::index::EventIndex;
 use crate::journal::{Location, Position};
 use crate::keys::KeyId;
 use crate::names::EventKey;
-use crate::recent::fingerprint;
 use crate::record::{ErasureNotice, Event, Media, Record};
+use crate::time::Timestamp;
 
 /// Something to do outside of the views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +33,15 @@ const FIRST_GALLERY: u8 = 0;
 /// Changes that are not written yet.
 pub(crate) struct Draft<'a> {
     views: &'a Views,
+    events: &'a EventIndex,
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(crate) state: State,
     pub(crate) effects: Vec<Effect>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(views: &'a Views, state: State) -> Self {
-        Self { views, changes: BTreeMap::new(), state, effects: Vec::new() }
+    pub(crate) fn new(views: &'a Views, events: &'a EventIndex, state: State) -> Self {
+        Self { views, events, changes: BTreeMap::new(), state, effects: Vec::new() }
     }
 
     /// Keys touched so far.
@@ -47,12 +49,12 @@ impl<'a> Draft<'a> {
         self.changes.len()
     }
 
-    /// Writes everything in one step and gives back the new state.
-    pub(crate) fn write(mut self) -> Result<State, ViewError> {
-        let name = Key::State.bytes();
-        let sealed = self.views.seal(&name, &self.state)?;
-        self.changes.insert(name, Some(sealed));
-        self.views.write(self.changes)?;
+    /// Writes what changed with the state in one step, and gives back the new state. Where only the state changed, as by
+    /// most events, it is left to [`Views::flush`]: what is lost of it is folded again.
+    pub(crate) fn write(self) -> Result<State, ViewError> {
+        if !self.changes.is_empty() {
+            self.views.write(self.changes, &self.state)?;
+        }
         Ok(self.state)
     }
 
@@ -66,7 +68,8 @@ impl<'a> Draft<'a> {
         self.state.totals.fold(at, &record);
         match record {
             Record::Event { event, .. } => self.event(at, location, &event),
-            Record::Media(media) => self.media(at, media),
+            Record::Media(media) => self.media(at, location, media),
+            Record::EventFound { id, received_at } => self.event_found(&id, received_at),
             Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
             Record::Samples { person, sealed } | Record::Corrected { person, sealed } => {
                 self.templates(FIRST_GALLERY, person, sealed, false)
@@ -106,29 +109,33 @@ impl<'a> Draft<'a> {
     }
 
     fn event(&mut self, at: Position, location: Location, event: &Event) -> Result<(), ViewError> {
-        let key = &event.key;
-        let entry = EventEntry { location, fingerprint: fingerprint(key), received_at: event.received_at };
-        self.put(&Key::Event(at.seq), &entry)?;
-        self.put(&Key::EventId(key), &at.seq)?;
-        self.put(&Key::Camera(key.camera.as_str(), at.seq), &())?;
-        for id in self.files_of(key)? {
-            let Some(mut file) = self.get::<FileEntry>(&Key::File(id))? else { continue };
-            file.event_received_at = Some(event.received_at);
-            if file.state == MediaState::Waiting {
-                file.state = MediaState::Pending;
-                self.remove(&Key::Waiting(file.lsn))?;
-                self.put(&Key::Queue(file.lsn), &id)?;
-            }
-            self.put(&Key::File(id), &file)?;
+        self.events.add(at.seq, location, event);
+        if self.state.counts.waiting() == 0 {
+            return Ok(());
+        }
+        for id in self.files_of(&event.key)? {
+            self.event_found(&id, event.received_at)?;
         }
         Ok(())
     }
 
-    fn media(&mut self, at: Position, media: Media) -> Result<(), ViewError> {
-        let seq: Option<u64> = self.get(&Key::EventId(&media.event))?;
-        let event: Option<EventEntry> = match seq {
-            Some(seq) => self.get(&Key::Event(seq))?,
-            None => None,
+    fn event_found(&mut self, id: &KeyId, received_at: Timestamp) -> Result<(), ViewError> {
+        let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
+        if file.state != MediaState::Waiting {
+            return Ok(());
+        }
+        file.event_received_at = Some(received_at);
+        file.state = MediaState::Pending;
+        self.remove(&Key::Waiting(file.lsn))?;
+        self.put(&Key::Queue(file.lsn), id)?;
+        self.put(&Key::File(*id), &file)
+    }
+
+    /// An event that is so old that RAM has forgotten it is found when the file would be given up for it.
+    fn media(&mut self, at: Position, location: Location, media: Media) -> Result<(), ViewError> {
+        let event = match self.events.is_recent(&media.event) {
+            true => self.events.find(&media.event, location.segment)?,
+            false => None,
         };
         let event_received_at = event.map(|event| event.received_at);
         let known = event_received_at.is_some();

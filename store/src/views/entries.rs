@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Location;
 use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::names::{EventKey, MediaName};
@@ -10,10 +9,9 @@ use crate::record::{Compared, Media, ObjectPlace, Verdict};
 use crate::seal::sha256;
 use crate::time::Timestamp;
 
-pub(crate) const STATE: u8 = b's';
-pub(crate) const EVENT: u8 = b'e';
-pub(crate) const EVENT_ID: u8 = b'i';
-pub(crate) const CAMERA: u8 = b'c';
+pub(crate) const STATE: u8 = b'S';
+/// The numbers of views that are older than the event index: they hold three entries for each event.
+pub(crate) const STATE_BEFORE: u8 = b's';
 pub(crate) const PROFILE: u8 = b'p';
 pub(crate) const TEMPLATE: u8 = b't';
 pub(crate) const TEMPLATE_KEY: u8 = b'k';
@@ -32,12 +30,6 @@ pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) enum Key<'a> {
     /// The numbers of the views.
     State,
-    /// An event by its number.
-    Event(u64),
-    /// An event by its identity.
-    EventId(&'a EventKey),
-    /// A camera's events.
-    Camera(&'a str, u64),
     /// A person's sealed profile.
     Profile(KeyId),
     /// A person's nth sealed template in a gallery.
@@ -70,9 +62,6 @@ impl Key<'_> {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::State => vec![STATE],
-            Self::Event(seq) => numbered(EVENT, *seq),
-            Self::EventId(key) => [&[EVENT_ID], &key.digest()[..16]].concat(),
-            Self::Camera(camera, seq) => [camera_prefix(camera).as_slice(), &seq.to_be_bytes()].concat(),
             Self::Profile(id) => named(PROFILE, id),
             Self::Template(id, gallery, nth) => {
                 [templates_in(id, *gallery).as_slice(), &nth.to_be_bytes()[1..]].concat()
@@ -100,11 +89,6 @@ fn numbered(kind: u8, number: u64) -> Vec<u8> {
 
 fn named(kind: u8, id: &KeyId) -> Vec<u8> {
     [&[kind], id.as_bytes().as_slice()].concat()
-}
-
-/// Prefix of a camera's events.
-pub(crate) fn camera_prefix(camera: &str) -> Vec<u8> {
-    [&[CAMERA], &sha256(camera.as_bytes())[..8]].concat()
 }
 
 /// Prefix of the file names of an event.
@@ -147,13 +131,11 @@ pub(crate) struct State {
 /// Entries of each kind, by which silent loss is noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
-    events: u64,
-    event_ids: u64,
-    cameras: u64,
     profiles: u64,
     templates: u64,
     files: u64,
     file_names: u64,
+    waiting: u64,
     others: u64,
 }
 
@@ -161,14 +143,12 @@ impl Counts {
     /// Counts the appearance (1) or disappearance (-1) of a key.
     pub(crate) fn count(&mut self, name: &[u8], by: i64) {
         let field = match name.first() {
-            Some(&EVENT) => &mut self.events,
-            Some(&EVENT_ID) => &mut self.event_ids,
-            Some(&CAMERA) => &mut self.cameras,
             Some(&PROFILE) => &mut self.profiles,
             Some(&TEMPLATE) => &mut self.templates,
             Some(&FILE) => &mut self.files,
             Some(&FILE_NAME) => &mut self.file_names,
-            Some(&WAITING | &QUEUE | &DELIVERED | &ERASURE) => &mut self.others,
+            Some(&WAITING) => &mut self.waiting,
+            Some(&QUEUE | &DELIVERED | &ERASURE) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
@@ -179,14 +159,11 @@ impl Counts {
     pub(crate) fn files(&self) -> u64 {
         self.files
     }
-}
 
-/// Where an event lies, and what is asked of it most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct EventEntry {
-    pub(crate) location: Location,
-    pub(crate) fingerprint: u64,
-    pub(crate) received_at: Timestamp,
+    /// Media files whose event has not come.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting
+    }
 }
 
 /// How far a media file is.

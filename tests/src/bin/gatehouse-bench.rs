@@ -29,7 +29,7 @@ struct Arguments {
     /// Also writes the tables, the command and the machine to this file as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Builds graphs of the largest galleries, too: more than an hour. And a backlog of a million events.
+    /// Builds graphs of the largest galleries, too: more than an hour. And backlogs of one and five million events.
     #[arg(long)]
     full: bool,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.

@@ -14,7 +14,7 @@ const GENERATIONS: usize = 4;
 const GENERATION_IDS: usize = 458_752;
 
 /// The 64-bit fingerprint of an event key; a hit is confirmed against the full key by the caller.
-pub(crate) fn fingerprint(key: &EventKey) -> u64 {
+pub(super) fn fingerprint(key: &EventKey) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&key.digest()[..8]);
     u64::from_le_bytes(first)
@@ -22,23 +22,35 @@ pub(crate) fn fingerprint(key: &EventKey) -> u64 {
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Recent {
+pub(super) struct Recent {
+    forgot: bool,
     generations: VecDeque<HashSet<u64, BuildHasherDefault<Fingerprint>>>,
 }
 
 impl Recent {
     /// How many of the newest events are worth loading at start.
-    pub(crate) const CAPACITY: usize = (GENERATIONS - 1) * GENERATION_IDS;
+    pub(super) const CAPACITY: usize = (GENERATIONS - 1) * GENERATION_IDS;
+
+    /// Whether any event is not among those that were seen lately, so that a no is not a never.
+    pub(super) fn forgot(&self) -> bool {
+        self.forgot
+    }
+
+    /// Some that came before are not told of.
+    pub(super) fn forget(&mut self) {
+        self.forgot = true;
+    }
 
     /// Whether the fingerprint was seen lately.
-    pub(crate) fn contains(&self, fingerprint: u64) -> bool {
+    pub(super) fn contains(&self, fingerprint: u64) -> bool {
         self.generations.iter().any(|ids| ids.contains(&fingerprint))
     }
 
     /// Remembers a fingerprint.
-    pub(crate) fn insert(&mut self, fingerprint: u64) {
+    pub(super) fn insert(&mut self, fingerprint: u64) {
         let full = self.generations.front().is_none_or(|newest| newest.len() >= GENERATION_IDS);
         if full {
+            self.forgot |= self.generations.len() == GENERATIONS;
             self.generations.truncate(GENERATIONS - 1);
             self.generations.push_front(HashSet::default());
         }
@@ -78,7 +90,7 @@ mod tests {
         for n in 0..total {
             recent.insert(spread(n));
         }
-        assert!(!recent.contains(spread(0)));
+        assert!(!recent.contains(spread(0)) && recent.forgot());
         assert!((total - 1_000_000..total).all(|n| recent.contains(spread(n))));
     }
 }

@@ -1,0 +1,353 @@
+//! The event index: where in the journal each event lies, by number, by identity, by camera, by age.
+//!
+//! One [`Part`] per journal segment, 32 bytes per event. That of the segment in work is in RAM; the others are sealed
+//! files beside the journal, with the key of their segment, so that forgetting the segment forgets them too. Of those a
+//! few are kept at hand, so memory does not grow with the journal. A part may be lost or damaged at any time: it
+//! is made again from its segment when it is next asked for, and no write of one is ever waited for.
+//!
+//! In RAM is also what was seen lately ([`Recent`]): the first answer to "is this a second delivery?", which needs no disk
+//! for the many events that are none. What it knows is confirmed against the journal, since a fingerprint may lie.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::IoError;
+use crate::journal::{JournalError, Listed, Location, Position, Segments};
+use crate::names::{CameraName, EventKey};
+use crate::record::{Event, Record};
+use crate::time::Timestamp;
+
+mod part;
+mod recent;
+
+use part::{Kept, Part, Row};
+use recent::{Recent, fingerprint};
+
+/// Parts that are kept at hand beside that in work: about 1 MB each with events of 500 bytes.
+const PARTS_AT_HAND: usize = 3;
+
+/// An event in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) seq: u64,
+    pub(crate) received_at: Timestamp,
+    pub(crate) location: Location,
+}
+
+/// See the module.
+pub(crate) struct EventIndex {
+    directory: PathBuf,
+    segments: Segments,
+    /// Last segment that was there when the index was opened: nothing is added to it and to those before.
+    settled: u64,
+    shelf: Mutex<Shelf>,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// Of the segment that the views are in; of none before the first record since the index was opened.
+    active: Part,
+    /// Used last first.
+    at_hand: VecDeque<Arc<Part>>,
+    /// Segments whose part was found damaged.
+    damaged: Vec<u64>,
+}
+
+impl EventIndex {
+    /// Opens the index of a journal that nothing was written to yet. Parts of segments that are gone are removed.
+    ///
+    /// # Errors
+    /// [`IoError`] where the folder cannot be used.
+    pub(crate) fn open(directory: &Path, segments: Segments) -> Result<Self, IoError> {
+        std::fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
+        let known: HashSet<PathBuf> =
+            segments.list().iter().map(|s| part::path(directory, s.first)).collect();
+        for entry in std::fs::read_dir(directory).map_err(IoError::at("list", directory))? {
+            let path = entry.map_err(IoError::at("list", directory))?.path();
+            if !known.contains(&path) {
+                std::fs::remove_file(&path).map_err(IoError::at("remove", &path))?;
+            }
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            settled: segments.list().last().map_or(0, |last| last.first),
+            segments,
+            shelf: Mutex::default(),
+            recent: Mutex::default(),
+        })
+    }
+
+    /// Remembers the newest events up to `upto`, as many as RAM keeps.
+    ///
+    /// # Errors
+    /// [`JournalError`] where a part cannot be made.
+    pub(crate) fn load_recent(&self, upto: Position) -> Result<(), JournalError> {
+        let (mut newest, mut rows) = (Vec::new(), self.rows_newest_first());
+        for found in rows.by_ref().take(Recent::CAPACITY) {
+            let (_, row) = found?;
+            if row.seq <= upto.seq {
+                newest.push(row.fingerprint);
+            }
+        }
+        let mut recent = self.recent();
+        if rows.next().is_some() {
+            recent.forget();
+        }
+        newest.into_iter().rev().for_each(|fingerprint| recent.insert(fingerprint));
+        Ok(())
+    }
+
+    /// The segments whose parts were found damaged since this was last asked.
+    pub(crate) fn damaged(&self) -> Vec<u64> {
+        std::mem::take(&mut self.shelf().damaged)
+    }
+
+    // --- what the views tell ---
+
+    /// The views come to a record of this segment: with the first of a new one the part before it is complete.
+    pub(crate) fn enter(&self, segment: u64) {
+        let complete = {
+            let mut shelf = self.shelf();
+            if segment <= self.settled || segment == shelf.active.segment {
+                return;
+            }
+            let active = Part { segment, rows: Vec::new() };
+            let complete = Arc::new(std::mem::replace(&mut shelf.active, active));
+            if complete.segment == 0 {
+                return;
+            }
+            shelf.keep(Arc::clone(&complete));
+            complete
+        };
+        self.write(&complete);
+    }
+
+    /// Takes an event whose segment was entered.
+    pub(crate) fn add(&self, seq: u64, location: Location, event: &Event) {
+        self.remember(&event.key);
+        let mut shelf = self.shelf();
+        if location.segment == shelf.active.segment {
+            shelf.active.rows.push(Row::of(seq, location, event));
+        }
+    }
+
+    /// Remembers that an event came.
+    pub(crate) fn remember(&self, key: &EventKey) {
+        let (mut recent, fingerprint) = (self.recent(), fingerprint(key));
+        if !recent.contains(fingerprint) {
+            recent.insert(fingerprint);
+        }
+    }
+
+    // --- questions ---
+
+    /// Whether the event may have come lately: at least the last million are remembered, and never is one of them
+    /// denied.
+    pub(crate) fn is_recent(&self, key: &EventKey) -> bool {
+        self.recent().contains(fingerprint(key))
+    }
+
+    /// An event by its identity, looked for from the segment `near` on, first to older ones.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the journal cannot be read.
+    pub(crate) fn find(&self, key: &EventKey, near: u64) -> Result<Option<Entry>, JournalError> {
+        let wanted = fingerprint(key);
+        let never = {
+            let recent = self.recent();
+            !recent.forgot() && !recent.contains(wanted)
+        };
+        if never {
+            return Ok(None);
+        }
+        for segment in self.order(near) {
+            for entry in self.look(segment, |part| part.with(wanted))? {
+                if self.is(&entry, key)? {
+                    return Ok(Some(entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first event with this number or a later one.
+    ///
+    /// # Errors
+    /// As [`EventIndex::find`].
+    pub(crate) fn at_or_after(&self, seq: u64) -> Result<Option<Entry>, JournalError> {
+        let listed = self.listed();
+        // Where a header is damaged, the number may lie there.
+        let begins_before = |at: &usize| listed[*at].before_seq.is_some_and(|before| before < seq);
+        let from = (0..listed.len()).rev().find(begins_before).unwrap_or(0);
+        for segment in &listed[from..] {
+            if let Some(entry) = self.look(segment.first, |part| part.at_or_after(seq))? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Events, newest first, of one camera or of all; another camera's may be among them.
+    pub(crate) fn newest_first(
+        &self,
+        camera: Option<&CameraName>,
+    ) -> impl Iterator<Item = Result<Entry, JournalError>> + '_ {
+        let camera = camera.map(part::camera_mark);
+        self.rows_newest_first()
+            .filter(move |found| {
+                found.as_ref().map_or(true, |(_, row)| camera.is_none_or(|of| of == row.camera))
+            })
+            .map(|found| found.map(|(segment, row)| row.entry(segment)))
+    }
+
+    /// Whether the files of the index are what was written, each with its segment, behind `after`.
+    pub(crate) fn verify(&self, after: u64) -> impl Iterator<Item = (u64, bool)> + '_ {
+        let behind = self.listed().into_iter().map(|listed| listed.first).filter(move |first| *first > after);
+        behind.map(|first| (first, !matches!(self.read(first), Kept::Damaged)))
+    }
+
+    // --- parts ---
+
+    fn rows_newest_first(&self) -> impl Iterator<Item = Result<(u64, Row), JournalError>> + '_ {
+        let mut segments = self.listed().into_iter().rev();
+        let (mut part, mut left) = (Arc::new(Part::default()), 0);
+        std::iter::from_fn(move || {
+            while left == 0 {
+                part = match self.part(segments.next()?.first) {
+                    Ok(part) => part,
+                    Err(error) => return Some(Err(error)),
+                };
+                left = part.rows.len();
+            }
+            left -= 1;
+            part.rows.get(left).map(|row| Ok((part.segment, *row)))
+        })
+    }
+
+    /// The segments that the index is of, oldest first.
+    fn listed(&self) -> Vec<Listed> {
+        let active = self.shelf().active.segment;
+        let mut listed = self.segments.list();
+        // The writer is ahead of the views.
+        listed.retain(|segment| segment.first <= self.settled.max(active));
+        listed
+    }
+
+    /// The segments in the order in which an event is looked for: what is at hand, then from `near` to the oldest, then
+    /// the younger ones.
+    fn order(&self, near: u64) -> Vec<u64> {
+        let mut order: Vec<u64> = self.listed().iter().map(|listed| listed.first).collect();
+        let younger = order.split_off(order.partition_point(|first| *first <= near));
+        order.reverse();
+        order.extend(younger);
+        let shelf = self.shelf();
+        let at_hand =
+            |first: &u64| *first == shelf.active.segment || shelf.at_hand.iter().any(|p| p.segment == *first);
+        order.sort_by_key(|first| !at_hand(first));
+        order
+    }
+
+    /// Looks at a part; that in work is not copied for it.
+    fn look<T>(&self, segment: u64, look: impl FnOnce(&Part) -> T) -> Result<T, JournalError> {
+        let shelf = self.shelf();
+        if segment == shelf.active.segment {
+            return Ok(look(&shelf.active));
+        }
+        drop(shelf);
+        Ok(look(&*self.part(segment)?))
+    }
+
+    /// The part of a segment: from RAM, from its file, or made from the segment.
+    fn part(&self, segment: u64) -> Result<Arc<Part>, JournalError> {
+        if let Some(part) = self.shelf().take(segment) {
+            return Ok(part);
+        }
+        let part = match self.read(segment) {
+            Kept::Whole(part) => Arc::new(part),
+            kept => {
+                if matches!(kept, Kept::Damaged) {
+                    tracing::warn!(
+                        segment,
+                        "the event index of a journal segment is damaged; it is made anew"
+                    );
+                    self.shelf().damaged.push(segment);
+                }
+                let part = Arc::new(self.make(segment)?);
+                self.write(&part);
+                part
+            }
+        };
+        self.shelf().keep(Arc::clone(&part));
+        Ok(part)
+    }
+
+    fn make(&self, segment: u64) -> Result<Part, JournalError> {
+        let mut rows = Vec::new();
+        for committed in self.segments.records(segment) {
+            let committed = committed?;
+            if let Ok(Record::Event { event, .. }) = Record::decode(&committed.payload) {
+                rows.push(Row::of(committed.position.seq, committed.location, &event));
+            }
+        }
+        Ok(Part { segment, rows })
+    }
+
+    fn read(&self, segment: u64) -> Kept {
+        part::read(&self.directory, segment, self.segments.key(segment).as_deref())
+    }
+
+    fn write(&self, part: &Part) {
+        let Some(key) = self.segments.key(part.segment) else { return };
+        if let Err(error) = part.write(&self.directory, &key) {
+            tracing::warn!(%error, "a part of the event index is not kept; it is made again when it is needed");
+        }
+    }
+
+    /// Whether the record there is this event. One that is damaged must not be stored a second time.
+    fn is(&self, entry: &Entry, key: &EventKey) -> Result<bool, JournalError> {
+        let committed = match self.segments.read_at(entry.location) {
+            Err(JournalError::Damaged { .. }) => return Ok(true),
+            committed => committed?,
+        };
+        let record = Record::decode(&committed.payload);
+        Ok(matches!(record, Ok(Record::Event { event, .. }) if event.key == *key))
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_all(&self) {
+        *self.recent() = Recent::default();
+        self.recent().forget();
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    /// The part of a segment where it is in RAM.
+    fn take(&mut self, segment: u64) -> Option<Arc<Part>> {
+        if segment == self.active.segment {
+            return Some(Arc::new(self.active.clone()));
+        }
+        let at = self.at_hand.iter().position(|part| part.segment == segment)?;
+        let part = self.at_hand.remove(at)?;
+        self.at_hand.push_front(Arc::clone(&part));
+        Some(part)
+    }
+
+    fn keep(&mut self, part: Arc<Part>) {
+        self.at_hand.retain(|kept| kept.segment != part.segment);
+        self.at_hand.push_front(part);
+        self.at_hand.truncate(PARTS_AT_HAND);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The segments as seen by somebody who keeps something of each, such as where its events lie.
+
+use std::sync::Arc;
+
+use super::shared::{Shared, locked};
+use super::{Committed, JournalError, Location, Reader, reader};
+use crate::seal::DataKey;
+
+/// Handle to the segments; cheap to clone, and it does not keep the journal open.
+#[derive(Clone)]
+pub(crate) struct Segments {
+    shared: Arc<Shared>,
+}
+
+/// A segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its first lsn, which is its name.
+    pub(crate) first: u64,
+    /// Number of the last event before it; none where its header is damaged.
+    pub(crate) before_seq: Option<u64>,
+}
+
+impl Segments {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// All segments with a record, oldest first.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let head = self.shared.durable().position.lsn;
+        let segments = locked(&self.shared.segments);
+        segments
+            .range(..=head)
+            .map(|(first, known)| Listed { first: *first, before_seq: known.before_seq })
+            .collect()
+    }
+
+    /// The key of a segment; none where it is destroyed or damaged.
+    pub(crate) fn key(&self, first: u64) -> Option<Arc<DataKey>> {
+        let id = locked(&self.shared.segments).get(&first)?.key?;
+        self.shared.keys.key(&id).ok()
+    }
+
+    /// The records of a segment that are durable now, in order, without those that are damaged.
+    pub(crate) fn records(
+        &self,
+        first: u64,
+    ) -> impl Iterator<Item = Result<Committed, JournalError>> + use<> {
+        let mut reader = Reader::new(Arc::clone(&self.shared), first.saturating_sub(1));
+        let next = move || reader.next().transpose();
+        std::iter::from_fn(next)
+            .take_while(move |record| record.as_ref().map_or(true, |record| record.location.segment == first))
+    }
+
+    /// One record at its place, as [`super::Journal::read_at`].
+    pub(crate) fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
+        reader::read_at(&self.shared, location)
+    }
+}

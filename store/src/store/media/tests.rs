@@ -1,0 +1,47 @@
+use std::time::Duration;
+
+use super::super::{MediaQuery, StoreSettings, testing};
+use super::*;
+use crate::record::Event;
+
+fn key(id: &str) -> EventKey {
+    EventKey { camera: "front".try_into().unwrap(), id: id.try_into().unwrap() }
+}
+
+async fn put(store: &Store, event: &str) {
+    let stored = store.put_media(key(event), "a.jpg".try_into().unwrap(), vec![7; 100]).await.unwrap();
+    assert!(matches!(stored, MediaOutcome::Stored(_)));
+}
+
+fn state_of(store: &Store, event: &str) -> MediaState {
+    let files = store.media(&MediaQuery { event: Some(key(event)), limit: 9 }).unwrap();
+    files[0].state.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_an_event_that_ram_has_forgotten_is_delivered_and_not_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = testing::settings(folder.path(), "test", 4);
+    let (store, _) = testing::open_as(StoreSettings { orphan_media: Duration::ZERO, ..settings });
+    let event = Event {
+        key: key("known"),
+        kind: "face".into(),
+        occurred_at: None,
+        received_at: Timestamp::now(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    };
+    let answer = store.identify(&event.key.camera, &[]);
+    store.record_event(event.clone(), answer).await.unwrap().await.unwrap();
+    store.inner.events.forget_all();
+    put(&store, "known").await;
+    put(&store, "never").await;
+    assert_eq!(state_of(&store, "known"), MediaState::Waiting);
+    assert_eq!(store.drop_orphan_media().await.unwrap(), 1);
+    assert_eq!(state_of(&store, "known"), MediaState::Pending);
+    assert_eq!(state_of(&store, "never"), MediaState::Dropped("no_event".to_owned()));
+    let tasks = store.next_media(&std::collections::HashSet::new(), 9).unwrap();
+    assert_eq!(tasks.iter().map(|task| task.event_received_at).collect::<Vec<_>>(), [event.received_at]);
+    assert!(store.ledger().holds());
+    store.close();
+}

@@ -1,0 +1,32 @@
+use super::super::{EventQuery, testing};
+use super::*;
+use crate::names::EventKey;
+use crate::record::Event;
+use crate::time::Timestamp;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_of_before_the_event_index_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = testing::open(folder.path(), "test", 4);
+    let event = Event {
+        key: EventKey { camera: "front".try_into().unwrap(), id: "1".try_into().unwrap() },
+        kind: "button".into(),
+        occurred_at: None,
+        received_at: Timestamp::now(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    };
+    let answer = store.identify(&event.key.camera, &[]);
+    store.record_event(event, answer).await.unwrap().await.unwrap();
+    store.close();
+    drop(store);
+    let db = sled::open(folder.path().join("views")).unwrap();
+    db.insert([entries::STATE_BEFORE], b"what an older version wrote").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let (store, report) = testing::open(folder.path(), "test", 4);
+    assert!(report.views_rebuilt.is_some_and(|why| why.contains("older version")));
+    assert_eq!(store.events(&EventQuery { limit: 9, ..EventQuery::default() }).unwrap().len(), 1);
+    assert!(store.inner.views.stored(&[entries::STATE_BEFORE]).unwrap().is_none());
+    store.close();
+}
