@@ -6,16 +6,22 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use gatehouse_config::{SECRETS, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::tool;
+
 /// Where systemd looks for sealed credentials.
 pub(crate) const FOLDER: &str = "/etc/credstore.encrypted";
 /// The tool that seals and opens them.
 const TOOL: &str = "systemd-creds";
+/// How long one call of it may take; a slow TPM needs a second or two. Each secret is sealed and opened again, and all of
+/// them together stay below the 120 s that gatehouse-provision.service has.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Name of the secret that seals all others.
 pub(crate) const ROOT_KEY: &str = "root-key";
 /// Bytes of a root key.
@@ -39,6 +45,14 @@ pub(crate) enum CredstoreError {
         name: String,
         /// What it said.
         words: String,
+    },
+    /// It did not come to an end.
+    #[error("{TOOL} did not {what} {name} within {} s and was ended", DEADLINE.as_secs())]
+    Late {
+        /// `seal` or `open`.
+        what: &'static str,
+        /// The credential.
+        name: String,
     },
     /// What was sealed cannot be opened again.
     #[error("{0} was sealed, but opens to something else: it was not put in place; look at the TPM")]
@@ -180,17 +194,12 @@ fn run(
     input: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, CredstoreError> {
     let failed = |words: String| CredstoreError::Refused { what, name: credential(name), words };
-    let mut command = Command::new(TOOL);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| match error.kind() {
+    let run = tool::run_within(DEADLINE, Command::new(TOOL).args(arguments), input);
+    let output = run.map_err(|error| match error.kind() {
         ErrorKind::NotFound => CredstoreError::NoTool,
+        ErrorKind::TimedOut => CredstoreError::Late { what, name: credential(name) },
         _ => failed(error.to_string()),
     })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Where it does not read on, it says why.
-        let _ = stdin.write_all(input);
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     let said = Zeroizing::new(output.stdout);
     match output.status.success() {
         true => Ok(said),

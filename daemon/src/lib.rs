@@ -14,6 +14,7 @@ pub mod mqtt;
 pub mod pipeline;
 pub mod sources;
 pub mod supervise;
+mod tool;
 
 /// Version of both programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -184,6 +184,9 @@ pub(super) fn told(error: CredstoreError) -> Fault {
     let fault = Fault::refused(&error);
     match error {
         CredstoreError::NoTool => fault,
+        CredstoreError::Late { .. } => {
+            fault.advise("try it once more; if a TPM hangs, switch the machine off and on; nothing was lost")
+        }
         _ => fault.advise("run it as root on the appliance itself; nothing was lost"),
     }
 }

@@ -4,11 +4,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::control::answers::Finding;
+use crate::tool::run_within;
 
 /// The unit of the daemon.
 const UNIT: &str = "gatehoused";
+/// How long systemd may take to say something; one that hangs must not hold up the screen.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What systemd reports as the daemon's exit code where it could not open a sealed secret for it.
 const CREDENTIALS_CLOSED: &str = "243";
 /// Share of memory, in percent, below which other programs and the daemon begin to get into each other's way.
@@ -28,7 +32,8 @@ pub(super) fn findings() -> Vec<Finding> {
 fn unit() -> Option<Finding> {
     let properties = ["ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus"]
         .map(|name| format!("--property={name}"));
-    let output = Command::new("systemctl").arg("show").arg(UNIT).args(properties).output().ok()?;
+    let output =
+        run_within(PATIENCE, Command::new("systemctl").arg("show").arg(UNIT).args(properties), b"").ok()?;
     unit_told(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -66,7 +71,7 @@ fn unit_told(properties: &str) -> Option<Finding> {
 /// Whether something keeps the clock right; nothing where nobody tells.
 fn clock_source() -> Option<Finding> {
     let arguments = ["show", "--property=NTPSynchronized", "--value"];
-    let output = Command::new("timedatectl").args(arguments).output().ok()?;
+    let output = run_within(PATIENCE, Command::new("timedatectl").args(arguments), b"").ok()?;
     match String::from_utf8_lossy(&output.stdout).trim() {
         "yes" => Some(Finding::ok("clock source", "a time server keeps the clock right")),
         "no" => Some(Finding::note(
