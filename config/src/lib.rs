@@ -30,8 +30,8 @@ pub use provision::Provisioning;
 pub use secret::{SECRETS, Secret, SecretError, credential, read_secret};
 pub use source::{Entry, Source, Value};
 pub use types::{
-    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects, Rows,
-    Sources, State, Sync,
+    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
+    Retention, Rows, Sources, State, Sync,
 };
 
 use crate::layer::Layers;
@@ -53,6 +53,8 @@ pub struct Config {
     pub gallery: Gallery,
     /// Pictures and clips on disk.
     pub media: Media,
+    /// How long what is kept.
+    pub retention: Retention,
     /// The central side; both halves may be absent.
     pub central: Central,
     /// How delivery paces itself.
@@ -100,6 +102,7 @@ impl Config {
             mqtt: Mqtt::read(r),
             gallery: Gallery::read(r),
             media: Media::read(r),
+            retention: Retention::read(r),
             central: Central::read(r),
             sync: Sync::read(r),
             keys: Keys::read(r),

@@ -8,8 +8,8 @@ use crate::endpoint::Endpoint;
 use crate::reader::{Otherwise, Reader};
 use crate::source::Value;
 use crate::types::{
-    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects, Rows,
-    Sources, State, Sync,
+    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
+    Retention, Rows, Sources, State, Sync,
 };
 
 /// Longest name of a camera or of an MQTT client, in bytes, as on the wire.
@@ -140,6 +140,17 @@ impl Media {
             quota_bytes: r.bytes("media.quota_bytes", 8192 * MIB, 16 * MIB..=64 * TIB, "bytes"),
             reserve_free_bytes: r.bytes("media.reserve_free_bytes", 512 * MIB, 0..=64 * TIB, "bytes"),
             orphan_hours: r.integer("media.orphan_hours", 24, 1..=8760, "hours"),
+        }
+    }
+}
+
+impl Retention {
+    pub(crate) fn read(r: &mut Reader) -> Self {
+        const DAYS: std::ops::RangeInclusive<u64> = 1..=36_500;
+        let undelivered = r.whole("retention.undelivered_days", Otherwise::Unset, DAYS, "days");
+        Self {
+            delivered_days: r.integer("retention.delivered_days", 90, 1..=36_500, "days"),
+            undelivered_days: undelivered.and_then(|days| u32::try_from(days).ok()),
         }
     }
 }

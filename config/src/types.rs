@@ -130,6 +130,15 @@ pub struct Media {
     pub orphan_hours: u32,
 }
 
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Days that events and media files stay after the central side has them.
+    pub delivered_days: u32,
+    /// Days that those stay that it does not have; none: for ever.
+    pub undelivered_days: Option<u32>,
+}
+
 /// `[central]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Central {

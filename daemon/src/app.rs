@@ -9,6 +9,7 @@
 //! costs only repeated work after the next start.
 
 mod error;
+mod housekeeping;
 pub(crate) mod root_key;
 mod settings;
 mod state_directory;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_store::Store;
-use gatehouse_store::space::Pressure;
 use gatehouse_store::store::OpenReport;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -43,10 +43,6 @@ const SYNC_BUDGET: Duration = Duration::from_secs(5);
 const STORE_BUDGET: Duration = Duration::from_secs(15);
 /// Budget of what blocks outside of all steps (a thread in a read of a dying disk).
 const RUNTIME_BUDGET: Duration = Duration::from_secs(2);
-/// How often media files whose event never came are looked for; they wait for hours.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
-/// The same after the disk was full.
-const SHORT_EVERY: Duration = Duration::from_secs(15);
 /// How often faces in memory that have had their time are looked for: what ends at midnight ends within half a minute.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often it is asked whether thresholds are to be derived anew; mostly they are not.
@@ -192,8 +188,7 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     });
     let (of_thresholds, stop) = (services.store.clone(), tasks.stop_signal());
     tasks.spawn("thresholds", thresholds(of_thresholds, stop));
-    let (of_keeping, stop) = (services.store.clone(), tasks.stop_signal());
-    tasks.spawn("housekeeping", housekeeping(of_keeping, stop));
+    tasks.spawn("housekeeping", housekeeping::run(services.clone(), tasks.stop_signal()));
     tasks
 }
 
@@ -211,30 +206,6 @@ async fn thresholds(store: Store, mut stop: watch::Receiver<bool>) {
                     Err(_) => warn!("thresholds could not be derived; those of before hold"),
                 }
             }
-        }
-    }
-}
-
-/// Gives up media files whose event did not come in time, and keeps room on the disk, at once when it gets short.
-async fn housekeeping(store: Store, mut stop: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
-    let mut pressure = store.pressure();
-    loop {
-        let short = *pressure.borrow_and_update() != Pressure::default();
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = ticks.tick() => match store.drop_orphan_media().await {
-                Ok(0) => {}
-                Ok(dropped) => warn!(dropped, "media files without an event were given up"),
-                Err(error) => warn!(%error, "media files without an event could not be looked for"),
-            },
-            _ = pressure.changed() => {}
-            () = tokio::time::sleep(SHORT_EVERY), if short => {}
-        }
-        match store.keep_room().await {
-            Ok(0) => {}
-            Ok(bytes) => warn!(bytes, "media files were given up for room on the disk"),
-            Err(error) => warn!(%error, "room on the disk could not be made"),
         }
     }
 }

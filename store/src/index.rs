@@ -141,7 +141,24 @@ impl EventIndex {
         }
     }
 
+    /// Forgets the parts of segments that are gone.
+    pub(crate) fn forget(&self, segments: &[u64]) {
+        self.shelf().at_hand.retain(|part| !segments.contains(&part.segment));
+        for segment in segments {
+            // What cannot be removed is cleared away by the next start; its key is gone.
+            let _ = std::fs::remove_file(part::path(&self.directory, *segment));
+        }
+    }
+
     // --- questions ---
+
+    /// When the last event of a segment came; none where it has none.
+    ///
+    /// # Errors
+    /// As [`EventIndex::find`].
+    pub(crate) fn newest_in(&self, segment: u64) -> Result<Option<Timestamp>, JournalError> {
+        self.look(segment, |part| part.rows.last().map(|row| row.entry(segment).received_at))
+    }
 
     /// Whether the event may have come lately: at least the last million are remembered, and never is one of them
     /// denied.

@@ -310,6 +310,15 @@ impl Journal {
         Segments::new(Arc::clone(&self.shared))
     }
 
+    /// Forgets the segments before the one that begins at `first`, for good: files first, then their keys. Returns the
+    /// segments. Cut off half way, it is called again.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], [`JournalError::Key`].
+    pub fn forget_before(&self, first: u64) -> Result<Vec<u64>, JournalError> {
+        segments::forget_before(&self.shared, first)
+    }
+
     /// Refuses new records, writes and syncs those that wait, and ends the writer thread. May be called again.
     pub fn close(&self) {
         self.shared.close();

@@ -76,7 +76,7 @@ pub struct Totals {
     pub rows: Position,
     /// Plaintext bytes of the media files on disk.
     pub media_bytes: u64,
-    /// Numbers of events whose records are damaged, from and to, as far as the rows sink has not passed them.
+    /// Numbers of events that are gone, damaged or given up, from and to, as far as the rows sink has not passed them.
     pub lost: Vec<(u64, u64)>,
 }
 
@@ -90,7 +90,29 @@ impl Totals {
         let events = &mut self.ledger.events;
         events.stored += to - from + 1;
         *events.dropped.entry("damage".to_owned()).or_default() += to - from + 1;
-        self.lost.push((from, to));
+        self.lose(from, to);
+    }
+
+    fn lose(&mut self, from: u64, to: u64) {
+        match self.lost.last_mut() {
+            Some(last) if last.1 + 1 == from => last.1 = to,
+            _ => self.lost.push((from, to)),
+        }
+    }
+
+    /// The numbers up to `seq` that are neither delivered nor lost, as ranges.
+    pub fn kept_until(&self, seq: u64) -> Vec<(u64, u64)> {
+        let (mut kept, mut next) = (Vec::new(), self.rows.seq + 1);
+        let mut lost = self.lost.clone();
+        lost.sort_unstable();
+        for (from, to) in lost.into_iter().chain([(seq + 1, seq + 1)]) {
+            let until = from.min(seq + 1);
+            if next < until {
+                kept.push((next, until - 1));
+            }
+            next = next.max(to + 1);
+        }
+        kept
     }
 
     /// Takes one step.
@@ -121,6 +143,10 @@ impl Totals {
                 ledger.events.delivered += passed.saturating_sub(lost);
                 self.rows = Position { lsn: *lsn, seq: *seq };
             }
+            Record::EventsDropped { from, to, reason } => {
+                count(&mut ledger.events.dropped, reason, (to + 1).saturating_sub(*from));
+                self.lose(*from, *to);
+            }
             Record::MediaDelivered { bytes, .. } => ledger.media(*bytes, |column| &mut column.delivered),
             Record::MediaDropped { bytes, reason, .. } => {
                 count(&mut ledger.files.dropped, reason, 1);
@@ -140,6 +166,8 @@ impl Totals {
             | Record::Templates { .. }
             | Record::Compared(_)
             | Record::EventFound { .. }
+            | Record::SnapshotPart { .. }
+            | Record::SnapshotEnd { .. }
             | Record::Erased { .. } => {}
         }
     }
@@ -186,6 +214,25 @@ mod tests {
         assert_eq!((totals.ledger.events.delivered, &totals.lost[..]), (0, &[(3, 3)][..]));
         totals.fold(Position { lsn: 6, seq: 3 }, &Record::RowsDelivered { lsn: 5, seq: 3 });
         assert_eq!((totals.ledger.events.delivered, totals.ledger.events.pending()), (0, 0));
+        assert!(totals.lost.is_empty() && totals.ledger.holds());
+    }
+
+    #[test]
+    fn events_that_are_given_up_are_dropped_once_and_never_delivered() {
+        let mut totals = Totals::default();
+        totals.fold(Position { lsn: 10, seq: 10 }, &Record::Duplicate { item: Item::Event, bytes: 1 });
+        totals.lost.clear();
+        totals.ledger.events.dropped.clear();
+        let drop = |from, to| Record::EventsDropped { from, to, reason: "retention".into() };
+        totals.fold(Position { lsn: 11, seq: 10 }, &Record::RowsDelivered { lsn: 2, seq: 2 });
+        assert_eq!(totals.kept_until(6), [(3, 6)]);
+        totals.fold(Position { lsn: 12, seq: 10 }, &drop(5, 6));
+        assert_eq!((totals.kept_until(8), totals.kept_until(6)), (vec![(3, 4), (7, 8)], vec![(3, 4)]));
+        totals.fold(Position { lsn: 13, seq: 10 }, &drop(7, 8));
+        assert_eq!((&totals.lost[..], totals.kept_until(2)), (&[(5, 8)][..], vec![]));
+        totals.fold(Position { lsn: 14, seq: 10 }, &Record::RowsDelivered { lsn: 10, seq: 10 });
+        let events = &totals.ledger.events;
+        assert_eq!((events.delivered, events.dropped["retention"], events.pending()), (6, 4, 0));
         assert!(totals.lost.is_empty() && totals.ledger.holds());
     }
 

@@ -6,147 +6,22 @@
 
 mod first;
 mod gallery;
+mod visit;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::RecordError;
 use crate::keys::KeyId;
+use crate::ledger::Totals;
 use crate::names::{CameraName, EventKey, MediaName};
 use crate::time::Timestamp;
 pub use gallery::{Compared, GalleryMark, Model, ModelFault, Verdict};
+pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
-pub const RECORD_VERSION: u8 = 2;
-
-/// A validated visit as a camera told it. It never holds an encoding: those live in RAM until the answer is given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// Camera and event id: the identity by which a second delivery is recognised.
-    pub key: EventKey,
-    /// `face`, `doorbell`, `motion` or whatever else the camera calls it.
-    pub kind: String,
-    /// The camera's own time, only where it is plausible.
-    pub occurred_at: Option<Timestamp>,
-    /// The appliance's time at the first delivery.
-    pub received_at: Timestamp,
-    /// Names of the media files that the camera announced.
-    pub media: Vec<MediaName>,
-    /// Unknown fields and the camera's attributes: the text of one JSON object.
-    pub attributes: String,
-}
-
-/// What the gallery says of one face.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// One enrolled person, nearer than the threshold and clearly nearer than anybody else.
-    Match,
-    /// Nearer than the threshold, but a second person is almost as near.
-    Ambiguous,
-    /// Nobody enrolled is nearer than the threshold.
-    Stranger,
-    /// The encoding is too poor to be judged.
-    Unusable,
-}
-
-/// One face and its answer. `P` is how the person is told: [`Person`] in RAM, [`VisitRef`] on disk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Face<P> {
-    /// The decision.
-    pub outcome: Outcome,
-    /// The matched person; only for [`Outcome::Match`].
-    pub person: Option<P>,
-    /// Distance of the nearest template in the gallery's metric; none for an empty gallery or an unusable face.
-    pub distance: Option<f32>,
-    /// The threshold that was applied.
-    pub threshold: f32,
-    /// Distance of the nearest other person minus `distance`; none where there is no other person.
-    pub margin: Option<f32>,
-    /// The camera's own quality of the face, 0 to 1.
-    pub quality: Option<f32>,
-}
-
-/// Which search of the gallery is asked first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// The scan that passes over nothing that could matter.
-    Exact,
-    /// The graph, whose unclear answers the exact one decides.
-    Hnsw,
-}
-
-impl Engine {
-    /// As it is published.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Hnsw => "hnsw",
-        }
-    }
-}
-
-/// How an identification was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effort {
-    /// The engine that was asked first.
-    pub engine: Engine,
-    /// Time for all faces, in microseconds.
-    pub micros: u64,
-}
-
-/// The answer to one event: one face after another in the order of the camera.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Identification<P> {
-    /// People in the gallery at the moment of the answer.
-    pub gallery_size: u32,
-    /// Name of the model the gallery is of.
-    pub model: String,
-    /// The faces; empty where the event had none.
-    pub faces: Vec<Face<P>>,
-    /// How it was found; not known of events that were stored before this was.
-    pub effort: Option<Effort>,
-}
-
-impl<P> Identification<P> {
-    /// The same answer with every person told another way.
-    pub fn map_person<Q>(self, mut f: impl FnMut(P) -> Option<Q>) -> Identification<Q> {
-        let faces = self.faces.into_iter().map(|face| Face {
-            outcome: face.outcome,
-            person: face.person.and_then(&mut f),
-            distance: face.distance,
-            threshold: face.threshold,
-            margin: face.margin,
-            quality: face.quality,
-        });
-        let faces = faces.collect();
-        Identification { gallery_size: self.gallery_size, model: self.model, faces, effort: self.effort }
-    }
-}
-
-/// An enrolled person as the outside knows them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Person {
-    /// The operator's identifier.
-    pub id: String,
-    /// The display name.
-    pub name: String,
-}
-
-/// A reference to a person that only that person's key can make or resolve.
 ///
-/// `tag` is an HMAC under the person's key over the day, so that the visits of one day are found quickly while
-/// the key lives, and days cannot be linked with each other once it is destroyed. `sealed` is the person's id,
-/// sealed with the same key and bound to the event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VisitRef {
-    /// Days since 1970-01-01 UTC of the event's `received_at`.
-    pub day: i32,
-    /// Lookup tag, see above.
-    pub tag: [u8; 8],
-    /// The sealed person id.
-    pub sealed: Vec<u8>,
-}
+/// Version 3 brought the snapshot: a program that does not know it would miss what it stands for.
+pub const RECORD_VERSION: u8 = 3;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -331,6 +206,30 @@ pub enum Record {
         /// When the event came.
         received_at: Timestamp,
     },
+    /// Entries of the views, so that the journal before their position can go. Sealed like every record, and what a
+    /// person's key seals is under that seal, too.
+    SnapshotPart {
+        /// Position that the views had, which names the snapshot.
+        at: u64,
+        /// Name and content of each entry.
+        entries: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// A snapshot is whole.
+    SnapshotEnd {
+        /// Its parts, all between the position that it is of and this record.
+        parts: u32,
+        /// The numbers at that position.
+        totals: Box<Totals>,
+    },
+    /// Events were given up before they were delivered; what they lay in goes next.
+    EventsDropped {
+        /// Number of the first.
+        from: u64,
+        /// Number of the last.
+        to: u64,
+        /// Reason, e.g. `retention`.
+        reason: String,
+    },
 }
 
 /// Which template key is in force.
@@ -368,7 +267,9 @@ impl Record {
     /// [`RecordError::Version`] for a payload of another version, [`RecordError::Decode`] for a damaged one.
     pub fn decode(payload: &[u8]) -> Result<Self, RecordError> {
         match payload.split_first() {
-            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| RecordError::Decode),
+            Some((&(2 | RECORD_VERSION), rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Decode)
+            }
             Some((&first::VERSION, rest)) => first::decode(rest).map_err(|_| RecordError::Decode),
             Some((&version, _)) => Err(RecordError::Version(version)),
             None => Err(RecordError::Decode),

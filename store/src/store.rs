@@ -45,7 +45,9 @@ mod open;
 mod persons;
 mod questions;
 mod report;
+mod retention;
 mod room;
+mod snapshot;
 mod templates;
 #[cfg(test)]
 mod testing;
@@ -68,6 +70,7 @@ pub use open::OpenReport;
 pub use persons::Erased;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 pub use report::{Bin, CameraLine, GalleryReport, Pair, TargetLine, Weak};
+pub use retention::{Retained, RetentionPolicy};
 pub use templates::TemplatesRotated;
 pub use verify::{Verified, VerifyAt};
 
@@ -125,6 +128,8 @@ struct Inner {
     people_door: tokio::sync::Mutex<()>,
     /// Held while the set of media files changes, so that quota and names are judged on what is there.
     media_door: tokio::sync::Mutex<()>,
+    /// Held while the beginning of the journal goes.
+    retention_door: tokio::sync::Mutex<()>,
 }
 
 impl Inner {

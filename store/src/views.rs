@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ use crate::seal::DataKey;
 pub(crate) mod apply;
 pub(crate) mod entries;
 mod mark;
+pub(crate) mod snapshot;
 
 use entries::{Counts, Key, State};
 
@@ -63,6 +64,8 @@ pub(crate) struct Views {
     db: sled::Db,
     directory: PathBuf,
     key: Arc<DataKey>,
+    /// Held by whoever writes, and by whoever must see all entries at one position.
+    still: Mutex<()>,
 }
 
 impl Views {
@@ -79,7 +82,7 @@ impl Views {
             mark::sync_created(directory)?;
         }
         let key = Self::key(keys, fresh)?;
-        let views = Self { db, directory: directory.to_owned(), key };
+        let views = Self { db, directory: directory.to_owned(), key, still: Mutex::default() };
         let checked = std::panic::catch_unwind(AssertUnwindSafe(|| views.check()));
         checked.map_err(|_| ViewError::Panicked)??;
         Ok(views)
@@ -122,6 +125,11 @@ impl Views {
             return Err(ViewError::Damaged("entries are missing"));
         }
         Ok(())
+    }
+
+    /// Nothing is written while this is held.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The numbers of the views; zero for new ones.
@@ -170,15 +178,23 @@ impl Views {
 
     /// Opens a value found by [`Views::scan`].
     pub(crate) fn unseal<T: DeserializeOwned>(&self, name: &[u8], sealed: &[u8]) -> Result<T, ViewError> {
-        let damaged = |_| ViewError::Damaged("a value is not what was written");
-        let plain = self.key.open(name, sealed).map_err(damaged)?;
+        let plain = self.open_raw(name, sealed)?;
         postcard::from_bytes(&plain).map_err(|_| ViewError::Damaged("a value is not what was written"))
     }
 
     fn seal<T: Serialize>(&self, name: &[u8], value: &T) -> Result<Vec<u8>, ViewError> {
         let plain =
             postcard::to_stdvec(value).map_err(|_| ViewError::Damaged("a value cannot be encoded"))?;
-        self.key.seal(name, &plain).map_err(|_| ViewError::Damaged("a value cannot be sealed"))
+        self.seal_raw(name, &plain)
+    }
+
+    fn open_raw(&self, name: &[u8], sealed: &[u8]) -> Result<Vec<u8>, ViewError> {
+        let damaged = |_| ViewError::Damaged("a value is not what was written");
+        Ok(self.key.open(name, sealed).map_err(damaged)?.to_vec())
+    }
+
+    fn seal_raw(&self, name: &[u8], plain: &[u8]) -> Result<Vec<u8>, ViewError> {
+        self.key.seal(name, plain).map_err(|_| ViewError::Damaged("a value cannot be sealed"))
     }
 
     /// Writes the changes and the state in one atomic step. Durable only after [`Views::flush`].

@@ -333,6 +333,40 @@ fn a_sector_that_cannot_be_read_costs_what_lies_on_it() {
 }
 
 #[test]
+fn a_beginning_that_is_forgotten_on_a_failing_disk_is_damage_at_no_step() {
+    for act in 0.. {
+        let folder = folder();
+        let (journal, _) = open_on(Twin::well(), folder.path(), 300).unwrap();
+        for n in 0..40 {
+            append(&journal, &format!("record {n}")).unwrap();
+        }
+        journal.close();
+        drop(journal);
+        let stays: u64 = segments(folder.path())[5].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let disk = Twin::failing(act, EIO, true);
+        let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
+        assert!(journal.forget_before(stays).is_ok() || disk.has_failed());
+        drop(journal);
+        // The second time it is whole, whatever the first left.
+        for round in 0..2 {
+            let (journal, report) = open(folder.path());
+            assert_eq!((report.head.lsn, report.damaged.len()), (40, 0));
+            let mut reader = journal.reader(0);
+            let lsns: Vec<u64> = drain(&mut reader).iter().map(|record| record.position.lsn).collect();
+            assert_eq!(reader.damaged(), [], "act {act}");
+            assert_eq!(lsns, (lsns[0]..=40).collect::<Vec<_>>());
+            assert!(lsns[0] <= stays && (round == 0 || lsns[0] == stays));
+            let keys = keys(&Twin::well(), folder.path()).unwrap().ids(KeyKind::Journal).len();
+            assert_eq!(keys, segments(folder.path()).len(), "no key is left, none is missing");
+            journal.forget_before(stays).unwrap();
+        }
+        if !disk.has_failed() {
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_key_table_on_a_failing_disk_keeps_every_acknowledged_key_and_forgets_every_destroyed_one() {
     for seed in 0..150 {
         let random = &mut fastrand::Rng::with_seed(seed);

@@ -1,19 +1,25 @@
 //! The settings in force, and what of them can change while the daemon runs.
 //!
-//! Applied by a reload: thresholds and least quality of the gallery, labels of strangers. Everything else is wired
+//! Applied by a reload: thresholds and least quality of the gallery, labels of strangers, retention. Everything else is wired
 //! into running parts (connections, files, keys) and waits for a restart; a reload names those keys. A faulty file
 //! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gatehouse_config::{Config, Entry, Faults};
 use gatehouse_store::Store;
+use gatehouse_store::store::RetentionPolicy;
 use tracing::{info, warn};
 
 use super::wiring::{follow_target, gallery_settings};
 use crate::control::answers::{Reloaded, SettingLine};
+
+/// systemd-timesyncd makes this file when a time server has set the clock.
+const CLOCK_IS_SET: &str = "/run/systemd/timesync/synchronized";
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The settings the daemon was started with, and those of the last reload.
 #[derive(Debug)]
@@ -42,6 +48,17 @@ impl Settings {
     /// The settings the running parts were made with.
     pub fn started(&self) -> &Config {
         &self.started
+    }
+
+    /// How long what is kept.
+    pub(crate) fn retention(&self) -> RetentionPolicy {
+        let retention = self.latest().retention.clone();
+        let days = |days: u32| DAY.saturating_mul(days);
+        RetentionPolicy {
+            delivered: days(retention.delivered_days),
+            undelivered: retention.undelivered_days.map(days),
+            clock_is_set: Path::new(CLOCK_IS_SET).exists(),
+        }
     }
 
     /// Reads the settings again and applies what can change while running. Logs what it did.
@@ -94,7 +111,7 @@ fn is_live(key: &str) -> bool {
     matches!(
         key,
         "gallery.target_fpir" | "gallery.threshold" | "gallery.minimum_quality" | "gallery.label_strangers"
-    ) || key.starts_with("gallery.cameras.")
+    ) || ["gallery.cameras.", "retention."].iter().any(|section| key.starts_with(section))
 }
 
 /// The keys whose values differ.

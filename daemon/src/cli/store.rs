@@ -1,6 +1,6 @@
-//! `gatehouse store verify`, `compact`
+//! `gatehouse store verify`, `compact`, `retain`
 
-use gatehouse_store::store::{Compacting, Verified, VerifyAt};
+use gatehouse_store::store::{Compacting, Retained, Verified, VerifyAt};
 
 use super::shell::Shell;
 use super::words;
@@ -18,12 +18,17 @@ pub(super) enum Command {
     /// The views are what is looked up; the journal makes them anew at the next start, which takes the longer the more events
     /// there are. Nothing is lost by it, and until then all goes on.
     Compact,
+    /// Let go now what has been kept for the days of `[retention]`, as is done every night.
+    ///
+    /// Events go in pieces of about 16 MB, several at a time, so that some stay longer than the days.
+    Retain,
 }
 
 pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Verify => verify(shell),
         Command::Compact => compact(shell),
+        Command::Retain => retain(shell),
     }
 }
 
@@ -33,6 +38,19 @@ fn compact(shell: &mut Shell) -> Result<(), Fault> {
         format!(
             "the views take {} now; the next start makes them anew: systemctl restart gatehoused\n",
             words::bytes(compacting.bytes)
+        )
+    })
+}
+
+fn retain(shell: &mut Shell) -> Result<(), Fault> {
+    let retained: Retained = shell.ask(&Request::StoreRetain)?;
+    shell.show(&retained, |retained| {
+        format!(
+            "let go: {} of the journal, {}; given up undelivered: {}, {}\n",
+            words::count(retained.segments as u64, "piece", "pieces"),
+            words::count(retained.files_evicted, "media file", "media files"),
+            words::count(retained.events_dropped, "event", "events"),
+            words::count(retained.files_dropped, "media file", "media files"),
         )
     })
 }

@@ -80,6 +80,9 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
         Request::StoreVerify { at } => value(ask(services, move |store| store.verify(at)).await?),
         Request::StoreCompact => value(ask(services, gatehouse_store::Store::compact).await?),
+        Request::StoreRetain => {
+            value(services.store.retain(&services.settings.retention()).await.map_err(store_fault)?)
+        }
         Request::ConfigShow => value(services.settings.lines()),
         Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
             Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")

@@ -148,6 +148,8 @@ pub enum Request {
     },
     /// Have the next start make the views anew; answered with [`gatehouse_store::store::Compacting`].
     StoreCompact,
+    /// Let go now what has been kept long enough; answered with [`gatehouse_store::store::Retained`].
+    StoreRetain,
     /// The settings in force; answered with a list of [`super::answers::SettingLine`].
     ConfigShow,
     /// Read the configuration again; answered with [`super::answers::Reloaded`].

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::open::is_missing;
 use super::shared::{Shared, locked};
-use super::{Committed, JournalError, Location, Reader, reader};
+use super::{Committed, JournalError, Location, Reader, reader, segment};
+use crate::error::IoError;
 use crate::seal::DataKey;
 
 /// Handle to the segments; cheap to clone, and it does not keep the journal open.
@@ -57,4 +59,30 @@ impl Segments {
     pub(crate) fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
         reader::read_at(&self.shared, location)
     }
+}
+
+/// As [`super::Journal::forget_before`]. A key without its file is cleared away by the next start; a file without its
+/// key would be damage.
+pub(super) fn forget_before(shared: &Shared, first: u64) -> Result<Vec<u64>, JournalError> {
+    let writing = shared.durable().segment;
+    let gone: Vec<_> = {
+        let segments = locked(&shared.segments);
+        segments.range(..first.min(writing)).map(|(first, known)| (*first, known.key)).collect()
+    };
+    let directory = &shared.options.directory;
+    for (first, _) in &gone {
+        let path = segment::path(directory, *first);
+        match shared.disk.remove(&path) {
+            Err(error) if !is_missing(&error) => return Err(IoError::at("remove", &path)(error).into()),
+            _ => {}
+        }
+    }
+    shared.disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
+    for (first, key) in &gone {
+        if let Some(key) = key {
+            shared.keys.destroy(key)?;
+        }
+        locked(&shared.segments).remove(first);
+    }
+    Ok(gone.into_iter().map(|(first, _)| first).collect())
 }

@@ -49,6 +49,14 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_version_2_is_read_as_it_was_written() {
+        let cursor = Record::RowsDelivered { lsn: 300, seq: 5 };
+        assert_eq!(Record::decode(&[2, 7, 0xac, 2, 5]).unwrap(), cursor);
+        assert_eq!(cursor.encode().unwrap(), [3, 7, 0xac, 2, 5]);
+        assert!(Record::decode(&[4, 7, 0xac, 2, 5]).is_err());
+    }
+
+    #[test]
     fn another_record_of_version_1_is_read_as_it_was_written() {
         let refused = Record::Refused { item: crate::record::Item::Media, reason: "x".into(), bytes: 300 };
         assert_eq!(Record::decode(&[VERSION, 2, 1, 1, b'x', 0xac, 2]).unwrap(), refused);

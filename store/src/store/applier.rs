@@ -83,6 +83,8 @@ impl Applier {
 
     /// Takes committed records into the views and tells how far they are.
     pub(super) fn take(&mut self, batch: impl IntoIterator<Item = Committed>) -> Result<(), StoreError> {
+        let views = Arc::clone(&self.views);
+        let _still = views.hold();
         let mut batch = batch.into_iter().peekable();
         while batch.peek().is_some() {
             let mut draft = Draft::new(&self.views, &self.events, self.state.clone());

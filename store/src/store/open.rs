@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::applier::{Applier, COMMITS_WAITING};
 use super::galleries::{Described, Galleries, Rules};
 use super::persons::PROFILE_AD;
+use super::snapshot::{self, Beginning};
 use super::templates::{Known, TemplateKeys, append_to};
 use super::{Inner, Store, StoreError, StoreSettings, compact, format};
 use crate::error::IoError;
@@ -91,6 +92,7 @@ impl Store {
         if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
             report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
         }
+        let beginning = snapshot::restore(&mut applier, &journal)?;
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
         if compact::is_ordered(&directory) {
             applier.views.flush(&applier.state)?;
@@ -103,7 +105,17 @@ impl Store {
         let galleries = described.build(&rules, &templates.now)?;
         let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
         report.damaged.extend(damaged_index(&events));
-        report.cleared += clear_unknown(&views, &keys, &files)?;
+        match beginning {
+            // Keys of people that only a later program or a copy may still know must not be destroyed.
+            Beginning::Lost => report.damaged.push(
+                "the beginning of the journal is gone and no snapshot of it is whole; people and files of then are lost, \
+                 their keys are kept: enrol them again or put a copy of the state directory back"
+                    .to_owned(),
+            ),
+            Beginning::Record | Beginning::Snapshot => {
+                report.cleared += clear_unknown(&views, &keys, &files)?;
+            }
+        }
         let lost = lost_media(&views, &files)?;
         let dropped = |record: &&Record| matches!(record, Record::MediaDropped { .. });
         report.media_lost = lost.iter().filter(dropped).count();
@@ -135,6 +147,7 @@ impl Store {
             space,
             people_door: tokio::sync::Mutex::new(()),
             media_door: tokio::sync::Mutex::new(()),
+            retention_door: tokio::sync::Mutex::new(()),
         };
         Ok((Self { inner: Arc::new(inner) }, report))
     }

@@ -1,12 +1,12 @@
 //! Making room for media files and on a full disk: what is worth least goes first.
 //!
-//! Order: files that the central side has; files whose event did not come; clips; pictures of nobody who is known;
-//! other pictures; within each the oldest first. All but the first are drops, and each is a line in the ledger. Events
-//! are never given up: they are small, and they are what the appliance is for.
+//! Order: files that the central side has, then events that it has, in whole segments of the journal; files whose event did not come; clips; pictures of nobody who is known;
+//! other pictures; within each the oldest first. What is not delivered is a drop, and each is a line in the ledger. Such events
+//! are never given up for room: they are small, and they are what the appliance is for.
 
 use super::{Store, StoreError};
 use crate::files::content_type;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, SEGMENT_BYTES};
 use crate::record::{Outcome, Record};
 use crate::space::CALM_BYTES;
 use crate::views::entries::{self, FileEntry};
@@ -59,6 +59,9 @@ impl Store {
         let space = &self.inner.space;
         let reserve = self.inner.settings.reserve_free_bytes;
         let mut freed = self.give_up(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
+        if space.free()? < reserve {
+            freed += self.forget_delivered().await? as u64 * SEGMENT_BYTES;
+        }
         if space.pressure().borrow().reserve_used {
             let short = CALM_BYTES.saturating_sub(space.free()?);
             freed += self.give_up(short, &STEPS, "disk_full").await?;

@@ -58,6 +58,11 @@ impl<'a> Draft<'a> {
         Ok(self.state)
     }
 
+    /// Takes an entry of a snapshot as it is to be stored.
+    pub(crate) fn lay(&mut self, name: Vec<u8>, stored: Vec<u8>) -> Result<(), ViewError> {
+        self.put_raw(name, stored)
+    }
+
     /// Takes one record.
     pub(crate) fn apply(
         &mut self,
@@ -104,7 +109,11 @@ impl<'a> Draft<'a> {
                 self.effects.push(Effect::DestroyKey(key));
                 Ok(())
             }
-            Record::Refused { .. } | Record::Duplicate { .. } => Ok(()),
+            Record::Refused { .. }
+            | Record::Duplicate { .. }
+            | Record::EventsDropped { .. }
+            | Record::SnapshotPart { .. }
+            | Record::SnapshotEnd { .. } => Ok(()),
         }
     }
 

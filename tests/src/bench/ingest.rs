@@ -26,7 +26,9 @@ const ROUNDS: usize = 2000;
 /// Events per second of the measurement with several cameras.
 const PACE: u32 = 200;
 /// Events of the backlog.
-const BACKLOG: usize = 20_000;
+const BACKLOG: usize = 60_000;
+/// How often it is asked how far the daemon is: each time a process starts, on the cores that it works on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Each step ends within this, or the benchmark fails.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Records of one fdatasync in the limit of the disk: about what a full receive window gives.
@@ -193,7 +195,7 @@ async fn drain_rate(daemon: &Daemon, before: u64) -> Result<f64> {
             Some((start, from)) if have >= last => return Ok((have - from) as f64 * 1e3 / millis(start, now)),
             _ => {}
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

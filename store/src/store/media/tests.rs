@@ -32,7 +32,8 @@ async fn a_picture_of_an_event_that_ram_has_forgotten_is_delivered_and_not_given
         attributes: "{}".into(),
     };
     let answer = store.identify(&event.key.camera, &[]);
-    store.record_event(event.clone(), answer).await.unwrap().await.unwrap();
+    let at = store.record_event(event.clone(), answer).await.unwrap().await.unwrap();
+    store.applied(at).await.unwrap();
     store.inner.events.forget_all();
     put(&store, "known").await;
     put(&store, "never").await;

@@ -1,0 +1,197 @@
+//! How long the appliance keeps what it has: whole segments of the journal with their keys, and pictures.
+//!
+//! A segment goes only with all before it, so that the journal stays one piece; a snapshot is durable before. What the
+//! central side does not have goes only where the policy says so, and is a line in the ledger before it is gone; never
+//! while the clock is not set, nor while the central side has not heard of an erasure that lies there.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::journal::Position;
+use crate::record::Record;
+use crate::time::Timestamp;
+use crate::views::entries::{self, FileEntry};
+
+/// Segments that are worth a snapshot, as long as there is room on the disk.
+const SEGMENTS_WORTH: usize = 4;
+/// 2024-01-01: an event that is said to be older came while the clock was not set.
+const PLAUSIBLE_FROM: Timestamp = Timestamp(1_704_067_200_000_000);
+/// Why something is dropped, in the ledger.
+const REASON: &str = "retention";
+
+/// How long what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// Events and pictures that the central side has.
+    pub delivered: Duration,
+    /// Those that it has not; none: for ever.
+    pub undelivered: Option<Duration>,
+    /// Whether the clock can be believed; where not, nothing goes that is not delivered.
+    pub clock_is_set: bool,
+}
+
+/// What went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retained {
+    /// Segments of the journal.
+    pub segments: usize,
+    /// Events in them that were not delivered.
+    pub events_dropped: u64,
+    /// Pictures and clips that were delivered.
+    pub files_evicted: u64,
+    /// Those that were not.
+    pub files_dropped: u64,
+}
+
+/// The end of what may go.
+struct Ripe {
+    /// First record of the segment that stays.
+    stays: u64,
+    /// Number of the last event before it.
+    seq: u64,
+    segments: usize,
+}
+
+/// What is asked of a segment.
+enum Age {
+    Old,
+    Young,
+    /// No event in it tells a time that can be believed; it is as old as what follows.
+    Unknown,
+}
+
+impl Store {
+    /// Lets go what has been kept long enough.
+    ///
+    /// # Errors
+    /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
+    pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
+        let now = Timestamp::now();
+        let mut retained = Retained::default();
+        self.retain_files(policy, now, &mut retained).await?;
+        let (store, asked) = (self.clone(), *policy);
+        let ripe =
+            self.blocking(move || store.ripe(|segment, last| store.is_old(&asked, now, segment, last)));
+        if let Some(ripe) = ripe.await?.filter(|ripe| ripe.segments >= SEGMENTS_WORTH) {
+            self.forget(ripe, &mut retained).await?;
+        }
+        Ok(retained)
+    }
+
+    /// Lets all segments go that the central side has, for room on the disk. Returns how many.
+    pub(super) async fn forget_delivered(&self) -> Result<usize, StoreError> {
+        let rows = self.rows_cursor();
+        let delivered = move |_, last| Ok(if rows.lsn >= last { Age::Old } else { Age::Young });
+        let (store, mut retained) = (self.clone(), Retained::default());
+        if let Some(ripe) = self.blocking(move || store.ripe(delivered)).await? {
+            self.forget(ripe, &mut retained).await?;
+        }
+        Ok(retained.segments)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopping)?
+    }
+
+    async fn retain_files(
+        &self,
+        policy: &RetentionPolicy,
+        now: Timestamp,
+        retained: &mut Retained,
+    ) -> Result<(), StoreError> {
+        let _door = self.inner.media_door.lock().await;
+        let id_and_size = |file: FileEntry| (file.media.id, file.media.size);
+        for file in self.queued(entries::DELIVERED)? {
+            let file = file?;
+            if older(file.media.received_at, policy.delivered, now) {
+                let (id, bytes) = id_and_size(file);
+                self.change(&Record::MediaEvicted { id, bytes }).await?;
+                retained.files_evicted += 1;
+            }
+        }
+        let Some(patience) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(()) };
+        for file in self.queued(entries::QUEUE)? {
+            let file = file?;
+            let at = file.media.received_at;
+            if at >= PLAUSIBLE_FROM && older(at, patience, now) {
+                let (id, bytes) = id_and_size(file);
+                self.change(&Record::MediaDropped { id, bytes, reason: REASON.to_owned() }).await?;
+                retained.files_dropped += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the journal's beginning may go, by a rule about a segment and its last record.
+    fn ripe(&self, rule: impl Fn(u64, u64) -> Result<Age, StoreError>) -> Result<Option<Ripe>, StoreError> {
+        let applied = *self.inner.applied.borrow();
+        let unheard = self.oldest_unheard_erasure()?.unwrap_or(u64::MAX);
+        let segments = self.inner.journal.segments().list();
+        let mut ripe = None;
+        for (at, pair) in segments.windows(2).enumerate() {
+            let last = pair[1].first - 1;
+            if last > applied.lsn || last >= unheard {
+                break;
+            }
+            match (rule(pair[0].first, last)?, pair[1].before_seq) {
+                (Age::Young, _) => break,
+                (Age::Old, Some(seq)) => ripe = Some(Ripe { stays: pair[1].first, seq, segments: at + 1 }),
+                // Where a header is damaged, the next whole one counts.
+                (Age::Old, None) | (Age::Unknown, _) => {}
+            }
+        }
+        Ok(ripe)
+    }
+
+    fn is_old(
+        &self,
+        policy: &RetentionPolicy,
+        now: Timestamp,
+        segment: u64,
+        last: u64,
+    ) -> Result<Age, StoreError> {
+        let newest = self.inner.events.newest_in(segment)?;
+        let Some(newest) = newest.filter(|at| *at >= PLAUSIBLE_FROM) else { return Ok(Age::Unknown) };
+        let patience = match self.rows_cursor().lsn >= last {
+            true => Some(policy.delivered),
+            false => policy.undelivered.filter(|_| policy.clock_is_set),
+        };
+        Ok(if patience.is_some_and(|patience| older(newest, patience, now)) { Age::Old } else { Age::Young })
+    }
+
+    /// Where the oldest erasure lies of which the central side has not heard.
+    fn oldest_unheard_erasure(&self) -> Result<Option<u64>, StoreError> {
+        let first = self.inner.views.scan(vec![entries::ERASURE], false).next().transpose()?;
+        let asked = first.filter(|_| self.inner.settings.central_rows);
+        Ok(asked.and_then(|(name, _)| entries::number_in(&name)))
+    }
+
+    async fn forget(&self, ripe: Ripe, retained: &mut Retained) -> Result<(), StoreError> {
+        let _door = self.inner.retention_door.lock().await;
+        let kept = self.inner.numbers.borrow().totals.kept_until(ripe.seq);
+        for (from, to) in kept {
+            self.change(&Record::EventsDropped { from, to, reason: REASON.to_owned() }).await?;
+            retained.events_dropped += to - from + 1;
+        }
+        let Position { lsn, .. } = self.snapshot().await?;
+        debug_assert!(lsn + 1 >= ripe.stays, "what goes is in the views already");
+        let store = self.clone();
+        let gone = self.blocking(move || {
+            let gone = store.inner.journal.forget_before(ripe.stays)?;
+            store.inner.events.forget(&gone);
+            Ok(gone.len())
+        });
+        retained.segments = gone.await?;
+        Ok(())
+    }
+}
+
+fn older(at: Timestamp, than: Duration, now: Timestamp) -> bool {
+    let micros = i64::try_from(than.as_micros()).unwrap_or(i64::MAX);
+    now.0.saturating_sub(at.0) > micros
+}
