@@ -15,6 +15,7 @@ use gatehouse_store::store::{EventQuery, OpenReport, StoreSettings};
 use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::{Address, Camera};
 use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
+use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::synthetic::{DIMENSIONS, EventMessage, people};
 use gatehouse_testkit::wait;
 use tokio::task::JoinHandle;
@@ -26,6 +27,8 @@ use crate::house::Ledger;
 const PAUSE: Duration = Duration::from_millis(3);
 /// Events that the broker has not taken yet, at most.
 const WAITING: usize = 200;
+/// Within this the proxy has handed over what it had when it was stalled.
+const HANDED_OVER: Duration = Duration::from_millis(5);
 /// For the broker to hand over what is left.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -33,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(super) struct Street {
     pub(super) daemon: Daemon,
     broker: Broker,
+    network: Proxy,
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     camera: Option<JoinHandle<()>>,
@@ -42,16 +46,17 @@ impl Street {
     pub(super) fn build(environment: Vec<(String, String)>) -> Result<Self> {
         binary("gatehoused")?;
         let broker = Broker::start()?;
+        let network = Proxy::start(broker.port())?;
         let rate = "events_per_second = 10000\nburst = 10000\n".to_owned();
         let daemon = Daemon::new(DaemonOptions {
             device: "street".into(),
-            mqtt_url: broker.url(),
+            mqtt_url: format!("mqtt://127.0.0.1:{}", network.port()),
             settings: BTreeMap::from([("sources".to_owned(), rate)]),
             environment,
             ..DaemonOptions::default()
         })?;
         let (sent, stop) = (Arc::default(), Arc::default());
-        Ok(Self { daemon, broker, sent, stop, camera: None })
+        Ok(Self { daemon, broker, network, sent, stop, camera: None })
     }
 
     /// The daemon starts for the first time, and the camera with it.
@@ -75,6 +80,19 @@ impl Street {
             }
         }));
         Ok(())
+    }
+
+    /// From here on the broker hears nothing of the daemon.
+    pub(super) async fn cut_off(&self) {
+        self.network.set(Faults { stall: true, ..Faults::default() });
+        // The proxy may be about to hand over what it has read already.
+        tokio::time::sleep(HANDED_OVER).await;
+    }
+
+    /// The broker can be reached again, over new connections.
+    pub(super) fn reconnect(&self) {
+        self.network.reset_connections();
+        self.network.heal();
     }
 
     /// The daemon once more; whether it came up.
@@ -116,7 +134,11 @@ impl Street {
             *seen.entry(event.event.key.id.to_string()).or_default() += 1;
         }
         outcome.acknowledged += sent;
-        outcome.lost += (0..sent).filter(|number| !seen.contains_key(&number.to_string())).count() as u64;
+        let lost: Vec<u64> = (0..sent).filter(|number| !seen.contains_key(&number.to_string())).collect();
+        if !lost.is_empty() {
+            outcome.notes.push(format!("lost: {lost:?}"));
+        }
+        outcome.lost += lost.len() as u64;
         outcome.doubles += seen.values().filter(|count| **count > 1).count() as u64;
         Ok(())
     }
