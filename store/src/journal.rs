@@ -11,7 +11,8 @@
 //!
 //! Order of a new segment: key (durable), file under a temporary name, sync, rename, sync of the folder, first
 //! batch. Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then the
-//! waiters are answered, then the watch.
+//! waiters are answered, then the watch. Events that come right after a batch gather for a moment, since nobody waits for
+//! them; everything else is written at once.
 //!
 //! After a crash only the last batch can be incomplete. That a batch was durable is proven by what was written after
 //! it: the first frame of the next batch (a flag says so), the next segment, or a mark that the writer leaves when

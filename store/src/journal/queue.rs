@@ -45,12 +45,21 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Whether the writer has to be woken.
     pub(super) asleep: bool,
+    /// Whether something waits that is no event: somebody waits for that.
+    pub(super) urgent: bool,
     last: Position,
 }
 
 impl Queue {
     pub(super) fn new(last: Position) -> Self {
-        Self { waiting: VecDeque::new(), pings: Vec::new(), closed: false, asleep: false, last }
+        Self {
+            waiting: VecDeque::new(),
+            pings: Vec::new(),
+            closed: false,
+            asleep: false,
+            urgent: false,
+            last,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -76,9 +85,11 @@ pub(super) async fn append(shared: &Arc<Shared>, entry: Entry) -> Result<Pending
     room.forget();
     queue.last.lsn += 1;
     queue.last.seq += u64::from(entry.is_event);
+    let urgent = !entry.is_event;
     let position = queue.last;
     queue.waiting.push_back(Queued { position, entry });
-    let wake = std::mem::take(&mut queue.asleep);
+    queue.urgent |= urgent;
+    let wake = std::mem::take(&mut queue.asleep) || urgent;
     drop(queue);
     if wake {
         shared.filled.notify_one();
