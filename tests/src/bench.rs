@@ -6,5 +6,6 @@ pub mod ingest;
 pub mod journal;
 pub mod markdown;
 pub mod measure;
+pub mod steady;
 pub mod sync;
 pub mod table;

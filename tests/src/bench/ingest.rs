@@ -15,12 +15,13 @@ use gatehouse_testkit::wait;
 use serde_json::json;
 
 use super::measure::{Spread, bare_append, millis};
+use super::steady;
 use super::table::Table;
 
 /// Enrolled people.
-const PEOPLE: usize = 1000;
+const PEOPLE: usize = 2000;
 /// Encodings of each.
-const SAMPLES: usize = 2;
+pub(super) const SAMPLES: usize = 5;
 /// Round trips of one measurement.
 const ROUNDS: usize = 2000;
 /// Events per second of the measurement with several cameras.
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Records of one fdatasync in the limit of the disk: about what a full receive window gives.
 const GROUP: usize = 128;
 
-/// Measures latency and throughput.
+/// Measures latency, what a steady pace costs, and throughput.
 ///
 /// # Errors
 /// Where a service is missing or anything takes too long.
@@ -57,8 +58,9 @@ pub async fn run() -> Result<Vec<Table>> {
         daemon.enrol(&person.id, &person.name, &person.samples(&mut rng, SAMPLES))?;
     }
     let latency = latency(&address, &people).await?;
+    let steady = steady::run(&daemon, &address, &people).await?;
     let throughput = throughput(&mut daemon, &address, &people).await?;
-    Ok(vec![latency, throughput])
+    Ok(vec![latency, steady, throughput])
 }
 
 /// No limit per camera: the benchmark is one.
