@@ -178,7 +178,11 @@ impl PublisherTask {
                     continue;
                 }
                 Ok(()) = self.status.changed() => Change::Status,
-                Ok(()) = self.phase.changed() => continue,
+                Ok(()) = self.phase.changed() => {
+                    // The last word is that we go, whether the numbers of it have been told already or not.
+                    connection.status_due |= *self.phase.borrow() == Phase::Disconnect;
+                    continue;
+                }
                 _ = self.tick.tick(), if self.window.unsettled() > 0 => Change::Tick,
             };
             match change {
@@ -212,7 +216,9 @@ impl PublisherTask {
         let now = Instant::now();
         if connection.status_due && self.window.send_status(now) {
             connection.status_due = false;
-            let body = self.status.borrow_and_update().body();
+            let status = self.status.borrow_and_update().clone();
+            let closing = *self.phase.borrow() == Phase::Disconnect;
+            let body = if closing { offline(&status) } else { status }.body();
             let topic = self.status_topic();
             publish(&connection.client, &topic, true, body, properties(None, None));
         }
