@@ -38,6 +38,8 @@ pub struct Durable {
     pub rate: f64,
     /// Milliseconds until a record is durable.
     pub wait: Spread,
+    /// Bytes written to the disk per byte of payload.
+    pub written: f64,
 }
 
 /// The limit of the disk: `group` records of `bytes` in one write, then one fdatasync, again and again.
@@ -48,7 +50,7 @@ pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable>
     let path = folder.join("bare");
     let mut file = File::create(&path)?;
     let batch: Vec<u8> = (0..bytes * group).map(|_| fastrand::u8(..)).collect();
-    let (begin, mut waits, mut records) = (Instant::now(), Vec::new(), 0);
+    let (before, begin, mut waits, mut records) = (written_bytes(), Instant::now(), Vec::new(), 0);
     while begin.elapsed() < SPAN {
         let start = Instant::now();
         file.write_all(&batch)?;
@@ -57,8 +59,16 @@ pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable>
         records += group;
     }
     let rate = records as f64 / begin.elapsed().as_secs_f64();
+    let written = (written_bytes() - before) as f64 / (records * bytes) as f64;
     std::fs::remove_file(&path)?;
-    Ok(Durable { rate, wait: Spread::of(waits) })
+    Ok(Durable { rate, wait: Spread::of(waits), written })
+}
+
+/// Bytes that this process has had written to disks so far; 0 where the system does not tell.
+pub fn written_bytes() -> u64 {
+    let told = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Milliseconds between two instants.
