@@ -19,6 +19,9 @@ use crate::tool;
 pub(crate) const FOLDER: &str = "/etc/credstore.encrypted";
 /// The tool that seals and opens them.
 const TOOL: &str = "systemd-creds";
+/// A TPM, where there is one that the kernel speaks to. The tool by itself takes it only where UEFI has told of it, which
+/// boards for doors have not.
+const TPM: &str = "/dev/tpmrm0";
 /// How long one call of it may take; a slow TPM needs a second or two. Each secret is sealed and opened again, and all of
 /// them together stay below the 120 s that gatehouse-provision.service has.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -108,11 +111,16 @@ impl Credstore {
             move |source| CredstoreError::Io { path, source }
         };
         self.make_folder().map_err(at(&self.folder))?;
-        let option = format!("--name={}", credential(name));
-        let sealed = run("seal", name, &["encrypt", &option, "-", "-"], secret.bytes())?;
-        if run("open", name, &["decrypt", &option, "-", "-"], &sealed)?.as_slice() != secret.bytes() {
-            return Err(CredstoreError::Differs(credential(name)));
-        }
+        let sealed = match Path::new(TPM).exists() {
+            true => match seal_with("host+tpm2", name, secret) {
+                // One that hangs would do so for each secret.
+                Err(error @ CredstoreError::Late { .. }) => return Err(error),
+                // The tool's library for it may be missing, or it is locked: then it is as if there were none.
+                Err(_) => seal_with("auto", name, secret)?,
+                sealed => sealed?,
+            },
+            false => seal_with("auto", name, secret)?,
+        };
         put(&path, &sealed, 0o600).map_err(at(&path))
     }
 
@@ -134,6 +142,16 @@ impl Credstore {
         let sealed = fs::read(&path).map_err(|source| CredstoreError::Io { path, source })?;
         let option = format!("--name={}", credential(name));
         Ok(Secret::new(run("open", name, &["decrypt", &option, "-", "-"], &sealed)?.to_vec()))
+    }
+}
+
+/// A secret under a key that the tool is told, opened again to see that it can be.
+fn seal_with(key: &str, name: &str, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, CredstoreError> {
+    let (key, option) = (format!("--with-key={key}"), format!("--name={}", credential(name)));
+    let sealed = run("seal", name, &["encrypt", &key, &option, "-", "-"], secret.bytes())?;
+    match run("open", name, &["decrypt", &option, "-", "-"], &sealed)?.as_slice() == secret.bytes() {
+        true => Ok(sealed),
+        false => Err(CredstoreError::Differs(credential(name))),
     }
 }
 
