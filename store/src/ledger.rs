@@ -144,8 +144,12 @@ impl Totals {
                 self.rows = Position { lsn: *lsn, seq: *seq };
             }
             Record::EventsDropped { from, to, reason } => {
-                count(&mut ledger.events.dropped, reason, (to + 1).saturating_sub(*from));
-                self.lose(*from, *to);
+                // What was delivered between the decision and this record is not given up.
+                let from = (*from).max(self.rows.seq + 1);
+                if from <= *to {
+                    count(&mut ledger.events.dropped, reason, to + 1 - from);
+                    self.lose(from, *to);
+                }
             }
             Record::MediaDelivered { bytes, .. } => ledger.media(*bytes, |column| &mut column.delivered),
             Record::MediaDropped { bytes, reason, .. } => {
@@ -233,6 +237,9 @@ mod tests {
         totals.fold(Position { lsn: 14, seq: 10 }, &Record::RowsDelivered { lsn: 10, seq: 10 });
         let events = &totals.ledger.events;
         assert_eq!((events.delivered, events.dropped["retention"], events.pending()), (6, 4, 0));
+        assert!(totals.lost.is_empty() && totals.ledger.holds());
+        totals.fold(Position { lsn: 15, seq: 10 }, &drop(9, 10));
+        assert_eq!(totals.ledger.events.dropped["retention"], 4, "delivered meanwhile");
         assert!(totals.lost.is_empty() && totals.ledger.holds());
     }
 
