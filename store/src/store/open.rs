@@ -108,8 +108,8 @@ impl Store {
         match beginning {
             // Keys of people that only a later program or a copy may still know must not be destroyed.
             Beginning::Lost => report.damaged.push(
-                "the beginning of the journal is gone and no snapshot of it is whole; people and files of then are lost, \
-                 their keys are kept: enrol them again or put a copy of the state directory back"
+                "the beginning of the journal is gone and no snapshot of it is whole; people and files of then may be \
+                 missing, their keys are kept: enrol them again or put a copy of the state directory back"
                     .to_owned(),
             ),
             Beginning::Record | Beginning::Snapshot => {

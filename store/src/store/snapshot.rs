@@ -17,7 +17,7 @@ pub(super) enum Beginning {
     Record,
     /// With a snapshot.
     Snapshot,
-    /// The beginning of the journal is gone and no snapshot is whole: people and files of then are lost.
+    /// The beginning of the journal is gone, and no whole snapshot reaches to what is left of it: changes of then are lost.
     Lost,
 }
 
@@ -56,6 +56,7 @@ pub(super) fn restore(applier: &mut Applier, journal: &Journal) -> Result<Beginn
         return Ok(Beginning::Record);
     }
     let Some(Found { from, totals }) = find(journal)? else { return Ok(Beginning::Lost) };
+    let reaches = totals.applied.lsn + 1 >= oldest;
     let mut reader = journal.reader(from - 1);
     while let Some(committed) = reader.next()? {
         match Record::decode(&committed.payload) {
@@ -67,7 +68,7 @@ pub(super) fn restore(applier: &mut Applier, journal: &Journal) -> Result<Beginn
         }
     }
     applier.state = applier.views.settle(applier.state.clone(), totals)?;
-    Ok(Beginning::Snapshot)
+    Ok(if reaches { Beginning::Snapshot } else { Beginning::Lost })
 }
 
 /// The newest snapshot of which every part can be read.
