@@ -133,7 +133,7 @@ pub struct Media {
 /// `[retention]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
-    /// Days that events and media files stay after the central side has them.
+    /// Days from their arrival that events and media files stay that the central side has.
     pub delivered_days: u32,
     /// Days that those stay that it does not have; none: for ever.
     pub undelivered_days: Option<u32>,

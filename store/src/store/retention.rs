@@ -21,10 +21,10 @@ const PLAUSIBLE_FROM: Timestamp = Timestamp(1_704_067_200_000_000);
 /// Why something is dropped, in the ledger.
 const REASON: &str = "retention";
 
-/// How long what is kept.
+/// How long what is kept, counted from its arrival here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// Events and pictures that the central side has.
+    /// Events and pictures, once the central side has them.
     pub delivered: Duration,
     /// Those that it has not; none: for ever.
     pub undelivered: Option<Duration>,
@@ -80,15 +80,15 @@ impl Store {
         Ok(retained)
     }
 
-    /// Lets all segments go that the central side has, for room on the disk. Returns how many.
-    pub(super) async fn forget_delivered(&self) -> Result<usize, StoreError> {
+    /// Lets all segments go that the central side has, for room on the disk.
+    pub(super) async fn forget_delivered(&self) -> Result<(), StoreError> {
         let rows = self.rows_cursor();
         let delivered = move |_, last| Ok(if rows.lsn >= last { Age::Old } else { Age::Young });
-        let (store, mut retained) = (self.clone(), Retained::default());
+        let store = self.clone();
         if let Some(ripe) = self.blocking(move || store.ripe(delivered)).await? {
-            self.forget(ripe, &mut retained).await?;
+            self.forget(ripe, &mut Retained::default()).await?;
         }
-        Ok(retained.segments)
+        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(

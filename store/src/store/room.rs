@@ -6,7 +6,7 @@
 
 use super::{Store, StoreError};
 use crate::files::content_type;
-use crate::journal::{JournalError, SEGMENT_BYTES};
+use crate::journal::JournalError;
 use crate::record::{Outcome, Record};
 use crate::space::CALM_BYTES;
 use crate::views::entries::{self, FileEntry};
@@ -59,8 +59,10 @@ impl Store {
         let space = &self.inner.space;
         let reserve = self.inner.settings.reserve_free_bytes;
         let mut freed = self.give_up(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
-        if space.free()? < reserve {
-            freed += self.forget_delivered().await? as u64 * SEGMENT_BYTES;
+        let before = space.free()?;
+        if before < reserve {
+            self.forget_delivered().await?;
+            freed += space.free()?.saturating_sub(before);
         }
         if space.pressure().borrow().reserve_used {
             let short = CALM_BYTES.saturating_sub(space.free()?);
