@@ -2,19 +2,18 @@
 //! anew, the ledger says what somebody who counts beside it says.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::time::Duration;
+mod opening;
+
+use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatehouse_store::gallery::{GallerySettings, Metric};
 use gatehouse_store::journal::Position;
-use gatehouse_store::keys::{KeyId, RootKey};
+use gatehouse_store::keys::KeyId;
 use gatehouse_store::ledger::{Column, Ledger};
-use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, Item, ObjectPlace};
-use gatehouse_store::store::{MediaOutcome, MediaQuery, Store, StoreSettings};
+use gatehouse_store::store::{MediaOutcome, MediaQuery, Store};
 use gatehouse_store::time::Timestamp;
+use opening::key;
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 150;
@@ -38,32 +37,6 @@ struct Bed {
     model: Model,
 }
 
-fn open(directory: &Path) -> Store {
-    let gallery = GallerySettings {
-        model: "test".into(),
-        dimensions: 4,
-        metric: Metric::Euclidean,
-        normalised: false,
-        threshold: 0.5,
-        camera_thresholds: HashMap::new(),
-        minimum_quality: 0.2,
-        exact_limit: 100,
-    };
-    let settings = StoreSettings {
-        directory: directory.to_owned(),
-        gallery,
-        media_quota_bytes: 1 << 20,
-        reserve_free_bytes: 0,
-        orphan_media: Duration::from_secs(3600),
-        central_rows: true,
-    };
-    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap().0
-}
-
-fn key(id: u64) -> EventKey {
-    EventKey { camera: "front".try_into().unwrap(), id: id.to_string().as_str().try_into().unwrap() }
-}
-
 fn add(by_reason: &mut BTreeMap<String, u64>, reason: &str, by: u64) {
     *by_reason.entry(reason.to_owned()).or_default() += by;
 }
@@ -77,7 +50,7 @@ fn file(ledger: &mut Ledger, bytes: u64, mut step: impl FnMut(&mut Column, u64))
 impl Bed {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path());
+        let store = opening::open(folder.path(), true).0;
         Self { folder, store, random: Rng::with_seed(seed), model: Model::default() }
     }
 
@@ -195,7 +168,7 @@ impl Bed {
                 std::fs::remove_dir_all(self.folder.path().join(part)).unwrap();
             }
         }
-        self.store = open(self.folder.path());
+        self.store = opening::open(self.folder.path(), true).0;
     }
 
     async fn compare(&self) {

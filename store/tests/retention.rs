@@ -1,20 +1,20 @@
 //! The beginning of the journal goes, with its keys, and nothing that is still needed goes with it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{HashMap, HashSet};
+mod opening;
+
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
+use gatehouse_store::gallery::Encoding;
 use gatehouse_store::journal::Position;
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, ObjectPlace, Outcome};
 use gatehouse_store::store::{
-    EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, StoreSettings,
-    VerifyAt,
+    EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, VerifyAt,
 };
 use gatehouse_store::time::Timestamp;
+use opening::key;
 
 /// Large enough that 64 events and some fill a segment.
 const ATTRIBUTE_BYTES: usize = 250_000;
@@ -25,30 +25,8 @@ const LONG_AGO: i64 = 1_717_200_000_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 const AT_ONCE: RetentionPolicy = RetentionPolicy { delivered: DAY, undelivered: None, clock_is_set: true };
 
-fn open_as(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
-    let gallery = GallerySettings {
-        model: "test".into(),
-        dimensions: 4,
-        metric: Metric::Euclidean,
-        normalised: false,
-        threshold: 0.5,
-        camera_thresholds: HashMap::new(),
-        minimum_quality: 0.2,
-        exact_limit: 10_000,
-    };
-    let settings = StoreSettings {
-        directory: directory.to_owned(),
-        gallery,
-        media_quota_bytes: 1 << 20,
-        reserve_free_bytes: 0,
-        orphan_media: DAY,
-        central_rows,
-    };
-    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
-}
-
 fn open(directory: &Path) -> (Store, OpenReport) {
-    open_as(directory, true)
+    opening::open(directory, true)
 }
 
 fn again(store: Store, directory: &Path) -> (Store, OpenReport) {
@@ -61,10 +39,6 @@ fn encoding(of: usize) -> Encoding {
     let mut values = vec![0.0; 4];
     values[of] = 1.0;
     Encoding::new(values, 4).unwrap()
-}
-
-fn key(id: u64) -> EventKey {
-    EventKey { camera: "front".try_into().unwrap(), id: id.to_string().as_str().try_into().unwrap() }
 }
 
 /// Records events of this number of segments, about, and closes the last of them by opening anew.
@@ -167,7 +141,7 @@ async fn what_is_delivered_goes_and_people_pictures_and_numbers_outlive_it_and_t
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_delivered_goes_only_by_the_policy_with_a_clock_and_is_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = open_as(folder.path(), false);
+    let (store, _) = opening::open(folder.path(), false);
     fill(&store, 0..5 * A_SEGMENT, LONG_AGO).await;
     fill(&store, 5 * A_SEGMENT..6 * A_SEGMENT, Timestamp::now().0).await;
     let policy = RetentionPolicy { undelivered: Some(DAY), ..AT_ONCE };

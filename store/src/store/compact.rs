@@ -65,9 +65,6 @@ fn bytes_in(folder: &PathBuf) -> Result<u64, StoreError> {
 mod tests {
     use super::super::{EventQuery, OpenReport, testing};
     use super::*;
-    use crate::names::EventKey;
-    use crate::record::Event;
-    use crate::time::Timestamp;
 
     fn open(directory: &Path) -> (Store, OpenReport) {
         testing::open(directory, "test", 4)
@@ -84,16 +81,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = open(folder.path());
         for number in 0..200 {
-            let id = number.to_string();
-            let key = EventKey { camera: "front".try_into().unwrap(), id: id.as_str().try_into().unwrap() };
-            let event = Event {
-                key,
-                kind: "button".into(),
-                occurred_at: None,
-                received_at: Timestamp::now(),
-                media: Vec::new(),
-                attributes: "{}".into(),
-            };
+            let event = testing::visit(&number.to_string());
             let answer = store.identify(&event.key.camera, &[]);
             store.record_event(event, answer).await.unwrap().await.unwrap();
         }

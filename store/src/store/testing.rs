@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::{OpenReport, Store, StoreSettings};
 use crate::gallery::{GallerySettings, Metric};
 use crate::keys::RootKey;
+use crate::names::EventKey;
+use crate::record::Event;
+use crate::time::Timestamp;
 
 /// Opens a state directory whose gallery is of this model until somebody is enrolled.
 pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
@@ -16,6 +19,18 @@ pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, 
 /// Opens a state directory with these settings.
 pub(super) fn open_as(settings: StoreSettings) -> (Store, OpenReport) {
     Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+}
+
+/// A visit without a face.
+pub(super) fn visit(id: &str) -> Event {
+    Event {
+        key: EventKey { camera: "front".try_into().unwrap(), id: id.try_into().unwrap() },
+        kind: "button".into(),
+        occurred_at: None,
+        received_at: Timestamp::now(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    }
 }
 
 /// Room for little, patience for an hour, no central side.

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use super::super::{MediaQuery, StoreSettings, testing};
 use super::*;
-use crate::record::Event;
 
 fn key(id: &str) -> EventKey {
     EventKey { camera: "front".try_into().unwrap(), id: id.try_into().unwrap() }
@@ -23,14 +22,7 @@ async fn a_picture_of_an_event_that_ram_has_forgotten_is_delivered_and_not_given
     let folder = tempfile::tempdir().unwrap();
     let settings = testing::settings(folder.path(), "test", 4);
     let (store, _) = testing::open_as(StoreSettings { orphan_media: Duration::ZERO, ..settings });
-    let event = Event {
-        key: key("known"),
-        kind: "face".into(),
-        occurred_at: None,
-        received_at: Timestamp::now(),
-        media: Vec::new(),
-        attributes: "{}".into(),
-    };
+    let event = testing::visit("known");
     let answer = store.identify(&event.key.camera, &[]);
     let at = store.record_event(event.clone(), answer).await.unwrap().await.unwrap();
     store.applied(at).await.unwrap();

@@ -1,21 +1,11 @@
 use super::super::{EventQuery, testing};
 use super::*;
-use crate::names::EventKey;
-use crate::record::Event;
-use crate::time::Timestamp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn views_of_before_the_event_index_are_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = testing::open(folder.path(), "test", 4);
-    let event = Event {
-        key: EventKey { camera: "front".try_into().unwrap(), id: "1".try_into().unwrap() },
-        kind: "button".into(),
-        occurred_at: None,
-        received_at: Timestamp::now(),
-        media: Vec::new(),
-        attributes: "{}".into(),
-    };
+    let event = testing::visit("1");
     let answer = store.identify(&event.key.camera, &[]);
     store.record_event(event, answer).await.unwrap().await.unwrap();
     store.close();

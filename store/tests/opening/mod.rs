@@ -1,0 +1,42 @@
+//! What a store with encodings of four components is opened with.
+
+// Each test binary uses its own part of this, as if it were a crate.
+#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use gatehouse_store::gallery::{GallerySettings, Metric};
+use gatehouse_store::keys::RootKey;
+use gatehouse_store::names::EventKey;
+use gatehouse_store::store::{OpenReport, Store, StoreSettings};
+
+/// Opens or makes it; with a central side or without.
+pub fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
+    let gallery = GallerySettings {
+        model: "test".into(),
+        dimensions: 4,
+        metric: Metric::Euclidean,
+        normalised: false,
+        threshold: 0.5,
+        camera_thresholds: HashMap::new(),
+        minimum_quality: 0.2,
+        exact_limit: 10_000,
+    };
+    let settings = StoreSettings {
+        directory: directory.to_owned(),
+        gallery,
+        media_quota_bytes: 1 << 20,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(86_400),
+        central_rows,
+    };
+    Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
+}
+
+/// An event of the camera `front`.
+pub fn key(id: u64) -> EventKey {
+    EventKey { camera: "front".try_into().unwrap(), id: id.to_string().as_str().try_into().unwrap() }
+}
