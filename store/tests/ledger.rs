@@ -17,6 +17,8 @@ use opening::key;
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 150;
+/// So few that the same picture comes again within the steps.
+const EVENTS_WITH_PICTURES: u64 = 8;
 const REASONS: [&str; 3] = ["not_json", "rate_limited", "too_large"];
 
 /// What somebody counts who sees only what is done.
@@ -103,7 +105,7 @@ impl Bed {
 
     /// A picture of an event that may not have come, sometimes a second time, sometimes with other content.
     async fn picture(&mut self) {
-        let (event, name) = (self.random.u64(0..20), self.random.u8(0..3));
+        let (event, name) = (self.random.u64(0..EVENTS_WITH_PICTURES), self.random.u8(0..3));
         let data = vec![self.random.u8(0..2); 10 * (1 + usize::from(self.random.u8(0..2)))];
         let file_name = format!("{name}.jpg");
         let put = self.store.put_media(key(event), file_name.as_str().try_into().unwrap(), data.clone());
@@ -192,17 +194,19 @@ impl Bed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_says_what_somebody_says_who_counts_beside_it() {
+    // Over all seeds: what one of them draws is another on a machine of 32 bits.
+    let mut reached = Vec::new();
     for seed in 0..SEEDS {
         let mut bed = Bed::new(seed);
         for _ in 0..STEPS {
             bed.step().await;
             bed.compare().await;
         }
-        let reached = &bed.model.ledger;
-        assert!(
-            reached.events.delivered > 0 && reached.files.delivered > 0 && !reached.files.dropped.is_empty()
-        );
-        assert!(reached.files.duplicate > 0 && reached.files.rejected.contains_key("media_conflict"));
         bed.store.close();
+        reached.push(bed.model.ledger);
     }
+    assert!(reached.iter().any(|ledger| ledger.events.delivered > 0 && ledger.files.delivered > 0));
+    assert!(reached.iter().any(|ledger| !ledger.files.dropped.is_empty()));
+    assert!(reached.iter().any(|ledger| ledger.files.duplicate > 0));
+    assert!(reached.iter().any(|ledger| ledger.files.rejected.contains_key("media_conflict")));
 }
