@@ -1,6 +1,8 @@
 //! Central rows against a real Postgres: exactly once, in order, on the right database, whatever breaks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "rows/attack.rs"]
+mod attack;
 #[path = "rows/commit.rs"]
 mod commit;
 #[path = "rows/delivery.rs"]
@@ -9,6 +11,8 @@ mod delivery;
 mod exactly_once;
 #[path = "rows/guards.rs"]
 mod guards;
+#[path = "rows/history.rs"]
+mod history;
 #[path = "rows/poison.rs"]
 mod poison;
 #[path = "rows/schema.rs"]

@@ -46,6 +46,8 @@ pub struct Postgres {
     installation: PathBuf,
     folder: Folder,
     port: u16,
+    /// Beyond those of every test server.
+    settings: Vec<String>,
     process: Mutex<Option<Process>>,
 }
 
@@ -64,6 +66,14 @@ impl Postgres {
     /// # Errors
     /// Where there is no Postgres with pgvector (in words that tell what to do), or it does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further settings, e.g. `wal_level=logical`.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str]) -> Result<Self> {
         let (installation, template) = template()?;
         let folder = Folder::new("postgres")?;
         own(folder.path())?;
@@ -73,6 +83,7 @@ impl Postgres {
             installation: installation.clone(),
             folder,
             port: ports::free_port()?,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
             process: Mutex::new(None),
         };
         server.restart()?;
@@ -108,7 +119,7 @@ impl Postgres {
         let mut arguments =
             vec!["-D".to_owned(), data, "-p".into(), self.port.to_string(), "-k".into(), sockets];
         // fsync off: the test is of us, not of the machine's disk.
-        for setting in [
+        let always = [
             "listen_addresses=127.0.0.1",
             "fsync=off",
             "full_page_writes=off",
@@ -116,8 +127,9 @@ impl Postgres {
             "max_connections=60",
             "max_wal_size=256MB",
             "log_min_messages=warning",
-        ] {
-            arguments.extend(["-c".to_owned(), setting.to_owned()]);
+        ];
+        for setting in always.into_iter().map(str::to_owned).chain(self.settings.iter().cloned()) {
+            arguments.extend(["-c".to_owned(), setting]);
         }
         let mut launch =
             Launch::new(self.installation.join("bin/postgres"), self.folder.path().join("server.log"))

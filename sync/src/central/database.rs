@@ -12,8 +12,8 @@ const WHAT_ENVIRONMENT: &str = "database: environment";
 const WHAT_DEVICE: &str = "database: this appliance";
 const WHAT_COMPLETE: &str = "database: completeness";
 const RUN_INIT: &str = "run `gatehouse central init`";
-/// Oldest server that the tests run against and that has all that the schema uses.
-const SERVER_MIN: i32 = 140_000;
+/// Oldest server that has all that the schema uses: views with the rights of who reads them.
+const SERVER_MIN: i32 = 150_000;
 
 /// Schema and environment mark. A database of another environment is refused before anything is changed.
 pub(super) async fn init(rows: &Rows, environment: Environment) -> Result<Vec<Step>, SyncError> {
@@ -107,7 +107,7 @@ async fn server(link: &Link) -> Result<Finding, SyncError> {
     let (number, version, read_only): (i32, String, bool) = (row.get(0), row.get(1), row.get(2));
     if number < SERVER_MIN {
         let words = format!("Postgres {version}");
-        return Ok(Finding::bad(WHAT_CONNECTION, words, Some("use Postgres 14 or newer")));
+        return Ok(Finding::bad(WHAT_CONNECTION, words, Some("use Postgres 15 or newer")));
     }
     if read_only {
         let words = format!("Postgres {version} is read-only");

@@ -1,4 +1,5 @@
-//! Events as binary COPY: one buffer per batch, no conversion by the server beyond checking the JSON.
+//! Events as binary COPY: one buffer per batch, no conversion by the server beyond checking the JSON. A table of the
+//! session takes them, and one statement moves them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -7,9 +8,17 @@ use gatehouse_store::time::Timestamp;
 
 use crate::rows::json;
 
+/// Where the rows come to first: COPY into a table with row-level security is refused to a role that it holds. Made
+/// once per session.
+pub(crate) const STAGING: &str = "create temp table if not exists gatehouse_staging \
+     (like gatehouse.events including defaults) on commit delete rows";
 /// The statement; its columns are those of [`Rows::push`] in their order.
-pub(crate) const STATEMENT: &str = "copy gatehouse.events (device_id, seq, event_id, camera, kind, occurred_at, \
+pub(crate) const STATEMENT: &str = "copy pg_temp.gatehouse_staging (device_id, seq, event_id, camera, kind, occurred_at, \
      received_at, identification, attributes) from stdin (format binary)";
+/// From there to their place. A row that is there already fails the batch: the cursor is to prevent it.
+pub(crate) const INSERT: &str = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, occurred_at, \
+     received_at, identification, attributes) select device_id, seq, event_id, camera, kind, occurred_at, \
+     received_at, identification, attributes from pg_temp.gatehouse_staging";
 const COLUMNS: i16 = 9;
 
 /// Signature, no flags, no header extension.

@@ -77,6 +77,9 @@ pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Stan
     let (site, version) = (site(identity), VERSION);
     timed(DOING, CALL, transaction.execute(insert, &[&identity.device, &site, &identity.state_id, &version]))
         .await?;
+    // An appliance that was enrolled at the central side is known there before its state directory is.
+    let bind = "update gatehouse.devices set state_id = $2 where device_id = $1 and state_id = ''";
+    timed(DOING, CALL, transaction.execute(bind, &[&identity.device, &identity.state_id])).await?;
     let row = timed(DOING, CALL, transaction.query_one(LOCK_CURSOR, &[&identity.device])).await?;
     let cursor = verify(&row, identity)?;
     let last =

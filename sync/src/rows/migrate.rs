@@ -20,12 +20,20 @@ pub struct Migration {
 }
 
 /// All steps, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "base",
-    up: include_str!("../../sql/0001_base.up.sql"),
-    down: include_str!("../../sql/0001_base.down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "base",
+        up: include_str!("../../sql/0001_base.up.sql"),
+        down: include_str!("../../sql/0001_base.down.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "roles",
+        up: include_str!("../../sql/0002_roles.up.sql"),
+        down: include_str!("../../sql/0002_roles.down.sql"),
+    },
+];
 
 /// Names the lock under which the schema changes; any number that nobody else uses.
 const LOCK: i64 = 0x6761_7465_686f_7573;

@@ -17,6 +17,9 @@ pub(crate) const NOON: i64 = 1_795_168_800_000_000;
 pub(crate) const HOUR: i64 = 3_600_000_000;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
+/// The password of every enrolled device.
+pub(crate) const DEVICE_PASSWORD: &str = "of-the-device";
+
 /// A database with the schema, marked `dev`.
 pub(crate) struct Bed {
     pub(crate) database: Database,
@@ -66,6 +69,27 @@ impl Bed {
             password_file: Some(self.folder.path().join("password")),
             ca_file: None,
         }
+    }
+
+    /// The settings of a device with a role of its own.
+    pub(crate) async fn enrolled(&self, device: &str) -> Rows {
+        let role = format!("{}_{device}", self.database.name);
+        let make = format!(
+            "create role \"{role}\" login password '{DEVICE_PASSWORD}' in role gatehouse_device; \
+             insert into gatehouse.devices (device_id, site, state_id, version, role_name) \
+                 values ('{device}', '', '', '', '{role}'); \
+             insert into gatehouse.device_cursors (device_id) values ('{device}')"
+        );
+        self.database.connect().await.unwrap().batch_execute(&make).await.unwrap();
+        let password_file = self.folder.path().join(device);
+        std::fs::write(&password_file, DEVICE_PASSWORD).unwrap();
+        let url = self.database.url().replace("//postgres@", &format!("//{role}@"));
+        Rows { url, password_file: Some(password_file), ca_file: None }
+    }
+
+    /// The role with which a device signs in.
+    pub(crate) async fn role(&self, device: &str) -> String {
+        self.text(&format!("select role_name from gatehouse.devices where device_id = '{device}'")).await
     }
 
     pub(crate) async fn writer(&self, device: &str) -> Writer {
@@ -132,6 +156,11 @@ pub(crate) fn but(mut change: Change, f: impl FnOnce(&mut Event, &mut Identifica
     change
 }
 
+/// The same event, of a person who was recognised.
+pub(crate) fn named(change: Change, person: &str) -> Change {
+    but(change, |_, answer| answer.faces = vec![face(Some(person))])
+}
+
 pub(crate) fn face(person: Option<&str>) -> Face<Person> {
     Face {
         outcome: if person.is_some() { Outcome::Match } else { Outcome::Stranger },
@@ -144,6 +173,10 @@ pub(crate) fn face(person: Option<&str>) -> Face<Person> {
 }
 
 pub(crate) fn file(lsn: u64, seq: u64, name: &str) -> Change {
+    file_of("edge-1", lsn, seq, name)
+}
+
+pub(crate) fn file_of(device: &str, lsn: u64, seq: u64, name: &str) -> Change {
     Change::File {
         position: at(lsn, seq),
         media: Media {
@@ -154,7 +187,7 @@ pub(crate) fn file(lsn: u64, seq: u64, name: &str) -> Change {
             sha256: [7; 32],
             received_at: Timestamp(NOON),
         },
-        place: ObjectPlace { bucket: "gatehouse-dev".into(), key: format!("devices/edge-1/{name}") },
+        place: ObjectPlace { bucket: "gatehouse-dev".into(), key: format!("devices/{device}/{name}") },
         content_type: "image/jpeg",
     }
 }
