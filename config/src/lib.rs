@@ -28,6 +28,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use provision::Provisioning;
 pub use secret::{SECRETS, Secret, SecretError, credential, read_secret};
+pub use sections::device_id;
 pub use source::{Entry, Source, Value};
 pub use types::{
     CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,

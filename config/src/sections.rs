@@ -35,7 +35,7 @@ impl Device {
             id: r.required_text(
                 "device.id",
                 "give this appliance a name of its own, like \"house-17\"",
-                |text| name(text, DEVICE_BYTES_MAX),
+                device_id,
             ),
             site: r.text("device.site", "", |text| bounded(text, 200)),
             environment: r.choice("device.environment", missing, &names).unwrap_or(Environment::Dev),
@@ -236,6 +236,14 @@ fn bounded(text: &str, bytes: usize) -> Result<(), String> {
         return Err(format!("must be at most {bytes} bytes without line ends and control characters"));
     }
     Ok(())
+}
+
+/// Whether a text can be the id of an appliance.
+///
+/// # Errors
+/// What it must be, in words.
+pub fn device_id(text: &str) -> Result<(), String> {
+    name(text, DEVICE_BYTES_MAX)
 }
 
 fn name(text: &str, bytes: usize) -> Result<(), String> {

@@ -1,12 +1,17 @@
-//! Preparing and checking the central side: `gatehouse central init` and `gatehouse central check`.
+//! Preparing and checking the central side: the commands below `gatehouse central`.
 
 mod database;
+mod device;
 
 use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::objects;
+
+#[cfg(test)]
+pub(crate) use device::policy;
+pub use device::{Enrolled, enroll, new_password, retire};
 
 /// One thing that `init` saw to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,16 @@ pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
         return Err(nothing_named());
     }
     Ok(steps)
+}
+
+/// Brings the database's schema to version `to`, or to the newest that this program knows. Going down loses what only
+/// later versions keep, and is refused without `discard`.
+///
+/// # Errors
+/// The first failure; steps before it stay.
+pub async fn migrate(config: &Config, to: Option<i32>, discard: bool) -> Result<Vec<Step>, SyncError> {
+    let rows = config.central.rows.as_ref().ok_or_else(nothing_named)?;
+    database::migrate(rows, config.device.environment, to, discard).await
 }
 
 /// Looks at the central side and says in words what is wrong and what to do. Changes nothing.

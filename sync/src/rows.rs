@@ -25,7 +25,7 @@ pub use write::{Delivered, Writer};
 
 pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
 pub(crate) use guard::{SCHEMA_NEEDED, environment};
-pub(crate) use migrate::version;
+pub(crate) use migrate::{lock, version};
 
 use crate::error::{GuardFault, SyncError};
 use crate::sink::{Outlet, Progress};

@@ -7,6 +7,8 @@ mod attack;
 mod commit;
 #[path = "rows/delivery.rs"]
 mod delivery;
+#[path = "rows/enroll.rs"]
+mod enroll;
 #[path = "rows/exactly_once.rs"]
 mod exactly_once;
 #[path = "rows/guards.rs"]

@@ -23,12 +23,13 @@ const IMPORTS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates from outside that only some of ours may name. `tests` may name everything.
-const KEEPERS: [(&str, &[&str]); 8] = [
+const KEEPERS: [(&str, &[&str]); 9] = [
     ("sled", &["store"]),
     ("ring", &["store"]),
     ("hnsw_rs", &["store"]),
     ("minio", &["sync", "testkit"]),
     ("tokio_postgres", &["sync", "testkit"]),
+    ("postgres_protocol", &["sync"]),
     ("rumqttc", &["daemon", "testkit"]),
     ("systemd", &["daemon"]),
     ("toml", &["config"]),

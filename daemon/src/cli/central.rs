@@ -1,4 +1,6 @@
-//! `gatehouse central init|check`: reads the settings itself and needs no daemon.
+//! `gatehouse central`: reads the settings itself and needs no daemon.
+
+mod device;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,27 @@ pub(super) enum Command {
     Init(Args),
     /// Say in words what is wrong with the central side; changes nothing.
     Check(Args),
+    /// Bring the schema of the database to a version, or to the newest.
+    Migrate(Migrate),
+    /// Make the role with which one appliance signs in; again: give it a new password.
+    ///
+    /// With its role it adds its own rows and sees no others. Where the settings name a bucket, the policy to attach
+    /// to its S3 keys is shown as well.
+    EnrollDevice(device::Enroll),
+    /// Take the role of an appliance away; its rows stay.
+    RetireDevice(device::Retire),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Migrate {
+    /// Version to go to; 0 is an empty database.
+    #[arg(long, value_name = "N")]
+    to: Option<i32>,
+    /// Go down although what only later versions keep is lost by it.
+    #[arg(long)]
+    discard: bool,
+    #[command(flatten)]
+    args: Args,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +71,13 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
                 false => Err(Fault::with_code(exit::REFUSED, "")),
             }
         }
+        Command::Migrate(Migrate { to, discard, args }) => {
+            let config = settings(&args.config)?;
+            let steps = runtime.block_on(central::migrate(&config, to, discard)).map_err(Fault::refused)?;
+            shell.show(&steps, |steps| steps_told(steps))
+        }
+        Command::EnrollDevice(args) => runtime.block_on(device::enroll(args, shell)),
+        Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The database's part of `init` and `check`.
+//! The database's part of `init`, `migrate` and `check`.
 
 use gatehouse_config::{Device, Environment, Rows};
 
@@ -19,17 +19,7 @@ const SERVER_MIN: i32 = 150_000;
 pub(super) async fn init(rows: &Rows, environment: Environment) -> Result<Vec<Step>, SyncError> {
     let ours = environment.as_str();
     let link = rows::connect(rows).await?;
-    if rows::version(&link).await? >= SCHEMA_NEEDED {
-        refuse_foreign(rows::environment(&link.client).await?, ours)?;
-    }
-    let mut steps: Vec<Step> = rows::migrate(rows, None)
-        .await?
-        .into_iter()
-        .map(|done| Step {
-            what: format!("database: migration {} ({})", done.version, done.name),
-            changed: true,
-        })
-        .collect();
+    let mut steps = migrated(&link, rows, ours, None).await?;
     if steps.is_empty() {
         let version = rows::version(&link).await?;
         steps.push(Step { what: format!("database: schema version {version}"), changed: false });
@@ -45,7 +35,46 @@ pub(super) async fn init(rows: &Rows, environment: Environment) -> Result<Vec<St
     Ok(steps)
 }
 
-fn refuse_foreign(theirs: Option<String>, ours: &'static str) -> Result<(), SyncError> {
+/// The schema at version `to`, or at the newest. Going down loses what only later versions keep, so it must be meant.
+pub(super) async fn migrate(
+    rows: &Rows,
+    environment: Environment,
+    to: Option<i32>,
+    discard: bool,
+) -> Result<Vec<Step>, SyncError> {
+    let link = rows::connect(rows).await?;
+    let version = rows::version(&link).await?;
+    if to.is_some_and(|to| to < version) && !discard {
+        return Err(SyncError::Setup(format!(
+            "the schema has version {version}: going down loses all that only later versions keep; add --discard if that \
+             is meant"
+        )));
+    }
+    let steps = migrated(&link, rows, environment.as_str(), to).await?;
+    if !steps.is_empty() {
+        return Ok(steps);
+    }
+    Ok(vec![Step { what: format!("database: schema version {version}"), changed: false }])
+}
+
+/// The steps to a version; a database of another environment is refused before the first.
+async fn migrated(
+    link: &Link,
+    rows: &Rows,
+    ours: &'static str,
+    to: Option<i32>,
+) -> Result<Vec<Step>, SyncError> {
+    if rows::version(link).await? >= SCHEMA_NEEDED {
+        refuse_foreign(rows::environment(&link.client).await?, ours)?;
+    }
+    let told = |done: rows::Migrated| {
+        let back = if done.up { "" } else { ", taken back" };
+        Step { what: format!("database: migration {} ({}){back}", done.version, done.name), changed: true }
+    };
+    Ok(rows::migrate(rows, to).await?.into_iter().map(told).collect())
+}
+
+pub(super) fn refuse_foreign(theirs: Option<String>, ours: &'static str) -> Result<(), SyncError> {
     match theirs {
         Some(theirs) if theirs != ours => {
             Err(GuardFault::Environment { place: "the database", theirs, ours }.into())

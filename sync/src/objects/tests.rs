@@ -22,6 +22,7 @@ mod deliver;
 mod fake;
 mod faults;
 mod guard;
+mod policy;
 mod setup;
 mod tls;
 mod upload;

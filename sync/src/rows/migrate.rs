@@ -114,7 +114,8 @@ async fn step(link: &mut Link, target: Option<i32>) -> Result<Option<Migrated>, 
     Ok(Some(Migrated { version: number, name: migration.name, up }))
 }
 
-fn lock() -> String {
+/// Takes the lock until the end of the transaction; who changes roles takes it too.
+pub(crate) fn lock() -> String {
     format!("select pg_advisory_xact_lock({LOCK})")
 }
 

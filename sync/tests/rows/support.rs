@@ -1,6 +1,6 @@
 //! Hand-made changes, and a prepared database.
 
-use gatehouse_config::{Config, Environment, Rows};
+use gatehouse_config::{Config, Environment, Rows, Secret};
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::names::EventKey;
@@ -73,14 +73,8 @@ impl Bed {
 
     /// The settings of a device with a role of its own.
     pub(crate) async fn enrolled(&self, device: &str) -> Rows {
-        let role = format!("{}_{device}", self.database.name);
-        let make = format!(
-            "create role \"{role}\" login password '{DEVICE_PASSWORD}' in role gatehouse_device; \
-             insert into gatehouse.devices (device_id, site, state_id, version, role_name) \
-                 values ('{device}', '', '', '', '{role}'); \
-             insert into gatehouse.device_cursors (device_id) values ('{device}')"
-        );
-        self.database.connect().await.unwrap().batch_execute(&make).await.unwrap();
+        let password = Secret::new(DEVICE_PASSWORD.into());
+        let role = central::enroll(&self.config("dev"), device, &password).await.unwrap().role;
         let password_file = self.folder.path().join(device);
         std::fs::write(&password_file, DEVICE_PASSWORD).unwrap();
         let url = self.database.url().replace("//postgres@", &format!("//{role}@"));

@@ -1,0 +1,210 @@
+//! `gatehouse central enroll-device` and `retire-device`: the role with which one appliance signs in.
+//!
+//! The role, the appliance's row with its cursor and the line in the audit log are one transaction. Postgres never gets
+//! the password, only what it checks one against, so that no log of the server has it.
+
+use std::time::Duration;
+
+use gatehouse_config::{Config, Rows, Secret, device_id};
+use postgres_protocol::password::scram_sha_256;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use super::Step;
+use super::database::refuse_foreign;
+use crate::error::SyncError;
+use crate::rows::{self, CALL, Link, timed};
+
+/// Schema version that has roles.
+const SCHEMA_OF_ROLES: i32 = 2;
+/// Sessions of one role: one writes, others may be left from a line that broke.
+const SESSIONS_MAX: u32 = 8;
+/// How often a role whose sessions were ended is tried to be removed, and how long apart.
+const REMOVALS_MAX: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(250);
+
+const DOING: &str = "enroll the appliance";
+const RETIRING: &str = "retire the appliance";
+
+/// Of the database and the appliance, so that two databases of one server never share a role. A name of more than the
+/// 63 bytes that Postgres keeps ends with a digest of the whole.
+const ROLE_NAME: &str = "select case when octet_length(name) <= 63 then name \
+     else left(name, 50) || '_' || left(md5(name), 12) end from (select current_database() || '_' || $1::text as name) n";
+
+/// An appliance that may sign in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its id.
+    pub device: String,
+    /// Its role in Postgres.
+    pub role: String,
+    /// Whether it had the role before: its password is another one now.
+    pub rotated: bool,
+    /// What its keys may do in the bucket, for the settings' S3 server; none where the settings name no bucket.
+    pub policy: Option<Value>,
+}
+
+/// A password that nobody can guess: 244 bits of the system's random numbers, in characters that need no quoting.
+pub fn new_password() -> Secret {
+    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    Secret::new(format!("{}{}", one.simple(), two.simple()).into_bytes())
+}
+
+/// Makes the role of an appliance, or gives it a new password, and tells what its S3 keys should be held to. An
+/// appliance that has delivered with another role goes on where it was.
+///
+/// # Errors
+/// [`SyncError`]; nothing was changed then.
+pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<Enrolled, SyncError> {
+    let rows = checked(config, device)?;
+    let mut link = prepared(rows, config).await?;
+    let transaction = begin(&mut link, DOING).await?;
+    let role: String = timed(DOING, CALL, transaction.query_one(ROLE_NAME, &[&device])).await?.get(0);
+    let query = "select (select role_name from gatehouse.devices where device_id = $1), \
+                 exists (select from pg_roles where rolname = $2)";
+    let row = timed(DOING, CALL, transaction.query_one(query, &[&device, &role])).await?;
+    let (has, there): (Option<String>, bool) = (row.get(0), row.get(1));
+    let rotated = has.as_ref() == Some(&role) && there;
+    if there && !rotated {
+        return Err(SyncError::Setup(format!(
+            "role `{role}` is there already and is not known as that of `{device}`: see whose it is, and remove it with \
+             `drop role` if it is nobody's"
+        )));
+    }
+    let verb = if rotated { "alter" } else { "create" };
+    let options = format!(
+        "format('{verb} role %I login nosuperuser nocreatedb nocreaterole noreplication connection limit \
+         {SESSIONS_MAX} password %L', $1::text, $2::text)"
+    );
+    let verifier = scram_sha_256(password.bytes());
+    run_made(&transaction, DOING, &options, &[&role, &verifier]).await?;
+    run_made(&transaction, DOING, "format('grant gatehouse_device to %I', $1::text)", &[&role]).await?;
+    let note = "insert into gatehouse.devices (device_id, site, state_id, version, role_name) values ($1, '', '', '', $2) \
+                on conflict (device_id) do update set role_name = excluded.role_name";
+    timed(DOING, CALL, transaction.execute(note, &[&device, &role])).await?;
+    let cursor = "insert into gatehouse.device_cursors (device_id) values ($1) on conflict do nothing";
+    timed(DOING, CALL, transaction.execute(cursor, &[&device])).await?;
+    let details = json!({ "role": role, "rotated": rotated });
+    audit(&transaction, DOING, "device.enroll", device, &details).await?;
+    timed(DOING, CALL, transaction.commit()).await?;
+    let policy = config.central.objects.as_ref().and_then(|_| config.bucket()).map(|b| policy(&b, device));
+    Ok(Enrolled { device: device.to_owned(), role, rotated, policy })
+}
+
+/// Takes the role of an appliance away; its rows stay. Its open sessions see nothing from then on and are ended.
+///
+/// # Errors
+/// [`SyncError`] where it has no role, or the database refuses; nothing was changed then.
+pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncError> {
+    let rows = checked(config, device)?;
+    let mut link = prepared(rows, config).await?;
+    let transaction = begin(&mut link, RETIRING).await?;
+    let query = "select role_name from gatehouse.devices where device_id = $1 and role_name is not null";
+    let Some(row) = timed(RETIRING, CALL, transaction.query_opt(query, &[&device])).await? else {
+        return Err(SyncError::Setup(format!(
+            "`{device}` has no role here: it was not enrolled, or was retired"
+        )));
+    };
+    let role: String = row.get(0);
+    run_made(&transaction, RETIRING, "format('alter role %I nologin', $1::text)", &[&role]).await?;
+    run_made(&transaction, RETIRING, "format('revoke gatehouse_device from %I', $1::text)", &[&role]).await?;
+    let note = "update gatehouse.devices set role_name = null where device_id = $1";
+    timed(RETIRING, CALL, transaction.execute(note, &[&device])).await?;
+    audit(&transaction, RETIRING, "device.retire", device, &json!({ "role": role })).await?;
+    timed(RETIRING, CALL, transaction.commit()).await?;
+    let mut steps =
+        vec![Step { what: format!("database: `{role}` may not sign in any more"), changed: true }];
+    steps.push(match remove(&link, &role).await {
+        Ok(()) => Step { what: format!("database: role `{role}` is removed"), changed: true },
+        Err(error) => {
+            Step { what: format!("database: role `{role}` stays, without rights: {error}"), changed: false }
+        }
+    });
+    Ok(steps)
+}
+
+/// Ends the sessions of a role and removes it. The table of a session goes with it, a moment later.
+async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = $1";
+    timed(RETIRING, CALL, link.client.query_one(end, &[&role])).await?;
+    let query = "select format('drop role %I', $1::text)";
+    let drop: String = timed(RETIRING, CALL, link.client.query_one(query, &[&role])).await?.get(0);
+    let mut removed = timed(RETIRING, CALL, link.client.batch_execute(&drop)).await;
+    for _ in 1..REMOVALS_MAX {
+        if removed.is_ok() {
+            break;
+        }
+        tokio::time::sleep(REMOVAL_PAUSE).await;
+        removed = timed(RETIRING, CALL, link.client.batch_execute(&drop)).await;
+    }
+    removed
+}
+
+fn checked<'a>(config: &'a Config, device: &str) -> Result<&'a Rows, SyncError> {
+    device_id(device).map_err(|words| SyncError::Setup(format!("the id of an appliance {words}")))?;
+    config
+        .central
+        .rows
+        .as_ref()
+        .ok_or_else(|| SyncError::Setup("the settings name no [central.rows]".to_owned()))
+}
+
+/// A connection to a database with roles, of the settings' environment.
+async fn prepared(rows: &Rows, config: &Config) -> Result<Link, SyncError> {
+    let link = rows::connect(rows).await?;
+    let version = rows::version(&link).await?;
+    if version < SCHEMA_OF_ROLES {
+        let words = format!("schema version {version}, {SCHEMA_OF_ROLES} is needed");
+        return Err(crate::error::GuardFault::NotPrepared { place: "the database", words }.into());
+    }
+    refuse_foreign(rows::environment(&link.client).await?, config.device.environment.as_str())?;
+    Ok(link)
+}
+
+/// A transaction that no other change of roles runs beside.
+async fn begin<'a>(link: &'a mut Link, doing: &'static str) -> Result<Transaction<'a>, SyncError> {
+    let transaction = timed(doing, CALL, link.client.transaction()).await?;
+    timed(doing, CALL, transaction.batch_execute(&rows::lock())).await?;
+    Ok(transaction)
+}
+
+/// Runs a statement that takes no parameters, made by the server from quoted ones.
+async fn run_made(
+    transaction: &Transaction<'_>,
+    doing: &'static str,
+    made: &str,
+    values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Result<(), SyncError> {
+    let query = format!("select {made}");
+    let statement: String = timed(doing, CALL, transaction.query_one(&query, values)).await?.get(0);
+    timed(doing, CALL, transaction.batch_execute(&statement)).await
+}
+
+async fn audit(
+    transaction: &Transaction<'_>,
+    doing: &'static str,
+    action: &str,
+    subject: &str,
+    details: &Value,
+) -> Result<(), SyncError> {
+    let line = "select gatehouse.audit($1, $2, $3)";
+    timed(doing, CALL, transaction.execute(line, &[&action, &subject, details])).await.map(drop)
+}
+
+/// What the keys of one appliance may do in the bucket, in the language that S3 servers share: put and read its own
+/// objects, read the mark, and try itself out below `temp/`. It may list and delete nothing.
+pub(crate) fn policy(bucket: &str, device: &str) -> Value {
+    let allow = |id: &str, actions: &[&str], key: String| {
+        let resource = format!("arn:aws:s3:::{bucket}/{key}");
+        json!({ "Sid": id, "Effect": "Allow", "Action": actions, "Resource": [resource] })
+    };
+    let own = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+    let trial = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"];
+    json!({ "Version": "2012-10-17", "Statement": [
+        allow("OwnObjects", &own, format!("devices/{device}/*")),
+        allow("ReadMark", &["s3:GetObject"], "environment.json".to_owned()),
+        allow("CentralCheck", &trial, format!("temp/{device}/*")),
+    ]})
+}
