@@ -9,6 +9,8 @@ mod commit;
 mod delivery;
 #[path = "rows/enroll.rs"]
 mod enroll;
+#[path = "rows/environments.rs"]
+mod environments;
 #[path = "rows/exactly_once.rs"]
 mod exactly_once;
 #[path = "rows/guards.rs"]

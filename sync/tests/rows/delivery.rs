@@ -17,9 +17,9 @@ use gatehouse_testkit::wait;
 
 use crate::support::{Bed, key};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn open(directory: &Path) -> Store {
+pub(crate) fn open(directory: &Path) -> Store {
     let settings = StoreSettings {
         directory: directory.to_owned(),
         gallery: GallerySettings {
@@ -47,7 +47,7 @@ fn encoding(of: usize) -> Encoding {
 }
 
 /// Records visits with these numbers, each of the person whose encoding is given.
-async fn visits(store: &Store, range: std::ops::RangeInclusive<usize>, of: usize) {
+pub(crate) async fn visits(store: &Store, range: std::ops::RangeInclusive<usize>, of: usize) {
     let mut pending = Vec::new();
     for n in range {
         let event = Event {
