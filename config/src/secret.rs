@@ -11,8 +11,14 @@ use zeroize::Zeroizing;
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The secrets there are; as systemd credentials each has `gatehouse.` before its name.
-pub const SECRETS: [&str; 5] =
-    ["root-key", "mqtt-password", "rows-password", "objects-access-key", "objects-secret-key"];
+pub const SECRETS: [&str; 6] = [
+    "root-key",
+    "mqtt-password",
+    "rows-password",
+    "objects-access-key",
+    "objects-secret-key",
+    "deployment-key",
+];
 
 /// A password or key. Its `Debug` shows nothing; its memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::reader::{Otherwise, Reader};
 use crate::source::Value;
 use crate::types::{
     CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
-    Retention, Rows, Sources, State, Sync,
+    Retention, Rows, SharedPeople, Sources, State, Sync,
 };
 
 /// Longest name of a camera or of an MQTT client, in bytes, as on the wire.
@@ -179,6 +179,7 @@ impl Central {
                 password_file: r.optional_path("central.rows.password_file"),
                 ca_file: r.optional_path("central.rows.ca_file"),
             }),
+            people: SharedPeople { key_file: r.optional_path("central.people.key_file") },
         }
     }
 }

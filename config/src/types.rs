@@ -146,6 +146,15 @@ pub struct Central {
     pub objects: Option<Objects>,
     /// The Postgres side.
     pub rows: Option<Rows>,
+    /// People who are shared with other appliances through it.
+    pub people: SharedPeople,
+}
+
+/// `[central.people]`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SharedPeople {
+    /// File with the deployment key; else the credential `gatehouse.deployment-key`, else people are not shared.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[central.objects]`

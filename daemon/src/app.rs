@@ -112,6 +112,7 @@ impl App {
             );
         }
         store.label_strangers(config.gallery.label_strangers);
+        wiring::share_people(&store, &config);
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());
         let started = Instant::now();

@@ -47,7 +47,7 @@ pub use encoding::{Encoding, EncodingFault};
 pub(crate) use follow::Seen;
 pub use follow::{Basis, CAMERA_VISITS_MIN, Derived, EVIDENCE_MIN};
 pub(crate) use measure::Measured;
-pub use review::{Review, Verdict};
+pub use review::{Review, Verdict, repeat_radius, repeats};
 pub(crate) use strangers::{Moment, Strangers};
 pub use strangers::{STRANGERS_MAX, StrangerMark, VISIT_GAP};
 
@@ -289,6 +289,14 @@ impl Gallery {
     pub fn samples(&self, person: &KeyId) -> usize {
         let state = self.read();
         state.place_of(person).map_or(0, |place| state.samples_of(place).count())
+    }
+
+    /// The templates of a person in the space of another transform; none for somebody unknown.
+    pub(crate) fn samples_in(&self, person: &KeyId, to: &Transform) -> Vec<Protected> {
+        let state = self.read();
+        let Some(place) = state.place_of(person) else { return Vec::new() };
+        let rekeyed = |sample: &[f32]| state.transform.rekey(&Protected::of(sample), to);
+        state.samples_of(place).filter_map(rekeyed).collect()
     }
 
     /// Their templates.

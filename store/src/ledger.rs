@@ -169,6 +169,7 @@ impl Totals {
             | Record::GalleryRemoved { .. }
             | Record::Templates { .. }
             | Record::Compared(_)
+            | Record::PeopleTaken { .. }
             | Record::EventFound { .. }
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. }

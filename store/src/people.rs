@@ -13,6 +13,7 @@ use crate::keys::KeyId;
 use crate::names::EventKey;
 use crate::record::{Person, VisitRef};
 use crate::seal::DataKey;
+use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// Most samples of one person: more do not lower the error, and a probe pays for each.
@@ -33,6 +34,26 @@ pub struct Profile {
     pub enrolled_at: Timestamp,
     /// When profile or samples changed last.
     pub updated_at: Timestamp,
+    /// When the name was given: of two appliances the later one's holds.
+    pub named_at: Timestamp,
+}
+
+/// As [`Profile`], from before people were shared: the time of the name is not known.
+#[derive(Deserialize)]
+struct ProfileBefore {
+    person: Person,
+    enrolled_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Profile {
+    /// Reads what was sealed.
+    pub(crate) fn read(plain: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(plain).or_else(|_| {
+            let ProfileBefore { person, enrolled_at, updated_at } = postcard::from_bytes(plain)?;
+            Ok(Self { person, enrolled_at, updated_at, named_at: enrolled_at })
+        })
+    }
 }
 
 /// A person as the operator sees them.
@@ -127,6 +148,15 @@ impl People {
         self.members.iter().map(|(key_id, member)| (key_id, member.profile.person.id.as_str()))
     }
 
+    /// The latest stamp of anybody's, in microseconds; 0 where there is nobody.
+    pub(crate) fn newest_stamp(&self) -> i64 {
+        let stamps = self.members.values().map(|member| {
+            let Profile { enrolled_at, named_at, .. } = member.profile;
+            enrolled_at.0.max(named_at.0)
+        });
+        stamps.max().unwrap_or_default()
+    }
+
     /// One person; `count` counts what galleries have by key.
     pub(crate) fn summary(&self, id: &str, count: impl Fn(&KeyId) -> Counted) -> Option<PersonSummary> {
         let key_id = self.key_of(id)?;
@@ -169,6 +199,19 @@ impl People {
     fn forget_tags(&mut self) {
         self.tags.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Refuses an id or a name that nobody can have.
+///
+/// # Errors
+/// [`StoreError::PersonId`] or [`StoreError::PersonName`].
+pub fn check(person: &Person) -> Result<(), StoreError> {
+    fits(&person.id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(StoreError::PersonId)?;
+    fits(&person.name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)
+}
+
+fn fits(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && text.trim() == text && !text.chars().any(char::is_control)
 }
 
 fn day_tag(key: &DataKey, day: i32) -> [u8; 8] {

@@ -20,8 +20,9 @@ pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, Vi
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 ///
-/// Version 3 brought the snapshot: a program that does not know it would miss what it stands for.
-pub const RECORD_VERSION: u8 = 3;
+/// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
+/// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
+pub const RECORD_VERSION: u8 = 4;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +231,13 @@ pub enum Record {
         /// Reason, e.g. `retention`.
         reason: String,
     },
+    /// The people of the central side were taken in up to one of its changes.
+    PeopleTaken {
+        /// Number of that change.
+        upto: u64,
+        /// The latest stamp among all changes.
+        newest: Timestamp,
+    },
 }
 
 /// Which template key is in force.
@@ -267,7 +275,7 @@ impl Record {
     /// [`RecordError::Version`] for a payload of another version, [`RecordError::Decode`] for a damaged one.
     pub fn decode(payload: &[u8]) -> Result<Self, RecordError> {
         match payload.split_first() {
-            Some((&(2 | RECORD_VERSION), rest)) => {
+            Some((&(2..=RECORD_VERSION), rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Decode)
             }
             Some((&first::VERSION, rest)) => first::decode(rest).map_err(|_| RecordError::Decode),

@@ -9,12 +9,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::deployment::DeploymentKey;
 use crate::files::MediaFiles;
 use crate::gallery::GallerySettings;
 use crate::index::EventIndex;
@@ -47,6 +49,7 @@ mod questions;
 mod report;
 mod retention;
 mod room;
+mod shared;
 mod snapshot;
 mod templates;
 #[cfg(test)]
@@ -71,6 +74,7 @@ pub use persons::Erased;
 pub use questions::{EventQuery, EventView, MediaQuery, MediaView, StoreStatus};
 pub use report::{Bin, CameraLine, GalleryReport, Pair, TargetLine, Weak};
 pub use retention::{Retained, RetentionPolicy};
+pub use shared::{PeopleTaken, Shared, SharedSample};
 pub use templates::TemplatesRotated;
 pub use verify::{Verified, VerifyAt};
 
@@ -126,6 +130,10 @@ struct Inner {
     space: Arc<Space>,
     /// Held while people change, so that enrolments and erasures do not interleave.
     people_door: tokio::sync::Mutex<()>,
+    /// The key under which people are shared with other appliances.
+    deployment: OnceLock<Arc<DeploymentKey>>,
+    /// The latest stamp of a change of people that was given or seen, in microseconds.
+    stamps: AtomicI64,
     /// Held while the set of media files changes, so that quota and names are judged on what is there.
     media_door: tokio::sync::Mutex<()>,
     /// Held while the beginning of the journal goes.

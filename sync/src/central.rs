@@ -2,6 +2,7 @@
 
 mod database;
 mod device;
+pub mod people;
 
 use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub struct Finding {
 pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
     let mut steps = Vec::new();
     if let Some(rows) = &config.central.rows {
-        steps.extend(database::init(rows, config.device.environment).await?);
+        steps.extend(database::init(rows, config).await?);
     }
     if config.central.objects.is_some() {
         steps.extend(objects::init(config).await?);

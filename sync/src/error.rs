@@ -139,6 +139,11 @@ pub enum GuardFault {
         /// Head of the local journal.
         ours: u64,
     },
+    /// The other appliances share people under another key.
+    #[error(
+        "the deployment key is not that of the other appliances: nothing was written; correct central.people.key_file          or the credential gatehouse.deployment-key"
+    )]
+    DeploymentKey,
     /// The central side has another event under a number of this appliance.
     #[error(
         "event {seq} in the database is not event {seq} of this appliance: the state directory is an old copy that \

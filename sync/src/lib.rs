@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use error::{GuardFault, SyncError};
+pub use rows::conflicts::Conflict;
 pub use status::{SinkState, SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
@@ -37,6 +38,8 @@ const ABORT: Duration = Duration::from_secs(1);
 /// Handle of delivery. Without a central side in the settings it does nothing, and says so.
 pub struct Sync {
     store: Store,
+    /// Device and database, for who asks it something.
+    rows: Option<(String, gatehouse_config::Rows)>,
     stop: watch::Sender<bool>,
     loops: Vec<Loop>,
 }
@@ -51,7 +54,9 @@ struct Loop {
 impl Sync {
     /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
     pub fn start(config: &Config, store: Store) -> Self {
-        let mut sync = Self { store: store.clone(), stop: watch::Sender::new(false), loops: Vec::new() };
+        let rows = config.central.rows.clone().map(|rows| (config.device.id.clone(), rows));
+        let (stop, loops) = (watch::Sender::new(false), Vec::new());
+        let mut sync = Self { store: store.clone(), rows, stop, loops };
         let rows = config.central.rows.clone().map(|rows| RowSink::new(config, rows, store.clone()));
         sync.add(config, Sink::Rows, rows);
         let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store));
@@ -99,6 +104,17 @@ impl Sync {
             }
         };
         let _ = tokio::time::timeout(patience, all).await;
+    }
+
+    /// Changes of people by several appliances at once, the newest first; empty without a central database.
+    ///
+    /// # Errors
+    /// [`SyncError`] where it cannot be asked.
+    pub async fn conflicts(&self) -> Result<Vec<Conflict>, SyncError> {
+        match &self.rows {
+            Some((device, rows)) => rows::conflicts::list(rows, device, &self.store).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is

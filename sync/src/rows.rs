@@ -6,12 +6,14 @@
 //! central cursor ahead of the local one and moves the local one. A batch sent twice is left out the second time.
 
 mod batch;
+pub(crate) mod conflicts;
 mod connect;
 mod copy;
 mod fault;
 mod guard;
 mod json;
 mod migrate;
+pub(crate) mod people;
 mod write;
 
 use gatehouse_config::{Config, Rows};
@@ -26,6 +28,7 @@ pub use write::{Delivered, Writer};
 pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
 pub(crate) use guard::{SCHEMA_NEEDED, environment};
 pub(crate) use migrate::{lock, version};
+pub(crate) use write::Value;
 
 use crate::error::{GuardFault, SyncError};
 use crate::sink::{Outlet, Progress};
@@ -53,6 +56,10 @@ struct Session {
     after: Position,
     /// Read ahead while the batch before was written.
     ahead: Option<Vec<Change>>,
+    /// Whether people may have changed at the central side.
+    people_due: bool,
+    /// What is to be told with the next progress.
+    set_aside: Vec<String>,
 }
 
 impl RowSink {
@@ -69,7 +76,7 @@ impl RowSink {
     }
 
     async fn open(&self) -> Result<Session, SyncError> {
-        let writer = Writer::open(&self.rows, self.identity.clone()).await?;
+        let mut writer = Writer::open(&self.rows, self.identity.clone()).await?;
         let theirs = writer.cursor();
         let head = *self.store.watch().borrow();
         if theirs.lsn > head.lsn || theirs.seq > head.seq {
@@ -87,7 +94,8 @@ impl RowSink {
             );
         }
         self.moved(theirs).await?;
-        Ok(Session { writer, after: theirs, ahead: None })
+        let set_aside = writer.share_people(&self.store).await?.into_iter().collect();
+        Ok(Session { writer, after: theirs, ahead: None, people_due: true, set_aside })
     }
 
     /// The event at the central cursor must be ours: an old copy of the state directory that went on by itself has
@@ -120,7 +128,21 @@ impl RowSink {
         read.map_err(SyncError::store("read the journal"))?.map_err(SyncError::store("read the journal"))
     }
 
+    /// Up, then down: what came about here is merged before what came about elsewhere is taken in.
     async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
+        let mut progress = self.push_rows(session).await?;
+        if std::mem::take(&mut session.people_due) {
+            let taken = session.writer.take_people(&self.store).await?;
+            session.people_due = taken.more;
+            progress.more |= taken.more;
+            progress.taken = taken.people;
+            progress.set_aside.extend(taken.set_aside);
+        }
+        progress.set_aside.append(&mut session.set_aside);
+        Ok(progress)
+    }
+
+    async fn push_rows(&self, session: &mut Session) -> Result<Progress, SyncError> {
         let changes = match session.ahead.take() {
             Some(changes) => changes,
             None => self.read(session.after).await?,
@@ -145,6 +167,7 @@ impl RowSink {
         session.ahead = if whole { ahead.transpose()? } else { Some(changes[delivered.taken..].to_vec()) };
         Ok(Progress {
             delivered: delivered.events,
+            taken: 0,
             more: full || !whole,
             set_aside: delivered.set_aside,
             again_in: None,
@@ -173,6 +196,15 @@ impl Outlet for RowSink {
 
     fn reset(&mut self) {
         self.session = None;
+    }
+
+    async fn woken(&mut self) {
+        let Some(session) = &mut self.session else { return std::future::pending().await };
+        match session.writer.people_changed().await {
+            true => session.people_due = true,
+            // Where nobody can be heard the next push connects anew.
+            false => self.session = None,
+        }
     }
 }
 

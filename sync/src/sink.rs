@@ -20,6 +20,12 @@ pub(crate) trait Outlet: Send + 'static {
 
     /// Forgets the connection; called after every `Err`.
     fn reset(&mut self);
+
+    /// Resolves when the central side has something to say, and the next push is to look. Called while the sink
+    /// waits for news, may be cut off at any time.
+    fn woken(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What one push did.
@@ -27,6 +33,8 @@ pub(crate) trait Outlet: Send + 'static {
 pub(crate) struct Progress {
     /// Items delivered for good.
     pub(crate) delivered: u64,
+    /// Items taken in from the central side.
+    pub(crate) taken: u64,
     /// Whether more is known to wait: the loop pushes again at once.
     pub(crate) more: bool,
     /// Items set aside in this push, each in words for the log and the status.

@@ -52,6 +52,9 @@ pub struct SinkStatus {
     pub oldest_pending: Option<Timestamp>,
     /// Items delivered since the program's start.
     pub delivered: u64,
+    /// People, new or changed or erased, taken in from the central side since the program's start.
+    #[serde(default)]
+    pub taken: u64,
     /// Items that the central side refused and that were set aside or stored in a reduced form, since the start.
     pub set_aside: u64,
     /// The last of them, in words.
@@ -79,6 +82,7 @@ impl Gauge {
             pending: 0,
             oldest_pending: None,
             delivered: 0,
+            taken: 0,
             set_aside: 0,
             last_set_aside: None,
         };
@@ -111,12 +115,13 @@ impl Gauge {
     }
 
     /// A push succeeded.
-    pub(crate) fn delivered(&self, items: u64, set_aside: &[String]) {
+    pub(crate) fn delivered(&self, items: u64, taken: u64, set_aside: &[String]) {
         let mut status = self.lock();
         if status.error.take().is_some() {
             status.since = Timestamp::now();
         }
         status.delivered = status.delivered.saturating_add(items);
+        status.taken = status.taken.saturating_add(taken);
         status.set_aside = status.set_aside.saturating_add(set_aside.len() as u64);
         if let Some(words) = set_aside.last() {
             status.last_set_aside = Some(words.clone());
@@ -173,7 +178,7 @@ mod tests {
         let status = gauge.read();
         assert_eq!((status.since, status.state), (since, SinkState::Waiting));
         assert!(status.next_retry.is_some());
-        gauge.delivered(3, &["event 7: refused".into()]);
+        gauge.delivered(3, 0, &["event 7: refused".into()]);
         gauge.idle();
         let status = gauge.read();
         assert_eq!((status.error, status.delivered, status.set_aside), (None, 3, 1));

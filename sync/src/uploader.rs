@@ -81,7 +81,8 @@ pub(crate) async fn run<O: Outlet>(
         let pause = match guarded(&mut outlet).await {
             Ok(progress) => {
                 report(sink, &gauge, &progress);
-                idle_turns = if progress.delivered == 0 && progress.more { idle_turns + 1 } else { 0 };
+                let moved = progress.delivered + progress.taken;
+                idle_turns = if moved == 0 && progress.more { idle_turns + 1 } else { 0 };
                 if idle_turns > TURNS_WITHOUT_PROGRESS_MAX {
                     Pause::Retry(backoff.next())
                 } else {
@@ -96,7 +97,7 @@ pub(crate) async fn run<O: Outlet>(
                 Pause::Retry(delay)
             }
         };
-        match wake.wait(&gauge, pause).await {
+        match wake.wait(&gauge, pause, &mut outlet).await {
             Next::End => break,
             Next::Push => {}
             // An idle connection does not notice that the other side is gone.
@@ -120,7 +121,7 @@ fn report(sink: Sink, gauge: &Gauge, progress: &Progress) {
     if gauge.read().error.is_some() {
         info!(?sink, "delivery works again");
     }
-    gauge.delivered(progress.delivered, &progress.set_aside);
+    gauge.delivered(progress.delivered, progress.taken, &progress.set_aside);
     for words in &progress.set_aside {
         error!(?sink, "set aside: {words}");
     }
@@ -136,7 +137,7 @@ fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
 }
 
 impl Wake {
-    async fn wait(&mut self, gauge: &Gauge, pause: Pause) -> Next {
+    async fn wait(&mut self, gauge: &Gauge, pause: Pause, outlet: &mut impl Outlet) -> Next {
         match pause {
             Pause::None => Next::push_unless(*self.stop.borrow()),
             Pause::Retry(delay) => tokio::select! {
@@ -150,6 +151,7 @@ impl Wake {
                     stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return Next::End; }
                     () = self.now.notified() => return Next::Look,
                     () = sleep_or_for_ever(again_in) => return Next::Push,
+                    () = outlet.woken() => {}
                     // An error means that the store is closed: there will be no news.
                     news = self.head.changed() => if news.is_err() { return Next::End; },
                 }

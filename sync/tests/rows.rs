@@ -17,6 +17,10 @@ mod exactly_once;
 mod guards;
 #[path = "rows/history.rs"]
 mod history;
+#[path = "rows/people.rs"]
+mod people;
+#[path = "rows/people_model.rs"]
+mod people_model;
 #[path = "rows/poison.rs"]
 mod poison;
 #[path = "rows/schema.rs"]

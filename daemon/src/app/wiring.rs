@@ -1,5 +1,6 @@
 //! What the store is told of the settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_config::{Config, Metric};
@@ -9,7 +10,7 @@ use gatehouse_store::record::Model;
 use gatehouse_store::store::StoreSettings;
 
 /// The gallery's part.
-pub(super) fn gallery_settings(config: &Config) -> GallerySettings {
+pub(crate) fn gallery_settings(config: &Config) -> GallerySettings {
     let gallery = &config.gallery;
     let cameras = gallery.cameras.iter().map(|(name, camera)| (name.clone(), camera.threshold));
     GallerySettings {
@@ -37,6 +38,18 @@ pub(crate) fn differs(config: &Config, model: &Model) -> bool {
 pub(super) fn follow_target(store: &Store, config: &Config) {
     let share = f64::from(config.gallery.target_fpir);
     store.follow_target(config.gallery.threshold.is_none().then_some(share), share);
+}
+
+/// Shares people where the settings say so. A key that cannot be read is no reason to leave a door without answers.
+pub(super) fn share_people(store: &Store, config: &Config) {
+    if config.central.rows.is_none() {
+        return;
+    }
+    match gatehouse_sync::central::people::deployment_key(config) {
+        Ok(Some(key)) => store.share_people(Arc::new(key)),
+        Ok(None) => {}
+        Err(error) => tracing::error!("people are not shared: {error}"),
+    }
 }
 
 /// All of it.

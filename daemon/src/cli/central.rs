@@ -1,6 +1,7 @@
 //! `gatehouse central`: reads the settings itself and needs no daemon.
 
 mod device;
+mod people;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,13 @@ pub(super) enum Command {
     EnrollDevice(device::Enroll),
     /// Take the role of an appliance away; its rows stay.
     RetireDevice(device::Retire),
+    /// People of all appliances of the deployment.
+    #[command(subcommand)]
+    Person(people::Command),
+    /// Say whose faces these are, by the search of the central database.
+    Identify(people::Identify),
+    /// Make the key under which the appliances of a deployment share people.
+    MakeKey(people::MakeKey),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +61,9 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Fault::refused)?;
     match command {
+        Command::Person(command) => people::run(command, &runtime, shell),
+        Command::Identify(command) => people::find(&command, &runtime, shell),
+        Command::MakeKey(command) => people::make_key(&command, shell),
         Command::Init(args) => {
             let config = settings(&args.config)?;
             let steps = runtime.block_on(central::init(&config)).map_err(|error| {

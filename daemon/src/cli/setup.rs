@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// The secret key for central S3.
     #[arg(long, value_name = "FILE")]
     objects_secret_key_file: Option<PathBuf>,
+    /// The key under which appliances of the deployment share people.
+    #[arg(long, value_name = "FILE")]
+    deployment_key_file: Option<PathBuf>,
     /// Write the root key into this new file, to be kept away from this machine.
     #[arg(long, value_name = "FILE")]
     copy_root_key_to: Option<PathBuf>,
@@ -102,6 +105,7 @@ impl Args {
             ("rows-password", &self.rows_password_file),
             ("objects-access-key", &self.objects_access_key_file),
             ("objects-secret-key", &self.objects_secret_key_file),
+            ("deployment-key", &self.deployment_key_file),
         ];
         let all = files.iter().map(|(_, file)| *file).chain([&self.root_key_file]);
         if all.flatten().filter(|file| *file == Path::new("-")).count() > 1 {

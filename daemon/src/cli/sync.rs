@@ -1,7 +1,7 @@
-//! `gatehouse sync status|now`
+//! `gatehouse sync status|now|conflicts`
 
 use gatehouse_store::record::Sink;
-use gatehouse_sync::SinkState;
+use gatehouse_sync::{Conflict, SinkState};
 
 use super::shell::Shell;
 use super::table::{Table, printable};
@@ -15,6 +15,8 @@ pub(super) enum Command {
     Status,
     /// Try every central side now instead of at the next retry.
     Now,
+    /// Changes of one person that two appliances made without knowing of each other, and which holds.
+    Conflicts,
 }
 
 pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
@@ -23,11 +25,31 @@ pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
             format!("every configured central side is asked now\n{}", human(sinks))
         }),
+        Command::Conflicts => {
+            shell.ask_and_show(&Request::SyncConflicts, |told: &Vec<Conflict>| conflicts(told))
+        }
     }
 }
 
+fn conflicts(told: &[Conflict]) -> String {
+    let mut table = Table::new(["SEEN", "PERSON", "WHAT", "HOLDS", "MADE", "DOES NOT", "MADE"]);
+    for conflict in told {
+        table.row([
+            words::time(&conflict.at),
+            conflict.person.clone().unwrap_or_else(|| "-".to_owned()),
+            conflict.field.clone(),
+            conflict.kept_by.clone(),
+            words::time(&conflict.kept_at),
+            conflict.lost_by.clone(),
+            words::time(&conflict.lost_at),
+        ]);
+    }
+    table.text("no conflicts\n")
+}
+
 fn human(sinks: &[SinkLine]) -> String {
-    let mut table = Table::new(["SINK", "STATE", "PENDING", "OLDEST", "DELIVERED", "SET ASIDE", "NEXT TRY"]);
+    let mut table =
+        Table::new(["SINK", "STATE", "PENDING", "OLDEST", "DELIVERED", "PEOPLE", "SET ASIDE", "NEXT TRY"]);
     for sink in sinks {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.row([
@@ -36,6 +58,7 @@ fn human(sinks: &[SinkLine]) -> String {
             sink.pending.to_string(),
             or_dash(sink.oldest_pending.as_deref().map(words::ago)),
             sink.delivered.to_string(),
+            sink.taken.to_string(),
             sink.set_aside.to_string(),
             or_dash(sink.next_retry.as_deref().map(words::time)),
         ]);

@@ -72,6 +72,9 @@ pub struct SinkLine {
     pub oldest_pending: Option<String>,
     /// Delivered since the start of the daemon.
     pub delivered: u64,
+    /// People, new or changed or erased, taken in from there since then.
+    #[serde(default)]
+    pub taken: u64,
     /// Refused by the central side and set aside or stored in a reduced form, since the start.
     pub set_aside: u64,
     /// The last of them, in words.

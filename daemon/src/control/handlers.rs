@@ -75,6 +75,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             services.sync.now(CENTRAL_PATIENCE).await;
             value(state::sinks(services).await?)
         }
+        Request::SyncConflicts => value(services.sync.conflicts().await.map_err(Fault::refused)?),
         Request::Ledger => value(state::ledger(&services.store)),
         Request::KeyStatus => value(services.store.key_status()),
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),

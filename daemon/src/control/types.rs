@@ -135,6 +135,8 @@ pub enum Request {
     SyncStatus,
     /// Try every sink at once; answered with a list of [`super::answers::SinkLine`].
     SyncNow,
+    /// Changes of people by several at once; answered with a list of [`gatehouse_sync::Conflict`].
+    SyncConflicts,
     /// The ledger; answered with [`super::answers::LedgerAnswer`].
     Ledger,
     /// The keys; answered with [`gatehouse_store::store::KeyStatus`].

@@ -11,6 +11,16 @@ use crate::keys::KeyId;
 /// or the next frame of a video. Two pictures of one person lie five times as far apart and more.
 const REPEATED_SHARE: f64 = 0.03;
 
+/// The Euclidean distance to a sample within which another sample of the same person tells the same.
+pub fn repeat_radius(sample: &[f32]) -> f64 {
+    REPEATED_SHARE * norm(sample)
+}
+
+/// Whether two samples of one person, in one space, tell the same.
+pub fn repeats(one: &[f32], other: &[f32]) -> bool {
+    one.len() == other.len() && f64::from(square_distance(one, other)).sqrt() <= repeat_radius(one)
+}
+
 /// What a sample looks like beside everybody enrolled and the other samples of the same enrolment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Review {
@@ -47,7 +57,7 @@ impl Gallery {
                 fresh.push(None);
                 continue;
             };
-            let near = REPEATED_SHARE * norm(&probe.fine);
+            let near = repeat_radius(&probe.fine);
             let enrolled = place.into_iter().flat_map(|place| state.samples_of(place));
             let others = enrolled.chain(known.iter().map(|probe| &probe.fine[..]));
             let nearest = others.map(|other| square_distance(&probe.fine, other)).min_by(f32::total_cmp);

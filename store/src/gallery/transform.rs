@@ -74,6 +74,20 @@ impl Protected {
         Encoding::from_bytes(bytes, dimensions).map(Self)
     }
 
+    /// Components that came from elsewhere, in the space of a key.
+    ///
+    /// # Errors
+    /// As [`Encoding::new`].
+    pub fn received(components: Vec<f32>) -> Result<Self, EncodingFault> {
+        let dimensions = components.len();
+        Encoding::new(components, dimensions).map(Self)
+    }
+
+    /// Components that are in the space of a key already.
+    pub(super) fn of(components: &[f32]) -> Self {
+        Self(Encoding::rotated(Zeroizing::new(components.to_vec())))
+    }
+
     /// As little-endian `f32`.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         self.0.to_bytes()
@@ -112,6 +126,13 @@ impl Transform {
         self.inverse(&mut components);
         to.forward(&mut components);
         Some(rounded(&components))
+    }
+
+    /// The encoding of a template of this key; none where it is of another length.
+    pub(crate) fn reveal(&self, template: &Protected) -> Option<Encoding> {
+        let mut components = self.taken(template.as_slice())?;
+        self.inverse(&mut components);
+        Some(rounded(&components).0)
     }
 
     fn taken(&self, components: &[f32]) -> Option<Zeroizing<Vec<f64>>> {

@@ -82,6 +82,14 @@ pub struct Effort {
     pub micros: u64,
 }
 
+impl<P> Face<P> {
+    /// The same face with its person told another way.
+    pub fn map_person<Q>(self, f: impl FnOnce(P) -> Option<Q>) -> Face<Q> {
+        let Self { outcome, person, distance, threshold, margin, quality } = self;
+        Face { outcome, person: person.and_then(f), distance, threshold, margin, quality }
+    }
+}
+
 /// The answer to one event: one face after another in the order of the camera.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identification<P> {
@@ -98,15 +106,7 @@ pub struct Identification<P> {
 impl<P> Identification<P> {
     /// The same answer with every person told another way.
     pub fn map_person<Q>(self, mut f: impl FnMut(P) -> Option<Q>) -> Identification<Q> {
-        let faces = self.faces.into_iter().map(|face| Face {
-            outcome: face.outcome,
-            person: face.person.and_then(&mut f),
-            distance: face.distance,
-            threshold: face.threshold,
-            margin: face.margin,
-            quality: face.quality,
-        });
-        let faces = faces.collect();
+        let faces = self.faces.into_iter().map(|face| face.map_person(&mut f)).collect();
         Identification { gallery_size: self.gallery_size, model: self.model, faces, effort: self.effort }
     }
 }

@@ -6,7 +6,9 @@
 use std::collections::HashSet;
 
 use super::persons::NOTICE_AD;
+use super::shared::Shared;
 use super::{Store, StoreError};
+use crate::deployment::Reference;
 use crate::files::content_type;
 use crate::journal::{Committed, Position};
 use crate::keys::KeyId;
@@ -51,8 +53,17 @@ pub enum Change {
         position: Position,
         /// The person's id, for the last time.
         person_id: String,
+        /// The person among those that are shared; none where people are not.
+        reference: Option<Reference>,
         /// When.
         at: Timestamp,
+    },
+    /// A person who is shared is new or has changed: what is known of them now.
+    Person {
+        /// Where in the journal.
+        position: Position,
+        /// The person.
+        person: Box<Shared>,
     },
     /// Nothing for the central side up to here.
     Nothing {
@@ -68,6 +79,7 @@ impl Change {
             Self::Event { position, .. }
             | Self::File { position, .. }
             | Self::Erasure { position, .. }
+            | Self::Person { position, .. }
             | Self::Nothing { position } => *position,
         }
     }
@@ -139,8 +151,13 @@ impl Store {
                     Change::File { position, media, place, content_type }
                 })
             }
-            Record::Erased { at, notice: Some(notice), .. } => {
-                self.heard_of(&notice).map(|person_id| Change::Erasure { position, person_id, at })
+            Record::Erased { at, notice: Some(notice), .. } => self.heard_of(&notice).map(|person_id| {
+                let reference = self.deployment().map(|key| key.reference(&person_id));
+                Change::Erasure { position, person_id, reference, at }
+            }),
+            // As they are now, not as they were: a person who was erased meanwhile is nobody any more.
+            Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => {
+                self.shared(&person).map(|person| Change::Person { position, person: Box::new(person) })
             }
             _ => None,
         })

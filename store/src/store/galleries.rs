@@ -294,6 +294,7 @@ impl Store {
             let slot = Slot::new(mark, &rules, &self.inner.templates());
             self.inner.set_galleries(Galleries::new(Arc::clone(&now.in_use), Some(Arc::new(slot))));
         }
+        self.take_people_again().await?;
         Ok(self.gallery_list())
     }
 

@@ -8,8 +8,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::sync::watch;
 
@@ -27,7 +28,8 @@ use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, People, Profile};
 use crate::record::Record;
 use crate::space::Space;
-use crate::views::entries::{self, FileEntry, MediaState};
+use crate::time::Timestamp;
+use crate::views::entries::{self, FileEntry, Key, MediaState};
 use crate::views::{ViewError, Views};
 
 /// Records that are taken into the views in one go while catching up.
@@ -126,6 +128,8 @@ impl Store {
             journal.append_blocking(entry)?.wait_blocking()?;
         }
         templates.finish(&loaded.behind, loaded.unreadable, &mut append_to(&journal))?;
+        let taken: Option<(u64, Timestamp)> = views.get(&Key::PeopleTaken)?;
+        let stamps = loaded.people.newest_stamp().max(taken.map_or(0, |(_, newest)| newest.0));
         let inner = Inner {
             settings,
             state_id,
@@ -145,6 +149,8 @@ impl Store {
             follower: Mutex::new(None),
             applier: Mutex::new(Some(thread)),
             space,
+            deployment: OnceLock::new(),
+            stamps: AtomicI64::new(stamps),
             people_door: tokio::sync::Mutex::new(()),
             media_door: tokio::sync::Mutex::new(()),
             retention_door: tokio::sync::Mutex::new(()),
@@ -291,7 +297,7 @@ fn load_person(
     let key = keys.key(&key_id)?;
     let plain = key.open(PROFILE_AD, sealed)?;
     let damaged = |_| ViewError::Damaged("a profile is not what was written");
-    let profile: Profile = postcard::from_bytes(&plain).map_err(damaged)?;
+    let profile: Profile = Profile::read(&plain).map_err(damaged)?;
     let known = keyring.read(views, key_id, &key)?;
     Ok((Member { profile, key }, known))
 }

@@ -15,9 +15,7 @@ use super::galleries::Slot;
 use super::{Store, StoreError};
 use crate::gallery::{Encoding, EncodingFault};
 use crate::keys::{KeyId, KeyKind};
-use crate::people::{
-    Member, PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, PersonSummary, Profile, SAMPLES_MAX,
-};
+use crate::people::{self, Member, PersonSummary, Profile, SAMPLES_MAX};
 use crate::record::{ErasureNotice, GalleryMark, Person, Record};
 use crate::seal::DataKey;
 use crate::time::Timestamp;
@@ -61,33 +59,56 @@ impl Store {
         name: &str,
         encodings: Vec<Encoding>,
     ) -> Result<PersonSummary, StoreError> {
-        check(id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(StoreError::PersonId)?;
-        check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
+        let person = Person { id: id.to_owned(), name: name.to_owned() };
+        people::check(&person)?;
         let _door = self.inner.people_door.lock().await;
         // It may have been removed meanwhile.
         if !self.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
             return Err(StoreError::UnknownGallery(slot.name().to_owned()));
         }
-        let now = Timestamp::now();
+        let now = self.stamp();
         let known = self.known_person(id, name)?;
-        let samples = known.map_or(0, |(key_id, _)| slot.gallery.samples(&key_id)) + encodings.len();
+        let samples = known.as_ref().map_or(0, |(key_id, _)| slot.gallery.samples(key_id)) + encodings.len();
         if encodings.is_empty() || samples > SAMPLES_MAX {
             return Err(StoreError::Samples(samples));
         }
-        let (key_id, enrolled_at) = match known {
-            Some(known) => known,
-            None => (self.create_key(KeyKind::Person).await?, now),
+        let (key_id, profile) = match known {
+            Some((key_id, profile)) => (key_id, Profile { updated_at: now, ..profile }),
+            None => {
+                let profile = Profile { person, enrolled_at: now, updated_at: now, named_at: now };
+                (self.create_key(KeyKind::Person).await?, profile)
+            }
         };
-        let key = self.inner.keys.key(&key_id)?;
-        let person = Person { id: id.to_owned(), name: name.to_owned() };
-        let profile = Profile { person, enrolled_at, updated_at: now };
-        let samples = self.samples_record(slot, key_id, &key, &encodings)?;
-        // The samples follow in the same order of the journal: when they are durable, the profile is.
-        drop(self.append(&profile_record(key_id, &key, &profile)?).await?);
-        self.change(&samples).await?;
-        self.inner.people_mut().put(key_id, Member { profile, key });
-        slot.gallery.add(key_id, &encodings);
+        self.put_person(key_id, profile, vec![(Arc::clone(slot), encodings)]).await?;
         self.person(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
+    }
+
+    /// Makes a profile and further samples durable, then lets RAM answer. The caller holds the door.
+    pub(super) async fn put_person(
+        &self,
+        key_id: KeyId,
+        profile: Profile,
+        samples: Vec<(Arc<Slot>, Vec<Encoding>)>,
+    ) -> Result<(), StoreError> {
+        let key = self.inner.keys.key(&key_id)?;
+        let record = |(slot, encodings): &(Arc<Slot>, Vec<Encoding>)| {
+            self.samples_record(slot, key_id, &key, encodings)
+        };
+        let mut records = samples.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        records.insert(0, profile_record(key_id, &key, &profile)?);
+        let last = records.pop();
+        // What follows in the journal is durable later: when the last one is, all are.
+        for record in records {
+            drop(self.append(&record).await?);
+        }
+        if let Some(record) = last {
+            self.change(&record).await?;
+        }
+        self.inner.people_mut().put(key_id, Member { profile, key });
+        for (slot, encodings) in &samples {
+            slot.gallery.add(key_id, encodings);
+        }
+        Ok(())
     }
 
     /// Changes a person's display name.
@@ -95,7 +116,7 @@ impl Store {
     /// # Errors
     /// A refusal for an unknown id or a bad name.
     pub async fn rename(&self, id: &str, name: &str) -> Result<PersonSummary, StoreError> {
-        check(name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)?;
+        people::check(&Person { id: id.to_owned(), name: name.to_owned() })?;
         let _door = self.inner.people_door.lock().await;
         let unknown = || StoreError::UnknownPerson(id.to_owned());
         let (key_id, mut profile, key) = {
@@ -105,7 +126,8 @@ impl Store {
             (key_id, member.profile.clone(), member.key.clone())
         };
         name.clone_into(&mut profile.person.name);
-        profile.updated_at = Timestamp::now();
+        profile.named_at = self.stamp();
+        profile.updated_at = profile.named_at;
         self.change(&profile_record(key_id, &key, &profile)?).await?;
         self.inner.people_mut().put(key_id, Member { profile, key });
         self.person(id).ok_or_else(unknown)
@@ -118,7 +140,12 @@ impl Store {
     /// A refusal for an unknown id.
     pub async fn erase(&self, id: &str) -> Result<Erased, StoreError> {
         let _door = self.inner.people_door.lock().await;
-        let at = Timestamp::now();
+        let at = self.stamp();
+        self.erase_known(id, at).await
+    }
+
+    /// As [`Store::erase`], at a time, by whoever holds the door.
+    pub(super) async fn erase_known(&self, id: &str, at: Timestamp) -> Result<Erased, StoreError> {
         let unknown = || StoreError::UnknownPerson(id.to_owned());
         let key_id = self.inner.people().key_of(id).ok_or_else(unknown)?;
         let notice = match self.inner.settings.central_rows {
@@ -144,14 +171,14 @@ impl Store {
         self.inner.people().summary(id, |key| galleries.count(key))
     }
 
-    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Timestamp)>, StoreError> {
+    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Profile)>, StoreError> {
         let people = self.inner.people();
         let Some(key_id) = people.key_of(id) else { return Ok(None) };
         let Some(member) = people.member(&key_id) else { return Ok(None) };
         if member.profile.person.name != name {
             return Err(StoreError::OtherName(id.to_owned()));
         }
-        Ok(Some((key_id, member.profile.enrolled_at)))
+        Ok(Some((key_id, member.profile.clone())))
     }
 
     fn samples_record(
@@ -184,15 +211,11 @@ impl Store {
     }
 
     /// Makes a key off the async threads, since it waits for the flash.
-    async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
+    pub(super) async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
         let keys = self.inner.keys.clone();
         let made = tokio::task::spawn_blocking(move || keys.create(kind)).await;
         Ok(made.map_err(|_| StoreError::Stopping)??)
     }
-}
-
-fn check(text: &str, longest: usize) -> bool {
-    !text.is_empty() && text.len() <= longest && text.trim() == text && !text.chars().any(char::is_control)
 }
 
 fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Record, StoreError> {

@@ -109,6 +109,7 @@ impl<'a> Draft<'a> {
                 self.effects.push(Effect::DestroyKey(key));
                 Ok(())
             }
+            Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
             Record::Refused { .. }
             | Record::Duplicate { .. }
             | Record::EventsDropped { .. }

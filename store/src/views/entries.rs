@@ -25,6 +25,7 @@ pub(crate) const GALLERY: u8 = b'g';
 pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
 pub(crate) const COMPARISON: u8 = b'm';
+pub(crate) const PEOPLE_TAKEN: u8 = b'y';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {
@@ -56,6 +57,8 @@ pub(crate) enum Key<'a> {
     GalleryInUse,
     /// How two galleries compare.
     Comparison,
+    /// How far the people of the central side were taken in.
+    PeopleTaken,
 }
 
 impl Key<'_> {
@@ -79,6 +82,7 @@ impl Key<'_> {
             Self::GalleryGone(number) => vec![GALLERY_GONE, *number],
             Self::GalleryInUse => vec![GALLERY_IN_USE],
             Self::Comparison => vec![COMPARISON],
+            Self::PeopleTaken => vec![PEOPLE_TAKEN],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The database's part of `init`, `migrate` and `check`.
 
-use gatehouse_config::{Device, Environment, Rows};
+use gatehouse_config::{Config, Device, Environment, Gallery, Rows};
 
 use super::{Finding, Step};
 use crate::error::{GuardFault, SyncError};
@@ -11,15 +11,24 @@ const WHAT_SCHEMA: &str = "database: schema";
 const WHAT_ENVIRONMENT: &str = "database: environment";
 const WHAT_DEVICE: &str = "database: this appliance";
 const WHAT_COMPLETE: &str = "database: completeness";
+/// SQLSTATE by which a migration says that the server lacks something.
+const UNSUPPORTED: &str = "0A000";
 const RUN_INIT: &str = "run `gatehouse central init`";
 /// Oldest server that has all that the schema uses: views with the rights of who reads them.
 const SERVER_MIN: i32 = 150_000;
 
 /// Schema and environment mark. A database of another environment is refused before anything is changed.
-pub(super) async fn init(rows: &Rows, environment: Environment) -> Result<Vec<Step>, SyncError> {
-    let ours = environment.as_str();
+pub(super) async fn init(rows: &Rows, config: &Config) -> Result<Vec<Step>, SyncError> {
+    let ours = config.device.environment.as_str();
     let link = rows::connect(rows).await?;
-    let mut steps = migrated(&link, rows, ours, None).await?;
+    // All but people can do without pgvector.
+    let (mut steps, without_people) = match migrated(&link, rows, ours, None).await {
+        Err(SyncError::Busy { code, words, .. }) if code == UNSUPPORTED => {
+            let before = rows::people::SCHEMA_WITH_PEOPLE - 1;
+            (migrated(&link, rows, ours, Some(before)).await?, Some(words))
+        }
+        steps => (steps?, None),
+    };
     if steps.is_empty() {
         let version = rows::version(&link).await?;
         steps.push(Step { what: format!("database: schema version {version}"), changed: false });
@@ -32,6 +41,15 @@ pub(super) async fn init(rows: &Rows, environment: Environment) -> Result<Vec<St
     let months = "select gatehouse.ensure_month(now()), gatehouse.ensure_month(now() + interval '1 month')";
     timed("make a partition", CALL, link.client.query_one(months, &[])).await?;
     steps.push(Step { what: "database: partitions of this month and the next".to_owned(), changed: false });
+    if let Some(words) = without_people {
+        steps.push(Step { what: format!("database: people are not shared: {words}"), changed: false });
+        return Ok(steps);
+    }
+    let Gallery { model, dimensions, .. } = &config.gallery;
+    let index = "select gatehouse.ensure_template_index($1, $2)";
+    let size = i32::try_from(*dimensions).unwrap_or(i32::MAX);
+    let row = timed("make an index", CALL, link.client.query_one(index, &[model, &size])).await?;
+    steps.push(Step { what: format!("database: index of templates of {model}"), changed: row.get(0) });
     Ok(steps)
 }
 

@@ -1,8 +1,9 @@
 //! What one transaction writes, sorted by table, with the jumps of the event number found.
 
+use gatehouse_store::deployment::Reference;
 use gatehouse_store::journal::Position;
 use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person};
-use gatehouse_store::store::Change;
+use gatehouse_store::store::{Change, Shared};
 use gatehouse_store::time::Timestamp;
 use uuid::Uuid;
 
@@ -18,9 +19,21 @@ const LOST_MAX: u64 = 200_000;
 pub(crate) struct Batch<'a> {
     pub(crate) events: Vec<(Position, &'a Event, &'a Identification<Person>)>,
     pub(crate) files: Vec<(&'a Media, &'a ObjectPlace, &'a str)>,
-    pub(crate) erasures: Vec<(Position, &'a str, Timestamp)>,
+    pub(crate) erasures: Vec<Erasure<'a>>,
+    /// The last state of each.
+    pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
     pub(crate) end: Position,
+}
+
+/// Somebody who was erased.
+pub(crate) struct Erasure<'a> {
+    pub(crate) position: Position,
+    /// Their id.
+    pub(crate) person: &'a str,
+    /// As which they were shared.
+    pub(crate) reference: Option<Reference>,
+    pub(crate) at: Timestamp,
 }
 
 /// Events that the journal skips.
@@ -39,6 +52,7 @@ impl<'a> Batch<'a> {
             events: Vec::new(),
             files: Vec::new(),
             erasures: Vec::new(),
+            people: Vec::new(),
             lost: Vec::new(),
             end: after,
         };
@@ -54,9 +68,19 @@ impl<'a> Batch<'a> {
                     batch.files.push((media, place, content_type));
                     (position.seq, media.received_at)
                 }
-                Change::Erasure { person_id, at, .. } => {
-                    batch.erasures.push((position, person_id, *at));
+                Change::Erasure { person_id, reference, at, .. } => {
+                    batch.erasures.push(Erasure {
+                        position,
+                        person: person_id,
+                        reference: *reference,
+                        at: *at,
+                    });
                     (position.seq, *at)
+                }
+                Change::Person { person, .. } => {
+                    batch.people.retain(|known| known.reference != person.reference);
+                    batch.people.push(person);
+                    (position.seq, Timestamp::now())
                 }
                 Change::Nothing { .. } => (position.seq, Timestamp::now()),
             };
@@ -121,6 +145,10 @@ impl<'a> Batch<'a> {
             notes.push(format!(
                 "event {seq} ({correlation}): Postgres refused {left_out} ({code}); written without"
             ));
+        }
+        for person in &self.people {
+            let id = uuid::Uuid::from_bytes(person.reference.0);
+            notes.push(format!("person {id}: Postgres refused them ({code}); not shared"));
         }
         for (media, ..) in &self.files {
             notes.push(format!("file {}: Postgres refused its row ({code}); left out", media.id));

@@ -15,9 +15,10 @@ use gatehouse_config::{Rows, credential};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{SyncError, words_of};
@@ -45,6 +46,8 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// An open connection; closed on drop.
 pub(crate) struct Link {
     pub(crate) client: Client,
+    /// Counts what the server says of its own accord; closed with the connection.
+    pub(crate) news: watch::Receiver<u64>,
     driver: JoinHandle<()>,
 }
 
@@ -73,15 +76,16 @@ pub(crate) async fn connect(rows: &Rows) -> Result<Link, SyncError> {
     if let Some(secret) = &secret {
         config.password(secret.bytes());
     }
+    let (told, news) = watch::channel(0);
     let link = if wants_tls(&config, rows.ca_file.as_deref())? {
         config.ssl_mode(SslMode::Require);
         let tls = MakeRustlsConnect::new(tls_config(rows.ca_file.as_deref())?);
         let (client, connection) = timed(DOING, SIGN_IN, config.connect(tls)).await?;
-        Link { client, driver: tokio::spawn(drive(connection)) }
+        Link { client, news, driver: tokio::spawn(drive(connection, told)) }
     } else {
         config.ssl_mode(SslMode::Disable);
         let (client, connection) = timed(DOING, SIGN_IN, config.connect(NoTls)).await?;
-        Link { client, driver: tokio::spawn(drive(connection)) }
+        Link { client, news, driver: tokio::spawn(drive(connection, told)) }
     };
     timed(DOING, CALL, link.client.batch_execute(SESSION)).await?;
     Ok(link)
@@ -101,12 +105,20 @@ pub(crate) async fn timed<T>(
 }
 
 /// Moves the bytes. Its error is told to whoever waits for an answer; here it would be told twice.
-async fn drive<T>(connection: tokio_postgres::Connection<Socket, T>)
+async fn drive<T>(mut connection: tokio_postgres::Connection<Socket, T>, told: watch::Sender<u64>)
 where
     T: tokio_postgres::tls::TlsStream + Unpin,
 {
-    if let Err(error) = connection.await {
-        tracing::debug!("connection to Postgres ended: {}", words_of(&error));
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(_))) => told.send_modify(|count| *count += 1),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::debug!("connection to Postgres ended: {}", words_of(&error));
+                return;
+            }
+            None => return,
+        }
     }
 }
 

@@ -33,6 +33,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../sql/0002_roles.up.sql"),
         down: include_str!("../../sql/0002_roles.down.sql"),
     },
+    Migration {
+        version: 3,
+        name: "people",
+        up: include_str!("../../sql/0003_people.up.sql"),
+        down: include_str!("../../sql/0003_people.down.sql"),
+    },
 ];
 
 /// Names the lock under which the schema changes; any number that nobody else uses.

@@ -16,16 +16,18 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Datelike, Utc};
 use futures_util::SinkExt as _;
 use gatehouse_config::Rows as RowsConfig;
+use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::Change;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, ToStatement};
 
 use crate::error::{GuardFault, SyncError};
-use crate::rows::batch::{Batch, Files};
+use crate::rows::batch::{Batch, Erasure, Files};
 use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
 use crate::rows::guard::{self, Identity, LastEvent, Standing};
+use crate::rows::people::{self, Taken};
 use crate::rows::signed;
 
 /// Months whose partitions are remembered as made; a batch spans one or two, a wrong clock a few more.
@@ -50,7 +52,7 @@ const MOVE_CURSOR: &str =
     "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
 
 /// A parameter of a statement.
-type Value<'a> = dyn ToSql + Sync + 'a;
+pub(crate) type Value<'a> = dyn ToSql + Sync + 'a;
 
 /// A signed-in session that writes one device's changes.
 pub struct Writer {
@@ -62,6 +64,8 @@ pub struct Writer {
     statements: Statements,
     /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
     open: bool,
+    /// Whether people are shared.
+    people: bool,
     /// Most changes in the next transaction: halved by refusals, doubled by successes.
     width: usize,
 }
@@ -109,6 +113,7 @@ impl Writer {
             months: BTreeSet::new(),
             statements,
             open: false,
+            people: false,
             width: usize::MAX,
         })
     }
@@ -124,6 +129,40 @@ impl Writer {
     /// [`SyncError`] where the call fails.
     pub async fn announce(&self) -> Result<(), SyncError> {
         guard::announce(&self.link, &self.identity).await
+    }
+
+    /// Shares people from now on, where the schema has them: everybody known here is given first. Words where they
+    /// cannot be shared although all else can go on.
+    ///
+    /// # Errors
+    /// [`SyncError`] where a call fails.
+    pub async fn share_people(&mut self, store: &Store) -> Result<Option<String>, SyncError> {
+        let Some(key) = store.deployment() else { return Ok(None) };
+        self.people = match people::begin(&self.link, &self.identity.device, key).await {
+            Ok(shared) => shared,
+            Err(SyncError::Guard(fault)) => return Ok(Some(format!("people are not shared: {fault}"))),
+            Err(error) => return Err(error),
+        };
+        match self.people {
+            true => people::give_all(&self.link, &self.identity.device, store).await.map(|()| None),
+            false => Ok(Some(format!("people are not shared: {}", people::TOO_OLD))),
+        }
+    }
+
+    /// Takes in the next people that changed at the central side, if they are shared.
+    pub(crate) async fn take_people(&self, store: &Store) -> Result<Taken, SyncError> {
+        match self.people {
+            true => people::take(&self.link, &self.identity.device, store).await,
+            false => Ok(Taken::default()),
+        }
+    }
+
+    /// Resolves when people changed at the central side (true), or the connection is gone (false).
+    pub(crate) async fn people_changed(&mut self) -> bool {
+        match self.people {
+            true => self.link.news.changed().await.is_ok(),
+            false => std::future::pending().await,
+        }
     }
 
     /// How far this device has delivered, as the database says.
@@ -180,6 +219,7 @@ impl Writer {
             return Err(SyncError::Unreachable { doing: BEGIN, words: "the session was cut off".to_owned() });
         }
         self.ensure_months(batch).await?;
+        self.give_people(batch, form).await?;
         self.open = true;
         let (client, identity) = (&self.link.client, &self.identity);
         let device: [&Value<'_>; 1] = [&identity.device];
@@ -231,7 +271,7 @@ impl Writer {
             let columns: [&Value<'_>; 8] = [device, &ids, &buckets, &keys, &sizes, &mimes, &sums, &entities];
             self.execute(DOING, INSERT_FILES, &columns).await?;
         }
-        for (position, person, at) in &batch.erasures {
+        for Erasure { position, person, at, .. } in &batch.erasures {
             let person = person.replace('\0', "\u{fffd}");
             let (lsn, seq, at) = (signed(position.lsn), signed(position.seq), copy::time(*at));
             self.execute("erase a person in Postgres", ERASE, &[device, &lsn, &seq, &person, &at]).await?;
@@ -265,6 +305,23 @@ impl Writer {
         timed(DOING, BATCH, sink.feed(rows.finish())).await?;
         timed(DOING, BATCH, sink.as_mut().finish()).await?;
         Ok(())
+    }
+
+    /// Before the transaction: others wait for the lock of whoever changes people.
+    async fn give_people(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
+        if !self.people {
+            return Ok(());
+        }
+        let device = &self.identity.device;
+        for Erasure { person, reference, at, .. } in &batch.erasures {
+            if let Some(reference) = reference {
+                people::bury(&self.link, device, *reference, person, *at).await?;
+            }
+        }
+        match form {
+            Form::Whole => people::give(&self.link, device, &batch.people).await,
+            _ => Ok(()),
+        }
     }
 
     async fn ensure_months(&mut self, batch: &Batch<'_>) -> Result<(), SyncError> {

@@ -19,19 +19,23 @@ use crate::support::{Bed, key};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+pub(crate) fn gallery_settings() -> GallerySettings {
+    GallerySettings {
+        model: "dlib-128".into(),
+        dimensions: 128,
+        metric: Metric::Euclidean,
+        normalised: false,
+        threshold: 0.42,
+        camera_thresholds: HashMap::new(),
+        minimum_quality: 0.2,
+        exact_limit: EXACT_LIMIT_DEFAULT,
+    }
+}
+
 pub(crate) fn open(directory: &Path) -> Store {
     let settings = StoreSettings {
         directory: directory.to_owned(),
-        gallery: GallerySettings {
-            model: "dlib-128".into(),
-            dimensions: 128,
-            metric: Metric::Euclidean,
-            normalised: false,
-            threshold: 0.42,
-            camera_thresholds: HashMap::new(),
-            minimum_quality: 0.2,
-            exact_limit: EXACT_LIMIT_DEFAULT,
-        },
+        gallery: gallery_settings(),
         media_quota_bytes: 1 << 20,
         reserve_free_bytes: 0,
         orphan_media: Duration::from_secs(3600),
@@ -40,7 +44,7 @@ pub(crate) fn open(directory: &Path) -> Store {
     Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap().0
 }
 
-fn encoding(of: usize) -> Encoding {
+pub(crate) fn encoding(of: usize) -> Encoding {
     let mut values = vec![0.0; 128];
     values[of] = 1.4;
     Encoding::new(values, 128).unwrap()
@@ -67,7 +71,7 @@ pub(crate) async fn visits(store: &Store, range: std::ops::RangeInclusive<usize>
     }
 }
 
-fn rows_of(sync: &Sync) -> SinkStatus {
+pub(crate) fn rows_of(sync: &Sync) -> SinkStatus {
     sync.status().sinks.into_iter().next().unwrap()
 }
 

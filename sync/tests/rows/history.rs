@@ -39,7 +39,7 @@ async fn one_trigger_keeps_the_history_of_any_table() {
     // Two columns as key, a name that must be quoted, a history in another order, types that do not go through text.
     client
         .batch_execute(
-            "create extension vector; \
+            "create extension if not exists vector; \
              create table gatehouse.things (a int, \"B c\" text, v vector(3), j json, b bytea, primary key (a, \"B c\")); \
              create table gatehouse.things_history (version int not null, valid_from timestamptz, \
                  valid_to timestamptz not null, author text not null, operation text not null, \

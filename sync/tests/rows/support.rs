@@ -187,7 +187,7 @@ pub(crate) fn file_of(device: &str, lsn: u64, seq: u64, name: &str) -> Change {
 }
 
 pub(crate) fn erasure(lsn: u64, seq: u64, person: &str) -> Change {
-    Change::Erasure { position: at(lsn, seq), person_id: person.into(), at: Timestamp(NOON) }
+    Change::Erasure { position: at(lsn, seq), person_id: person.into(), reference: None, at: Timestamp(NOON) }
 }
 
 /// Delivers all, as the sink does; words of what was set aside.

@@ -81,6 +81,7 @@ impl From<SinkStatus> for SinkLine {
             pending: status.pending,
             oldest_pending: status.oldest_pending.map(text),
             delivered: status.delivered,
+            taken: status.taken,
             set_aside: status.set_aside,
             last_set_aside: status.last_set_aside,
         }

@@ -1,0 +1,169 @@
+//! The key of a deployment: under it appliances share people through a central side that cannot read them.
+//!
+//! Constraints: every appliance of a deployment has the same key and nobody else has it. What is shared of a person
+//! is a reference (a keyed hash of the operator's id, so that two appliances mean the same person without the central
+//! side knowing who), the sealed id and name, and templates in the key's space ([`Transform`]): they can be
+//! compared with each other by whoever holds them, and with a face only by whoever has the key. Another key makes all
+//! of it worthless.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::gallery::Encoding;
+use crate::gallery::transform::{Protected, Transform};
+use crate::record::Person;
+use crate::seal::{DataKey, SealError};
+
+/// Models whose transforms are kept: a deployment has one, and a second while it goes over.
+const TRANSFORMS_MAX: usize = 8;
+/// What a person's id is hashed for.
+const REFERENCE: &str = "person reference v1";
+/// What sealed id and name are bound to, before the reference.
+const PERSON_AD: &[u8] = b"shared person ";
+
+/// A person by the deployment's keyed hash of their id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference(pub [u8; 16]);
+
+/// Why there is no deployment key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DeploymentKeyError {
+    /// The secret is of another form.
+    #[error("the deployment key is not 64 hexadecimal digits; `gatehouse central make-key FILE` makes one")]
+    Form,
+    /// The cipher does not take it.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// The key; its memory is wiped on drop.
+pub struct DeploymentKey {
+    data: DataKey,
+    /// By the length of encodings.
+    transforms: Mutex<HashMap<usize, Arc<Transform>>>,
+}
+
+impl fmt::Debug for DeploymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeploymentKey(..)")
+    }
+}
+
+impl DeploymentKey {
+    /// The key of a secret of 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`DeploymentKeyError::Form`] for any other secret.
+    pub fn new(secret: &[u8]) -> Result<Self, DeploymentKeyError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(secret, bytes.as_mut_slice()).map_err(|_| DeploymentKeyError::Form)?;
+        Ok(Self { data: DataKey::from_secret(&bytes)?, transforms: Mutex::default() })
+    }
+
+    /// A new secret for [`DeploymentKey::new`].
+    pub fn generate() -> Zeroizing<String> {
+        let bytes = Zeroizing::new(crate::seal::random::<32>());
+        Zeroizing::new(hex::encode(bytes.as_slice()))
+    }
+
+    /// What tells this key from another and says nothing of it.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.data.tag("fingerprint v1", b"")
+    }
+
+    /// The reference of a person's id.
+    pub fn reference(&self, id: &str) -> Reference {
+        let mut reference = [0; 16];
+        reference.copy_from_slice(&self.data.tag(REFERENCE, id.as_bytes())[..16]);
+        Reference(reference)
+    }
+
+    /// Seals id and name for the central side.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`], which does not happen for people that were let in.
+    pub fn seal(&self, person: &Person) -> Result<Vec<u8>, SealError> {
+        let plain = postcard::to_stdvec(person).map_err(|_| SealError::Refused)?;
+        self.data.seal(&place_of(self.reference(&person.id)), &Zeroizing::new(plain))
+    }
+
+    /// Opens what [`DeploymentKey::seal`] made of the person of this reference.
+    ///
+    /// # Errors
+    /// [`SealError::Open`] where it was sealed with another key, for somebody else, or changed.
+    pub fn open(&self, reference: Reference, sealed: &[u8]) -> Result<Person, SealError> {
+        let plain = self.data.open(&place_of(reference), sealed)?;
+        let person: Person = postcard::from_bytes(&plain).map_err(|_| SealError::Open)?;
+        if self.reference(&person.id) == reference { Ok(person) } else { Err(SealError::Open) }
+    }
+
+    /// An encoding in the key's space.
+    pub fn protect(&self, encoding: &Encoding) -> Option<Protected> {
+        self.transform(encoding.as_slice().len()).protect(encoding)
+    }
+
+    /// The encoding of a template in the key's space.
+    pub(crate) fn encoding(&self, template: &Protected) -> Option<Encoding> {
+        self.transform(template.as_slice().len()).reveal(template)
+    }
+
+    /// The transform of some encodings, by the length of the first.
+    pub fn transform_of(&self, encodings: &[Encoding]) -> Arc<Transform> {
+        self.transform(encodings.first().map_or(1, |encoding| encoding.as_slice().len()))
+    }
+
+    /// The transform of encodings of a length.
+    pub(crate) fn transform(&self, dimensions: usize) -> Arc<Transform> {
+        let mut transforms = self.transforms.lock().unwrap_or_else(PoisonError::into_inner);
+        if transforms.len() >= TRANSFORMS_MAX {
+            transforms.clear();
+        }
+        let made = transforms.entry(dimensions);
+        Arc::clone(made.or_insert_with(|| Arc::new(Transform::of(&self.data, dimensions))))
+    }
+}
+
+fn place_of(reference: Reference) -> Vec<u8> {
+    [PERSON_AD, &reference.0].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anna() -> Person {
+        Person { id: "anna".into(), name: "Anna".into() }
+    }
+
+    #[test]
+    fn one_deployment_means_the_same_person_and_another_one_nothing() {
+        let secret = DeploymentKey::generate();
+        let (a, b) =
+            (DeploymentKey::new(secret.as_bytes()).unwrap(), DeploymentKey::new(secret.as_bytes()).unwrap());
+        let foreign = DeploymentKey::new(DeploymentKey::generate().as_bytes()).unwrap();
+        let (reference, sealed) = (a.reference("anna"), a.seal(&anna()).unwrap());
+        assert_eq!(b.open(reference, &sealed).unwrap(), anna());
+        assert_ne!(foreign.reference("anna"), reference);
+        assert_eq!(foreign.open(reference, &sealed), Err(SealError::Open));
+        assert_eq!(b.open(a.reference("bert"), &sealed), Err(SealError::Open), "nobody takes another's name");
+        for refused in ["", "00", &secret[1..], &format!("{}zz", &secret[2..])] {
+            assert_eq!(DeploymentKey::new(refused.as_bytes()).unwrap_err(), DeploymentKeyError::Form);
+        }
+    }
+
+    #[test]
+    fn templates_come_back_as_encodings_but_for_the_last_digits() {
+        let key = DeploymentKey::new(DeploymentKey::generate().as_bytes()).unwrap();
+        let components: Vec<f32> = (1..=100_u8).map(|n| f32::from(n) / 50.0).collect();
+        let encoding = Encoding::new(components, 100).unwrap();
+        let template = key.protect(&encoding).unwrap();
+        let back = key.encoding(&template).unwrap();
+        let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far(encoding.as_slice(), back.as_slice()) < 1e-5);
+        assert!(far(encoding.as_slice(), template.as_slice()) > 0.1);
+    }
+}

@@ -1,0 +1,130 @@
+use std::path::Path;
+
+use super::*;
+use crate::store::testing;
+
+const DIMENSIONS: usize = 8;
+
+fn open(directory: &Path, key: &Arc<DeploymentKey>) -> Store {
+    let store = testing::open(directory, "test", DIMENSIONS).0;
+    store.share_people(Arc::clone(key));
+    store
+}
+
+fn key() -> Arc<DeploymentKey> {
+    Arc::new(DeploymentKey::new(DeploymentKey::generate().as_bytes()).unwrap())
+}
+
+fn sample(of: usize) -> Encoding {
+    let mut components = vec![0.1; DIMENSIONS];
+    components[of] = 1.0;
+    Encoding::new(components, DIMENSIONS).unwrap()
+}
+
+fn shared(store: &Store, id: &str) -> Shared {
+    let key_id = store.inner.people().key_of(id).unwrap();
+    store.shared(&key_id).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[tokio::test]
+async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() {
+    let (folder, other, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), key());
+    let (one, two) = (open(folder.path(), &key), open(other.path(), &key));
+    one.enrol("anna", "Anna", vec![sample(0), sample(1)]).await.unwrap();
+    let anna = shared(&one, "anna");
+    assert!(two.take_person(&anna, now()).await.unwrap());
+    assert!(!two.take_person(&anna, now()).await.unwrap(), "the same once more");
+    assert!(!one.take_person(&shared(&two, "anna"), now()).await.unwrap(), "nor does it come back as new");
+    assert_eq!(two.person("anna").unwrap().samples, 2);
+
+    // Templates lie in another space at each, and are the same in the deployment's.
+    let (a, b) = (shared(&one, "anna").samples, shared(&two, "anna").samples);
+    let near = |(a, b): (&SharedSample, &SharedSample)| {
+        a.template.as_slice().iter().zip(b.template.as_slice()).all(|(a, b)| (a - b).abs() < 1e-5)
+    };
+    assert!(a.iter().zip(&b).all(near));
+
+    // Both add something; after a restart, too, both have all of it.
+    one.enrol("anna", "Anna", vec![sample(2)]).await.unwrap();
+    two.rename("anna", "Anna B.").await.unwrap();
+    two.close();
+    let two = open(other.path(), &key);
+    assert!(two.take_person(&shared(&one, "anna"), now()).await.unwrap());
+    assert!(one.take_person(&shared(&two, "anna"), now()).await.unwrap());
+    for store in [&one, &two] {
+        let anna = store.person("anna").unwrap();
+        assert_eq!((anna.name.as_str(), anna.samples), ("Anna B.", 3));
+    }
+    two.close();
+    one.close();
+}
+
+#[tokio::test]
+async fn the_later_name_holds_unless_its_clock_is_wrong() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), key());
+    let store = open(folder.path(), &key);
+    store.enrol("anna", "Anna", vec![sample(0)]).await.unwrap();
+    let ours = shared(&store, "anna");
+    let renamed = |name: &str, named_at: i64| Shared {
+        person: Person { name: name.into(), ..ours.person.clone() },
+        named_at: Timestamp(named_at),
+        ..ours.clone()
+    };
+    let at = ours.named_at.0;
+    assert!(!store.take_person(&renamed("Earlier", at - 1), now()).await.unwrap());
+    assert!(store.take_person(&renamed("Later", at + 1), now()).await.unwrap());
+    assert_eq!(store.person("anna").unwrap().name, "Later");
+    // Central time is an hour before ours: our clock is wrong, and theirs holds.
+    let central = Timestamp(at - 3_600_000_000);
+    assert!(store.take_person(&renamed("Central", central.0), central).await.unwrap());
+    assert_eq!(store.person("anna").unwrap().name, "Central");
+    // What is changed here afterwards is later than all that was seen.
+    store.rename("anna", "Here").await.unwrap();
+    assert!(shared(&store, "anna").named_at > central);
+    store.close();
+}
+
+#[tokio::test]
+async fn an_erasure_is_of_those_who_were_enrolled_before_it() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), key());
+    let store = open(folder.path(), &key);
+    store.enrol("anna", "Anna", vec![sample(0)]).await.unwrap();
+    let born = shared(&store, "anna").born;
+    assert!(!store.take_erasure("anna", Timestamp(born.0 - 1), now()).await.unwrap());
+    assert!(!store.take_erasure("bert", born, now()).await.unwrap());
+    assert!(store.take_erasure("anna", born, now()).await.unwrap());
+    assert_eq!(store.people(), []);
+    store.close();
+}
+
+#[tokio::test]
+async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), key());
+    let store = open(folder.path(), &key);
+    let none = store.people_taken().unwrap();
+    assert_eq!(none.upto, 0);
+    let some = PeopleTaken { upto: 7, newest: Timestamp(i64::from(u32::MAX) * 1_000_000) };
+    store.people_were_taken(none, some).await.unwrap();
+    store.people_were_taken(none, PeopleTaken { upto: 9, ..some }).await.unwrap();
+    store.close();
+    let store = open(folder.path(), &key);
+    assert_eq!(store.people_taken().unwrap(), some, "only who goes on from there goes on");
+    assert!(store.stamp() > some.newest, "the clock does not fall behind what was seen");
+    let model = crate::record::Model { name: "second".into(), ..store.galleries().models().in_use.clone() };
+    store.add_gallery(model).await.unwrap();
+    assert_eq!(store.people_taken().unwrap(), PeopleTaken { upto: 0, ..some });
+    store.close();
+}
+
+#[test]
+fn profiles_of_before_have_the_time_of_the_enrolment_as_that_of_the_name() {
+    let person = Person { id: "anna".into(), name: "Anna".into() };
+    let before = postcard::to_stdvec(&(&person, Timestamp(5), Timestamp(6))).unwrap();
+    let profile = Profile::read(&before).unwrap();
+    assert_eq!((profile.person, profile.named_at, profile.updated_at), (person, Timestamp(5), Timestamp(6)));
+    assert!(Profile::read(&before[..3]).is_err());
+}

@@ -1,0 +1,304 @@
+//! People of a deployment: appliances with a role of their own each, stores of their own, one database.
+
+use std::time::Duration;
+
+use gatehouse_store::Store;
+use gatehouse_store::deployment::DeploymentKey;
+use gatehouse_store::record::{Outcome, Person};
+use gatehouse_store::store::{Change, ProbeFace};
+use gatehouse_sync::central::people::People;
+use gatehouse_sync::{SinkState, Sync};
+use gatehouse_testkit::wait;
+
+use crate::delivery::{encoding, open, rows_of};
+use crate::support::{Bed, DEVICE_PASSWORD};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database and the key of those who share people through it.
+pub(crate) struct Deployment {
+    pub(crate) bed: Bed,
+    secret: String,
+}
+
+/// An appliance.
+pub(crate) struct House {
+    pub(crate) device: String,
+    pub(crate) store: Store,
+    config: gatehouse_config::Config,
+    sync: Option<Sync>,
+    _state: tempfile::TempDir,
+}
+
+impl Deployment {
+    pub(crate) async fn new(name: &str) -> Self {
+        let bed = Bed::new(name).await;
+        Self { bed, secret: DeploymentKey::generate().to_string() }
+    }
+
+    /// An appliance that is offline.
+    pub(crate) async fn house(&self, device: &str) -> House {
+        self.house_with(device, &self.secret).await
+    }
+
+    pub(crate) async fn house_with(&self, device: &str, secret: &str) -> House {
+        let rows = self.bed.enrolled(device).await;
+        let password = self.bed.folder.path().join("device-password");
+        std::fs::write(&password, DEVICE_PASSWORD).unwrap();
+        let text = format!(
+            "[device]\nid = \"{device}\"\nenvironment = \"dev\"\n\
+             [central.rows]\nurl = \"{}\"\npassword_file = \"{}\"\n",
+            rows.url,
+            password.display()
+        );
+        let state = tempfile::tempdir().unwrap();
+        let store = open(state.path());
+        store.share_people(std::sync::Arc::new(DeploymentKey::new(secret.as_bytes()).unwrap()));
+        let config = gatehouse_config::Config::from_text(&text).unwrap();
+        House { device: device.to_owned(), store, config, sync: None, _state: state }
+    }
+
+    /// No tombstone is kept any more.
+    pub(crate) async fn all_have_heard(&self) {
+        let left = "select count(*) from gatehouse.tombstones";
+        wait::until_async("all to have heard of every erasure", PATIENCE, || async {
+            self.bed.count(left).await == 0
+        })
+        .await
+        .unwrap();
+    }
+
+    /// The central side's own tools.
+    pub(crate) async fn central(&self) -> People {
+        let mut config = self.bed.config("dev");
+        let file = self.bed.folder.path().join("deployment-key");
+        std::fs::write(&file, &self.secret).unwrap();
+        config.central.people.key_file = Some(file);
+        People::open(&config).await.unwrap()
+    }
+}
+
+impl House {
+    pub(crate) fn go_online(&mut self) {
+        self.sync = Some(Sync::start(&self.config, self.store.clone()));
+    }
+
+    pub(crate) async fn go_offline(&mut self) {
+        if let Some(sync) = self.sync.take() {
+            sync.stop(PATIENCE).await;
+        }
+    }
+
+    /// Waits until all is given and taken.
+    pub(crate) async fn settled(&self) {
+        let sync = self.sync.as_ref().unwrap();
+        sync.now(PATIENCE).await;
+        wait::until_async("everything to be given and taken", PATIENCE, || async {
+            let status = rows_of(sync);
+            assert_eq!(status.error, None);
+            let left = self.store.changes(self.store.rows_cursor(), 1000).unwrap();
+            let all = left.iter().all(|change| matches!(change, Change::Nothing { .. }));
+            status.state == SinkState::Idle && all
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Id, name and number of samples of everybody.
+    pub(crate) fn people(&self) -> Vec<(String, String, usize)> {
+        self.store.people().into_iter().map(|person| (person.id, person.name, person.samples)).collect()
+    }
+
+    async fn waits_for(&self, what: &str, people: &[(&str, &str, usize)]) {
+        let wanted: Vec<_> =
+            people.iter().map(|(id, name, samples)| (id.to_string(), name.to_string(), *samples)).collect();
+        let seen = wait::until_async(what, PATIENCE, || async { self.people() == wanted }).await;
+        assert!(seen.is_ok(), "{what} at {}: {:?} instead of {wanted:?}", self.device, self.people());
+    }
+
+    fn knows(&self, of: usize) -> Option<String> {
+        let camera = "door".try_into().unwrap();
+        let answer = self.store.identify(&camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
+        let face = &answer.faces[0];
+        assert_eq!(face.person.is_some(), face.outcome == Outcome::Match);
+        face.person.as_ref().map(|person| person.id.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() {
+    let deployment = Deployment::new("people").await;
+    let (mut one, mut two, mut late) =
+        (deployment.house("one").await, deployment.house("two").await, deployment.house("late").await);
+    // Before people were shared, as far as the database is concerned.
+    one.store.enrol("anna", "Anna", vec![encoding(0), encoding(1)]).await.unwrap();
+    one.go_online();
+    two.go_online();
+    two.waits_for("who was there before", &[("anna", "Anna", 2)]).await;
+    assert_eq!((two.knows(0), two.knows(1), two.knows(2)), (Some("anna".into()), Some("anna".into()), None));
+
+    // While both are online nobody asks again and again: the news comes by itself.
+    two.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    two.store.enrol("anna", "Anna", vec![encoding(2)]).await.unwrap();
+    two.store.rename("anna", "Anna B.").await.unwrap();
+    one.waits_for("news of the other", &[("anna", "Anna B.", 3), ("bert", "Bert", 1)]).await;
+    assert_eq!(one.knows(2), Some("anna".into()));
+
+    // A late one takes everybody in one go; what it enrolled by itself is one person with theirs.
+    late.store.enrol("anna", "Anna of late", vec![encoding(0), encoding(9)]).await.unwrap();
+    late.store.rename("anna", "Anna at last").await.unwrap();
+    late.go_online();
+    let all = [("anna", "Anna at last", 4), ("bert", "Bert", 1)];
+    for house in [&one, &two, &late] {
+        house.waits_for("all to agree", &all).await;
+    }
+    assert_eq!(late.sync.as_ref().unwrap().conflicts().await.unwrap().len(), 1, "two names for one person");
+
+    one.store.erase("anna").await.unwrap();
+    for house in [&one, &two, &late] {
+        house.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
+        assert_eq!(house.knows(9), None);
+    }
+    for house in [&one, &two, &late] {
+        house.settled().await;
+    }
+    for table in ["persons", "persons_history", "face_encodings"] {
+        let left = format!("select count(*) from gatehouse.{table} t where t::text like '%nna%'");
+        assert_eq!(deployment.bed.count(&left).await, 0, "{table}");
+    }
+    assert_eq!(deployment.bed.count("select count(*) from gatehouse.face_encodings").await, 1);
+    // Each tells of the erasure what it has of it; nobody has to hear of it any more.
+    assert_eq!(deployment.bed.count("select count(*) from gatehouse.erasures").await, 3);
+    deployment.all_have_heard().await;
+
+    // The same id, later: a new person.
+    two.store.enrol("anna", "Another Anna", vec![encoding(7)]).await.unwrap();
+    one.waits_for("who is enrolled anew", &[("anna", "Another Anna", 1), ("bert", "Bert", 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_wins_over_a_month_offline() {
+    let deployment = Deployment::new("erasewins").await;
+    let (mut one, mut away) = (deployment.house("one").await, deployment.house("away").await);
+    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.go_online();
+    away.go_online();
+    away.waits_for("everybody", &[("anna", "Anna", 1)]).await;
+    away.settled().await;
+    away.go_offline().await;
+
+    one.store.erase("anna").await.unwrap();
+    one.settled().await;
+    // Later, by whatever clock, and in good faith.
+    away.store.rename("anna", "Anna for ever").await.unwrap();
+    away.store.enrol("anna", "Anna for ever", vec![encoding(1)]).await.unwrap();
+    // One that was retired is not waited for, this one is.
+    deployment.house("retired").await;
+    let retire = "update gatehouse.devices set role_name = null where device_id = 'retired'";
+    deployment.bed.database.connect().await.unwrap().batch_execute(retire).await.unwrap();
+    one.settled().await;
+    assert_eq!(
+        deployment.bed.count("select count(*) from gatehouse.tombstones").await,
+        1,
+        "it waits for the other"
+    );
+    away.go_online();
+    away.waits_for("the erasure", &[]).await;
+    away.settled().await;
+    assert_eq!(one.people(), []);
+    assert_eq!(deployment.bed.count("select count(*) from gatehouse.persons").await, 0);
+    deployment.all_have_heard().await;
+    let conflicts = one.sync.as_ref().unwrap().conflicts().await.unwrap();
+    assert_eq!((conflicts[0].field.as_str(), conflicts[0].kept_by.as_str()), ("erased", "one"));
+    assert_eq!((conflicts[0].lost_by.as_str(), &conflicts[0].person), ("away", &None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_central_side_enrols_renames_finds_and_erases() {
+    let deployment = Deployment::new("centralpeople").await;
+    let mut house = deployment.house("one").await;
+    house.go_online();
+    let central = deployment.central().await;
+    let (person, settings) = (
+        |id: &str, name: &str| Person { id: id.into(), name: name.into() },
+        || crate::delivery::gallery_settings(),
+    );
+    let both = || vec![encoding(0), encoding(1)];
+    assert_eq!(central.enrol(person("anna", "Anna"), both(), settings(), false).await.unwrap(), 2);
+    house.waits_for("who is enrolled centrally", &[("anna", "Anna", 2)]).await;
+    assert_eq!(house.knows(1), Some("anna".into()));
+    // Again, and foreign: nothing and a refusal.
+    assert_eq!(central.enrol(person("anna", "Anna"), both(), settings(), false).await.unwrap(), 0);
+    assert!(central.enrol(person("bert", "Bert"), both(), settings(), false).await.is_err());
+    assert!(central.enrol(person("anna", "Berta"), both(), settings(), false).await.is_err());
+
+    house.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    house.settled().await;
+    // Whom the search finds, the appliance finds; whom it does not, neither.
+    let probes: Vec<_> = (0..8).map(encoding).collect();
+    let faces = central.identify(&probes, settings()).await.unwrap();
+    for (of, face) in faces.iter().enumerate() {
+        assert_eq!(face.person.as_ref().map(|person| person.id.clone()), house.knows(of), "probe {of}");
+    }
+    assert!(faces[5].person.is_some() && faces[7].outcome == Outcome::Stranger);
+
+    central.rename("bert", "Bert at home").await.unwrap();
+    house.waits_for("the name", &[("anna", "Anna", 2), ("bert", "Bert at home", 1)]).await;
+    let listed = central.list().await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.named_by.as_str()).collect::<Vec<_>>(), ["central", "central"]);
+    central.erase("anna").await.unwrap();
+    house.waits_for("the erasure", &[("bert", "Bert at home", 1)]).await;
+    assert!(central.erase("anna").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_shares_nobody_and_holds_up_no_visit() {
+    let deployment = Deployment::new("wrongkey").await;
+    let mut one = deployment.house("one").await;
+    let mut foreign = deployment.house_with("foreign", &DeploymentKey::generate()).await;
+    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.go_online();
+    one.settled().await;
+    foreign.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    crate::delivery::visits(&foreign.store, 1..=3, 5).await;
+    foreign.go_online();
+    foreign.settled().await;
+    let status = rows_of(foreign.sync.as_ref().unwrap());
+    assert!(status.last_set_aside.as_ref().unwrap().contains("deployment key is not that"), "{status:?}");
+    deployment.bed.assert_whole("foreign", 3).await;
+    assert_eq!(foreign.people(), [("bert".to_owned(), "Bert".to_owned(), 1)]);
+    assert_eq!(deployment.bed.count("select count(*) from gatehouse.persons").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_role_of_a_stolen_device_lists_nobody() {
+    let deployment = Deployment::new("stolenpeople").await;
+    let mut one = deployment.house("one").await;
+    deployment.house("two").await;
+    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.go_online();
+    one.settled().await;
+    let role = deployment.bed.role("two").await;
+    let thief = deployment.bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
+    for table in ["persons", "persons_history", "face_encodings", "tombstones", "conflicts", "deployment"] {
+        let refused = thief.query(&format!("select * from gatehouse.{table}"), &[]).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501", "{table}");
+    }
+    // What it may ask says no name, and it may ask in no other's name.
+    let rows = thief.query("select * from gatehouse.people_after('two', 0, 10)", &[]).await.unwrap();
+    let sealed: Vec<u8> = rows[0].get("metadata");
+    assert!(!sealed.windows(4).any(|part| part.eq_ignore_ascii_case(b"anna")));
+    for call in [
+        "people_after('one', 0, 10)",
+        "templates_of('one', '{}')",
+        "people_were_taken('one', 9)",
+        "bury('one', gen_random_uuid(), 'anna', now())",
+        "merge_people('one', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "nearest_templates('dlib-128', '{1}', 5)",
+        "next_people_change()",
+        "enter_people('two')",
+    ] {
+        let refused = thief.query(&format!("select gatehouse.{call}"), &[]).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501", "{call}");
+    }
+}

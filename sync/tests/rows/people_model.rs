@@ -1,0 +1,140 @@
+//! Random changes of people by several appliances and the central side, under random partitions: in the end all agree, and
+//! nobody is there whom somebody erased last.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use gatehouse_store::record::Person;
+use gatehouse_testkit::wait;
+
+use crate::delivery::{encoding, gallery_settings};
+use crate::people::{Deployment, House, PATIENCE};
+
+const SEEDS: u64 = 4;
+const STEPS: usize = 40;
+const HOUSES: usize = 3;
+const PEOPLE: [&str; 4] = ["anna", "bert", "cleo", "dora"];
+/// Different samples in all.
+const SAMPLES: usize = 12;
+
+struct Model {
+    deployment: Deployment,
+    houses: Vec<House>,
+    online: Vec<bool>,
+    random: Rng,
+    names: usize,
+    /// Whom nobody has enrolled since they were erased with everybody listening.
+    gone: BTreeMap<&'static str, bool>,
+}
+
+impl Model {
+    async fn new(seed: u64) -> Self {
+        let deployment = Deployment::new(&format!("peoplemodel{seed}")).await;
+        let mut houses = Vec::new();
+        for nth in 0..HOUSES {
+            houses.push(deployment.house(&format!("house-{nth}")).await);
+        }
+        let random = Rng::with_seed(seed);
+        Self { deployment, houses, online: vec![false; HOUSES], random, names: 0, gone: BTreeMap::new() }
+    }
+
+    async fn step(&mut self) {
+        let (at, id) = (self.random.usize(0..HOUSES), *self.random.choice(&PEOPLE).unwrap());
+        match self.random.u8(0..14) {
+            0..=4 => self.enrol(at, id).await,
+            5 | 6 => {
+                self.names += 1;
+                let name = format!("Name {}", self.names);
+                // Nobody is no one to be renamed.
+                let _ = self.houses[at].store.rename(id, &name).await;
+            }
+            7 => {
+                let _ = self.houses[at].store.erase(id).await;
+            }
+            8 => self.erase_before_all(id).await,
+            9 => self.enrol_centrally(id).await,
+            _ => self.switch(at).await,
+        }
+    }
+
+    async fn enrol(&mut self, at: usize, id: &'static str) {
+        let store = &self.houses[at].store;
+        let name = store.person(id).map_or_else(|| format!("{id} of {at}"), |person| person.name);
+        let sample = encoding(self.random.usize(0..SAMPLES));
+        // Renamed from elsewhere meanwhile: then nobody was enrolled.
+        if store.enrol_reviewed(id, &name, vec![sample], true, None).await.is_ok() {
+            self.gone.remove(id);
+        }
+    }
+
+    async fn enrol_centrally(&mut self, id: &'static str) {
+        let central = self.deployment.central().await;
+        let name = central.list().await.unwrap().into_iter().find(|person| person.id == id);
+        let person =
+            Person { id: id.into(), name: name.map_or_else(|| format!("{id} of all"), |person| person.name) };
+        let sample = encoding(self.random.usize(0..SAMPLES));
+        if central.enrol(person, vec![sample], gallery_settings(), true).await.is_ok() {
+            self.gone.remove(id);
+        }
+    }
+
+    /// Somebody erases whom all know of.
+    async fn erase_before_all(&mut self, id: &'static str) {
+        self.agree().await;
+        if self.houses[0].store.erase(id).await.is_ok() {
+            self.agree().await;
+            self.gone.insert(id, true);
+        }
+    }
+
+    async fn switch(&mut self, at: usize) {
+        match self.online[at] {
+            true => self.houses[at].go_offline().await,
+            false => self.houses[at].go_online(),
+        }
+        self.online[at] ^= true;
+    }
+
+    /// Everybody is online, and in the end of one mind, with the central side, too.
+    async fn agree(&mut self) {
+        for at in 0..HOUSES {
+            if !self.online[at] {
+                self.switch(at).await;
+            }
+        }
+        for house in self.houses.iter().chain(&self.houses) {
+            house.settled().await;
+        }
+        let central = self.deployment.central().await;
+        let agreed = wait::until_async("all to agree", PATIENCE, || async {
+            let told: Vec<_> = central.list().await.unwrap();
+            let told: Vec<_> =
+                told.into_iter().map(|person| (person.id, person.name, person.samples as usize)).collect();
+            self.houses.iter().all(|house| house.people() == told)
+        })
+        .await;
+        if agreed.is_err() {
+            let people: Vec<_> = self.houses.iter().map(House::people).collect();
+            panic!("they do not agree: {people:?}, centrally {:?}", central.list().await.unwrap());
+        }
+        for id in self.gone.keys() {
+            assert!(
+                self.houses[0].store.person(id).is_none(),
+                "{id} was erased and nobody enrolled them again"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_done_in_whatever_partition_all_agree_in_the_end() {
+    for seed in 0..SEEDS {
+        println!("seed {seed}");
+        let mut model = Model::new(seed).await;
+        for _ in 0..STEPS {
+            model.step().await;
+        }
+        model.agree().await;
+        model.deployment.all_have_heard().await;
+    }
+}

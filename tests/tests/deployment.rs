@@ -1,0 +1,136 @@
+//! Two doors of one deployment, from outside: who is enrolled at one is known at the other within seconds, who is enrolled
+//! centrally at both, and an erasure reaches also the one that was away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use gatehouse_testkit::broker::Broker;
+use gatehouse_testkit::camera::{Address, Camera, Listener};
+use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
+use gatehouse_testkit::folder::Folder;
+use gatehouse_testkit::postgres::{Database, Postgres};
+use gatehouse_testkit::synthetic::{self, EventMessage, SyntheticPerson};
+use gatehouse_testkit::wait;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const THRESHOLD: &str = "threshold = 0.42\n";
+
+struct Door {
+    daemon: Daemon,
+    broker: Broker,
+}
+
+impl Door {
+    fn build(device: &str, database: &Database, key: &str) -> Result<Self> {
+        let broker = Broker::start()?;
+        let settings = BTreeMap::from([
+            ("gallery".to_owned(), THRESHOLD.to_owned()),
+            ("central.people".to_owned(), format!("key_file = \"{key}\"\n")),
+        ]);
+        let daemon = Daemon::new(DaemonOptions {
+            device: device.into(),
+            mqtt_url: broker.url(),
+            rows_url: Some(database.url()),
+            settings,
+            ..DaemonOptions::default()
+        })?;
+        Ok(Self { daemon, broker })
+    }
+
+    /// Waits until the tool lists exactly these names.
+    fn until_people(&self, what: &str, names: &[&str]) -> Result<()> {
+        let listed = || -> Result<Vec<String>> {
+            let people = self.daemon.json(&["person", "list"])?;
+            let name = |person: &Value| person["name"].as_str().unwrap_or_default().to_owned();
+            Ok(people.as_array().context("a list")?.iter().map(name).collect())
+        };
+        wait::until(what, PATIENCE, || listed().is_ok_and(|listed| listed == names)).with_context(|| {
+            let sinks = self.daemon.json(&["sync", "status"]).unwrap_or_default();
+            format!("{:?} instead of {names:?}\n{sinks:#}\n{}", listed(), self.daemon.log_tail())
+        })
+    }
+
+    /// Whom a camera is told that it sees.
+    async fn sees(&self, event: &str, encoding: Vec<f32>) -> Result<Option<String>> {
+        let address = Address::local(self.broker.port());
+        let ear = Listener::subscribe(event, &address, &["gatehouse/front/identification"], PATIENCE).await?;
+        let camera = Camera::connect("front", &address);
+        let payload = EventMessage::face(event, encoding).payload();
+        camera.publish("gatehouse/front/event", payload, false, PATIENCE).await?;
+        ear.until_count(1, PATIENCE).await?;
+        let answer = ear.messages()[0].json();
+        Ok(answer["faces"][0]["person"]["id"].as_str().map(str::to_owned))
+    }
+}
+
+/// The tool without a daemon, as the central side runs it; what it says as JSON.
+fn central(door: &Door, arguments: &[&str]) -> Result<Value> {
+    let config = door.daemon.config_file().to_string_lossy().into_owned();
+    door.daemon.json(&[&["central"], arguments, &["--config", &config]].concat())
+}
+
+fn file(folder: &Folder, name: &str, encodings: &[Vec<f32>]) -> Result<String> {
+    let path = folder.path().join(name);
+    std::fs::write(&path, serde_json::to_vec(encodings)?)?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_of_one_door_are_people_of_all() -> Result<()> {
+    binary("gatehoused")?;
+    let postgres = Postgres::start()?;
+    let database = postgres.create_exact("gatehouse_dev").await?;
+    let folder = Folder::new("deployment")?;
+    let key = folder.path().join("deployment.key").to_string_lossy().into_owned();
+    let mut one = Door::build("house-1", &database, &key)?;
+    let mut two = Door::build("house-2", &database, &key)?;
+    let made = one.daemon.cli(&["central", "make-key", &key])?;
+    ensure!(made.code == 0, "{made:?}");
+    ensure!(one.daemon.cli(&["central", "make-key", &key])?.code == 1, "a key is never overwritten");
+    one.daemon.central_init()?;
+    one.daemon.start()?;
+    two.daemon.start()?;
+
+    let mut random = Rng::with_seed(6);
+    let people = synthetic::people(6, 3);
+    let samples = |person: &SyntheticPerson, random: &mut Rng| person.samples(random, 3);
+    one.daemon.enrol("anna", "Anna", &samples(&people[0], &mut random))?;
+    two.until_people("who is enrolled at the first door", &["Anna"])?;
+    ensure!(two.sees("e1", people[0].sample(&mut random)).await?.as_deref() == Some("anna"));
+
+    let bert = file(&folder, "bert.json", &samples(&people[1], &mut random))?;
+    central(&two, &["person", "enroll", "--id", "bert", "--name", "Bert", "--encodings", &bert])?;
+    one.until_people("who is enrolled centrally", &["Anna", "Bert"])?;
+    two.until_people("who is enrolled centrally", &["Anna", "Bert"])?;
+    // The central search and the door are of one mind.
+    for (nth, person) in people.iter().enumerate() {
+        let probe = person.sample(&mut random);
+        let told = central(&one, &["identify", &file(&folder, "probe.json", std::slice::from_ref(&probe))?])?;
+        let seen = one.sees(&format!("p{nth}"), probe).await?;
+        ensure!(told[0]["person"]["id"].as_str() == seen.as_deref(), "{told} and {seen:?}");
+    }
+
+    // One is away; what it is told there comes too late.
+    two.daemon.terminate()?;
+    one.daemon.json(&["person", "erase", "anna"])?;
+    one.until_people("the erasure", &["Bert"])?;
+    two.daemon.reconfigure(|options| options.rows_url = None)?;
+    two.daemon.start()?;
+    two.daemon.json(&["person", "rename", "anna", "--name", "Anna at two"])?;
+    two.daemon.terminate()?;
+    two.daemon.reconfigure(|options| options.rows_url = Some(database.url()))?;
+    two.daemon.start()?;
+    two.until_people("the erasure", &["Bert"])?;
+    ensure!(two.sees("e2", people[0].sample(&mut random)).await?.is_none());
+    let conflicts = one.daemon.json(&["sync", "conflicts"])?;
+    ensure!(conflicts[0]["field"] == "erased" && conflicts[0]["lost_by"] == "house-2", "{conflicts}");
+    let listed = central(&one, &["person", "list"])?;
+    ensure!(
+        listed.as_array().is_some_and(|listed| listed.len() == 1 && listed[0]["id"] == "bert"),
+        "{listed}"
+    );
+    Ok(())
+}
