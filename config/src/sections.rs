@@ -166,6 +166,7 @@ impl Central {
                 ),
                 region: r.text("central.objects.region", "us-east-1", |text| name(text, NAME_BYTES_MAX)),
                 bucket: r.optional_text("central.objects.bucket", bucket),
+                lines: r.truth("central.objects.lines", false),
                 access_key_file: r.optional_path("central.objects.access_key_file"),
                 secret_key_file: r.optional_path("central.objects.secret_key_file"),
                 ca_file: r.optional_path("central.objects.ca_file"),

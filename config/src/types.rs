@@ -150,6 +150,13 @@ pub struct Central {
     pub people: SharedPeople,
 }
 
+impl Central {
+    /// Whether events go into the bucket as lines of JSON.
+    pub fn lines(&self) -> bool {
+        self.rows.is_none() && self.objects.as_ref().is_some_and(|objects| objects.lines)
+    }
+}
+
 /// `[central.people]`
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SharedPeople {
@@ -166,6 +173,8 @@ pub struct Objects {
     pub region: String,
     /// Bucket; see [`crate::Config::bucket`] for the one to use.
     pub bucket: Option<String>,
+    /// Whether events go into the bucket as lines of JSON, where there is no `[central.rows]`.
+    pub lines: bool,
     /// File with the access key; else the credential `gatehouse.objects-access-key`.
     pub access_key_file: Option<PathBuf>,
     /// File with the secret key; else the credential `gatehouse.objects-secret-key`.

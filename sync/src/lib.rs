@@ -6,6 +6,7 @@
 mod backoff;
 pub mod central;
 pub mod error;
+mod lines;
 mod objects;
 pub mod rows;
 mod sink;
@@ -26,6 +27,7 @@ pub use rows::conflicts::Conflict;
 pub use status::{SinkState, SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
+use crate::lines::LineSink;
 use crate::objects::ObjectSink;
 use crate::rows::RowSink;
 use crate::sink::Outlet;
@@ -58,7 +60,13 @@ impl Sync {
         let (stop, loops) = (watch::Sender::new(false), Vec::new());
         let mut sync = Self { store: store.clone(), rows, stop, loops };
         let rows = config.central.rows.clone().map(|rows| RowSink::new(config, rows, store.clone()));
-        sync.add(config, Sink::Rows, rows);
+        match rows {
+            // In the place of rows, where the settings say so: the position in the journal is the same.
+            None if config.central.lines() => {
+                sync.add(config, Sink::Rows, Some(LineSink::new(config, store.clone())));
+            }
+            rows => sync.add(config, Sink::Rows, rows),
+        }
         let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store));
         sync.add(config, Sink::Objects, objects);
         sync

@@ -18,17 +18,19 @@ mod client;
 mod deliver;
 mod key;
 mod marker;
+mod put;
 mod setup;
 mod upload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use check::check;
 pub(crate) use deliver::ObjectSink;
+pub(crate) use put::Put;
 pub(crate) use setup::init;
 
-use call::Limits;
+pub(crate) use call::Limits;
 use gatehouse_config::{Config, Environment};
 use minio::s3::MinioClient;
 

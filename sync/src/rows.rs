@@ -11,7 +11,7 @@ mod connect;
 mod copy;
 mod fault;
 mod guard;
-mod json;
+pub(crate) mod json;
 mod migrate;
 pub(crate) mod people;
 mod write;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_store::files::MediaFiles;
+use gatehouse_store::gallery::{GallerySettings, Metric};
 use gatehouse_store::keys::{KeyTable, RootKey};
 use gatehouse_store::names::EventKey;
 use gatehouse_store::record::Media;
-use gatehouse_store::store::MediaTask;
+use gatehouse_store::store::{MediaTask, StoreSettings};
 use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::minio::{Minio, binary};
 use gatehouse_testkit::objects::Objects as Looker;
@@ -28,30 +29,30 @@ mod tls;
 mod upload;
 
 /// The bucket of the tests.
-const BUCKET: &str = "gatehouse-dev";
+pub(crate) const BUCKET: &str = "gatehouse-dev";
 
 /// A server that keeps objects.
-enum Server {
+pub(crate) enum Server {
     Here(S3Server),
     Minio(Minio),
 }
 
 impl Server {
-    fn looker(&self) -> Looker {
+    pub(crate) fn looker(&self) -> Looker {
         match self {
             Self::Here(server) => server.objects(),
             Self::Minio(server) => server.objects(),
         }
     }
 
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         match self {
             Self::Here(server) => server.stop().unwrap(),
             Self::Minio(server) => server.stop().unwrap(),
         }
     }
 
-    fn restart(&self) {
+    pub(crate) fn restart(&self) {
         match self {
             Self::Here(server) => server.restart().unwrap(),
             Self::Minio(server) => server.restart().unwrap(),
@@ -67,7 +68,7 @@ impl Server {
 }
 
 /// Every server there is here.
-fn servers() -> Vec<Server> {
+pub(crate) fn servers() -> Vec<Server> {
     let mut servers = vec![Server::Here(S3Server::start().unwrap())];
     match binary() {
         Some(_) => servers.push(Server::Minio(Minio::start().unwrap())),
@@ -77,13 +78,13 @@ fn servers() -> Vec<Server> {
 }
 
 /// A folder with secrets and sealed files.
-struct Device {
+pub(crate) struct Device {
     folder: tempfile::TempDir,
     files: MediaFiles,
 }
 
 impl Device {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys = KeyTable::open(&folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
         let (files, _) = MediaFiles::open(&folder.path().join("media"), Arc::new(keys)).unwrap();
@@ -97,7 +98,7 @@ impl Device {
     }
 
     /// Settings for a server, with lines added to `[central.objects]`.
-    fn config(&self, looker: &Looker, environment: &str, more: &str) -> Config {
+    pub(crate) fn config(&self, looker: &Looker, environment: &str, more: &str) -> Config {
         let access = self.write("access", &looker.access_key);
         let secret = self.write("secret", &looker.secret_key);
         let text = format!(
@@ -114,7 +115,7 @@ impl Device {
     }
 
     /// A bucket that is ready.
-    async fn prepared(&self, looker: &Looker) -> Objects {
+    pub(crate) async fn prepared(&self, looker: &Looker) -> Objects {
         let objects = self.objects(looker);
         objects.make_bucket().await.unwrap();
         objects.make_mark().await.unwrap();
@@ -135,6 +136,27 @@ impl Device {
             received_at,
         };
         MediaTask { media, event_received_at: received_at, content_type: "image/jpeg" }
+    }
+}
+
+/// A store's, below the folder of a device.
+pub(crate) fn settings(device: &Device) -> StoreSettings {
+    StoreSettings {
+        directory: device.folder.path().join("state"),
+        gallery: GallerySettings {
+            model: "test".into(),
+            dimensions: 4,
+            metric: Metric::Euclidean,
+            normalised: false,
+            threshold: 0.4,
+            camera_thresholds: Default::default(),
+            minimum_quality: 0.0,
+            exact_limit: 100,
+        },
+        media_quota_bytes: 1 << 30,
+        reserve_free_bytes: 0,
+        orphan_media: Duration::from_secs(3600),
+        central_rows: false,
     }
 }
 

@@ -35,7 +35,7 @@ const SENDING: &str = "upload to S3";
 const LOOKING: &str = "look up an object in S3";
 
 /// Names of our metadata. The SHA-256 is what an object is recognised by.
-const META_SHA256: &str = "sha256";
+pub(super) const META_SHA256: &str = "sha256";
 const META_CORRELATION: &str = "correlation-id";
 const META_CAMERA: &str = "camera";
 

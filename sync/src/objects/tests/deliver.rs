@@ -1,9 +1,8 @@
 use std::collections::HashSet;
 
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{GallerySettings, Metric};
 use gatehouse_store::record::{Event, Identification};
-use gatehouse_store::store::{MediaQuery, MediaState, StoreSettings};
+use gatehouse_store::store::{MediaQuery, MediaState};
 
 use super::super::ObjectSink;
 use super::*;
@@ -20,23 +19,7 @@ struct House {
 impl House {
     async fn new(looker: &Looker, limits: Limits) -> Self {
         let device = Device::new();
-        let settings = StoreSettings {
-            directory: device.folder.path().join("state"),
-            gallery: GallerySettings {
-                model: "test".into(),
-                dimensions: 4,
-                metric: Metric::Euclidean,
-                normalised: false,
-                threshold: 0.4,
-                camera_thresholds: Default::default(),
-                minimum_quality: 0.0,
-                exact_limit: 100,
-            },
-            media_quota_bytes: 1 << 30,
-            reserve_free_bytes: 0,
-            orphan_media: Duration::from_secs(3600),
-            central_rows: false,
-        };
+        let settings = settings(&device);
         let open = move || Store::open(settings, &RootKey::from_bytes([9; 32])).unwrap().0;
         let store = tokio::task::spawn_blocking(open).await.unwrap();
         let sink = ObjectSink::with_limits(&device.config(looker, "dev", ""), store.clone(), limits);

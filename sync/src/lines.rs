@@ -1,0 +1,139 @@
+//! The lines sink: events as newline-delimited JSON in the bucket, for houses whose central side has no Postgres.
+//!
+//! It takes the place of the rows sink and keeps its rules: the journal is the queue, the central side knows where it
+//! stands, the local cursor only says what may be forgotten. A file is named by the journal position that it follows, so
+//! the next one's name is known without a list, and it is written only where nothing is. Crash story: a file that was
+//! written and not noted is found under the next name; what it says of its end is taken over and nothing is written
+//! twice. A request that a server carries out late finds the name taken.
+//!
+//! Nobody is named: what lies in such files cannot be taken back, so an erasure has nothing to look for there.
+
+mod format;
+
+use std::sync::Arc;
+
+use gatehouse_config::Config;
+use gatehouse_store::Store;
+use gatehouse_store::journal::Position;
+use gatehouse_store::store::Change;
+
+use crate::error::{GuardFault, SyncError};
+use crate::objects::{Limits, Objects, Put};
+use crate::sink::{Outlet, Progress};
+
+/// Journal records without interest after which the cursor is moved all the same.
+const QUIET_RECORDS: u64 = 4096;
+/// Names of what a file says of itself: where it ends.
+const UPTO_LSN: &str = "upto-lsn";
+const UPTO_SEQ: &str = "upto-seq";
+
+const READING: &str = "read the journal";
+
+/// The sink.
+pub(crate) struct LineSink {
+    config: Config,
+    store: Store,
+    limits: Limits,
+    session: Option<Session>,
+}
+
+struct Session {
+    objects: Arc<Objects>,
+    /// How far the bucket has everything.
+    cursor: Position,
+    /// How far the journal was read; past the cursor where nothing of interest came.
+    after: Position,
+}
+
+impl LineSink {
+    /// For a configuration with `[central.objects]`. Nothing is sent yet.
+    pub(crate) fn new(config: &Config, store: Store) -> Self {
+        Self { config: config.clone(), store, limits: Limits::default(), session: None }
+    }
+
+    /// Below a folder of the state directory's own: a second one under the same device id is not mixed with it.
+    fn key(&self, after: Position) -> String {
+        let (device, state) = (&self.config.device.id, self.store.state_id());
+        format!("devices/{device}/lines/{state}/{:020}.ndjson", after.lsn)
+    }
+
+    /// Finds where the bucket stands: the files that follow the local cursor and were not noted.
+    async fn open(&self) -> Result<Session, SyncError> {
+        let objects = Arc::new(Objects::open(&self.config, self.limits.clone())?);
+        objects.guard().await?;
+        let mut cursor = self.store.rows_cursor();
+        while let Some(said) = objects.said(&self.key(cursor)).await? {
+            cursor =
+                end_of(&said).filter(|end| end.lsn > cursor.lsn).ok_or_else(|| strange(&self.key(cursor)))?;
+            let head = *self.store.watch().borrow();
+            if cursor.lsn > head.lsn {
+                return Err(GuardFault::Ahead { theirs: cursor.lsn, ours: head.lsn }.into());
+            }
+        }
+        self.moved(cursor).await?;
+        Ok(Session { objects, cursor, after: cursor })
+    }
+
+    async fn moved(&self, upto: Position) -> Result<(), SyncError> {
+        self.store.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
+    }
+
+    async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
+        let (store, after, limit) = (self.store.clone(), session.after, self.config.sync.batch_events.max(1));
+        let read = tokio::task::spawn_blocking(move || store.changes(after, limit)).await;
+        let changes = read.map_err(SyncError::store(READING))?.map_err(SyncError::store(READING))?;
+        let Some(end) = changes.last().map(Change::position) else { return Ok(Progress::default()) };
+        let more = changes.len() >= limit;
+        let text = format::lines(&self.config.device.id, session.cursor, &changes);
+        if text.is_empty() && end.lsn - session.cursor.lsn < QUIET_RECORDS {
+            session.after = end;
+            return Ok(Progress { more: end.lsn < self.store.watch().borrow().lsn, ..Progress::default() });
+        }
+        let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
+        let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
+        let key = self.key(session.cursor);
+        match session.objects.put_new(&key, format::CONTENT_TYPE, text.into_bytes(), &says).await? {
+            Put::Written => {}
+            // Written before and not noted, or by a request of before that came late: the next look takes it over.
+            Put::Taken => {
+                let words = format!("`{key}` is there already");
+                return Err(SyncError::Busy { doing: "write lines to S3", code: "taken".into(), words });
+            }
+        }
+        let delivered = end.seq - session.cursor.seq;
+        self.moved(end).await?;
+        (session.cursor, session.after) = (end, end);
+        Ok(Progress { delivered, more, ..Progress::default() })
+    }
+}
+
+/// The position that a file says that it ends at.
+fn end_of(said: &[(String, String)]) -> Option<Position> {
+    let number = |name: &str| said.iter().find(|(known, _)| known == name)?.1.parse().ok();
+    Some(Position { lsn: number(UPTO_LSN)?, seq: number(UPTO_SEQ)? })
+}
+
+fn strange(key: &str) -> SyncError {
+    let words = format!("`{key}` does not say where it ends: somebody else wrote it; move it away");
+    SyncError::Refused { doing: "read lines in S3", code: "conflict".into(), words }
+}
+
+impl Outlet for LineSink {
+    async fn push(&mut self) -> Result<Progress, SyncError> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open().await?,
+        };
+        // A push that is cut off or fails loses the session: the next one looks where the bucket stands.
+        let pushed = self.push_with(&mut session).await?;
+        self.session = Some(session);
+        Ok(pushed)
+    }
+
+    fn reset(&mut self) {
+        self.session = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

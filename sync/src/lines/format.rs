@@ -1,0 +1,112 @@
+//! One line per change: an object with `type` (`event`, `file` or `lost`), `device` and `lsn`.
+
+use gatehouse_store::journal::Position;
+use gatehouse_store::record::{Event, Identification, Person};
+use gatehouse_store::store::Change;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::rows::json;
+
+/// Media type of such a file.
+pub(super) const CONTENT_TYPE: &str = "application/x-ndjson";
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Event {
+        device: &'a str,
+        lsn: u64,
+        seq: u64,
+        event_id: &'a str,
+        camera: &'a str,
+        kind: &'a str,
+        occurred_at: Option<String>,
+        received_at: String,
+        identification: Value,
+        attributes: Value,
+    },
+    File {
+        device: &'a str,
+        lsn: u64,
+        event_id: &'a str,
+        camera: &'a str,
+        name: &'a str,
+        size: u64,
+        sha256: String,
+        bucket: &'a str,
+        key: &'a str,
+        content_type: &'a str,
+    },
+    /// Events that damage of the local disk destroyed.
+    Lost { device: &'a str, lsn: u64, from: u64, to: u64 },
+}
+
+/// The lines of changes that follow `after`; empty where none is of interest.
+pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String {
+    let (mut text, mut seq) = (String::new(), after.seq);
+    for change in changes {
+        let Position { lsn, seq: now } = change.position();
+        let before = if matches!(change, Change::Event { .. }) { now.saturating_sub(1) } else { now };
+        if before > seq {
+            push(&mut text, &Line::Lost { device, lsn, from: seq + 1, to: before });
+        }
+        seq = now;
+        if let Some(line) = line(device, change) {
+            push(&mut text, &line);
+        }
+    }
+    text
+}
+
+fn line<'a>(device: &'a str, change: &'a Change) -> Option<Line<'a>> {
+    match change {
+        Change::Event { position, event, identification } => {
+            Some(of_event(device, *position, event, identification))
+        }
+        Change::File { position, media, place, content_type } => Some(Line::File {
+            device,
+            lsn: position.lsn,
+            event_id: media.event.id.as_str(),
+            camera: media.event.camera.as_str(),
+            name: media.name.as_str(),
+            size: media.size,
+            sha256: hex::encode(media.sha256),
+            bucket: &place.bucket,
+            key: &place.key,
+            content_type,
+        }),
+        Change::Erasure { .. } | Change::Person { .. } | Change::Nothing { .. } => None,
+    }
+}
+
+fn of_event<'a>(
+    device: &'a str,
+    position: Position,
+    event: &'a Event,
+    answer: &Identification<Person>,
+) -> Line<'a> {
+    let unnamed = answer.clone().map_person(|_| None);
+    let answer = json::identification(&event.key, &unnamed);
+    Line::Event {
+        device,
+        lsn: position.lsn,
+        seq: position.seq,
+        event_id: event.key.id.as_str(),
+        camera: event.key.camera.as_str(),
+        kind: &event.kind,
+        occurred_at: event.occurred_at.map(|at| at.to_string()),
+        received_at: event.received_at.to_string(),
+        // Both were JSON before; what is none any more must not break its line.
+        identification: serde_json::from_str(&answer).unwrap_or_default(),
+        attributes: serde_json::from_str(&event.attributes).unwrap_or_default(),
+    }
+}
+
+fn push(text: &mut String, line: &Line<'_>) {
+    // Strings and numbers alone: this cannot fail.
+    if let Ok(line) = serde_json::to_string(line) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+}
