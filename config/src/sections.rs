@@ -187,9 +187,17 @@ impl Central {
 
 impl Sync {
     pub(crate) fn read(r: &mut Reader) -> Self {
+        // Below a thousand bytes per second a picture takes hours.
+        const BANDWIDTH: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
         let second = Duration::from_secs(1);
         let sync = Self {
             batch_events: r.integer("sync.batch_events", 1000, 1..=10_000, "events") as usize,
+            bandwidth_bytes_per_second: r.whole(
+                "sync.bandwidth_bytes_per_second",
+                Otherwise::Unset,
+                BANDWIDTH,
+                "bytes per second",
+            ),
             retry_min: r.duration("sync.retry_min", second, second / 10..=3600 * second),
             retry_max: r.duration("sync.retry_max", 300 * second, second..=86_400 * second),
         };

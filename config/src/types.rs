@@ -199,6 +199,8 @@ pub struct Rows {
 pub struct Sync {
     /// Most events in one transaction.
     pub batch_events: usize,
+    /// Bytes per second that all sinks send on average; none: as the line takes it.
+    pub bandwidth_bytes_per_second: Option<u64>,
     /// Shortest wait after a failure.
     pub retry_min: Duration,
     /// Longest wait after a failure.

@@ -11,6 +11,7 @@ mod objects;
 pub mod rows;
 mod sink;
 pub mod status;
+mod throttle;
 mod uploader;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use gatehouse_store::Store;
 use gatehouse_store::record::Sink;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use error::{GuardFault, SyncError};
 pub use rows::conflicts::Conflict;
@@ -32,10 +34,14 @@ use crate::objects::ObjectSink;
 use crate::rows::RowSink;
 use crate::sink::Outlet;
 use crate::status::Gauge;
+use crate::throttle::Throttle;
 use crate::uploader::Wake;
 
 /// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
 const ABORT: Duration = Duration::from_secs(1);
+
+/// Longest pause: nobody forgets an appliance for longer.
+pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Handle of delivery. Without a central side in the settings it does nothing, and says so.
 pub struct Sync {
@@ -43,6 +49,8 @@ pub struct Sync {
     /// Device and database, for who asks it something.
     rows: Option<(String, gatehouse_config::Rows)>,
     stop: watch::Sender<bool>,
+    /// Until when nothing is pushed.
+    paused: watch::Sender<Option<Instant>>,
     loops: Vec<Loop>,
 }
 
@@ -57,17 +65,19 @@ impl Sync {
     /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
     pub fn start(config: &Config, store: Store) -> Self {
         let rows = config.central.rows.clone().map(|rows| (config.device.id.clone(), rows));
-        let (stop, loops) = (watch::Sender::new(false), Vec::new());
-        let mut sync = Self { store: store.clone(), rows, stop, loops };
-        let rows = config.central.rows.clone().map(|rows| RowSink::new(config, rows, store.clone()));
+        let (stop, paused) = (watch::Sender::new(false), watch::Sender::new(None));
+        let mut sync = Self { store: store.clone(), rows, stop, paused, loops: Vec::new() };
+        let throttle = Arc::new(Throttle::new(config.sync.bandwidth_bytes_per_second));
+        let rows = config.central.rows.clone();
+        let rows = rows.map(|rows| RowSink::new(config, rows, store.clone(), throttle.clone()));
         match rows {
             // In the place of rows, where the settings say so: the position in the journal is the same.
             None if config.central.lines() => {
-                sync.add(config, Sink::Rows, Some(LineSink::new(config, store.clone())));
+                sync.add(config, Sink::Rows, Some(LineSink::new(config, store.clone(), throttle.clone())));
             }
             rows => sync.add(config, Sink::Rows, rows),
         }
-        let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store));
+        let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store, throttle));
         sync.add(config, Sink::Objects, objects);
         sync
     }
@@ -76,7 +86,8 @@ impl Sync {
         let gauge = Gauge::new(sink, outlet.is_some());
         let now = Arc::new(Notify::new());
         let task = outlet.map(|outlet| {
-            let wake = Wake { head: self.store.watch(), now: now.clone(), stop: self.stop.subscribe() };
+            let (stop, paused) = (self.stop.subscribe(), self.paused.subscribe());
+            let wake = Wake { head: self.store.watch(), now: now.clone(), stop, paused };
             let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
             tokio::spawn(uploader::run(outlet, sink, gauge.clone(), backoff, wake))
         });
@@ -102,7 +113,11 @@ impl Sync {
 
     /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
     /// central side has been tried, or after `patience`; the trying goes on then.
+    /// While delivery is paused nothing is tried.
     pub async fn now(&self, patience: Duration) {
+        if self.paused.borrow().is_some_and(|until| until > Instant::now()) {
+            return;
+        }
         let loops = self.loops.iter().filter(|one| one.gauge.read().configured);
         let mut tried: Vec<_> = loops.map(|one| (one.gauge.pushes(), one.now.notify_one())).collect();
         let all = async {
@@ -112,6 +127,16 @@ impl Sync {
             }
         };
         let _ = tokio::time::timeout(patience, all).await;
+    }
+
+    /// Lets nothing leave for this long, or until [`Sync::resume`] or the end of the program; what is on its way ends.
+    pub fn pause(&self, time: Duration) {
+        self.paused.send_replace(Some(Instant::now() + time.min(PAUSE_MAX)));
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.paused.send_replace(None);
     }
 
     /// Changes of people by several appliances at once, the newest first; empty without a central database.

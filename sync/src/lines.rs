@@ -20,6 +20,7 @@ use gatehouse_store::store::Change;
 use crate::error::{GuardFault, SyncError};
 use crate::objects::{Limits, Objects, Put};
 use crate::sink::{Outlet, Progress};
+use crate::throttle::Throttle;
 
 /// Journal records without interest after which the cursor is moved all the same.
 const QUIET_RECORDS: u64 = 4096;
@@ -33,7 +34,7 @@ const READING: &str = "read the journal";
 pub(crate) struct LineSink {
     config: Config,
     store: Store,
-    limits: Limits,
+    throttle: Arc<Throttle>,
     session: Option<Session>,
 }
 
@@ -47,8 +48,8 @@ struct Session {
 
 impl LineSink {
     /// For a configuration with `[central.objects]`. Nothing is sent yet.
-    pub(crate) fn new(config: &Config, store: Store) -> Self {
-        Self { config: config.clone(), store, limits: Limits::default(), session: None }
+    pub(crate) fn new(config: &Config, store: Store, throttle: Arc<Throttle>) -> Self {
+        Self { config: config.clone(), store, throttle, session: None }
     }
 
     /// Below a folder of the state directory's own: a second one under the same device id is not mixed with it.
@@ -59,7 +60,7 @@ impl LineSink {
 
     /// Finds where the bucket stands: the files that follow the local cursor and were not noted.
     async fn open(&self) -> Result<Session, SyncError> {
-        let objects = Arc::new(Objects::open(&self.config, self.limits.clone())?);
+        let objects = Arc::new(Objects::open(&self.config, Limits::default())?);
         objects.guard().await?;
         let mut cursor = self.store.rows_cursor();
         while let Some(said) = objects.said(&self.key(cursor)).await? {
@@ -92,6 +93,7 @@ impl LineSink {
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
         let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
         let key = self.key(session.cursor);
+        self.throttle.pay(text.len() as u64);
         match session.objects.put_new(&key, format::CONTENT_TYPE, text.into_bytes(), &says).await? {
             Put::Written => {}
             // Written before and not noted, or by a request of before that came late: the next look takes it over.

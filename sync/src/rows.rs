@@ -16,6 +16,8 @@ mod migrate;
 pub(crate) mod people;
 mod write;
 
+use std::sync::Arc;
+
 use gatehouse_config::{Config, Rows};
 use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
@@ -32,6 +34,7 @@ pub(crate) use write::Value;
 
 use crate::error::{GuardFault, SyncError};
 use crate::sink::{Outlet, Progress};
+use crate::throttle::Throttle;
 
 /// Journal records without interest for the central side after which the cursor is moved all the same. Without it a
 /// restart would read them again; at every record, the sink's own records would keep it awake for ever.
@@ -46,6 +49,7 @@ pub(crate) struct RowSink {
     batch_max: usize,
     /// Changes read at once: halved when a batch does not arrive in its time, doubled by successes.
     batch: usize,
+    throttle: Arc<Throttle>,
     session: Option<Session>,
 }
 
@@ -64,7 +68,7 @@ struct Session {
 
 impl RowSink {
     /// No IO happens here.
-    pub(crate) fn new(config: &Config, rows: Rows, store: Store) -> Self {
+    pub(crate) fn new(config: &Config, rows: Rows, store: Store, throttle: Arc<Throttle>) -> Self {
         let identity = Identity {
             device: config.device.id.clone(),
             site: config.device.site.clone(),
@@ -72,7 +76,7 @@ impl RowSink {
             state_id: store.state_id().to_owned(),
         };
         let batch = config.sync.batch_events.max(1);
-        Self { rows, identity, store, batch_max: batch, batch, session: None }
+        Self { rows, identity, store, batch_max: batch, batch, throttle, session: None }
     }
 
     async fn open(&self) -> Result<Session, SyncError> {
@@ -160,6 +164,7 @@ impl RowSink {
         let (delivered, ahead) = tokio::join!(session.writer.deliver(&changes), async {
             if full { Some(self.read(last).await) } else { None }
         });
+        self.throttle.pay(session.writer.take_sent());
         let delivered = delivered?;
         session.after = session.writer.cursor();
         self.moved(session.after).await?;

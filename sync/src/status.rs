@@ -27,6 +27,8 @@ pub enum SinkState {
     Working,
     /// It failed and tries again at [`SinkStatus::next_retry`].
     Waiting,
+    /// Somebody asked it to wait until [`SinkStatus::next_retry`].
+    Paused,
     /// It cannot go on until somebody acts on [`SinkStatus::error`] (it still tries, rarely); or it was stopped.
     Stopped,
 }
@@ -109,6 +111,13 @@ impl Gauge {
         self.lock().enter(SinkState::Idle);
     }
 
+    /// Nothing is pushed for this long.
+    pub(crate) fn paused(&self, left: Duration) {
+        let mut status = self.lock();
+        status.enter(SinkState::Paused);
+        status.next_retry = Some(after(left));
+    }
+
     /// The loop ended.
     pub(crate) fn stopped(&self) {
         self.lock().enter(SinkState::Stopped);
@@ -139,8 +148,7 @@ impl Gauge {
         if status.error.replace(words).is_none() {
             status.since = Timestamp::now();
         }
-        let micros = i64::try_from(retry_in.as_micros()).unwrap_or(i64::MAX);
-        status.next_retry = Some(Timestamp(Timestamp::now().0.saturating_add(micros)));
+        status.next_retry = Some(after(retry_in));
         drop(status);
         self.pushes.send_modify(|pushes| *pushes += 1);
         news
@@ -150,6 +158,11 @@ impl Gauge {
         // Plain values: whoever panicked while holding them left them readable.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn after(time: Duration) -> Timestamp {
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(Timestamp::now().0.saturating_add(micros))
 }
 
 impl SinkStatus {

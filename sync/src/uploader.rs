@@ -1,7 +1,7 @@
 //! The loop of one sink: push, wait for news or for the back-off, push again.
 //!
 //! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
-//! woken by the journal's head, by `sync now` and by its back-off; it never polls. Every failure waits, also one
+//! woken by the journal's head, by `sync now` and by its back-off; it never polls. While it is paused it does nothing. Every failure waits, also one
 //! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. Who asks
 //! (`sync now`, `doctor`) wants to know how the central side is, not how it was: then the connection is made anew.
 //! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use gatehouse_store::journal::Position;
 use gatehouse_store::record::Sink;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
@@ -37,6 +38,8 @@ pub(crate) struct Wake {
     pub(crate) now: Arc<Notify>,
     /// True: end after the present push.
     pub(crate) stop: watch::Receiver<bool>,
+    /// Nothing is pushed before this moment.
+    pub(crate) paused: watch::Receiver<Option<Instant>>,
 }
 
 /// Why the loop waits.
@@ -74,7 +77,7 @@ pub(crate) async fn run<O: Outlet>(
     mut wake: Wake,
 ) {
     let mut idle_turns = 0;
-    while !*wake.stop.borrow() {
+    while wake.may_push(&gauge).await {
         // Seen before the push: what arrives during the push is news after it.
         wake.head.borrow_and_update();
         gauge.working();
@@ -137,12 +140,29 @@ fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
 }
 
 impl Wake {
+    /// Waits until a pause is over; false where it is time to stop.
+    async fn may_push(&mut self, gauge: &Gauge) -> bool {
+        while !*self.stop.borrow() {
+            let until = (*self.paused.borrow_and_update()).filter(|until| *until > Instant::now());
+            let Some(until) = until else { return true };
+            gauge.paused(until.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; }
+                // An error means that nobody is left who could end it.
+                changed = self.paused.changed() => if changed.is_err() { return false; },
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+        false
+    }
+
     async fn wait(&mut self, gauge: &Gauge, pause: Pause, outlet: &mut impl Outlet) -> Next {
         match pause {
             Pause::None => Next::push_unless(*self.stop.borrow()),
             Pause::Retry(delay) => tokio::select! {
                 stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; Next::End }
                 () = self.now.notified() => Next::Look,
+                _ = self.paused.changed() => Next::Push,
                 () = tokio::time::sleep(delay) => Next::Push,
             },
             Pause::News(again_in) => {
@@ -150,6 +170,7 @@ impl Wake {
                 tokio::select! {
                     stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return Next::End; }
                     () = self.now.notified() => return Next::Look,
+                    _ = self.paused.changed() => return Next::Push,
                     () = sleep_or_for_ever(again_in) => return Next::Push,
                     () = outlet.woken() => {}
                     // An error means that the store is closed: there will be no news.

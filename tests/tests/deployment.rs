@@ -113,17 +113,29 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
         ensure!(told[0]["person"]["id"].as_str() == seen.as_deref(), "{told} and {seen:?}");
     }
 
+    // Nothing leaves from, nobody comes to a door whose delivery is paused; until it is not.
+    let paused = two.daemon.json(&["sync", "pause", "--for", "1h"])?;
+    ensure!(paused[0]["configured"] == true, "{paused}");
+    let is_paused = || two.daemon.json(&["sync", "status"]).is_ok_and(|sinks| sinks[0]["state"] == "paused");
+    wait::until("the pause", PATIENCE, is_paused)?;
+    one.daemon.json(&["person", "rename", "bert", "--name", "Bert at one"])?;
+    one.daemon.json(&["sync", "now"])?;
+    ensure!(two.daemon.json(&["person", "show", "bert"])?["name"] == "Bert");
+    two.daemon.json(&["sync", "resume"])?;
+    two.until_people("the name after the pause", &["Anna", "Bert at one"])?;
+    ensure!(two.daemon.cli(&["sync", "pause", "--for", "8d"])?.code == 2, "longer than a week is a mistake");
+
     // One is away; what it is told there comes too late.
     two.daemon.terminate()?;
     one.daemon.json(&["person", "erase", "anna"])?;
-    one.until_people("the erasure", &["Bert"])?;
+    one.until_people("the erasure", &["Bert at one"])?;
     two.daemon.reconfigure(|options| options.rows_url = None)?;
     two.daemon.start()?;
     two.daemon.json(&["person", "rename", "anna", "--name", "Anna at two"])?;
     two.daemon.terminate()?;
     two.daemon.reconfigure(|options| options.rows_url = Some(database.url()))?;
     two.daemon.start()?;
-    two.until_people("the erasure", &["Bert"])?;
+    two.until_people("the erasure", &["Bert at one"])?;
     ensure!(two.sees("e2", people[0].sample(&mut random)).await?.is_none());
     let conflicts = one.daemon.json(&["sync", "conflicts"])?;
     ensure!(conflicts[0]["field"] == "erased" && conflicts[0]["lost_by"] == "house-2", "{conflicts}");

@@ -1,7 +1,9 @@
-//! `gatehouse sync status|now|conflicts`
+//! `gatehouse sync status|now|pause|resume|conflicts`
+
+use std::time::Duration;
 
 use gatehouse_store::record::Sink;
-use gatehouse_sync::{Conflict, SinkState};
+use gatehouse_sync::{Conflict, PAUSE_MAX, SinkState};
 
 use super::shell::Shell;
 use super::table::{Table, printable};
@@ -9,12 +11,23 @@ use super::words;
 use crate::control::answers::SinkLine;
 use crate::control::types::{Fault, Request};
 
+/// Shortest pause.
+const MINUTE: Duration = Duration::from_secs(60);
+
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// How delivery to each central side goes.
     Status,
     /// Try every central side now instead of at the next retry.
     Now,
+    /// Let nothing leave, while cameras are answered and everything is kept; until then, `resume`, or a restart.
+    Pause {
+        /// How long: 30m, 2h, 7d at most.
+        #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = pause)]
+        time: u64,
+    },
+    /// Let delivery go on.
+    Resume,
     /// Changes of one person that two appliances made without knowing of each other, and which holds.
     Conflicts,
 }
@@ -25,10 +38,27 @@ pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
             format!("every configured central side is asked now\n{}", human(sinks))
         }),
+        Command::Pause { time } => {
+            shell.ask_and_show(&Request::SyncPause { seconds: *time }, |sinks: &Vec<SinkLine>| {
+                format!(
+                    "nothing leaves for {}; `gatehouse sync resume` ends it\n{}",
+                    words::duration(*time),
+                    human(sinks)
+                )
+            })
+        }
+        Command::Resume => shell.ask_and_show(&Request::SyncResume, |sinks: &Vec<SinkLine>| {
+            format!("delivery goes on\n{}", human(sinks))
+        }),
         Command::Conflicts => {
             shell.ask_and_show(&Request::SyncConflicts, |told: &Vec<Conflict>| conflicts(told))
         }
     }
+}
+
+fn pause(text: &str) -> Result<u64, String> {
+    let time = gatehouse_config::parse_duration(text).filter(|time| (MINUTE..=PAUSE_MAX).contains(time));
+    time.map(|time| time.as_secs()).ok_or_else(|| "1m to 7d are taken, as in 30m or 2h".to_owned())
 }
 
 fn conflicts(told: &[Conflict]) -> String {
@@ -97,6 +127,7 @@ fn state(sink: &SinkLine) -> &'static str {
         SinkState::Idle => "idle",
         SinkState::Working => "working",
         SinkState::Waiting => "waiting to retry",
+        SinkState::Paused => "paused",
         SinkState::Stopped => "stopped",
     }
 }

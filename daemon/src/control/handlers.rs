@@ -75,6 +75,16 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             services.sync.now(CENTRAL_PATIENCE).await;
             value(state::sinks(services).await?)
         }
+        Request::SyncPause { seconds } => {
+            services.sync.pause(Duration::from_secs(seconds));
+            tracing::warn!(uid, seconds, "delivery is paused");
+            value(state::sinks(services).await?)
+        }
+        Request::SyncResume => {
+            services.sync.resume();
+            tracing::info!(uid, "delivery goes on");
+            value(state::sinks(services).await?)
+        }
         Request::SyncConflicts => value(services.sync.conflicts().await.map_err(Fault::refused)?),
         Request::Ledger => value(state::ledger(&services.store)),
         Request::KeyStatus => value(services.store.key_status()),

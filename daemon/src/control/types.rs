@@ -135,6 +135,13 @@ pub enum Request {
     SyncStatus,
     /// Try every sink at once; answered with a list of [`super::answers::SinkLine`].
     SyncNow,
+    /// Let nothing leave for so many seconds; answered with a list of [`super::answers::SinkLine`].
+    SyncPause {
+        /// At most [`gatehouse_sync::PAUSE_MAX`].
+        seconds: u64,
+    },
+    /// End a pause; answered with a list of [`super::answers::SinkLine`].
+    SyncResume,
     /// Changes of people by several at once; answered with a list of [`gatehouse_sync::Conflict`].
     SyncConflicts,
     /// The ledger; answered with [`super::answers::LedgerAnswer`].

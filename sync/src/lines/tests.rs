@@ -29,7 +29,7 @@ impl House {
         let store = tokio::task::spawn_blocking(open).await.unwrap();
         let config = device.config(looker, "dev", "lines = true\n[sync]\nbatch_events = 100\n");
         assert!(config.central.lines());
-        let sink = LineSink::new(&config, store.clone());
+        let sink = LineSink::new(&config, store.clone(), Arc::new(Throttle::new(None)));
         Self { device, store, sink }
     }
 

@@ -17,6 +17,7 @@ use minio::s3::types::S3Api;
 use super::Objects;
 use super::classify::classify;
 use crate::error::SyncError;
+use crate::throttle::Throttle;
 
 /// Time for a call without its body: name look-up, connect, TLS and answer on a bad line, with lost packets sent
 /// again a few times.
@@ -42,11 +43,20 @@ pub(crate) struct Limits {
     base: Duration,
     abort: Duration,
     pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
+}
+
+impl Limits {
+    /// The usual ones, with what all sinks may send per second.
+    pub(crate) fn sharing(throttle: Arc<Throttle>) -> Self {
+        let pace = Arc::new(Pace(AtomicU64::new(RATE_START)));
+        Self { base: BASE, abort: ABORT, pace, throttle }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { base: BASE, abort: ABORT, pace: Arc::new(Pace(AtomicU64::new(RATE_START))) }
+        Self::sharing(Arc::new(Throttle::new(None)))
     }
 }
 
@@ -54,7 +64,7 @@ impl Default for Limits {
 impl Limits {
     /// Short ones, for a server that is known to be silent.
     pub(super) fn short(base: Duration) -> Self {
-        Self { base, abort: base, pace: Arc::new(Pace(AtomicU64::new(1 << 30))) }
+        Self { base, abort: base, pace: Arc::new(Pace(AtomicU64::new(1 << 30))), ..Self::default() }
     }
 }
 
@@ -112,6 +122,7 @@ impl Objects {
         size: u64,
         request: R,
     ) -> Result<R::S3Response, SyncError> {
+        self.limits.throttle.wait(size).await;
         let limit = self.limits.base + self.limits.pace.patience(size);
         let start = Instant::now();
         let answer =

@@ -23,6 +23,7 @@ use super::Objects;
 use super::call::Limits;
 use crate::error::SyncError;
 use crate::sink::{Outlet, Progress};
+use crate::throttle::Throttle;
 
 /// Uploads at the same time: they hide each other's round trips; each holds a part of a file in memory.
 pub(super) const UPLOADS_AT_ONCE: usize = 3;
@@ -63,8 +64,8 @@ struct Round {
 
 impl ObjectSink {
     /// For a configuration with `[central.objects]`. Nothing is sent yet.
-    pub(crate) fn new(config: &Config, store: Store) -> Self {
-        Self::with_limits(config, store, Limits::default())
+    pub(crate) fn new(config: &Config, store: Store, throttle: Arc<Throttle>) -> Self {
+        Self::with_limits(config, store, Limits::sharing(throttle))
     }
 
     pub(super) fn with_limits(config: &Config, store: Store, limits: Limits) -> Self {

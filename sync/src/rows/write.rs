@@ -12,6 +12,7 @@
 //! Poison: what Postgres refuses for its content is found by halving the batch, and written in a reduced form.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Datelike, Utc};
 use futures_util::SinkExt as _;
@@ -66,6 +67,8 @@ pub struct Writer {
     open: bool,
     /// Whether people are shared.
     people: bool,
+    /// Bytes of events sent and not yet taken by [`Writer::take_sent`].
+    sent: AtomicU64,
     /// Most changes in the next transaction: halved by refusals, doubled by successes.
     width: usize,
 }
@@ -114,6 +117,7 @@ impl Writer {
             statements,
             open: false,
             people: false,
+            sent: AtomicU64::new(0),
             width: usize::MAX,
         })
     }
@@ -163,6 +167,11 @@ impl Writer {
             true => self.link.news.changed().await.is_ok(),
             false => std::future::pending().await,
         }
+    }
+
+    /// Bytes of events that were sent since the last call.
+    pub(crate) fn take_sent(&self) -> u64 {
+        self.sent.swap(0, Ordering::Relaxed)
     }
 
     /// How far this device has delivered, as the database says.
@@ -299,10 +308,13 @@ impl Writer {
         for (position, event, answer) in &batch.events {
             rows.push(&self.identity.device, signed(position.seq), event, answer, form);
             if let Some(piece) = rows.piece() {
+                self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 timed(DOING, BATCH, sink.feed(piece)).await?;
             }
         }
-        timed(DOING, BATCH, sink.feed(rows.finish())).await?;
+        let rest = rows.finish();
+        self.sent.fetch_add(rest.len() as u64, Ordering::Relaxed);
+        timed(DOING, BATCH, sink.feed(rest)).await?;
         timed(DOING, BATCH, sink.as_mut().finish()).await?;
         Ok(())
     }

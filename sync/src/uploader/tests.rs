@@ -1,9 +1,9 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
 use super::*;
+use crate::status::SinkState;
 
 /// What a push of the script does.
 enum Act {
@@ -69,6 +69,7 @@ struct Bed {
     head: watch::Sender<Position>,
     now: Arc<Notify>,
     stop: watch::Sender<bool>,
+    paused: watch::Sender<Option<Instant>>,
     gauge: Gauge,
     pushes: Arc<AtomicU32>,
     resets: Arc<AtomicU32>,
@@ -82,10 +83,12 @@ fn bed(min: Duration, acts: Vec<Act>) -> Bed {
     let outlet =
         Script { acts: Arc::new(Mutex::new(acts.into())), pushes: pushes.clone(), resets: resets.clone() };
     let gauge = Gauge::new(Sink::Rows, true);
-    let wake = Wake { head: head.subscribe(), now: now.clone(), stop: stop.subscribe() };
+    let paused = watch::Sender::new(None);
+    let wake =
+        Wake { head: head.subscribe(), now: now.clone(), stop: stop.subscribe(), paused: paused.subscribe() };
     let backoff = Backoff::new(min, min * 10);
     let task = tokio::spawn(run(outlet, Sink::Rows, gauge.clone(), backoff, wake));
-    Bed { head, now, stop, gauge, pushes, resets, task }
+    Bed { head, now, stop, paused, gauge, pushes, resets, task }
 }
 
 impl Bed {
@@ -174,4 +177,24 @@ async fn a_closed_store_ends_the_loop_and_the_status_says_stopped() {
     tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
     assert_eq!(gauge.read().state, crate::SinkState::Stopped);
     drop(stop);
+}
+
+#[tokio::test]
+async fn a_pause_holds_everything_until_it_ends_or_is_ended() {
+    let bed = bed(HOUR, vec![Act::Deliver(0)]);
+    bed.reaches(1).await;
+    bed.paused.send_replace(Some(Instant::now() + HOUR));
+    bed.news();
+    bed.now.notify_one();
+    tokio::time::sleep(SHORT * 2).await;
+    assert_eq!((bed.pushes(), bed.gauge.read().state), (1, SinkState::Paused));
+    assert!(bed.gauge.read().next_retry.is_some());
+    bed.paused.send_replace(None);
+    bed.reaches(2).await;
+    bed.paused.send_replace(Some(Instant::now() + SHORT));
+    bed.news();
+    bed.reaches(3).await;
+    bed.paused.send_replace(Some(Instant::now() + HOUR));
+    tokio::time::sleep(SHORT).await;
+    bed.ends().await;
 }

@@ -8,6 +8,7 @@ use super::super::ObjectSink;
 use super::*;
 use crate::error::SyncError;
 use crate::sink::{Outlet, Progress};
+use crate::throttle::Throttle;
 
 /// An appliance with events and pictures, and its way out.
 struct House {
@@ -191,4 +192,21 @@ async fn a_file_that_fails_alone_does_not_hold_up_the_others() {
     house.sink.let_time_pass();
     house.push().await.unwrap();
     assert!(house.waiting().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_keep_to_the_bytes_per_second_that_all_sinks_share() {
+    const RATE: u64 = 100_000;
+    let server = servers().remove(0);
+    let looker = server.looker();
+    let limits = Limits::sharing(Arc::new(Throttle::new(Some(RATE))));
+    let mut house = House::new(&looker, limits).await;
+    house.device.prepared(&looker).await;
+    for nth in 0..6_usize {
+        house.visit(&format!("v{nth}"), content(50_000 + nth)).await;
+    }
+    let begin = std::time::Instant::now();
+    assert_eq!(house.push().await.unwrap().delivered, 6);
+    // The first leaves at once, the last when five are paid for.
+    assert!(begin.elapsed() >= Duration::from_millis(2500), "{:?}", begin.elapsed());
 }
