@@ -289,6 +289,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     stamp timestamptz := gatehouse.believed(at);
     ours  gatehouse.persons;
+    named  text := external;
+    own_of text := device;
 begin
     perform gatehouse.enter_people(device);
     if exists (select from gatehouse.tombstones t where t.id = person and t.erased_at >= stamp) then
@@ -306,10 +308,14 @@ begin
         end if;
         delete from gatehouse.persons p where p.id = person;
         delete from gatehouse.persons_history h where h.id = person;
+        -- Visits at every appliance; each names its own once more when it has heard. Of somebody who is not here an
+        -- appliance speaks for itself alone: the id that it gives cannot be checked.
+        named := ours.external_id;
+        own_of := null;
     end if;
-    -- Visits at every appliance; each names its own once more when it has heard.
-    update gatehouse.events e set identification = gatehouse.without_person(e.identification, external)
-     where e.received_at <= stamp and jsonb_path_query_array(e.identification, '$.faces[*].person.id') ? external;
+    update gatehouse.events e set identification = gatehouse.without_person(e.identification, named)
+     where e.received_at <= stamp and (own_of is null or e.device_id = own_of)
+       and jsonb_path_query_array(e.identification, '$.faces[*].person.id') ? named;
     perform gatehouse.audit('person.bury', person::text, jsonb_build_object('by', device));
     return true;
 end

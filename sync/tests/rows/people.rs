@@ -11,7 +11,7 @@ use gatehouse_sync::{SinkState, Sync};
 use gatehouse_testkit::wait;
 
 use crate::delivery::{encoding, open, rows_of};
-use crate::support::{Bed, DEVICE_PASSWORD};
+use crate::support::{Bed, DEVICE_PASSWORD, deliver_all, event, named};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -284,8 +284,28 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
         let refused = thief.query(&format!("select * from gatehouse.{table}"), &[]).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{table}");
     }
+    // Whoever is made up takes nobody's name out of others' visits, nor does a real one with the id of another.
+    deployment.house("three").await;
+    let mut writer = deployment.bed.writer("three").await;
+    deliver_all(&mut writer, &[named(event(1, 1), "carl")]).await.unwrap();
+    let bury = "select gatehouse.bury('two', gen_random_uuid(), 'carl', now() + interval '1 minute')";
+    thief.execute(bury, &[]).await.unwrap();
+    let bury = "select gatehouse.bury('two', id, 'carl', now() + interval '1 minute') \
+                from gatehouse.people_after('two', 0, 1)";
+    thief.execute(bury, &[]).await.unwrap();
+    let left =
+        "select count(*) from gatehouse.events where identification #>> '{faces,0,person,id}' = 'carl'";
+    assert_eq!(deployment.bed.count(left).await, 1);
+    one.waits_for("what was done to Anna in the thief's name", &[]).await;
+    let audit = "select count(*) from gatehouse.audit_log where action = 'person.bury' and device_id = 'two'";
+    assert_eq!(deployment.bed.count(audit).await, 2, "it is known who did it");
+    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.settled().await;
     // What it may ask says no name, and it may ask in no other's name.
-    let rows = thief.query("select * from gatehouse.people_after('two', 0, 10)", &[]).await.unwrap();
+    let rows = thief
+        .query("select metadata from gatehouse.people_after('two', 0, 10) where metadata is not null", &[])
+        .await
+        .unwrap();
     let sealed: Vec<u8> = rows[0].get("metadata");
     assert!(!sealed.windows(4).any(|part| part.eq_ignore_ascii_case(b"anna")));
     for call in [
