@@ -2,6 +2,8 @@
 
 mod database;
 mod device;
+mod files;
+pub mod grant;
 pub mod people;
 
 use gatehouse_config::Config;

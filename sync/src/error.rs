@@ -178,6 +178,12 @@ impl SyncError {
         matches!(self, Self::Setup(_) | Self::Guard(_) | Self::Denied { .. })
     }
 
+    /// The words for who waits for the answer: here nothing is retried by itself.
+    pub(crate) fn once(&self) -> String {
+        let words = self.to_string();
+        words.strip_suffix("; retried by itself").map_or(words.clone(), str::to_owned)
+    }
+
     /// Wraps an error of the store.
     pub(crate) fn store<E>(doing: &'static str) -> impl FnOnce(E) -> Self
     where

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_store::Store;
-use gatehouse_store::record::Sink;
+use gatehouse_store::keys::KeyId;
+use gatehouse_store::record::{ObjectPlace, Sink};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ pub use rows::conflicts::Conflict;
 pub use status::{SinkState, SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
+use crate::central::grant::Grant;
 use crate::lines::LineSink;
 use crate::objects::ObjectSink;
 use crate::rows::RowSink;
@@ -46,8 +48,8 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Handle of delivery. Without a central side in the settings it does nothing, and says so.
 pub struct Sync {
     store: Store,
-    /// Device and database, for who asks it something.
-    rows: Option<(String, gatehouse_config::Rows)>,
+    /// For who asks the central side something.
+    config: Config,
     stop: watch::Sender<bool>,
     /// Until when nothing is pushed.
     paused: watch::Sender<Option<Instant>>,
@@ -64,9 +66,8 @@ struct Loop {
 impl Sync {
     /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
     pub fn start(config: &Config, store: Store) -> Self {
-        let rows = config.central.rows.clone().map(|rows| (config.device.id.clone(), rows));
         let (stop, paused) = (watch::Sender::new(false), watch::Sender::new(None));
-        let mut sync = Self { store: store.clone(), rows, stop, paused, loops: Vec::new() };
+        let mut sync = Self { store: store.clone(), config: config.clone(), stop, paused, loops: Vec::new() };
         let throttle = Arc::new(Throttle::new(config.sync.bandwidth_bytes_per_second));
         let rows = config.central.rows.clone();
         let rows = rows.map(|rows| RowSink::new(config, rows, store.clone(), throttle.clone()));
@@ -144,10 +145,25 @@ impl Sync {
     /// # Errors
     /// [`SyncError`] where it cannot be asked.
     pub async fn conflicts(&self) -> Result<Vec<Conflict>, SyncError> {
-        match &self.rows {
-            Some((device, rows)) => rows::conflicts::list(rows, device, &self.store).await,
+        match &self.config.central.rows {
+            Some(rows) => rows::conflicts::list(rows, &self.config.device.id, &self.store).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// A URL that gives a delivered file to everybody who has it, for `expires` from now; `uid` is who asked. It has its
+    /// line in the central audit log, or, without a central database, in the log of the appliance.
+    ///
+    /// # Errors
+    /// [`SyncError`] where that line cannot be written, or there is no central side for files.
+    pub async fn url(
+        &self,
+        file: &KeyId,
+        place: &ObjectPlace,
+        expires: Duration,
+        uid: u32,
+    ) -> Result<Grant, SyncError> {
+        central::grant::of_appliance(&self.config, file, place, expires, uid).await
     }
 
     /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is

@@ -18,6 +18,7 @@ mod client;
 mod deliver;
 mod key;
 mod marker;
+mod presign;
 mod put;
 mod setup;
 mod upload;
@@ -25,12 +26,12 @@ mod upload;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use call::Limits;
 pub(crate) use check::check;
 pub(crate) use deliver::ObjectSink;
 pub(crate) use put::Put;
 pub(crate) use setup::init;
 
-pub(crate) use call::Limits;
 use gatehouse_config::{Config, Environment};
 use minio::s3::MinioClient;
 
@@ -58,5 +59,10 @@ impl Objects {
             environment: config.device.environment,
             limits,
         })
+    }
+
+    /// Name of the bucket.
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
     }
 }

@@ -14,6 +14,7 @@ pub mod certs;
 pub mod daemon;
 pub mod embedded;
 pub mod folder;
+pub mod http;
 pub mod jpeg;
 pub mod malformed;
 pub mod minio;

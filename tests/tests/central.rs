@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gatehouse_testkit::camera::Camera;
+use gatehouse_testkit::http;
 use gatehouse_testkit::jpeg::jpeg;
+use gatehouse_testkit::postgres::Stop;
+use gatehouse_testkit::proxy::Faults;
 use gatehouse_testkit::synthetic::{EventMessage, people};
 use gatehouse_tests::house::{DEVICE, House};
 use serde_json::Value;
@@ -27,16 +31,22 @@ fn sink(house: &House) -> Result<Value> {
     Ok(house.daemon.json(&["sync", "status"])?[0].clone())
 }
 
+/// The settings of who prepares the central side, kept beside those of the appliance; and the password file of these.
+fn admin_settings(house: &mut House) -> Result<(PathBuf, PathBuf)> {
+    let admin = house.daemon.folder().path().join("admin.toml");
+    let own_password = admin.with_file_name("rows-password");
+    std::fs::copy(&own_password, admin.with_file_name("admin-password"))?;
+    let own = std::fs::read_to_string(house.daemon.config_file())?;
+    std::fs::write(&admin, own.replace("rows-password", "admin-password"))?;
+    Ok((admin, own_password))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() -> Result<()> {
     let retry = "retry_min = \"100ms\"\nretry_max = \"1s\"\n".to_owned();
     let mut house = House::build(BTreeMap::from([("sync".to_owned(), retry)])).await?;
-    // The settings of who prepares the central side, kept beside those of the appliance.
-    let admin = house.daemon.folder().path().join("admin.toml");
-    let password = house.daemon.folder().path().join("admin-password");
-    let (own, own_password) = (house.daemon.config_file(), password.with_file_name("rows-password"));
-    std::fs::copy(&own_password, &password)?;
-    std::fs::write(&admin, std::fs::read_to_string(&own)?.replace("rows-password", "admin-password"))?;
+    let (admin, own_password) = admin_settings(&mut house)?;
+    let own = house.daemon.config_file();
     let (admin, file) = (admin.to_string_lossy(), own_password.to_string_lossy());
 
     let enroll = ["central", "enroll-device", DEVICE, "--config", &admin];
@@ -85,5 +95,80 @@ async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() 
     let lines = client.query("select action from gatehouse.audit_log order by id", &[]).await?;
     let lines: Vec<String> = lines.iter().map(|row| row.get(0)).collect();
     ensure!(lines == ["device.enroll", "device.enroll", "device.retire", "device.enroll"], "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Result<()> {
+    let retry = "retry_min = \"100ms\"\nretry_max = \"1s\"\n".to_owned();
+    let mut house = House::build(BTreeMap::from([("sync".to_owned(), retry)])).await?;
+    let (admin, own_password) = admin_settings(&mut house)?;
+    let (admin, file) = (admin.to_string_lossy(), own_password.to_string_lossy());
+    let enroll = ["central", "enroll-device", DEVICE, "--config", &admin, "--password-file", &file];
+    let role = house.daemon.json(&enroll)?["role"].as_str().context("a role")?.to_owned();
+    let own = house.database.url().replace("//postgres@", &format!("//{role}@"));
+    house.daemon.reconfigure(|options| options.rows_url = Some(own))?;
+    house.s3_proxy.set(Faults { refuse: true, ..Faults::default() });
+    house.start()?;
+    let camera = Camera::connect("door", &house.address());
+    visit(&house, &camera, "visit-1").await?;
+
+    house.until_ledger("the file to be stored", PATIENCE, |ledger| ledger.number("files", "stored") == 1)?;
+    let ask = ["media", "url", "door/visit-1/a.jpg"];
+    let early = house.daemon.cli(&ask)?;
+    ensure!(early.code == 1 && early.stderr.contains("not delivered yet"), "{early:?}");
+    house.s3_proxy.heal();
+    house.until_ledger("the file to be delivered", PATIENCE, |ledger| {
+        ledger.number("files", "delivered") == 1
+    })?;
+    let granted = house.daemon.json(&[&ask[..], &["--expires", "2m"]].concat())?;
+    let url = granted["url"].as_str().context("a URL")?;
+    ensure!(http::get(url)? == (200, jpeg(3, 64, 48)?), "{url}");
+    ensure!(url.contains("X-Amz-Expires=120") && !url.contains(&house.s3.objects().secret_key));
+    for expires in ["0s", "8d", "500ms", "soon"] {
+        let odd = house.daemon.cli(&[&ask[..], &["--expires", expires]].concat())?;
+        ensure!(odd.code == 2, "{expires}: {odd:?}");
+    }
+
+    // The central side gives one too, once it knows the file: by its id and by its key.
+    let client = house.database.ready().await?;
+    let known = || async { client.query_opt("select id::text, s3_key from gatehouse.files", &[]).await };
+    gatehouse_testkit::wait::until_async("the row of the file", PATIENCE, || async {
+        known().await.is_ok_and(|row| row.is_some())
+    })
+    .await?;
+    let row = known().await?.context("a row")?;
+    let (id, key): (String, String) = (row.get(0), row.get(1));
+    ensure!(granted["id"] == id.as_str(), "{granted}");
+    for name in [&id, &key] {
+        let central = house.daemon.json(&["central", "url", name, "--config", &admin])?;
+        ensure!(http::get(central["url"].as_str().context("a URL")?)?.0 == 200, "{central}");
+    }
+    let unknown = house.daemon.cli(&["central", "url", "devices/none", "--config", &admin])?;
+    ensure!(unknown.code == 1 && unknown.stderr.contains("no file"), "{unknown:?}");
+    let query = "select actor, subject, (details ->> 'expires_s')::int from gatehouse.audit_log \
+                 where action = 'file.url' order by id";
+    let lines: Vec<(String, String, i32)> =
+        client.query(query, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let line = |actor: &str, expires| (actor.to_owned(), id.clone(), expires);
+    ensure!(lines == [line(&role, 120), line("postgres", 900), line("postgres", 900)], "{lines:?}");
+    client.execute("update gatehouse.files set status = 'deleted'", &[]).await?;
+    let gone = house.daemon.cli(&["central", "url", &id, "--config", &admin])?;
+    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
+
+    house.postgres.stop(Stop::Fast)?;
+    let refused = house.daemon.cli(&ask)?;
+    ensure!(refused.code == 1 && refused.stderr.contains("audit log"), "{refused:?}");
+    ensure!(refused.stdout.is_empty() && !refused.stderr.contains("retried"), "{refused:?}");
+    ensure!(!std::fs::read_to_string(house.daemon.log_file())?.contains("X-Amz-Signature"));
+
+    // Without a central database there is no such log, and the line goes to the appliance's own.
+    house.daemon.terminate()?;
+    house.daemon.reconfigure(|options| options.rows_url = None)?;
+    house.start()?;
+    let alone = house.daemon.json(&ask)?;
+    ensure!(http::get(alone["url"].as_str().context("a URL")?)?.0 == 200, "{alone}");
+    let log = std::fs::read_to_string(house.daemon.log_file())?;
+    ensure!(log.contains("a URL of a file was given") && !log.contains("X-Amz-Signature"), "{log}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `gatehouse central`: reads the settings itself and needs no daemon.
 
 mod device;
+mod files;
 mod people;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub(super) enum Command {
     EnrollDevice(device::Enroll),
     /// Take the role of an appliance away; its rows stay.
     RetireDevice(device::Retire),
+    /// A URL that gives one file to everybody who has it, for a while; each is noted in the audit log.
+    Url(files::Url),
     /// People of all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
@@ -88,6 +91,7 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
             shell.show(&steps, |steps| steps_told(steps))
         }
         Command::EnrollDevice(args) => runtime.block_on(device::enroll(args, shell)),
+        Command::Url(args) => runtime.block_on(files::url(&args, shell)),
         Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
     }
 }

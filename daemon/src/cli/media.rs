@@ -1,10 +1,13 @@
-//! `gatehouse media list|get`
+//! `gatehouse media list|get|url`
 
 use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use gatehouse_config::{duration_text, parse_duration};
 use gatehouse_store::seal::Sha256;
+use gatehouse_sync::central::grant::{EXPIRES, Grant};
 
 use super::shell::Shell;
 use super::table::Table;
@@ -32,6 +35,29 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// A URL that gives one delivered file to everybody who has it, for a while; each is noted in the audit log.
+    Url {
+        /// Its id, or CAMERA/EVENT-ID/NAME.
+        media: String,
+        #[command(flatten)]
+        expires: Expires,
+    },
+}
+
+/// How long a URL is valid.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Expires {
+    /// For how long it is valid, from 1s to 7d.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = expires)]
+    pub(super) expires: Duration,
+}
+
+fn expires(text: &str) -> Result<Duration, String> {
+    let whole = |time: &Duration| time.subsec_nanos() == 0 && EXPIRES.contains(time);
+    parse_duration(text).filter(whole).ok_or_else(|| {
+        let (least, most) = (duration_text(*EXPIRES.start()), duration_text(*EXPIRES.end()));
+        format!("whole seconds from {least} to {most} are needed, written as 30s, 15m, 2h or 7d")
+    })
 }
 
 pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
@@ -50,11 +76,24 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
             let header = shell.connect()?.media(&media, &mut out)?;
             out.finish(&header).map(drop)
         }
+        Command::Url { media, expires: Expires { expires } } => {
+            let request = Request::MediaUrl { media, expires_s: expires.as_secs() };
+            shell.ask_and_show(&request, granted)
+        }
         Command::Get { .. } => {
             Err(Fault::with_code(exit::USAGE, "standard output is not the place for the file here")
                 .advise("say where to: --output FILE"))
         }
     }
+}
+
+/// The URL alone on the first line, for who copies it.
+pub(super) fn granted(grant: &Grant) -> String {
+    format!(
+        "{}\nvalid until {}; whoever has it can read the file\n",
+        grant.url,
+        words::time(&grant.expires_at)
+    )
 }
 
 fn list(files: &[MediaLine]) -> String {

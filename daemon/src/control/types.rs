@@ -131,6 +131,13 @@ pub enum Request {
         /// Media id, or `camera/event id/name`.
         media: String,
     },
+    /// A URL for one delivered media file; answered with [`gatehouse_sync::central::grant::Grant`].
+    MediaUrl {
+        /// Media id, or `camera/event id/name`.
+        media: String,
+        /// Seconds from now until it is no longer valid.
+        expires_s: u64,
+    },
     /// How delivery goes; answered with a list of [`super::answers::SinkLine`].
     SyncStatus,
     /// Try every sink at once; answered with a list of [`super::answers::SinkLine`].

@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::Step;
 use super::database::refuse_foreign;
+use super::files::database_of;
 use crate::error::SyncError;
 use crate::rows::{self, CALL, Link, timed};
 
-/// Schema version that has roles.
-const SCHEMA_OF_ROLES: i32 = 2;
+/// Schema version that has roles and the audit log.
+pub(super) const SCHEMA_OF_ROLES: i32 = 2;
 /// Sessions of one role: one writes, others may be left from a line that broke.
 const SESSIONS_MAX: u32 = 8;
 /// How often a role whose sessions were ended is tried to be removed, and how long apart.
@@ -144,11 +145,7 @@ async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
 
 fn checked<'a>(config: &'a Config, device: &str) -> Result<&'a Rows, SyncError> {
     device_id(device).map_err(|words| SyncError::Setup(format!("the id of an appliance {words}")))?;
-    config
-        .central
-        .rows
-        .as_ref()
-        .ok_or_else(|| SyncError::Setup("the settings name no [central.rows]".to_owned()))
+    database_of(config)
 }
 
 /// A connection to a database with roles, of the settings' environment.

@@ -4,7 +4,7 @@
 //! done is merged as if an appliance of the name [`CENTRAL`] had done it.
 
 use chrono::{DateTime, Utc};
-use gatehouse_config::{Config, Rows, credential};
+use gatehouse_config::{Config, credential};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
 use gatehouse_store::gallery::transform::Protected;
 use gatehouse_store::gallery::{Encoding, Gallery, GallerySettings, Verdict};
@@ -17,6 +17,7 @@ use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::files::database_of;
 use crate::error::SyncError;
 use crate::rows::{self, CALL, Link, Value, people, timed};
 
@@ -257,11 +258,6 @@ pub fn deployment_key(config: &Config) -> Result<Option<DeploymentKey>, SyncErro
         .map(|secret| DeploymentKey::new(secret.bytes()))
         .transpose()
         .map_err(|error| told(error.to_string()))
-}
-
-fn database_of(config: &Config) -> Result<&Rows, SyncError> {
-    let words = "the settings name no central database: add [central.rows]";
-    config.central.rows.as_ref().ok_or_else(|| SyncError::Setup(words.to_owned()))
 }
 
 fn unknown(id: &str) -> SyncError {

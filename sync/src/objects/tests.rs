@@ -24,6 +24,7 @@ mod fake;
 mod faults;
 mod guard;
 mod policy;
+mod presign;
 mod setup;
 mod tls;
 mod upload;

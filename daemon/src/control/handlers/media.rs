@@ -1,9 +1,14 @@
 //! Stored media files.
 
+use std::time::Duration;
+
 use gatehouse_store::files::{SealedReader, content_type};
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::names::MediaName;
+use gatehouse_store::record::Sink;
 use gatehouse_store::store::{MediaQuery, MediaState, MediaView, StoreError};
+use gatehouse_sync::SinkStatus;
+use gatehouse_sync::central::grant::Grant;
 
 use super::{ask, events};
 use crate::control::Services;
@@ -35,6 +40,34 @@ pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHea
     let reader = ask(services, move |store| store.open_media(&id)).await?;
     let content_type = content_type(view.media.name.as_str(), &[]).to_owned();
     Ok((MediaHeader { media: line(view), content_type }, reader))
+}
+
+/// A URL for a file that is at the central side.
+pub(super) async fn url(
+    services: &Services,
+    media: String,
+    expires: Duration,
+    uid: u32,
+) -> Result<Grant, Fault> {
+    let view = find(services, &media).await?;
+    let configured = |sink: &SinkStatus| sink.sink == Sink::Objects && sink.configured;
+    if !services.sync.status().sinks.iter().any(configured) {
+        return Err(Fault::refused(
+            "the settings name no central side for files: there is nothing to link to",
+        )
+        .advise("gatehouse media get fetches the file from this appliance"));
+    }
+    let place = match view.state {
+        MediaState::Delivered(place) => place,
+        MediaState::Dropped(reason) => {
+            return Err(Fault::refused(format!("{media} was never delivered (dropped: {reason})")));
+        }
+        MediaState::Waiting | MediaState::Pending => {
+            return Err(Fault::refused(format!("{media} is not delivered yet"))
+                .advise("gatehouse sync status says how delivery goes"));
+        }
+    };
+    services.sync.url(&view.media.id, &place, expires, uid).await.map_err(Fault::refused)
 }
 
 async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {

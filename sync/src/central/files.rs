@@ -1,0 +1,66 @@
+//! What the commands about files of the central side share: database and bucket, both of the settings' environment.
+
+use gatehouse_config::{Config, Rows};
+use serde_json::Value;
+
+use super::device::SCHEMA_OF_ROLES;
+use crate::error::{GuardFault, SyncError};
+use crate::objects::{Limits, Objects};
+use crate::rows::{self, CALL, Link, timed};
+
+const PLACE: &str = "the database";
+
+/// Both halves of the central side.
+pub(super) struct Files {
+    pub(super) link: Link,
+    pub(super) objects: Objects,
+}
+
+impl Files {
+    /// Connects to the database; the bucket is not spoken to.
+    ///
+    /// # Errors
+    /// [`SyncError`] where the settings lack one of the two, or the database is not there or not ours.
+    pub(super) async fn open(config: &Config) -> Result<Self, SyncError> {
+        let objects = Objects::open(config, Limits::default())?;
+        Ok(Self { link: ready(database_of(config)?, config).await?, objects })
+    }
+}
+
+/// The database of the settings.
+pub(super) fn database_of(config: &Config) -> Result<&Rows, SyncError> {
+    let words = "the settings name no central database: add [central.rows]";
+    config.central.rows.as_ref().ok_or_else(|| SyncError::Setup(words.to_owned()))
+}
+
+/// A connection to a database with an audit log, marked as of the settings' environment.
+pub(super) async fn ready(rows: &Rows, config: &Config) -> Result<Link, SyncError> {
+    let link = rows::connect(rows).await?;
+    let version = rows::version(&link).await?;
+    if version < SCHEMA_OF_ROLES {
+        let words = format!("schema version {version}, {SCHEMA_OF_ROLES} is needed");
+        return Err(GuardFault::NotPrepared { place: PLACE, words }.into());
+    }
+    let ours = config.device.environment.as_str();
+    match rows::environment(&link.client).await? {
+        Some(theirs) if theirs == ours => Ok(link),
+        Some(theirs) => Err(GuardFault::Environment { place: PLACE, theirs, ours }.into()),
+        None => {
+            let words = "it carries no environment".to_owned();
+            Err(GuardFault::NotPrepared { place: PLACE, words }.into())
+        }
+    }
+}
+
+/// A line of the audit log.
+pub(super) async fn audit(
+    link: &Link,
+    action: &str,
+    subject: &str,
+    details: &Value,
+) -> Result<(), SyncError> {
+    let line = "select gatehouse.audit($1, $2, $3)";
+    timed("write the audit log", CALL, link.client.execute(line, &[&action, &subject, details]))
+        .await
+        .map(drop)
+}
