@@ -4,7 +4,9 @@ mod database;
 mod device;
 mod files;
 pub mod grant;
+pub mod orphans;
 pub mod people;
+pub mod verify;
 
 use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,7 @@ mod check;
 mod classify;
 mod client;
 mod deliver;
+mod keep;
 mod key;
 mod marker;
 mod presign;
@@ -29,6 +30,7 @@ pub(crate) mod tests;
 pub(crate) use call::Limits;
 pub(crate) use check::check;
 pub(crate) use deliver::ObjectSink;
+pub(crate) use keep::{Listed, Listing};
 pub(crate) use put::Put;
 pub(crate) use setup::init;
 

@@ -13,6 +13,8 @@ mod enroll;
 mod environments;
 #[path = "rows/exactly_once.rs"]
 mod exactly_once;
+#[path = "rows/files.rs"]
+mod files;
 #[path = "rows/guards.rs"]
 mod guards;
 #[path = "rows/history.rs"]

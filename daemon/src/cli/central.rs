@@ -32,6 +32,10 @@ pub(super) enum Command {
     RetireDevice(device::Retire),
     /// A URL that gives one file to everybody who has it, for a while; each is noted in the audit log.
     Url(files::Url),
+    /// Look for objects without a row in gatehouse.files, and for rows without an object; changes nothing without --fix.
+    Orphans(files::Orphans),
+    /// Read objects back and compare size and SHA-256 with gatehouse.files.
+    Verify(files::Verify),
     /// People of all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
@@ -92,6 +96,8 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         }
         Command::EnrollDevice(args) => runtime.block_on(device::enroll(args, shell)),
         Command::Url(args) => runtime.block_on(files::url(&args, shell)),
+        Command::Orphans(args) => runtime.block_on(files::orphans(&args, shell)),
+        Command::Verify(args) => runtime.block_on(files::verify(&args, shell)),
         Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
     }
 }

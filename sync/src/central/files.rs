@@ -8,6 +8,9 @@ use crate::error::{GuardFault, SyncError};
 use crate::objects::{Limits, Objects};
 use crate::rows::{self, CALL, Link, timed};
 
+/// Most files that an answer names; the numbers are always of all.
+pub(super) const LISTED_MAX: usize = 1000;
+
 const PLACE: &str = "the database";
 
 /// Both halves of the central side.

@@ -23,6 +23,7 @@ mod deliver;
 mod fake;
 mod faults;
 mod guard;
+mod keep;
 mod policy;
 mod presign;
 mod setup;

@@ -1,11 +1,16 @@
-//! `gatehouse central url`: files of all appliances.
+//! `gatehouse central url|orphans|verify`: files of all appliances.
 
-use gatehouse_sync::central::grant;
+use gatehouse_sync::central::orphans::{self, Order, Orphan};
+use gatehouse_sync::central::verify::{self, Differing, SAMPLE_MAX, Scope, Verified};
+use gatehouse_sync::central::{grant, orphans::Orphans as Found};
 
 use super::{Args, settings};
 use crate::cli::media::{self, Expires};
 use crate::cli::shell::Shell;
+use crate::cli::table::printable;
+use crate::cli::words;
 use crate::control::types::Fault;
+use crate::exit;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Url {
@@ -18,8 +23,98 @@ pub(in crate::cli) struct Url {
     args: Args,
 }
 
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Orphans {
+    /// Move objects without a row to quarantine/, and set rows without an object to `deleted`.
+    #[arg(long)]
+    fix: bool,
+    /// Do so also where it touches more than a tenth of all files.
+    #[arg(long, requires = "fix")]
+    force: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Verify {
+    /// Read so many files, any of them.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(SAMPLE_MAX)))]
+    sample: u32,
+    /// Read every file.
+    #[arg(long, conflicts_with = "sample")]
+    all: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
 pub(super) async fn url(args: &Url, shell: &mut Shell) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let granted = grant::url(&config, &args.file, args.expires.expires).await.map_err(Fault::refused)?;
     shell.show(&granted, media::granted)
+}
+
+pub(super) async fn orphans(args: &Orphans, shell: &mut Shell) -> Result<(), Fault> {
+    let config = settings(&args.args.config)?;
+    let order = if args.fix { Order::Fix { force: args.force } } else { Order::Look };
+    let found = orphans::orphans(&config, order).await.map_err(Fault::refused)?;
+    shell.show(&found, found_told)
+}
+
+fn found_told(found: &Found) -> String {
+    let line = |orphan: &Orphan| match &orphan.id {
+        None => format!("no row     {}\n", printable(&orphan.key)),
+        Some(id) => format!("no object  {}  (file {id})\n", printable(&orphan.key)),
+    };
+    let mut text: String = found.orphans.iter().map(line).collect();
+    let more = found.without_row + found.without_object - found.orphans.len() as u64;
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    text.push_str(&format!(
+        "{} and {}: {} without a row, {} without an object\n",
+        words::count(found.objects, "object", "objects"),
+        words::count(found.rows, "row", "rows"),
+        found.without_row,
+        found.without_object
+    ));
+    if found.waiting > 0 {
+        text.push_str(&format!(
+            "{} without a row, which may still come\n",
+            words::count(found.waiting, "object", "objects")
+        ));
+    }
+    match found.fixed {
+        Some(fixed) => text.push_str(&format!("{fixed} put right\n")),
+        None if found.without_row + found.without_object > 0 => {
+            text.push_str("nothing was changed; --fix puts them right\n");
+        }
+        None => {}
+    }
+    text
+}
+
+pub(super) async fn verify(args: &Verify, shell: &mut Shell) -> Result<(), Fault> {
+    let config = settings(&args.args.config)?;
+    let scope = if args.all { Scope::All } else { Scope::Sample(args.sample) };
+    let verified = verify::verify(&config, scope).await.map_err(Fault::refused)?;
+    shell.show(&verified, verified_told)?;
+    match verified.differ {
+        0 => Ok(()),
+        // All has been said on standard output.
+        _ => Err(Fault::with_code(exit::REFUSED, "")),
+    }
+}
+
+fn verified_told(verified: &Verified) -> String {
+    let line = |one: &Differing| {
+        format!("DIFFERS  {}: {}  (file {})\n", printable(&one.key), printable(&one.words), one.id)
+    };
+    let mut text: String = verified.differing.iter().map(line).collect();
+    let more = verified.differ - verified.differing.len() as u64;
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    let (files, bytes) = (words::count(verified.files, "file", "files"), words::bytes(verified.bytes));
+    text.push_str(&format!("{files} read back ({bytes}), {} differ\n", verified.differ));
+    text
 }
