@@ -1,6 +1,7 @@
 //! Preparing and checking the central side: the commands below `gatehouse central`.
 
 mod database;
+pub mod delete;
 mod device;
 mod files;
 pub mod grant;

@@ -36,6 +36,12 @@ pub(super) enum Command {
     Orphans(files::Orphans),
     /// Read objects back and compare size and SHA-256 with gatehouse.files.
     Verify(files::Verify),
+    /// Mark a file for deletion; its object stays for 30 days.
+    DeleteFile(files::OfFile),
+    /// Take the mark of a file away.
+    Undelete(files::OfFile),
+    /// Remove the objects of files that were marked 30 days ago.
+    PurgeDeleted(Args),
     /// People of all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
@@ -98,6 +104,9 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Url(args) => runtime.block_on(files::url(&args, shell)),
         Command::Orphans(args) => runtime.block_on(files::orphans(&args, shell)),
         Command::Verify(args) => runtime.block_on(files::verify(&args, shell)),
+        Command::DeleteFile(args) => runtime.block_on(files::mark(&args, shell)),
+        Command::Undelete(args) => runtime.block_on(files::unmark(&args, shell)),
+        Command::PurgeDeleted(args) => runtime.block_on(files::purge(&args, shell)),
         Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
     }
 }

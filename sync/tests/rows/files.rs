@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use gatehouse_config::Config;
 use gatehouse_store::seal::Sha256;
+use gatehouse_sync::central::delete::{mark, purge, unmark};
 use gatehouse_sync::central::orphans::{Order, Orphan, Orphans, orphans};
 use gatehouse_sync::central::verify::{Scope, verify};
 use gatehouse_sync::{SyncError, central};
@@ -233,4 +234,48 @@ async fn verify_finds_a_flipped_byte_a_wrong_size_and_a_missing_object() {
         assert_eq!(bed.text(told).await, "3");
         assert_eq!(bed.count("select count(*) from gatehouse.audit_log").await, 3);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_file_can_be_had_back_for_a_month_and_is_gone_after_it() {
+    let (bed, s3) = (Bed::new("deleted").await, S3Server::start().unwrap());
+    let server = s3.objects();
+    let config = filled(&bed, &server, 4).await;
+    let client = bed.database.connect().await.unwrap();
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        let query =
+            format!("select id::text from gatehouse.files where associated_entity_id = 'door/e{number}'");
+        ids.push(bed.text(&query).await);
+    }
+    for id in &ids[..3] {
+        assert_eq!(mark(&config, id).await.unwrap().status, "marked");
+    }
+    for (file, words) in
+        [(&*ids[0], "is marked"), ("a.jpg", "no id"), ("00000000-0000-0000-0000-000000000001", "no file")]
+    {
+        let error = mark(&config, file).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let early = purge(&config).await.unwrap();
+    assert_eq!((early.files, early.waiting), (0, 3));
+
+    // A month goes by for two of them; one of these is had back.
+    let past = format!(
+        "update gatehouse.files_history set valid_to = now() - interval '31 days' where id in ('{}', '{}')",
+        ids[0], ids[1]
+    );
+    client.batch_execute(&past).await.unwrap();
+    assert_eq!(unmark(&config, &ids[1]).await.unwrap().status, "active");
+    assert!(unmark(&config, &ids[1]).await.unwrap_err().to_string().contains("is active"));
+    s3.answer_with(Some(503));
+    purge(&config).await.unwrap_err();
+    s3.answer_with(None);
+    let purged = purge(&config).await.unwrap();
+    assert_eq!((purged.files, purged.waiting), (1, 1));
+    assert_eq!(server.list(BUCKET, "devices/").await.unwrap(), [key(1), key(2), key(3)]);
+    let states = "select string_agg(status, ' ' order by s3_key) from gatehouse.files";
+    assert_eq!(bed.text(states).await, "deleted active marked active");
+    assert_eq!(lines(&bed).await, "file.mark file.mark file.mark file.unmark file.purge");
+    assert!(unmark(&config, &ids[0]).await.unwrap_err().to_string().contains("is deleted"));
 }

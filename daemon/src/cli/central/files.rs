@@ -1,5 +1,6 @@
-//! `gatehouse central url|orphans|verify`: files of all appliances.
+//! `gatehouse central url|orphans|verify|delete-file|undelete|purge-deleted`: files of all appliances.
 
+use gatehouse_sync::central::delete::{self, Changed, Purged};
 use gatehouse_sync::central::orphans::{self, Order, Orphan};
 use gatehouse_sync::central::verify::{self, Differing, SAMPLE_MAX, Scope, Verified};
 use gatehouse_sync::central::{grant, orphans::Orphans as Found};
@@ -43,6 +44,15 @@ pub(in crate::cli) struct Verify {
     /// Read every file.
     #[arg(long, conflicts_with = "sample")]
     all: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct OfFile {
+    /// Id of the file in gatehouse.files.
+    #[arg(value_name = "FILE-ID")]
+    file: String,
     #[command(flatten)]
     args: Args,
 }
@@ -117,4 +127,29 @@ fn verified_told(verified: &Verified) -> String {
     let (files, bytes) = (words::count(verified.files, "file", "files"), words::bytes(verified.bytes));
     text.push_str(&format!("{files} read back ({bytes}), {} differ\n", verified.differ));
     text
+}
+
+pub(super) async fn mark(args: &OfFile, shell: &mut Shell) -> Result<(), Fault> {
+    let config = settings(&args.args.config)?;
+    let changed = delete::mark(&config, &args.file).await.map_err(Fault::refused)?;
+    shell.show(&changed, |Changed { id, purged_after, .. }| {
+        let after = purged_after.as_deref().map(words::time).unwrap_or_default();
+        format!(
+            "{id} is marked; `gatehouse central purge-deleted` removes it after {after}, undelete keeps it"
+        )
+    })
+}
+
+pub(super) async fn unmark(args: &OfFile, shell: &mut Shell) -> Result<(), Fault> {
+    let config = settings(&args.args.config)?;
+    let changed = delete::unmark(&config, &args.file).await.map_err(Fault::refused)?;
+    shell.show(&changed, |Changed { id, status, .. }| format!("{id} is {status} again"))
+}
+
+pub(super) async fn purge(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+    let config = settings(&args.config)?;
+    let purged = delete::purge(&config).await.map_err(Fault::refused)?;
+    shell.show(&purged, |Purged { files, waiting }| {
+        format!("{} removed, {waiting} marked and not due yet", words::count(*files, "file", "files"))
+    })
 }
