@@ -152,8 +152,35 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
         client.query(query, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     let line = |actor: &str, expires| (actor.to_owned(), id.clone(), expires);
     ensure!(lines == [line(&role, 120), line("postgres", 900), line("postgres", 900)], "{lines:?}");
+
+    let central =
+        |arguments: &[&str]| house.daemon.cli(&[&["central"], arguments, &["--config", &admin]].concat());
+    let whole = central(&["verify", "--all"])?;
+    ensure!(
+        whole.code == 0 && whole.stdout.contains("1 file read back") && whole.stdout.contains("0 differ"),
+        "{whole:?}"
+    );
+    let orphans = central(&["orphans"])?;
+    ensure!(
+        orphans.code == 0 && orphans.stdout.contains("0 without a row, 0 without an object"),
+        "{orphans:?}"
+    );
+    let mut flipped = jpeg(3, 64, 48)?;
+    flipped[20] ^= 1;
+    house.s3.objects().put("gatehouse-dev", &key, flipped).await?;
+    let differs = central(&["verify", "--sample", "1"])?;
+    ensure!(
+        differs.code == 1 && differs.stdout.contains(&format!("DIFFERS  {key}: its SHA-256")),
+        "{differs:?}"
+    );
+    let marked = central(&["delete-file", &id])?;
+    ensure!(marked.code == 0 && marked.stdout.contains("is marked"), "{marked:?}");
+    let purged = central(&["purge-deleted"])?;
+    ensure!(purged.code == 0 && purged.stdout.contains("0 files removed, 1 marked"), "{purged:?}");
     client.execute("update gatehouse.files set status = 'deleted'", &[]).await?;
     let gone = house.daemon.cli(&["central", "url", &id, "--config", &admin])?;
+    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
+    let gone = house.daemon.cli(&ask)?;
     ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
 
     house.postgres.stop(Stop::Fast)?;

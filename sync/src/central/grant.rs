@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::files::{self, Files};
 use crate::error::SyncError;
 use crate::objects::{Limits, Objects};
-use crate::rows::{CALL, timed};
+use crate::rows::{self, CALL, timed};
 
 /// How long a URL may be valid: up to what S3 signs for at most.
 pub const EXPIRES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
@@ -55,6 +55,12 @@ pub(crate) async fn of_appliance(
         None => tracing::info!(file = grant.id, until = grant.expires_at, uid, "a URL of a file was given"),
         Some(rows) => {
             let link = files::ready(rows, config).await.map_err(|error| unwritten(&error))?;
+            // A file whose row is still on its way is there all the same.
+            let query = "select status from gatehouse.files where s3_bucket = $1 and s3_key = $2";
+            let values: [&rows::Value<'_>; 2] = [&place.bucket, &place.key];
+            if let Some(row) = timed(DOING, CALL, link.client.query_opt(query, &values)).await? {
+                kept(row.get(0))?;
+            }
             let mut details = details(&grant, place, expires);
             details["uid"] = uid.into();
             files::audit(&link, ACTION, &grant.id, &details).await.map_err(|error| unwritten(&error))?;
@@ -79,14 +85,20 @@ pub async fn url(config: &Config, file: &str, expires: Duration) -> Result<Grant
         SyncError::Setup(format!("gatehouse.files has no file `{file}` that this role can see"))
     })?;
     let (id, status): (Uuid, String) = (row.get(0), row.get(3));
-    if !matches!(status.as_str(), "active" | "archived") {
-        return Err(SyncError::Setup(format!("file {id} is {status}: no URL is given for it")));
-    }
+    kept(&status)?;
     let place = ObjectPlace { bucket: row.get(1), key: row.get(2) };
     let grant = sign(&objects, id.to_string(), &place, expires).await?;
     let details = details(&grant, &place, expires);
     files::audit(&link, ACTION, &grant.id, &details).await.map_err(|error| unwritten(&error))?;
     Ok(grant)
+}
+
+/// Whether a file of this status is given out.
+fn kept(status: &str) -> Result<(), SyncError> {
+    match status {
+        "active" | "archived" => Ok(()),
+        _ => Err(SyncError::Setup(format!("the file is {status}: no URL is given for it"))),
+    }
 }
 
 async fn sign(
