@@ -279,3 +279,33 @@ async fn a_deleted_file_can_be_had_back_for_a_month_and_is_gone_after_it() {
     assert_eq!(lines(&bed).await, "file.mark file.mark file.mark file.unmark file.purge");
     assert!(unmark(&config, &ids[0]).await.unwrap_err().to_string().contains("is deleted"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_and_rows_are_walked_side_by_side_over_many_pages() {
+    let (bed, s3) = (Bed::new("pages").await, S3Server::start().unwrap());
+    let server = s3.objects();
+    let config = filled(&bed, &server, 0).await;
+    // 2,100 rows: two pages and a bit. Names whose order differs between languages and bytes.
+    let name = |number: u32| {
+        let word = ["a", "B", "c-", "C.", "d_"][number as usize % 5];
+        format!("devices/edge-1/events/2026/11/20/door/{word}{number}/x.jpg")
+    };
+    let rows = format!(
+        "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, uploaded_by, \
+         associated_entity_type, associated_entity_id) select gen_random_uuid(), '{BUCKET}', \
+         'devices/edge-1/events/2026/11/20/door/' || (array['a', 'B', 'c-', 'C.', 'd_'])[n % 5 + 1] || n || '/x.jpg', 1, '', \
+         '', 'edge-1', 'event', '' from generate_series(0, 2099) n"
+    );
+    bed.database.connect().await.unwrap().batch_execute(&rows).await.unwrap();
+    let folder = s3.files().join(BUCKET);
+    for number in (0..2100).filter(|number| number % 700 != 0).chain([5000]) {
+        let file = folder.join(name(number));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, [1]).unwrap();
+    }
+    let found = orphans(&config, Order::Look).await.unwrap();
+    assert_eq!(numbers(&found), [2098, 2100, 1, 0, 3]);
+    let mut lost = [0, 700, 1400].map(name);
+    lost.sort();
+    assert_eq!(found.orphans.iter().map(|orphan| orphan.key.clone()).collect::<Vec<_>>(), lost);
+}
