@@ -7,17 +7,20 @@ mod files;
 pub mod grant;
 pub mod orphans;
 pub mod people;
+mod report;
 pub mod verify;
 
 use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};
 
-use crate::error::SyncError;
+use crate::error::{GuardFault, SyncError};
 use crate::objects;
+use crate::rows::{self, Link};
 
 #[cfg(test)]
 pub(crate) use device::policy;
 pub use device::{Enrolled, enroll, new_password, retire};
+pub use report::{Appliance, Day, Person, Report, Unknown, Visit, person, report};
 
 /// One thing that `init` saw to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +87,17 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         findings.push(Finding::bad("central side", nothing_named().to_string(), None));
     }
     findings
+}
+
+/// A connection to the settings' database, which must have a version of the schema and be of their environment.
+async fn prepared(config: &Config, least: i32) -> Result<Link, SyncError> {
+    let link = files::ready(files::database_of(config)?, config).await?;
+    let version = rows::version(&link).await?;
+    if version < least {
+        let words = format!("schema version {version}, {least} is needed");
+        return Err(GuardFault::NotPrepared { place: "the database", words }.into());
+    }
+    Ok(link)
 }
 
 fn nothing_named() -> SyncError {

@@ -17,18 +17,20 @@ pub(crate) mod people;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatehouse_config::{Config, Rows};
 use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::Change;
+use tokio::time::Instant;
 
-pub use guard::{Identity, LastEvent, Standing};
+pub use guard::{Identity, LastEvent, Standing, Waiting};
 pub use migrate::{MIGRATIONS, Migrated, Migration, migrate};
 pub use write::{Delivered, Writer};
 
 pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
-pub(crate) use guard::{SCHEMA_NEEDED, environment};
+pub(crate) use guard::{SCHEMA_NEEDED, SCHEMA_OF_REPORTS, environment};
 pub(crate) use migrate::{lock, version};
 pub(crate) use write::Value;
 
@@ -39,6 +41,10 @@ use crate::throttle::Throttle;
 /// Journal records without interest for the central side after which the cursor is moved all the same. Without it a
 /// restart would read them again; at every record, the sink's own records would keep it awake for ever.
 const QUIET_RECORDS: u64 = 4096;
+
+/// How often an open session says that the appliance is there, and what waits: often enough to see today that a house
+/// has gone silent, and three updates a second for a thousand houses.
+const ANNOUNCE: Duration = Duration::from_secs(300);
 
 /// The sink.
 pub(crate) struct RowSink {
@@ -64,6 +70,10 @@ struct Session {
     people_due: bool,
     /// What is to be told with the next progress.
     set_aside: Vec<String>,
+    /// Delivered, and not yet noted here: done while the next batch is on its way.
+    owed: Option<Position>,
+    /// When it said last that the appliance is there.
+    announced: Instant,
 }
 
 impl RowSink {
@@ -87,7 +97,7 @@ impl RowSink {
             return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
         }
         self.same_past(&writer).await?;
-        writer.announce().await?;
+        writer.announce(self.waiting()).await?;
         let ours = self.store.rows_cursor().lsn;
         if ours > theirs.lsn {
             let theirs = theirs.lsn;
@@ -99,7 +109,8 @@ impl RowSink {
         }
         self.moved(theirs).await?;
         let set_aside = writer.share_people(&self.store).await?.into_iter().collect();
-        Ok(Session { writer, after: theirs, ahead: None, people_due: true, set_aside })
+        let announced = Instant::now();
+        Ok(Session { writer, after: theirs, ahead: None, owed: None, announced, people_due: true, set_aside })
     }
 
     /// The event at the central cursor must be ours: an old copy of the state directory that went on by itself has
@@ -121,9 +132,32 @@ impl RowSink {
         if ours == *theirs { Ok(()) } else { Err(GuardFault::Diverged { seq }.into()) }
     }
 
+    fn waiting(&self) -> Waiting {
+        let status = self.store.status();
+        let oldest = status.oldest_pending.filter(|_| status.pending_events > 0);
+        Waiting { events: status.pending_events, files: status.pending_media, oldest }
+    }
+
+    /// Says that the appliance is there, where it is time; tells when it is time again.
+    async fn announce(&self, session: &mut Session) -> Result<Duration, SyncError> {
+        if session.announced.elapsed() >= ANNOUNCE {
+            session.writer.announce(self.waiting()).await?;
+            session.announced = Instant::now();
+        }
+        Ok(ANNOUNCE.saturating_sub(session.announced.elapsed()))
+    }
+
     /// Tells the store; it never goes back.
     async fn moved(&self, upto: Position) -> Result<(), SyncError> {
         self.store.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
+    }
+
+    /// Notes what is owed.
+    async fn settle(&self, session: &mut Session) -> Result<(), SyncError> {
+        match session.owed.take() {
+            Some(owed) => self.moved(owed).await,
+            None => Ok(()),
+        }
     }
 
     async fn read(&self, after: Position) -> Result<Vec<Change>, SyncError> {
@@ -151,24 +185,35 @@ impl RowSink {
             Some(changes) => changes,
             None => self.read(session.after).await?,
         };
-        let Some(last) = changes.last().map(Change::position) else { return Ok(Progress::default()) };
+        let Some(last) = changes.last().map(Change::position) else {
+            self.settle(session).await?;
+            return Ok(Progress::default());
+        };
         let full = changes.len() >= self.batch;
         let quiet = changes.iter().all(|change| matches!(change, Change::Nothing { .. }));
         // A jump of the number hides a loss, which is delivered like an event.
         let jump = last.seq != session.writer.cursor().seq;
         if quiet && !jump && last.lsn - session.writer.cursor().lsn < QUIET_RECORDS {
             session.after = last;
+            self.settle(session).await?;
             return Ok(Progress { more: last.lsn < self.store.watch().borrow().lsn, ..Progress::default() });
         }
-        // While one batch is on its way the next one is read.
-        let (delivered, ahead) = tokio::join!(session.writer.deliver(&changes), async {
-            if full { Some(self.read(last).await) } else { None }
-        });
+        // While one batch is on its way the next one is read, and the one before is noted.
+        let owed = session.owed.take();
+        let (delivered, ahead, noted) = tokio::join!(
+            session.writer.deliver(&changes),
+            async { if full { Some(self.read(last).await) } else { None } },
+            async { if let Some(owed) = owed { self.moved(owed).await } else { Ok(()) } },
+        );
         self.throttle.pay(session.writer.take_sent());
         let delivered = delivered?;
+        noted?;
         session.after = session.writer.cursor();
-        self.moved(session.after).await?;
         let whole = delivered.taken == changes.len();
+        session.owed = Some(session.after);
+        if whole && !full {
+            self.settle(session).await?;
+        }
         session.ahead = if whole { ahead.transpose()? } else { Some(changes[delivered.taken..].to_vec()) };
         Ok(Progress {
             delivered: delivered.events,
@@ -187,7 +232,11 @@ impl Outlet for RowSink {
             None => self.open().await?,
         };
         // A push that is cut off or fails loses the session: the next one asks the database where it stands.
-        let pushed = self.push_with(&mut session).await;
+        let pushed = async {
+            let again_in = Some(self.announce(&mut session).await?);
+            Ok(Progress { again_in, ..self.push_with(&mut session).await? })
+        }
+        .await;
         match &pushed {
             Ok(_) => {
                 self.session = Some(session);

@@ -78,6 +78,15 @@ async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() 
     let check = house.daemon.cli(&["central", "check", "--config", &own.to_string_lossy()])?;
     ensure!(check.code == 0 && check.stdout.contains("1 events, no hole"), "{check:?}");
 
+    let report = house.daemon.json(&["central", "report", "--config", &admin])?;
+    let one = &report["fleet"][0];
+    ensure!(one["device_id"] == DEVICE && one["enrolled"] == true && one["delivered"] == 1, "{report}");
+    ensure!(report["days"][0]["visits"] == 1 && report["unknown"][0]["event_id"] == "visit-1", "{report}");
+    let told = house.daemon.cli(&["central", "report", "--config", &admin])?;
+    ensure!(told.code == 0 && told.stdout.contains("visit-1"), "{told:?}");
+    let own_report = house.daemon.cli(&["central", "report", "--config", &own.to_string_lossy()])?;
+    ensure!(own_report.code == 1 && own_report.stderr.contains("not permitted"), "{own_report:?}");
+
     let retired = house.daemon.cli(&["central", "retire-device", DEVICE, "--config", &admin])?;
     ensure!(retired.code == 0 && retired.stdout.contains("is removed"), "{retired:?}");
     visit(&house, &camera, "visit-2").await?;

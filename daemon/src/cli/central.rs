@@ -3,6 +3,7 @@
 mod device;
 mod files;
 mod people;
+mod report;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,8 @@ pub(super) enum Command {
     Identify(people::Identify),
     /// Make the key under which the appliances of a deployment share people.
     MakeKey(people::MakeKey),
+    /// How the fleet is, visits per day, unknown visitors; or all that is known of one person.
+    Report(report::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +111,7 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::Undelete(args) => runtime.block_on(files::unmark(&args, shell)),
         Command::PurgeDeleted(args) => runtime.block_on(files::purge(&args, shell)),
         Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
+        Command::Report(args) => runtime.block_on(report::run(&args, shell)),
     }
 }
 

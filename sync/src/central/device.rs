@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gatehouse_config::{Config, Rows, Secret, device_id};
+use gatehouse_config::{Config, Secret, device_id};
 use postgres_protocol::password::scram_sha_256;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,8 +13,7 @@ use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Step;
-use super::database::refuse_foreign;
-use super::files::database_of;
+use super::files::{database_of, ready};
 use crate::error::SyncError;
 use crate::rows::{self, CALL, Link, timed};
 
@@ -59,8 +58,7 @@ pub fn new_password() -> Secret {
 /// # Errors
 /// [`SyncError`]; nothing was changed then.
 pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<Enrolled, SyncError> {
-    let rows = checked(config, device)?;
-    let mut link = prepared(rows, config).await?;
+    let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, DOING).await?;
     let role: String = timed(DOING, CALL, transaction.query_one(ROLE_NAME, &[&device])).await?.get(0);
     let query = "select (select role_name from gatehouse.devices where device_id = $1), \
@@ -99,8 +97,7 @@ pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<
 /// # Errors
 /// [`SyncError`] where it has no role, or the database refuses; nothing was changed then.
 pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncError> {
-    let rows = checked(config, device)?;
-    let mut link = prepared(rows, config).await?;
+    let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, RETIRING).await?;
     let query = "select role_name from gatehouse.devices where device_id = $1 and role_name is not null";
     let Some(row) = timed(RETIRING, CALL, transaction.query_opt(query, &[&device])).await? else {
@@ -143,21 +140,10 @@ async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
     removed
 }
 
-fn checked<'a>(config: &'a Config, device: &str) -> Result<&'a Rows, SyncError> {
+/// A connection to a database with roles, for an id that an appliance can have.
+async fn checked(config: &Config, device: &str) -> Result<Link, SyncError> {
     device_id(device).map_err(|words| SyncError::Setup(format!("the id of an appliance {words}")))?;
-    database_of(config)
-}
-
-/// A connection to a database with roles, of the settings' environment.
-async fn prepared(rows: &Rows, config: &Config) -> Result<Link, SyncError> {
-    let link = rows::connect(rows).await?;
-    let version = rows::version(&link).await?;
-    if version < SCHEMA_OF_ROLES {
-        let words = format!("schema version {version}, {SCHEMA_OF_ROLES} is needed");
-        return Err(crate::error::GuardFault::NotPrepared { place: "the database", words }.into());
-    }
-    refuse_foreign(rows::environment(&link.client).await?, config.device.environment.as_str())?;
-    Ok(link)
+    ready(database_of(config)?, config).await
 }
 
 /// A transaction that no other change of roles runs beside.

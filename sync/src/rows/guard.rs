@@ -4,10 +4,13 @@
 use chrono::{DateTime, Utc};
 use gatehouse_config::Environment;
 use gatehouse_store::journal::Position;
+use gatehouse_store::time::Timestamp;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::{GuardFault, SyncError};
 use crate::rows::connect::{CALL, Link, timed};
+use crate::rows::copy::time;
 use crate::rows::{number, signed};
 
 /// Who delivers.
@@ -30,6 +33,19 @@ pub struct Standing {
     pub cursor: Position,
     /// The event at the cursor; none where there is none yet or its row is gone.
     pub last: Option<LastEvent>,
+    /// Version of the schema.
+    pub schema: i32,
+}
+
+/// What an appliance has not delivered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Events.
+    pub events: u64,
+    /// Media files.
+    pub files: u64,
+    /// When the oldest of these events came.
+    pub oldest: Option<Timestamp>,
 }
 
 /// What an event is known by.
@@ -46,6 +62,8 @@ pub struct LastEvent {
 /// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
 /// central side can be ahead of its appliances.
 pub(crate) const SCHEMA_NEEDED: i32 = 1;
+/// Schema version that has views for reports, and room for what waits.
+pub(crate) const SCHEMA_OF_REPORTS: i32 = 4;
 
 /// The program's own version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -65,7 +83,7 @@ const LAST_EVENT: &str = "select camera, event_id, received_at from gatehouse.ev
 pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, SyncError> {
     const DOING: &str = "sign in at Postgres";
     let transaction = timed(DOING, CALL, link.client.transaction()).await?;
-    schema(&transaction).await?;
+    let schema = schema(&transaction).await?;
     match environment(&transaction).await? {
         Some(theirs) if theirs == identity.environment.as_str() => {}
         Some(theirs) => return Err(foreign(theirs, identity)),
@@ -88,17 +106,30 @@ pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Stan
     timed(DOING, CALL, transaction.commit()).await?;
     let last =
         last.map(|row| LastEvent { camera: row.get(0), event_id: row.get(1), received_at: row.get(2) });
-    Ok(Standing { cursor, last })
+    Ok(Standing { cursor, last, schema })
 }
 
-/// Notes that the device is there, with its present site and version.
-pub(crate) async fn announce(link: &Link, identity: &Identity) -> Result<(), SyncError> {
+/// Notes that the device is there, with its present site and version, and what waits there, where the schema can
+/// keep it.
+pub(crate) async fn announce(
+    link: &Link,
+    identity: &Identity,
+    schema: i32,
+    waiting: Waiting,
+) -> Result<(), SyncError> {
+    const DOING: &str = "tell Postgres of this appliance";
     let update =
         "update gatehouse.devices set last_seen = now(), site = $2, version = $3 where device_id = $1";
     let (site, version) = (site(identity), VERSION);
-    timed("sign in at Postgres", CALL, link.client.execute(update, &[&identity.device, &site, &version]))
-        .await?;
-    Ok(())
+    if schema < SCHEMA_OF_REPORTS {
+        let values: [&(dyn ToSql + Sync); 3] = [&identity.device, &site, &version];
+        return timed(DOING, CALL, link.client.execute(update, &values)).await.map(drop);
+    }
+    let update = "update gatehouse.devices set last_seen = now(), site = $2, version = $3, pending_events = $4, \
+         pending_files = $5, oldest_pending = $6, told_at = now() where device_id = $1";
+    let (events, files, oldest) = (signed(waiting.events), signed(waiting.files), waiting.oldest.map(time));
+    let values: [&(dyn ToSql + Sync); 6] = [&identity.device, &site, &version, &events, &files, &oldest];
+    timed(DOING, CALL, link.client.execute(update, &values)).await.map(drop)
 }
 
 fn site(identity: &Identity) -> String {

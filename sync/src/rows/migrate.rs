@@ -39,6 +39,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../sql/0003_people.up.sql"),
         down: include_str!("../../sql/0003_people.down.sql"),
     },
+    Migration {
+        version: 4,
+        name: "reports",
+        up: include_str!("../../sql/0004_reports.up.sql"),
+        down: include_str!("../../sql/0004_reports.down.sql"),
+    },
 ];
 
 /// Names the lock under which the schema changes; any number that nobody else uses.

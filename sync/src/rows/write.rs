@@ -27,7 +27,7 @@ use crate::error::{GuardFault, SyncError};
 use crate::rows::batch::{Batch, Erasure, Files};
 use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
-use crate::rows::guard::{self, Identity, LastEvent, Standing};
+use crate::rows::guard::{self, Identity, LastEvent, Standing, Waiting};
 use crate::rows::people::{self, Taken};
 use crate::rows::signed;
 
@@ -61,6 +61,7 @@ pub struct Writer {
     identity: Identity,
     cursor: Position,
     last: Option<LastEvent>,
+    schema: i32,
     months: BTreeSet<(i32, u32)>,
     statements: Statements,
     /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
@@ -100,7 +101,7 @@ impl Writer {
     pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
         const DOING: &str = "prepare statements at Postgres";
         let mut link = connect::connect(rows).await?;
-        let Standing { cursor, last } = guard::sign_in(&mut link, &identity).await?;
+        let Standing { cursor, last, schema } = guard::sign_in(&mut link, &identity).await?;
         timed(DOING, CALL, link.client.batch_execute(copy::STAGING)).await?;
         let statements = Statements {
             lock: timed(DOING, CALL, link.client.prepare(guard::LOCK_CURSOR)).await?,
@@ -113,6 +114,7 @@ impl Writer {
             identity,
             cursor,
             last,
+            schema,
             months: BTreeSet::new(),
             statements,
             open: false,
@@ -127,12 +129,12 @@ impl Writer {
         self.last.as_ref()
     }
 
-    /// Notes in the database that this appliance is there.
+    /// Notes in the database that this appliance is there, and what waits on it.
     ///
     /// # Errors
     /// [`SyncError`] where the call fails.
-    pub async fn announce(&self) -> Result<(), SyncError> {
-        guard::announce(&self.link, &self.identity).await
+    pub async fn announce(&self, waiting: Waiting) -> Result<(), SyncError> {
+        guard::announce(&self.link, &self.identity, self.schema, waiting).await
     }
 
     /// Shares people from now on, where the schema has them: everybody known here is given first. Words where they
@@ -249,25 +251,24 @@ impl Writer {
             Ok(filled) => filled?,
             Err(_) => return Err(SyncError::Deadline { doing: "write rows to Postgres", after: BATCH }),
         }
-        timed("commit at Postgres", CALL, client.batch_execute("commit")).await?;
         self.open = false;
         Ok(())
     }
 
-    /// Everything between BEGIN and COMMIT; under the deadline of the caller.
+    /// Everything from BEGIN to COMMIT; under the deadline of the caller.
     async fn fill(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         if batch.events.is_empty() {
             return self.follow(batch, form).await;
         }
         self.copy_events(batch, form).await?;
-        // What follows leaves with it: a round trip less on a slow line. Where the first fails, so does the rest, which
-        // has nothing to say then.
+        // What follows leaves with it: a round trip less on a slow line. Where the first fails so does the rest, and COMMIT
+        // rolls back.
         let insert = self.execute("write events to Postgres", &self.statements.insert, &[]);
         let (inserted, followed) = tokio::join!(insert, self.follow(batch, form));
         inserted.and(followed)
     }
 
-    /// All but the events, and the cursor last.
+    /// All but the events, and at the end the cursor and COMMIT, in one packet.
     async fn follow(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         const DOING: &str = "write rows to Postgres";
         let device = &self.identity.device;
@@ -286,7 +287,11 @@ impl Writer {
             self.execute("erase a person in Postgres", ERASE, &[device, &lsn, &seq, &person, &at]).await?;
         }
         let (lsn, seq) = (signed(batch.end.lsn), signed(batch.end.seq));
-        self.execute(DOING, &self.statements.cursor, &[device, &lsn, &seq]).await
+        let values: [&Value<'_>; 3] = [device, &lsn, &seq];
+        let cursor = self.execute(DOING, &self.statements.cursor, &values);
+        let commit = timed("commit at Postgres", CALL, self.link.client.batch_execute("commit"));
+        let (moved, committed) = tokio::join!(cursor, commit);
+        moved.and(committed)
     }
 
     async fn execute<S>(

@@ -1,6 +1,6 @@
 //! What somebody can do who has stolen a device and its role: its own work, and nothing else.
 
-use gatehouse_sync::rows::Writer;
+use gatehouse_sync::rows::{Waiting, Writer};
 use gatehouse_sync::{GuardFault, SyncError};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -28,7 +28,7 @@ async fn a_device_delivers_with_its_own_role() {
     let rows = bed.enrolled("edge-1").await;
     let mut writer = Writer::open(&rows, identity("edge-1")).await.unwrap();
     assert_eq!(writer.cursor(), at(0, 0));
-    writer.announce().await.unwrap();
+    writer.announce(Waiting::default()).await.unwrap();
     let mut changes = vec![named(event(1, 1), "anna"), event(2, 2), file(3, 2, "a.jpg")];
     // A jump of the number: rows that stand in for what the disk lost.
     changes.extend([event(7, 5), file(8, 5, "a.jpg"), erasure(9, 5, "anna")]);
