@@ -48,7 +48,9 @@ fn unit_told(properties: &str) -> Option<Finding> {
         (state, _) if state != "active" && value("ExecMainStatus") == CREDENTIALS_CLOSED => Finding::wrong(
             "unit",
             format!("{words}: the sealed secrets do not open"),
-            "they are of another machine or TPM: hand over copies with `gatehouse setup --force-new-root-key --root-key-file FILE`",
+            "switch the machine off and on: a TPM may be away for a while; after a reset of the TPM or on another board hand \
+             over copies: `gatehouse setup --force-new-root-key --root-key-file FILE`; without a copy a new key is the last \
+             resort, and gives up all that is stored",
         ),
         (_, "exec-condition") => {
             Finding::wrong("unit", words, format!("the settings have a fault; then: systemctl start {UNIT}"))
