@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use gatehouse_config::{SECRETS, Secret};
+use serde::Serialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,9 @@ const TOOL: &str = "systemd-creds";
 /// A TPM, where there is one that the kernel speaks to. The tool by itself takes it only where UEFI has told of it, which
 /// boards for doors have not.
 const TPM: &str = "/dev/tpmrm0";
+/// What a credential begins with that takes the key of the host alone: its base64, up to the last whole digit of the id that
+/// systemd calls CRED_AES256_GCM_BY_HOST.
+const HOST_ALONE: &[u8] = b"Whxqht+dQJax1aZeCGLxm";
 /// How long one call of it may take; a slow TPM needs a second or two. Each secret is sealed and opened again, and all of
 /// them together stay below the 120 s that gatehouse-provision.service has.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -71,6 +75,20 @@ pub(crate) enum CredstoreError {
     },
 }
 
+/// A secret was sealed with the key of the host alone although there is a TPM.
+#[derive(Debug, Serialize)]
+pub(crate) struct WithoutTpm {
+    /// The credential.
+    pub(crate) secret: String,
+    /// Why the TPM did not seal it.
+    pub(crate) reason: String,
+}
+
+/// Whether the kernel speaks to a TPM.
+pub(crate) fn has_tpm() -> bool {
+    Path::new(TPM).exists()
+}
+
 /// The folder of sealed secrets.
 #[derive(Debug)]
 pub(crate) struct Credstore {
@@ -102,26 +120,35 @@ impl Credstore {
         SECRETS.into_iter().filter(|name| self.holds(name)).collect()
     }
 
+    /// The names of those that open with the key of the host alone; who may not read them sees none.
+    pub(crate) fn of_host_alone(&self) -> Vec<&'static str> {
+        let is_one = |name: &&str| {
+            let mut begin = [0; HOST_ALONE.len()];
+            let read = File::open(self.path(name)).and_then(|mut file| file.read_exact(&mut begin));
+            read.is_ok() && begin == HOST_ALONE
+        };
+        SECRETS.into_iter().filter(is_one).collect()
+    }
+
     /// Seals a secret in the place of an older one; it is opened again before, so that what lies there can be opened.
-    /// Durable on return.
-    pub(crate) fn seal(&self, name: &str, secret: &Secret) -> Result<(), CredstoreError> {
+    /// Durable on return. Tells where a TPM is there and did not seal it.
+    pub(crate) fn seal(&self, name: &str, secret: &Secret) -> Result<Option<WithoutTpm>, CredstoreError> {
         let path = self.path(name);
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| CredstoreError::Io { path, source }
         };
         self.make_folder().map_err(at(&self.folder))?;
-        let sealed = match Path::new(TPM).exists() {
-            true => match seal_with("host+tpm2", name, secret) {
-                // One that hangs would do so for each secret.
-                Err(error @ CredstoreError::Late { .. }) => return Err(error),
-                // The tool's library for it may be missing, or it is locked: then it is as if there were none.
-                Err(_) => seal_with("auto", name, secret)?,
-                sealed => sealed?,
-            },
-            false => seal_with("auto", name, secret)?,
+        let (sealed, reason) = match has_tpm().then(|| seal_with("host+tpm2", name, secret)) {
+            // One that hangs would do so for each secret.
+            Some(Err(error @ CredstoreError::Late { .. })) => return Err(error),
+            // The tool's libraries for it may be missing, or it is locked: then it is as if there were none.
+            Some(Err(error)) => (seal_with("auto", name, secret)?, Some(error.to_string())),
+            Some(Ok(sealed)) => (sealed, None),
+            None => (seal_with("auto", name, secret)?, None),
         };
-        put(&path, &sealed, 0o600).map_err(at(&path))
+        put(&path, &sealed, 0o600).map_err(at(&path))?;
+        Ok(reason.map(|reason| WithoutTpm { secret: name.to_owned(), reason }))
     }
 
     fn make_folder(&self) -> io::Result<()> {
@@ -137,7 +164,7 @@ impl Credstore {
     }
 
     /// Opens a sealed secret.
-    fn open(&self, name: &str) -> Result<Secret, CredstoreError> {
+    pub(crate) fn open(&self, name: &str) -> Result<Secret, CredstoreError> {
         let path = self.path(name);
         let sealed = fs::read(&path).map_err(|source| CredstoreError::Io { path, source })?;
         let option = format!("--name={}", credential(name));

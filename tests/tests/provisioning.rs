@@ -196,6 +196,12 @@ fn setup_makes_one_root_key_and_never_replaces_it_unasked() -> Result<()> {
     ensure!(output.status.code() == Some(1) && appliance.opened("root-key")? == made, "{}", said(&output));
     let output = appliance.gatehouse(&["setup", "--root-key-file", &other, "--force-new-root-key"])?;
     ensure!(output.status.success() && appliance.opened("root-key")? == ROOT_KEY, "{}", said(&output));
+    let sealed = |name| fs::read(appliance.path("credstore").join(name));
+    let before = sealed("gatehouse.root-key")?;
+    let output = appliance.gatehouse(&["setup", "--reseal"])?;
+    ensure!(output.status.success() && said(&output).contains("mqtt-password"), "{}", said(&output));
+    ensure!(sealed("gatehouse.root-key")? != before && appliance.opened("root-key")? == ROOT_KEY);
+    ensure!(appliance.opened("mqtt-password")? == "hunter2");
     // Beside a sealed state a new key would open nothing.
     fs::remove_dir_all(appliance.path("credstore"))?;
     fs::create_dir(appliance.path("state"))?;

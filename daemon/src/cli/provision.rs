@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use gatehouse_config::{Provisioning, Secret};
 use serde::Serialize;
 
-use super::setup::{Places, has_its_own, refuse_key_beside, told};
+use super::setup::{Places, has_its_own, refuse_key_beside, told, without_tpm};
 use super::shell::Shell;
 use crate::control::types::Fault;
-use crate::credstore::{self, Credstore, ROOT_KEY, new_root_key, put, sync_folder_of};
+use crate::credstore::{self, Credstore, ROOT_KEY, WithoutTpm, new_root_key, put, sync_folder_of};
 use crate::exit;
 
 /// Where the file is looked for: the boot partition of a Raspberry Pi, that of others, and the root file system.
@@ -41,7 +41,7 @@ pub(super) struct Args {
 }
 
 /// What was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Done {
     /// The file; none where there was nothing to take in.
     file: Option<PathBuf>,
@@ -49,6 +49,8 @@ struct Done {
     device: String,
     /// The secrets that are there now.
     secrets: Vec<&'static str>,
+    /// Of those sealed now, the ones that the TPM did not seal although there is one.
+    without_tpm: Vec<WithoutTpm>,
     /// Whether the file was only checked.
     only_checked: bool,
 }
@@ -65,7 +67,7 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         }
     }
     let Some(file) = files.iter().find(|file| args.file.is_some() || file.exists()) else {
-        let none = Done { file: None, device: String::new(), secrets: Vec::new(), only_checked: args.check };
+        let none = Done { only_checked: args.check, ..Done::default() };
         return shell.show(&none, |_| "there is no provisioning file\n".to_owned());
     };
     let store = Credstore::at(args.places.credstore.clone());
@@ -73,28 +75,32 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         Fault::with_code(exit::CONFIG, faults)
             .advise("nothing was changed; correct the file, it is still in its place")
     })?;
+    let mut done = Done { file: Some(file.clone()), only_checked: args.check, ..Done::default() };
     if !args.check {
-        take_in(&read, &store)?;
+        done.without_tpm = take_in(&read, &store)?;
         let taken = taken(file);
         let removed =
             fs::rename(file, &taken).and_then(|()| sync_folder_of(&taken)).and_then(|()| shred(&taken));
         removed.map_err(|error| unshredded(file, &error))?;
     }
-    let device = read.config.device.id;
-    let done = Done { file: Some(file.clone()), device, secrets: store.names(), only_checked: args.check };
+    done.device = read.config.device.id;
+    done.secrets = store.names();
     shell.show(&done, human)
 }
 
-fn take_in(read: &Provisioning, store: &Credstore) -> Result<(), Fault> {
+/// Seals and writes what the file says; hands back what the TPM did not seal.
+fn take_in(read: &Provisioning, store: &Credstore) -> Result<Vec<WithoutTpm>, Fault> {
+    let mut without_tpm = Vec::new();
     if let Some(key) = root_key(read, store)? {
-        store.seal(ROOT_KEY, &key).map_err(told)?;
+        without_tpm.extend(store.seal(ROOT_KEY, &key).map_err(told)?);
     }
     for (name, secret) in read.secrets.iter().filter(|(name, _)| **name != ROOT_KEY) {
-        store.seal(name, secret).map_err(told)?;
+        without_tpm.extend(store.seal(name, secret).map_err(told)?);
     }
     let at = |error: io::Error| Fault::refused(format!("{}: {error}", read.target.display()));
     // The folder is closed to others, and no secret is in the file.
-    put(&read.target, read.settings.as_bytes(), 0o644).map_err(at)
+    put(&read.target, read.settings.as_bytes(), 0o644).map_err(at)?;
+    Ok(without_tpm)
 }
 
 /// The root key that is to be sealed, if any. One that is there is never replaced: the file may be an old one.
@@ -152,7 +158,8 @@ fn human(done: &Done) -> String {
     }
     let secrets = if done.secrets.is_empty() { "none".to_owned() } else { done.secrets.join(", ") };
     format!(
-        "{file} was taken in: this is {} now; sealed secrets: {secrets}; the file was overwritten and removed\n",
-        done.device
+        "{file} was taken in: this is {} now; sealed secrets: {secrets}; the file was overwritten and removed\n{}",
+        done.device,
+        without_tpm(&done.without_tpm)
     )
 }

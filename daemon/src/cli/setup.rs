@@ -12,7 +12,7 @@ use super::DEFAULT_CONFIG;
 use super::shell::Shell;
 use crate::app::root_key::DEV_FILE;
 use crate::control::types::Fault;
-use crate::credstore::{self, Credstore, CredstoreError, FOLDER, ROOT_KEY, new_root_key, put};
+use crate::credstore::{self, Credstore, CredstoreError, FOLDER, ROOT_KEY, WithoutTpm, new_root_key, put};
 use crate::exit;
 
 /// Longest file read as a root key, in bytes: 64 digits and what an editor leaves around them.
@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// Take another root key although there is one: all that is sealed with it is lost for good.
     #[arg(long)]
     force_new_root_key: bool,
+    /// Seal again what opens with the key of the host alone: with the TPM too, where there is one now.
+    #[arg(long)]
+    reseal: bool,
     #[command(flatten)]
     places: Places,
 }
@@ -62,12 +65,14 @@ pub(super) struct Places {
 }
 
 /// What was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Done {
     /// Sealed now.
     sealed: Vec<&'static str>,
     /// All that are there.
     present: Vec<&'static str>,
+    /// Of those sealed now, the ones that the TPM did not seal although there is one.
+    without_tpm: Vec<WithoutTpm>,
     /// Whether a root key was made.
     root_key_made: bool,
 }
@@ -79,11 +84,15 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
     }
     let store = Credstore::at(args.places.credstore.clone());
     let root_key = root_key(args, &store)?;
-    let mut done = Done { sealed: Vec::new(), present: Vec::new(), root_key_made: false };
+    let mut done = Done::default();
+    if args.reseal {
+        for name in store.of_host_alone() {
+            done.seal(&store, name, &store.open(name).map_err(told)?)?;
+        }
+    }
     if let Some(key) = root_key {
-        store.seal(ROOT_KEY, &key).map_err(told)?;
+        done.seal(&store, ROOT_KEY, &key)?;
         done.root_key_made = args.root_key_file.is_none();
-        done.sealed.push(ROOT_KEY);
     }
     if let Some(file) = &args.copy_root_key_to {
         let key = store.open_root_key().map_err(told)?;
@@ -91,11 +100,21 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
             .map_err(|error| Fault::refused(format!("{}: {error}", file.display())))?;
     }
     for (name, secret) in given {
-        store.seal(name, &secret).map_err(told)?;
-        done.sealed.push(name);
+        done.seal(&store, name, &secret)?;
     }
     done.present = store.names();
     shell.show(&done, human)
+}
+
+impl Done {
+    fn seal(&mut self, store: &Credstore, name: &'static str, secret: &Secret) -> Result<(), Fault> {
+        let without_tpm = store.seal(name, secret).map_err(told)?;
+        self.without_tpm.retain(|before| before.secret != name);
+        self.without_tpm.extend(without_tpm);
+        self.sealed.retain(|before| *before != name);
+        self.sealed.push(name);
+        Ok(())
+    }
 }
 
 impl Args {
@@ -195,6 +214,18 @@ pub(super) fn told(error: CredstoreError) -> Fault {
     }
 }
 
+/// What an installer is told of secrets that the TPM did not seal; nothing where there are none.
+pub(super) fn without_tpm(secrets: &[WithoutTpm]) -> String {
+    let line = |one: &WithoutTpm| {
+        format!("{} is sealed with the key of the host alone, not with the TPM: {}\n", one.secret, one.reason)
+    };
+    let mut text: String = secrets.iter().map(line).collect();
+    if !text.is_empty() {
+        text.push_str("A copy of the disk opens it. Once the TPM can be used: gatehouse setup --reseal\n");
+    }
+    text
+}
+
 fn human(done: &Done) -> String {
     let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let mut text = format!("sealed now: {}\nsealed in all: {}\n", list(&done.sealed), list(&done.present));
@@ -204,6 +235,7 @@ fn human(done: &Done) -> String {
              (gatehouse setup --copy-root-key-to FILE).\n",
         );
     }
+    text.push_str(&without_tpm(&done.without_tpm));
     text.push_str("They are in force after a restart: systemctl restart gatehoused\n");
     text
 }

@@ -6,14 +6,14 @@ use gatehouse_config::{Config, Environment};
 
 use crate::cli::setup::has_its_own;
 use crate::control::answers::Finding;
-use crate::credstore::{Credstore, FOLDER, ROOT_KEY};
+use crate::credstore::{Credstore, FOLDER, ROOT_KEY, has_tpm};
 
 /// One finding for all secrets. Who may not look into the folders is told so.
 pub(super) fn finding(config: &Config) -> Finding {
-    judge(config, &Credstore::at(FOLDER.into()))
+    judge(config, &Credstore::at(FOLDER.into()), has_tpm())
 }
 
-fn judge(config: &Config, store: &Credstore) -> Finding {
+fn judge(config: &Config, store: &Credstore, has_tpm: bool) -> Finding {
     let what = "secrets";
     if let Some((key, file)) = files(config).into_iter().find(|(_, file)| !file.exists()) {
         let words = format!("{key}: {} is not there, or you may not see it", file.display());
@@ -23,7 +23,13 @@ fn judge(config: &Config, store: &Credstore) -> Finding {
     let words = format!("sealed in {}: {}", store.folder().display(), sealed.join(", "));
     // In environment dev the daemon makes one.
     let is_made = config.device.environment == Environment::Dev;
+    let without_tpm = if has_tpm { store.of_host_alone() } else { Vec::new() };
     match sealed.contains(&ROOT_KEY) || is_made || has_its_own(config) {
+        true if !without_tpm.is_empty() => Finding::note(
+            what,
+            format!("{words}; without the TPM, although there is one: {}", without_tpm.join(", ")),
+            "gatehouse setup --reseal, as root; where the TPM refuses, it says why (often libtss2-esys, -rc, -mu are not there)",
+        ),
         true if sealed.is_empty() => Finding::ok(what, "none are sealed, all that are named are there"),
         true => Finding::ok(what, words),
         false => {
@@ -57,7 +63,7 @@ mod tests {
         let store = Credstore::at(folder.path().to_owned());
         let grade = |environment: &str, more: &str| {
             let text = format!("[device]\nid = \"t\"\nenvironment = \"{environment}\"\n{more}");
-            judge(&Config::from_text(&text).unwrap(), &store).grade
+            judge(&Config::from_text(&text).unwrap(), &store, false).grade
         };
         assert_eq!((grade("prod", ""), grade("dev", "")), (Grade::Wrong, Grade::Ok));
         std::fs::write(store.path(ROOT_KEY), "sealed").unwrap();
@@ -67,5 +73,19 @@ mod tests {
         assert_eq!(grade("prod", &named), Grade::Wrong);
         std::fs::write(&password, "hunter2").unwrap();
         assert_eq!(grade("prod", &named), Grade::Ok);
+    }
+
+    #[test]
+    fn what_the_tpm_could_have_sealed_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Credstore::at(folder.path().to_owned());
+        // Beginnings of what systemd-creds makes with the key of the host, and with that and a TPM.
+        std::fs::write(store.path("mqtt-password"), "Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAA").unwrap();
+        std::fs::write(store.path(ROOT_KEY), "k6iUCUh0RJCQyvL8k8q1UyAAAAABAAAADAAAABAA").unwrap();
+        let config = Config::from_text("[device]\nid = \"t\"\nenvironment = \"prod\"\n").unwrap();
+        assert_eq!(judge(&config, &store, false).grade, Grade::Ok);
+        let found = judge(&config, &store, true);
+        assert_eq!(found.grade, Grade::Note);
+        assert!(found.words.ends_with("although there is one: mqtt-password"), "{}", found.words);
     }
 }
