@@ -33,6 +33,7 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         Ok(mut findings) => {
             findings.extend(version(&shell.ask::<Status>(&Request::Status)?));
             findings.extend(machine::findings());
+            findings.extend(secrets::without_tpm());
             let known = Config::load(&args.config, &[]).ok();
             findings.extend(known.iter().flat_map(certificates::findings));
             let wrong = findings.iter().any(|finding| finding.grade == Grade::Wrong);
@@ -67,6 +68,7 @@ fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
     if let Ok(known) = Config::load(config, &[]) {
         findings.push(free_space(free_bytes(&known.state.directory), known.media.reserve_free_bytes));
         findings.push(secrets::finding(&known));
+        findings.extend(secrets::without_tpm());
         findings.extend(certificates::findings(&known));
         findings.extend(outside::findings(&known));
     }

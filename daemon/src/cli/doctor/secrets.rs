@@ -10,10 +10,10 @@ use crate::credstore::{Credstore, FOLDER, ROOT_KEY, has_tpm};
 
 /// One finding for all secrets. Who may not look into the folders is told so.
 pub(super) fn finding(config: &Config) -> Finding {
-    judge(config, &Credstore::at(FOLDER.into()), has_tpm())
+    judge(config, &Credstore::at(FOLDER.into()))
 }
 
-fn judge(config: &Config, store: &Credstore, has_tpm: bool) -> Finding {
+fn judge(config: &Config, store: &Credstore) -> Finding {
     let what = "secrets";
     if let Some((key, file)) = files(config).into_iter().find(|(_, file)| !file.exists()) {
         let words = format!("{key}: {} is not there, or you may not see it", file.display());
@@ -23,19 +23,29 @@ fn judge(config: &Config, store: &Credstore, has_tpm: bool) -> Finding {
     let words = format!("sealed in {}: {}", store.folder().display(), sealed.join(", "));
     // In environment dev the daemon makes one.
     let is_made = config.device.environment == Environment::Dev;
-    let without_tpm = if has_tpm { store.of_host_alone() } else { Vec::new() };
     match sealed.contains(&ROOT_KEY) || is_made || has_its_own(config) {
-        true if !without_tpm.is_empty() => Finding::note(
-            what,
-            format!("{words}; without the TPM, although there is one: {}", without_tpm.join(", ")),
-            "gatehouse setup --reseal, as root; where the TPM refuses, it says why (often libtss2-esys, -rc, -mu are not there)",
-        ),
         true if sealed.is_empty() => Finding::ok(what, "none are sealed, all that are named are there"),
         true => Finding::ok(what, words),
         false => {
             Finding::wrong(what, "there is no root key, or you may not see it", "gatehouse setup, as root")
         }
     }
+}
+
+/// What opens with the key of the host alone although there is a TPM; also while the daemon runs, which does not see it.
+pub(super) fn without_tpm() -> Option<Finding> {
+    has_tpm().then(|| without(&Credstore::at(FOLDER.into()))).flatten()
+}
+
+fn without(store: &Credstore) -> Option<Finding> {
+    let names = store.of_host_alone();
+    (!names.is_empty()).then(|| {
+        Finding::note(
+            "tpm",
+            format!("sealed without the TPM, although there is one: {}", names.join(", ")),
+            "gatehouse setup --reseal, as root; where the TPM refuses, it says why (often libtss2-esys, -rc, -mu are not there)",
+        )
+    })
 }
 
 fn files(config: &Config) -> Vec<(&'static str, &Path)> {
@@ -63,7 +73,7 @@ mod tests {
         let store = Credstore::at(folder.path().to_owned());
         let grade = |environment: &str, more: &str| {
             let text = format!("[device]\nid = \"t\"\nenvironment = \"{environment}\"\n{more}");
-            judge(&Config::from_text(&text).unwrap(), &store, false).grade
+            judge(&Config::from_text(&text).unwrap(), &store).grade
         };
         assert_eq!((grade("prod", ""), grade("dev", "")), (Grade::Wrong, Grade::Ok));
         std::fs::write(store.path(ROOT_KEY), "sealed").unwrap();
@@ -82,10 +92,10 @@ mod tests {
         // Beginnings of what systemd-creds makes with the key of the host, and with that and a TPM.
         std::fs::write(store.path("mqtt-password"), "Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAA").unwrap();
         std::fs::write(store.path(ROOT_KEY), "k6iUCUh0RJCQyvL8k8q1UyAAAAABAAAADAAAABAA").unwrap();
-        let config = Config::from_text("[device]\nid = \"t\"\nenvironment = \"prod\"\n").unwrap();
-        assert_eq!(judge(&config, &store, false).grade, Grade::Ok);
-        let found = judge(&config, &store, true);
+        let found = without(&store).unwrap();
         assert_eq!(found.grade, Grade::Note);
         assert!(found.words.ends_with("although there is one: mqtt-password"), "{}", found.words);
+        std::fs::remove_file(store.path("mqtt-password")).unwrap();
+        assert_eq!(without(&store), None);
     }
 }
