@@ -433,6 +433,8 @@ end
 $$;
 comment on function gatehouse.ensure_template_index(text, int) is 'Makes the HNSW index of a model''s templates; whether it was missing.';
 
+-- The graph gives no more than it keeps in view, whatever the limit says: 40 of itself, which one person with 32 samples may
+-- fill almost alone. Set here and not with the function, for which a role that is no superuser would have no right.
 create function gatehouse.nearest_templates(of_model text, probe real[], most int)
 returns table (person uuid, distance double precision)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -441,6 +443,7 @@ declare
                     where e.extname = 'vector');
     size  int := cardinality(probe);
 begin
+    perform set_config('hnsw.ef_search', least(greatest(most, 40), 1000)::text, true);
     return query execute format(
         'select e.person_id, (e.template::%1$s.vector(%2$s)) operator(%1$s.<->) $1::%1$s.vector(%2$s) '
         'from gatehouse.face_encodings e where e.model = %3$L order by 2 limit $2', place, size, of_model)

@@ -322,3 +322,18 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
         assert_eq!(refused.code().unwrap().code(), "42501", "{call}");
     }
 }
+
+#[tokio::test]
+async fn the_central_search_gives_as_many_templates_as_it_is_asked_for() {
+    let deployment = Deployment::new("nearest").await;
+    let client = deployment.bed.database.connect().await.unwrap();
+    let fill = "insert into gatehouse.persons (id, external_id, name, named_at, named_by, named_in, born, encrypted_metadata, \
+             change_no) select gen_random_uuid(), n::text, 'n', now(), 'x', n, now(), '', n from generate_series(1, 100) n; \
+         insert into gatehouse.face_encodings (person_id, model, template, encrypted_metadata, added_by) \
+             select p.id, 'dlib-128', (select array_agg(random()::real) from generate_series(1, 128) where p.id is not null), \
+             '', 'x' from gatehouse.persons p, generate_series(1, 5); \
+         set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off";
+    client.batch_execute(fill).await.unwrap();
+    let count = "select count(*) from gatehouse.nearest_templates('dlib-128', array_fill(0.5::real, array[128]), 128)";
+    assert_eq!(client.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 128);
+}
