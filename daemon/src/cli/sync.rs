@@ -36,7 +36,12 @@ pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
-            format!("every configured central side is asked now\n{}", human(sinks))
+            let is_paused = sinks.iter().any(|sink| sink.state == SinkState::Paused);
+            let told = match is_paused {
+                true => "delivery is paused and nobody is asked; `gatehouse sync resume` ends it",
+                false => "every configured central side is asked now",
+            };
+            format!("{told}\n{}", human(sinks))
         }),
         Command::Pause { time } => {
             shell.ask_and_show(&Request::SyncPause { seconds: *time }, |sinks: &Vec<SinkLine>| {
