@@ -65,11 +65,7 @@ impl Mqtt {
         if mqtt.password_file.is_some() && mqtt.username.is_none() {
             r.fault("mqtt.password_file", "needs mqtt.username beside it");
         }
-        match (&mqtt.cert_file, &mqtt.key_file) {
-            (Some(_), None) => r.fault("mqtt.cert_file", "needs mqtt.key_file beside it"),
-            (None, Some(_)) => r.fault("mqtt.key_file", "needs mqtt.cert_file beside it"),
-            _ => {}
-        }
+        together(r, ("mqtt.cert_file", mqtt.cert_file.is_some()), ("mqtt.key_file", mqtt.key_file.is_some()));
         if mqtt.url.starts_with("mqtt://") && (mqtt.ca_file.is_some() || mqtt.cert_file.is_some()) {
             r.fault("mqtt.url", "is without TLS although certificates are given: write mqtts://");
         }
@@ -171,17 +167,31 @@ impl Central {
                 secret_key_file: r.optional_path("central.objects.secret_key_file"),
                 ca_file: r.optional_path("central.objects.ca_file"),
             }),
-            rows: r.optional_section("central.rows", |r| Rows {
-                url: r.required_text(
-                    "central.rows.url",
-                    "write postgres://user@host:port/database, or remove the section",
-                    rows_url,
-                ),
-                password_file: r.optional_path("central.rows.password_file"),
-                ca_file: r.optional_path("central.rows.ca_file"),
-            }),
+            rows: r.optional_section("central.rows", Rows::read),
             people: SharedPeople { key_file: r.optional_path("central.people.key_file") },
         }
+    }
+}
+
+impl Rows {
+    fn read(r: &mut Reader) -> Self {
+        let rows = Self {
+            url: r.required_text(
+                "central.rows.url",
+                "write postgres://user@host:port/database, or remove the section",
+                rows_url,
+            ),
+            password_file: r.optional_path("central.rows.password_file"),
+            ca_file: r.optional_path("central.rows.ca_file"),
+            cert_file: r.optional_path("central.rows.cert_file"),
+            key_file: r.optional_path("central.rows.key_file"),
+        };
+        let (cert, key) = (rows.cert_file.is_some(), rows.key_file.is_some());
+        together(r, ("central.rows.cert_file", cert), ("central.rows.key_file", key));
+        if cert && rows.url.ends_with("sslmode=disable") {
+            r.fault("central.rows.url", "is without TLS although a certificate is given: leave sslmode out");
+        }
+        rows
     }
 }
 
@@ -191,7 +201,7 @@ impl Sync {
         const BANDWIDTH: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000;
         let second = Duration::from_secs(1);
         let sync = Self {
-            batch_events: r.integer("sync.batch_events", 1000, 1..=10_000, "events") as usize,
+            batch_events: r.integer("sync.batch_events", 5000, 1..=10_000, "events") as usize,
             bandwidth_bytes_per_second: r.whole(
                 "sync.bandwidth_bytes_per_second",
                 Otherwise::Unset,
@@ -284,6 +294,15 @@ fn bucket(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("must begin and end with one of a-z 0-9".to_owned())
+}
+
+/// Two keys of which each needs the other.
+fn together(r: &mut Reader, one: (&str, bool), other: (&str, bool)) {
+    for ((key, given), (needed, there)) in [(one, other), (other, one)] {
+        if given && !there {
+            r.fault(key, format!("needs {needed} beside it"));
+        }
+    }
 }
 
 fn rows_url(url: &str) -> Result<(), String> {

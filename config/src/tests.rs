@@ -104,7 +104,7 @@ fn unknown_variables_and_missing_files_are_faults() {
 #[test]
 fn keys_that_need_each_other_say_so() {
     let lines = faults_of(
-        "[mqtt]\ncert_file = \"/c\"\npassword_file = \"/p\"\n[sync]\nretry_min = \"20m\"\n[central.rows]\npassword_file = \"/p\"",
+        "[mqtt]\ncert_file = \"/c\"\npassword_file = \"/p\"\n[sync]\nretry_min = \"20m\"\n[central.rows]\npassword_file = \"/p\"\nkey_file = \"/k\"",
     );
     let text = lines.join("\n");
     for part in [
@@ -113,6 +113,7 @@ fn keys_that_need_each_other_say_so() {
         "mqtt.url: is without TLS",
         "sync.retry_max: must not be shorter",
         "central.rows.url: is missing",
+        "central.rows.key_file: needs central.rows.cert_file",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

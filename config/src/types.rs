@@ -192,6 +192,10 @@ pub struct Rows {
     pub password_file: Option<PathBuf>,
     /// PEM of the authorities that may have signed the server's certificate; the public ones where absent.
     pub ca_file: Option<PathBuf>,
+    /// PEM of the certificate to sign in with, and of its key; both or neither.
+    pub cert_file: Option<PathBuf>,
+    /// See `cert_file`.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[sync]`

@@ -19,7 +19,7 @@ use crate::rows::{self, Link};
 
 #[cfg(test)]
 pub(crate) use device::policy;
-pub use device::{Enrolled, enroll, new_password, retire};
+pub use device::{Enrolled, SignIn, enroll, new_password, retire};
 pub use report::{Appliance, Day, Person, Report, Unknown, Visit, person, report};
 
 /// One thing that `init` saw to.

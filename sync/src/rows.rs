@@ -14,6 +14,8 @@ mod guard;
 pub(crate) mod json;
 mod migrate;
 pub(crate) mod people;
+mod tls;
+mod width;
 mod write;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ pub(crate) use migrate::{lock, version};
 pub(crate) use write::Value;
 
 use crate::error::{GuardFault, SyncError};
+use crate::rows::width::Width;
 use crate::sink::{Outlet, Progress};
 use crate::throttle::Throttle;
 
@@ -51,10 +54,8 @@ pub(crate) struct RowSink {
     rows: Rows,
     identity: Identity,
     store: Store,
-    /// `sync.batch_events`.
-    batch_max: usize,
-    /// Changes read at once: halved when a batch does not arrive in its time, doubled by successes.
-    batch: usize,
+    /// Changes read at once; at most `sync.batch_events`.
+    width: Width,
     throttle: Arc<Throttle>,
     session: Option<Session>,
 }
@@ -65,7 +66,7 @@ struct Session {
     /// How far the journal was read; past the cursor where nothing of interest came.
     after: Position,
     /// Read ahead while the batch before was written.
-    ahead: Option<Vec<Change>>,
+    ahead: Option<Portion>,
     /// Whether people may have changed at the central side.
     people_due: bool,
     /// What is to be told with the next progress.
@@ -74,6 +75,13 @@ struct Session {
     owed: Option<Position>,
     /// When it said last that the appliance is there.
     announced: Instant,
+}
+
+/// What was read at once.
+struct Portion {
+    changes: Vec<Change>,
+    /// Whether more may follow.
+    full: bool,
 }
 
 impl RowSink {
@@ -85,8 +93,8 @@ impl RowSink {
             environment: config.device.environment,
             state_id: store.state_id().to_owned(),
         };
-        let batch = config.sync.batch_events.max(1);
-        Self { rows, identity, store, batch_max: batch, batch, throttle, session: None }
+        let width = Width::new(config.sync.batch_events);
+        Self { rows, identity, store, width, throttle, session: None }
     }
 
     async fn open(&self) -> Result<Session, SyncError> {
@@ -160,10 +168,12 @@ impl RowSink {
         }
     }
 
-    async fn read(&self, after: Position) -> Result<Vec<Change>, SyncError> {
-        let (store, limit) = (self.store.clone(), self.batch);
+    async fn read(&self, after: Position) -> Result<Portion, SyncError> {
+        let (store, limit) = (self.store.clone(), self.width.get());
         let read = tokio::task::spawn_blocking(move || store.changes(after, limit)).await;
-        read.map_err(SyncError::store("read the journal"))?.map_err(SyncError::store("read the journal"))
+        let read = read.map_err(SyncError::store("read the journal"))?;
+        let changes = read.map_err(SyncError::store("read the journal"))?;
+        Ok(Portion { full: changes.len() >= limit, changes })
     }
 
     /// Up, then down: what came about here is merged before what came about elsewhere is taken in.
@@ -181,15 +191,14 @@ impl RowSink {
     }
 
     async fn push_rows(&self, session: &mut Session) -> Result<Progress, SyncError> {
-        let changes = match session.ahead.take() {
-            Some(changes) => changes,
+        let Portion { changes, full } = match session.ahead.take() {
+            Some(portion) => portion,
             None => self.read(session.after).await?,
         };
         let Some(last) = changes.last().map(Change::position) else {
             self.settle(session).await?;
             return Ok(Progress::default());
         };
-        let full = changes.len() >= self.batch;
         let quiet = changes.iter().all(|change| matches!(change, Change::Nothing { .. }));
         // A jump of the number hides a loss, which is delivered like an event.
         let jump = last.seq != session.writer.cursor().seq;
@@ -214,7 +223,10 @@ impl RowSink {
         if whole && !full {
             self.settle(session).await?;
         }
-        session.ahead = if whole { ahead.transpose()? } else { Some(changes[delivered.taken..].to_vec()) };
+        session.ahead = match whole {
+            true => ahead.transpose()?,
+            false => Some(Portion { changes: changes[delivered.taken..].to_vec(), full }),
+        };
         Ok(Progress {
             delivered: delivered.events,
             taken: 0,
@@ -231,6 +243,7 @@ impl Outlet for RowSink {
             Some(session) => session,
             None => self.open().await?,
         };
+        let began = Instant::now();
         // A push that is cut off or fails loses the session: the next one asks the database where it stands.
         let pushed = async {
             let again_in = Some(self.announce(&mut session).await?);
@@ -238,12 +251,14 @@ impl Outlet for RowSink {
         }
         .await;
         match &pushed {
-            Ok(_) => {
+            Ok(progress) => {
                 self.session = Some(session);
-                self.batch = self.batch.saturating_mul(2).min(self.batch_max);
+                // One that was not full says nothing of the line.
+                if progress.more {
+                    self.width.arrived(began.elapsed());
+                }
             }
-            Err(SyncError::Deadline { .. }) => self.batch = (self.batch / 2).max(1),
-            Err(_) => {}
+            Err(error) => self.width.failed(error),
         }
         pushed
     }

@@ -6,6 +6,7 @@ pub mod ingest;
 pub mod journal;
 pub mod markdown;
 pub mod measure;
+pub mod month;
 pub mod steady;
 pub mod sync;
 pub mod table;

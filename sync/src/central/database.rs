@@ -139,7 +139,9 @@ fn advice_on_connect(error: &SyncError) -> &'static str {
         SyncError::Denied { code, .. } if code == "TLS" => {
             "name the authority of the server in central.rows.ca_file"
         }
-        SyncError::Denied { .. } => "check the user in central.rows.url and central.rows.password_file",
+        SyncError::Denied { .. } => {
+            "check the user in central.rows.url, and central.rows.password_file or cert_file"
+        }
         SyncError::Setup(_) => "correct the settings",
         _ => {
             "check host, port and network; on a trusted network without TLS add ?sslmode=disable to central.rows.url"

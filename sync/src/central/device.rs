@@ -40,10 +40,19 @@ pub struct Enrolled {
     pub device: String,
     /// Its role in Postgres.
     pub role: String,
-    /// Whether it had the role before: its password is another one now.
+    /// Whether it had the role before: what it signed in with is of no use now.
     pub rotated: bool,
     /// What its keys may do in the bucket, for the settings' S3 server; none where the settings name no bucket.
     pub policy: Option<Value>,
+}
+
+/// How an appliance signs in at Postgres.
+#[derive(Debug, Clone, Copy)]
+pub enum SignIn<'a> {
+    /// With this password.
+    Password(&'a Secret),
+    /// With a certificate whose common name is the role; the server must be told to ask for one.
+    Certificate,
 }
 
 /// A password that nobody can guess: 244 bits of the system's random numbers, in characters that need no quoting.
@@ -52,12 +61,12 @@ pub fn new_password() -> Secret {
     Secret::new(format!("{}{}", one.simple(), two.simple()).into_bytes())
 }
 
-/// Makes the role of an appliance, or gives it a new password, and tells what its S3 keys should be held to. An
+/// Makes the role of an appliance, or changes how it signs in, and tells what its S3 keys should be held to. An
 /// appliance that has delivered with another role goes on where it was.
 ///
 /// # Errors
 /// [`SyncError`]; nothing was changed then.
-pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<Enrolled, SyncError> {
+pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Result<Enrolled, SyncError> {
     let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, DOING).await?;
     let role: String = timed(DOING, CALL, transaction.query_one(ROLE_NAME, &[&device])).await?.get(0);
@@ -77,7 +86,11 @@ pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<
         "format('{verb} role %I login nosuperuser nocreatedb nocreaterole noreplication connection limit \
          {SESSIONS_MAX} password %L', $1::text, $2::text)"
     );
-    let verifier = scram_sha_256(password.bytes());
+    // %L of nothing is NULL: no password opens then.
+    let verifier = match sign_in {
+        SignIn::Password(password) => Some(scram_sha_256(password.bytes())),
+        SignIn::Certificate => None,
+    };
     run_made(&transaction, DOING, &options, &[&role, &verifier]).await?;
     run_made(&transaction, DOING, "format('grant gatehouse_device to %I', $1::text)", &[&role]).await?;
     let note = "insert into gatehouse.devices (device_id, site, state_id, version, role_name) values ($1, '', '', '', $2) \
@@ -85,7 +98,7 @@ pub async fn enroll(config: &Config, device: &str, password: &Secret) -> Result<
     timed(DOING, CALL, transaction.execute(note, &[&device, &role])).await?;
     let cursor = "insert into gatehouse.device_cursors (device_id) values ($1) on conflict do nothing";
     timed(DOING, CALL, transaction.execute(cursor, &[&device])).await?;
-    let details = json!({ "role": role, "rotated": rotated });
+    let details = json!({ "role": role, "rotated": rotated, "certificate": verifier.is_none() });
     audit(&transaction, DOING, "device.enroll", device, &details).await?;
     timed(DOING, CALL, transaction.commit()).await?;
     let policy = config.central.objects.as_ref().and_then(|_| config.bucket()).map(|b| policy(&b, device));

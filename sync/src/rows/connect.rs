@@ -1,28 +1,18 @@
-//! A connection to central Postgres: TLS verified by rustls (ring), and a bound on everything that can hang.
-//!
-//! TLS: `ca_file` given, `sslmode=require`, or a server that is not this machine: TLS, and the certificate must hold
-//! (against `ca_file`, else against the public authorities). `sslmode=disable` is the only way to speak plainly with
-//! another machine. A server on this machine is spoken to plainly unless `ca_file` or `sslmode=require` says more.
+//! A connection to central Postgres: TLS where it is due ([`tls`]), and a bound on everything that can hang.
 
-use std::error::Error as StdError;
 use std::future::Future;
-use std::path::Path;
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_config::{Rows, credential};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{SyncError, words_of};
-use crate::rows::fault;
+use crate::rows::{fault, tls};
 
 /// One TCP connect, per address of the host.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -77,9 +67,9 @@ pub(crate) async fn connect(rows: &Rows) -> Result<Link, SyncError> {
         config.password(secret.bytes());
     }
     let (told, news) = watch::channel(0);
-    let link = if wants_tls(&config, rows.ca_file.as_deref())? {
+    let link = if tls::wanted(&config, rows)? {
         config.ssl_mode(SslMode::Require);
-        let tls = MakeRustlsConnect::new(tls_config(rows.ca_file.as_deref())?);
+        let tls = MakeRustlsConnect::new(tls::client(rows)?);
         let (client, connection) = timed(DOING, SIGN_IN, config.connect(tls)).await?;
         Link { client, news, driver: tokio::spawn(drive(connection, told)) }
     } else {
@@ -118,81 +108,6 @@ where
                 return;
             }
             None => return,
-        }
-    }
-}
-
-fn wants_tls(config: &tokio_postgres::Config, ca_file: Option<&Path>) -> Result<bool, SyncError> {
-    match (config.get_ssl_mode(), ca_file) {
-        (SslMode::Disable, Some(_)) => Err(SyncError::Setup(
-            "central.rows: ca_file asks for TLS and sslmode=disable forbids it; leave out one of the two"
-                .to_owned(),
-        )),
-        (SslMode::Disable, None) => Ok(false),
-        (SslMode::Prefer, None) => Ok(!config.get_hosts().iter().all(is_here)),
-        _ => Ok(true),
-    }
-}
-
-/// Whether the host is this machine.
-fn is_here(host: &Host) -> bool {
-    match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        Host::Unix(_) => true,
-    }
-}
-
-fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, SyncError> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let unusable = |error: &(dyn StdError + 'static)| {
-                SyncError::Setup(format!("central.rows.ca_file {}: {}", path.display(), words_of(error)))
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unusable(&e))? {
-                roots.add(certificate.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
-            }
-            if roots.is_empty() {
-                let words = format!("central.rows.ca_file {}: holds no certificate", path.display());
-                return Err(SyncError::Setup(words));
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| SyncError::Setup(format!("TLS: {}", words_of(&e))))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tls(url: &str, ca_file: Option<&str>) -> Option<bool> {
-        wants_tls(&url.parse().unwrap(), ca_file.map(Path::new)).ok()
-    }
-
-    #[test]
-    fn another_machine_is_spoken_to_plainly_only_where_it_is_asked_for() {
-        assert_eq!(tls("postgres://u@db.example/x", None), Some(true));
-        assert_eq!(tls("postgres://u@db.example/x?sslmode=prefer", None), Some(true));
-        assert_eq!(tls("postgres://u@db.example/x?sslmode=disable", None), Some(false));
-        assert_eq!(tls("postgres://u@127.0.0.1/x", None), Some(false));
-        assert_eq!(tls("postgres://u@[::1]/x", None), Some(false));
-        assert_eq!(tls("postgres://u@localhost/x?sslmode=require", None), Some(true));
-        assert_eq!(tls("postgres://u@localhost/x", Some("ca.pem")), Some(true));
-        assert_eq!(tls("postgres://u@localhost/x?sslmode=disable", Some("ca.pem")), None);
-    }
-
-    #[test]
-    fn a_certificate_file_that_is_none_is_said_in_words() {
-        for path in ["/nonexistent/ca.pem", "/dev/null"] {
-            let error = tls_config(Some(Path::new(path))).unwrap_err();
-            assert!(error.stops_sink() && error.to_string().contains(path), "{error}");
         }
     }
 }

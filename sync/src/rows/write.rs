@@ -38,14 +38,16 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
      identification, attributes) \
      select $1, n, 'lost-' || n, 'lost', 'lost', $4, '{}', '{}' from generate_series($2::bigint, $3::bigint) n";
 
-/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again.
+/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again. One that
+/// somebody had deleted is not to come back by that: its object goes again when the grace is over.
 const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
      uploaded_by, associated_entity_type, associated_entity_id) \
      select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity \
      from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[]) \
           as f(id, bucket, key, size, mime, sum, entity) \
      on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
-         mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), status = 'active'";
+         mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), \
+         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end";
 
 const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";
 

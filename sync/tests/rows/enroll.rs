@@ -1,6 +1,7 @@
 //! `gatehouse central migrate`, `enroll-device` and `retire-device`.
 
 use gatehouse_config::{Rows, Secret};
+use gatehouse_sync::central::SignIn;
 use gatehouse_sync::rows::{MIGRATIONS, Writer};
 use gatehouse_sync::{GuardFault, SyncError, central};
 use gatehouse_testkit::postgres::SUPERUSER;
@@ -27,7 +28,7 @@ async fn enrolling_again_gives_a_new_password_and_the_old_one_is_refused() {
     deliver_all(&mut Writer::open(&rows, identity("edge-1")).await.unwrap(), &events(1..=3)).await.unwrap();
     let password = central::new_password();
     assert_ne!(password, central::new_password());
-    let again = central::enroll(&bed.config("dev"), "edge-1", &password).await.unwrap();
+    let again = central::enroll(&bed.config("dev"), "edge-1", SignIn::Password(&password)).await.unwrap();
     assert!(again.rotated && again.policy.is_none());
     let error = Writer::open(&rows, identity("edge-1")).await.err().unwrap();
     assert!(matches!(&error, SyncError::Denied { code, .. } if code == "28P01"), "{error}");
@@ -36,6 +37,20 @@ async fn enrolling_again_gives_a_new_password_and_the_old_one_is_refused() {
     assert_eq!(writer.cursor().seq, 3, "the state directory stays bound, and the rows are there");
     let kept = format!("select rolpassword from pg_authid where rolname = '{}'", again.role);
     assert!(bed.text(&kept).await.starts_with("SCRAM-SHA-256$"));
+}
+
+#[tokio::test]
+async fn an_appliance_with_a_certificate_has_no_password_any_more() {
+    let bed = Bed::new("certificate").await;
+    let rows = bed.enrolled("edge-1").await;
+    deliver_all(&mut Writer::open(&rows, identity("edge-1")).await.unwrap(), &events(1..=3)).await.unwrap();
+    let again = central::enroll(&bed.config("dev"), "edge-1", SignIn::Certificate).await.unwrap();
+    assert!(again.rotated);
+    let error = Writer::open(&rows, identity("edge-1")).await.err().unwrap();
+    assert!(matches!(&error, SyncError::Denied { code, .. } if code == "28P01"), "{error}");
+    let query =
+        format!("select count(*) from pg_authid where rolname = '{}' and rolpassword is null", again.role);
+    assert_eq!(bed.count(&query).await, 1);
 }
 
 #[tokio::test]
@@ -65,16 +80,17 @@ async fn what_is_not_to_be_enrolled_is_refused_and_changes_nothing() {
     let password = Secret::new(b"x".to_vec());
     let config = bed.config("dev");
     for id in ["", "a b", "a\"; drop role x; --", "ü", &"x".repeat(49)] {
-        let error = central::enroll(&config, id, &password).await.unwrap_err();
+        let error = central::enroll(&config, id, SignIn::Password(&password)).await.unwrap_err();
         assert!(matches!(error, SyncError::Setup(_)), "{id}: {error}");
     }
     // A role of that name that somebody else made, be it one who may do everything.
     let role = format!("{}_taken", bed.database.name);
     let admin = bed.database.connect().await.unwrap();
     admin.batch_execute(&format!("create role \"{role}\" superuser")).await.unwrap();
-    let error = central::enroll(&config, "taken", &password).await.unwrap_err();
+    let error = central::enroll(&config, "taken", SignIn::Password(&password)).await.unwrap_err();
     assert!(error.to_string().contains("drop role"), "{error}");
-    let error = central::enroll(&bed.config("prod"), "edge-1", &password).await.unwrap_err();
+    let error =
+        central::enroll(&bed.config("prod"), "edge-1", SignIn::Password(&password)).await.unwrap_err();
     assert!(matches!(error, SyncError::Guard(GuardFault::Environment { .. })), "{error}");
     assert_eq!(bed.count("select count(*) from gatehouse.devices").await, 0);
     assert_eq!(bed.count("select count(*) from gatehouse.audit_log").await, 0);
@@ -115,7 +131,7 @@ async fn an_owner_who_is_no_superuser_prepares_enrolls_and_retires() {
     let steps = central::init(&config).await.unwrap();
     assert!(steps[0].changed && steps[0].what.contains("people"), "{steps:?}");
     let password = Secret::new(DEVICE_PASSWORD.into());
-    let role = central::enroll(&config, "edge-1", &password).await.unwrap().role;
+    let role = central::enroll(&config, "edge-1", SignIn::Password(&password)).await.unwrap().role;
     let device = bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
     assert_eq!(device.query("select from gatehouse.devices", &[]).await.unwrap().len(), 1);
     let steps = central::retire(&config, "edge-1").await.unwrap();
@@ -134,7 +150,7 @@ async fn the_schema_goes_down_only_where_that_is_meant() {
     assert!(matches!(error, SyncError::Guard(GuardFault::Environment { .. })), "{error}");
     let down = central::migrate(&config, Some(1), true).await.unwrap();
     assert_eq!(down.len(), MIGRATIONS.len() - 1);
-    let error = central::enroll(&config, "edge-2", &central::new_password()).await.unwrap_err();
+    let error = central::enroll(&config, "edge-2", SignIn::Certificate).await.unwrap_err();
     assert!(error.to_string().contains("central init"), "{error}");
     let up = central::migrate(&config, None, false).await.unwrap();
     assert!(up.iter().all(|step| step.changed) && up.len() == down.len(), "{up:?}");

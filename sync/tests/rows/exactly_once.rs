@@ -117,6 +117,12 @@ async fn files_follow_their_objects_and_a_second_delivery_is_the_same_row() {
         "04040404-0404-0404-0404-040404040404|gatehouse-dev|1234|image/jpeg|sha256:0707|edge-1|active|event|door/e1"
     );
     bed.assert_whole("edge-1", 1).await;
+    // What somebody had deleted does not come back by being delivered again: it waits out its grace anew.
+    let admin = bed.database.connect().await.unwrap();
+    admin.batch_execute("update gatehouse.files set status = 'deleted'").await.unwrap();
+    deliver_all(&mut writer, &[file(6, 1, "a.jpg")]).await.unwrap();
+    let statuses = "select string_agg(status, ' ' order by s3_key) from gatehouse.files";
+    assert_eq!(bed.text(statuses).await, "marked deleted");
 }
 
 #[tokio::test]

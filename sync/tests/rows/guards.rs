@@ -4,7 +4,7 @@ use gatehouse_sync::{GuardFault, SyncError, central};
 use gatehouse_testkit::certs::Certificates;
 
 use crate::support::{Bed, deliver_all, events, identity};
-use crate::tls::tls_front;
+use crate::tls::{Asks, tls_front};
 
 async fn refused(bed: &Bed, device: &str, environment: Environment) -> SyncError {
     let identity = gatehouse_sync::rows::Identity { environment, ..identity(device) };
@@ -117,7 +117,7 @@ async fn settings_without_a_central_side_are_said_to_have_none() {
 async fn a_server_is_believed_only_with_a_certificate_of_the_named_authority() {
     let bed = Bed::new("tls").await;
     let certificates = Certificates::make(bed.folder.path()).unwrap();
-    let port = tls_front(bed.database.port, &certificates).await;
+    let port = tls_front(bed.database.port, &certificates, Asks::Nothing).await;
     let mut rows = bed.rows_at(port);
     rows.ca_file = Some(certificates.ca.clone());
     let mut writer = Writer::open(&rows, identity("edge-1")).await.unwrap();
@@ -133,4 +133,18 @@ async fn a_server_is_believed_only_with_a_certificate_of_the_named_authority() {
     let plain = gatehouse_config::Rows { ca_file: Some(certificates.ca), ..bed.rows() };
     let error = Writer::open(&plain, identity("edge-1")).await.err().unwrap();
     assert!(error.to_string().contains("TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_appliance_is_shown_to_a_server_that_asks_for_it() {
+    let bed = Bed::new("client_certificate").await;
+    let certificates = Certificates::make(bed.folder.path()).unwrap();
+    let port = tls_front(bed.database.port, &certificates, Asks::Certificate).await;
+    let without = gatehouse_config::Rows { ca_file: Some(certificates.ca.clone()), ..bed.rows_at(port) };
+    assert!(Writer::open(&without, identity("edge-1")).await.is_err());
+    let (cert_file, key_file) = (Some(certificates.client), Some(certificates.client_key));
+    let with = gatehouse_config::Rows { cert_file, key_file, ..without };
+    let mut writer = Writer::open(&with, identity("edge-1")).await.unwrap();
+    deliver_all(&mut writer, &events(1..=3)).await.unwrap();
+    bed.assert_whole("edge-1", 3).await;
 }

@@ -7,6 +7,7 @@ use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, Face, Identification, Media, ObjectPlace, Outcome, Person};
 use gatehouse_store::store::Change;
 use gatehouse_store::time::Timestamp;
+use gatehouse_sync::central::SignIn;
 use gatehouse_sync::rows::{Identity, Writer};
 use gatehouse_sync::{SyncError, central};
 use gatehouse_testkit::postgres::{Database, PASSWORD, Postgres};
@@ -68,17 +69,20 @@ impl Bed {
             url: self.database.url_at(port),
             password_file: Some(self.folder.path().join("password")),
             ca_file: None,
+            cert_file: None,
+            key_file: None,
         }
     }
 
     /// The settings of a device with a role of its own.
     pub(crate) async fn enrolled(&self, device: &str) -> Rows {
         let password = Secret::new(DEVICE_PASSWORD.into());
-        let role = central::enroll(&self.config("dev"), device, &password).await.unwrap().role;
+        let role =
+            central::enroll(&self.config("dev"), device, SignIn::Password(&password)).await.unwrap().role;
         let password_file = self.folder.path().join(device);
         std::fs::write(&password_file, DEVICE_PASSWORD).unwrap();
         let url = self.database.url().replace("//postgres@", &format!("//{role}@"));
-        Rows { url, password_file: Some(password_file), ca_file: None }
+        Rows { url, password_file: Some(password_file), ca_file: None, cert_file: None, key_file: None }
     }
 
     /// The role with which a device signs in.

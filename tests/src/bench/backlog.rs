@@ -107,10 +107,8 @@ fn step(step: Step, folder: &Path, events: u64) -> Command {
 pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
     let begin = Instant::now();
     let (store, probe) = (open(folder)?, encodings(PEOPLE)?);
-    let camera = CameraName::try_from("bench")?;
-    let faces = |encoding: &Encoding| [ProbeFace { encoding: encoding.clone(), quality: Some(0.9) }];
     if step == Step::Open {
-        let answer = store.identify(&camera, &faces(&probe[0]));
+        let answer = store.identify(&CameraName::try_from("bench")?, &faces(&probe[0]));
         ensure!(answer.gallery_size as usize == PEOPLE, "people are missing after a start");
         ensure!(store.watch().borrow().seq >= events, "events are missing after a start");
         return Ok(
@@ -120,6 +118,17 @@ pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
     for (number, samples) in encodings(PEOPLE * SAMPLES)?.chunks(SAMPLES).enumerate() {
         store.enrol(&format!("p{number}"), "Somebody", samples.to_vec()).await?;
     }
+    fill(&store, &probe, events).await?;
+    Ok(json!({ "resident": resident_bytes() as f64 / 1e6 }))
+}
+
+fn faces(encoding: &Encoding) -> [ProbeFace; 1] {
+    [ProbeFace { encoding: encoding.clone(), quality: Some(0.9) }]
+}
+
+/// Stores so many visits.
+pub(super) async fn fill(store: &Store, probe: &[Encoding], events: u64) -> Result<()> {
+    let camera = CameraName::try_from("bench")?;
     let attributes = format!("{{\"note\":\"{}\"}}", "x".repeat(ATTRIBUTES));
     for first in (0..events).step_by(WINDOW as usize) {
         let mut flying = Vec::new();
@@ -132,17 +141,18 @@ pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
                 media: Vec::new(),
                 attributes: attributes.clone(),
             };
-            let answer = store.identify(&camera, &faces(&probe[number as usize % PEOPLE]));
+            let answer = store.identify(&camera, &faces(&probe[number as usize % probe.len()]));
             flying.push(store.record_event(event, answer).await?);
         }
         for pending in flying {
             pending.await?;
         }
     }
-    Ok(json!({ "resident": resident_bytes() as f64 / 1e6 }))
+    Ok(())
 }
 
-fn open(folder: &Path) -> Result<Store> {
+/// Opens the state below `folder`, with the root key beside it, which is made where there is none.
+pub(super) fn open(folder: &Path) -> Result<Store> {
     let file = folder.join("root.key");
     let root = if file.exists() { RootKey::read(&file)? } else { RootKey::create(&file)? };
     let gallery = GallerySettings {
@@ -166,7 +176,8 @@ fn open(folder: &Path) -> Result<Store> {
     Ok(Store::open(settings, &root)?.0)
 }
 
-fn encodings(count: usize) -> Result<Vec<Encoding>> {
+/// So many encodings of the same people.
+pub(super) fn encodings(count: usize) -> Result<Vec<Encoding>> {
     let mut random = fastrand::Rng::with_seed(1);
     let people = people(1, PEOPLE);
     let samples = people.iter().cycle().take(count).map(|person| person.sample(&mut random));

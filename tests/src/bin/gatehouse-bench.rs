@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
-use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, sync};
+use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, month, sync};
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
 const ON_DISK: &str = "/var/tmp";
@@ -29,7 +29,7 @@ struct Arguments {
     /// Also writes the tables, the command and the machine to this file as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Builds graphs of the largest galleries, too: more than an hour. And backlogs of one and five million events.
+    /// Builds graphs of the largest galleries, too: more than an hour. And backlogs of up to ten million events.
     #[arg(long)]
     full: bool,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.
@@ -99,7 +99,7 @@ fn main() -> Result<ExitCode> {
             }
             What::Journal => vec![journal::run()?],
             What::Ingest => runtime.block_on(ingest::run())?,
-            What::Sync => vec![runtime.block_on(sync::run())?],
+            What::Sync => vec![runtime.block_on(sync::run())?, runtime.block_on(month::run(arguments.full))?],
             What::Backlog => vec![backlog::run(arguments.full)?],
         };
         for table in &new {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use gatehouse_config::Secret;
-use gatehouse_sync::central::{self, Enrolled};
+use gatehouse_sync::central::{self, Enrolled, SignIn};
 use serde::Serialize;
 
 use super::{settings, steps_told};
@@ -22,6 +22,9 @@ pub(in crate::cli) struct Enroll {
     /// Write the password to this file, readable by its owner alone, instead of showing it.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Make no password: the appliance signs in with a certificate of its own.
+    #[arg(long, conflicts_with = "password_file")]
+    certificate: bool,
     /// Settings with the [central] sections and a role that may make roles.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
@@ -53,11 +56,12 @@ pub(super) async fn enroll(args: Enroll, shell: &mut Shell) -> Result<(), Fault>
     let password = central::new_password();
     // On the disk before the database knows it: a file that cannot be written must not lock the appliance out.
     let file = args.password_file.as_deref().map(|path| Pending::write(path, &password)).transpose()?;
-    let enrolled = central::enroll(&config, &args.device, &password).await.map_err(Fault::refused)?;
+    let sign_in = if args.certificate { SignIn::Certificate } else { SignIn::Password(&password) };
+    let enrolled = central::enroll(&config, &args.device, sign_in).await.map_err(Fault::refused)?;
     file.map(Pending::keep).transpose()?;
     let told = Told {
         enrolled: &enrolled,
-        password: password.text().filter(|_| args.password_file.is_none()),
+        password: password.text().filter(|_| args.password_file.is_none() && !args.certificate),
         password_file: args.password_file.as_deref(),
     };
     shell.show(&told, enrolled_told)
@@ -112,12 +116,15 @@ impl Drop for Pending {
 
 fn enrolled_told(told: &Told<'_>) -> String {
     let Enrolled { device, role, rotated, policy } = told.enrolled;
-    let how = if *rotated { "has a new password" } else { "is new" };
+    let how = if *rotated { "signs in anew" } else { "is new" };
     let mut text = format!("role      {role}: {how}; the user in central.rows.url of `{device}`\n");
     match (told.password, told.password_file) {
         (Some(password), _) => text.push_str(&format!("password  {password}\n          shown this once\n")),
         (None, Some(file)) => text.push_str(&format!("password  in {}\n", file.display())),
-        (None, None) => {}
+        (None, None) => text.push_str(&format!(
+            "password  none: give it a certificate with the common name {role}, and the server a line in pg_hba.conf:\n          \
+             hostssl all {role} all cert\n"
+        )),
     }
     if let Some(policy) = policy {
         text.push_str(&format!("\nThe policy of its S3 keys:\n{policy:#}\n"));

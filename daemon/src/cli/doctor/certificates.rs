@@ -21,12 +21,13 @@ const VERSION: u8 = 0xa0;
 /// One finding for each file of certificates that the settings name.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let objects = config.central.objects.as_ref().and_then(|objects| objects.ca_file.as_deref());
-    let rows = config.central.rows.as_ref().and_then(|rows| rows.ca_file.as_deref());
+    let rows = config.central.rows.as_ref();
     let files = [
         ("mqtt.ca_file", config.mqtt.ca_file.as_deref()),
         ("mqtt.cert_file", config.mqtt.cert_file.as_deref()),
         ("central.objects.ca_file", objects),
-        ("central.rows.ca_file", rows),
+        ("central.rows.ca_file", rows.and_then(|rows| rows.ca_file.as_deref())),
+        ("central.rows.cert_file", rows.and_then(|rows| rows.cert_file.as_deref())),
     ];
     let named = files.into_iter().filter_map(|(key, file)| Some((key, file?)));
     named.map(|(key, file)| finding(key, file, Utc::now())).collect()
