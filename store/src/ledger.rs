@@ -170,6 +170,7 @@ impl Totals {
             | Record::Templates { .. }
             | Record::Compared(_)
             | Record::PeopleTaken { .. }
+            | Record::PartSent { .. }
             | Record::EventFound { .. }
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. }

@@ -22,7 +22,8 @@ pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, Vi
 ///
 /// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
 /// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
-pub const RECORD_VERSION: u8 = 4;
+/// Version 5 brought parts of uploads.
+pub const RECORD_VERSION: u8 = 5;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +238,19 @@ pub enum Record {
         upto: u64,
         /// The latest stamp among all changes.
         newest: Timestamp,
+    },
+    /// A part of a media file is at the objects sink, in an upload that has not ended.
+    PartSent {
+        /// The file.
+        id: KeyId,
+        /// The server's name of the upload; another than before begins anew.
+        upload: String,
+        /// Bytes of each part but the last.
+        part_bytes: u64,
+        /// Which part, from 1; 0 where nothing of the upload is there any more.
+        number: u16,
+        /// What the server calls it.
+        etag: String,
     },
 }
 

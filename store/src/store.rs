@@ -55,9 +55,10 @@ mod templates;
 #[cfg(test)]
 mod testing;
 mod thresholds;
+mod uploads;
 mod verify;
 
-pub use crate::views::entries::MediaState;
+pub use crate::views::entries::{MediaState, UploadSoFar};
 pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};

@@ -8,8 +8,8 @@
 //! Order of one object: look whether it is there already, send it, look whether it is there now, tell the store.
 //!
 //! Crash story: keys are derived from the event and the file's name, so an upload that is repeated finds or replaces
-//! its own object and nothing else. Parts of an upload that never ended are taken away by the server, by a rule that
-//! [`init`] sets. Between "it is there now" and "tell the store" a crash costs one look.
+//! its own object and nothing else; one in parts goes on after the last part that was noted. Parts of an upload that never
+//! ended are taken away by the server, by a rule that [`init`] sets. Between "it is there now" and "tell the store" a crash costs one look.
 
 mod call;
 mod check;
@@ -19,6 +19,7 @@ mod deliver;
 mod keep;
 mod key;
 mod marker;
+mod parts;
 mod presign;
 mod put;
 mod setup;
@@ -35,6 +36,7 @@ pub(crate) use put::Put;
 pub(crate) use setup::init;
 
 use gatehouse_config::{Config, Environment};
+use gatehouse_store::Store;
 use minio::s3::MinioClient;
 
 use crate::error::SyncError;
@@ -46,6 +48,8 @@ pub(crate) struct Objects {
     device: String,
     environment: Environment,
     limits: Limits,
+    /// Where the parts of an upload are noted, so that it can be gone on with.
+    notes: Option<Store>,
 }
 
 impl Objects {
@@ -60,7 +64,13 @@ impl Objects {
             device: config.device.id.clone(),
             environment: config.device.environment,
             limits,
+            notes: None,
         })
+    }
+
+    /// The same, with parts of uploads noted in this store.
+    pub(crate) fn noting_in(self, store: Store) -> Self {
+        Self { notes: Some(store), ..self }
     }
 
     /// Name of the bucket.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entries::{self, Comparison, FileEntry, Key, MediaState, State};
+use super::entries::{self, Comparison, FileEntry, Key, MediaState, State, UploadSoFar};
 use super::{ViewError, Views};
 use crate::index::EventIndex;
 use crate::journal::{Location, Position};
@@ -109,6 +109,9 @@ impl<'a> Draft<'a> {
                 self.effects.push(Effect::DestroyKey(key));
                 Ok(())
             }
+            Record::PartSent { id, upload, part_bytes, number, etag } => {
+                self.part_sent(&id, UploadSoFar { upload, part_bytes, etags: vec![etag] }, number)
+            }
             Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
             Record::Refused { .. }
             | Record::Duplicate { .. }
@@ -163,6 +166,7 @@ impl<'a> Draft<'a> {
         let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
         self.remove(&Key::Waiting(file.lsn))?;
         self.remove(&Key::Queue(file.lsn))?;
+        self.remove(&Key::Upload(*id))?;
         if matches!(state, MediaState::Delivered(_)) {
             self.put(&Key::Delivered(file.lsn), id)?;
         } else {
@@ -171,6 +175,27 @@ impl<'a> Draft<'a> {
         }
         file.state = state;
         self.put(&Key::File(*id), &file)
+    }
+
+    /// A part that does not follow on those known is of no use; the upload begins anew then.
+    fn part_sent(&mut self, id: &KeyId, part: UploadSoFar, number: u16) -> Result<(), ViewError> {
+        if number == 0 {
+            return self.remove(&Key::Upload(*id));
+        }
+        let pending = self.get::<FileEntry>(&Key::File(*id))?.is_some_and(|f| f.state == MediaState::Pending);
+        let known = self.get::<UploadSoFar>(&Key::Upload(*id))?.filter(|known| known.upload == part.upload);
+        let before = known.as_ref().map_or(0, |known| known.etags.len());
+        if !pending || before + 1 != usize::from(number) {
+            return Ok(());
+        }
+        let upload = match known {
+            Some(mut known) => {
+                known.etags.extend(part.etags);
+                known
+            }
+            None => part,
+        };
+        self.put(&Key::Upload(*id), &upload)
     }
 
     fn evicted(&mut self, id: &KeyId) -> Result<(), ViewError> {

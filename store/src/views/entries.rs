@@ -26,6 +26,7 @@ pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
 pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) const PEOPLE_TAKEN: u8 = b'y';
+pub(crate) const UPLOAD: u8 = b'l';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {
@@ -59,6 +60,8 @@ pub(crate) enum Key<'a> {
     Comparison,
     /// How far the people of the central side were taken in.
     PeopleTaken,
+    /// An upload of a media file that has not ended.
+    Upload(KeyId),
 }
 
 impl Key<'_> {
@@ -83,6 +86,7 @@ impl Key<'_> {
             Self::GalleryInUse => vec![GALLERY_IN_USE],
             Self::Comparison => vec![COMPARISON],
             Self::PeopleTaken => vec![PEOPLE_TAKEN],
+            Self::Upload(id) => named(UPLOAD, id),
         }
     }
 }
@@ -152,7 +156,7 @@ impl Counts {
             Some(&FILE) => &mut self.files,
             Some(&FILE_NAME) => &mut self.file_names,
             Some(&WAITING) => &mut self.waiting,
-            Some(&QUEUE | &DELIVERED | &ERASURE) => &mut self.others,
+            Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
@@ -192,6 +196,17 @@ pub(crate) struct FileEntry {
     pub(crate) state: MediaState,
     pub(crate) on_disk: bool,
     pub(crate) event_received_at: Option<Timestamp>,
+}
+
+/// How far an upload in parts has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadSoFar {
+    /// The server's name of the upload.
+    pub upload: String,
+    /// Bytes of each part but the last.
+    pub part_bytes: u64,
+    /// What the server calls the parts that it has, in their order.
+    pub etags: Vec<String>,
 }
 
 /// How the gallery in use and the other one compare, since both are there in these roles.

@@ -77,8 +77,9 @@ impl ObjectSink {
         let (objects, seen) = match known {
             Some(known) => known,
             None => {
-                let objects = Arc::new(Objects::open(&self.config, self.limits.clone())?);
+                let objects = Objects::open(&self.config, self.limits.clone())?.noting_in(self.store.clone());
                 objects.guard().await?;
+                let objects = Arc::new(objects);
                 (objects, Instant::now())
             }
         };

@@ -24,6 +24,7 @@ mod fake;
 mod faults;
 mod guard;
 mod keep;
+mod parts;
 mod policy;
 mod presign;
 mod setup;

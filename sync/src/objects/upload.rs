@@ -1,6 +1,6 @@
 //! One object: from the sealed file to the bucket, and the proof that it is there.
 //!
-//! Up to one part the object goes in one call, above that in parts, one after the other. The file is read and opened
+//! Up to one part the object goes in one call, above that in [`parts`](super::parts). The file is read and opened
 //! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it.
 
 use std::io::Read;
@@ -14,24 +14,21 @@ use minio::s3::builders::{PutObject, UploadPart};
 use minio::s3::error::ValidationErr;
 use minio::s3::multimap_ext::{Multimap, MultimapExt};
 use minio::s3::response::StatObjectResponse;
-use minio::s3::response_traits::{HasEtagFromHeaders, HasS3Fields};
 use minio::s3::segmented_bytes::SegmentedBytes;
-use minio::s3::types::{BucketName, ObjectKey, PartInfo};
+use minio::s3::types::{BucketName, ObjectKey};
 use zeroize::Zeroizing;
 
 use super::Objects;
 use super::classify::{classify, has_code};
 use super::key::object_key;
-use crate::error::{SyncError, clip, words_of};
+use crate::error::{SyncError, words_of};
 
 /// Bytes of a part: the least that S3 allows, since it is what an upload holds in memory.
 pub(super) const PART_BYTES: u64 = 5 * 1024 * 1024;
 /// Most parts of an upload, by S3; above 50 GB parts get larger.
 const PARTS_MAX: u64 = 10_000;
-/// Longest answer to the end of an upload that is searched for an error.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-const SENDING: &str = "upload to S3";
+pub(super) const SENDING: &str = "upload to S3";
 const LOOKING: &str = "look up an object in S3";
 
 /// Names of our metadata. The SHA-256 is what an object is recognised by.
@@ -44,8 +41,8 @@ pub(super) struct Upload {
     pub(super) key: String,
     pub(super) size: u64,
     sha256: String,
-    content_type: &'static str,
-    metadata: Multimap,
+    pub(super) content_type: &'static str,
+    pub(super) metadata: Multimap,
 }
 
 /// What lies under a key.
@@ -74,7 +71,7 @@ impl Upload {
     }
 
     /// Bytes of each part but the last.
-    fn part_bytes(&self) -> u64 {
+    pub(super) fn part_bytes(&self) -> u64 {
         PART_BYTES.max(self.size.div_ceil(PARTS_MAX))
     }
 }
@@ -106,7 +103,7 @@ impl Objects {
         if upload.size <= PART_BYTES {
             self.whole(&upload, reader).await?;
         } else {
-            self.in_parts(&upload, reader).await?;
+            self.in_parts(&upload, task.media.id, reader).await?;
         }
         match self.found(&upload, false).await? {
             Found::Same => Ok(self.place(upload)),
@@ -150,57 +147,6 @@ impl Objects {
         let request = PutObject::builder().inner(content).build();
         self.transfer(SENDING, upload.size, request).await.map(drop)
     }
-
-    async fn in_parts(&self, upload: &Upload, reader: SealedReader) -> Result<(), SyncError> {
-        let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
-        let (bucket, key) = (self.bucket.as_str(), upload.key.as_str());
-        let request = self
-            .client
-            .create_multipart_upload(bucket, key)
-            .map_err(fault)?
-            .user_metadata(Some(upload.metadata.clone()))
-            .content_type(upload.content_type.to_owned());
-        let answer = self.call(SENDING, request.build()).await?;
-        let id = answer.upload_id().await.map_err(fault)?;
-        let sent = self.parts(upload, reader, id.as_str()).await;
-        if sent.is_err() {
-            let request = self.client.abort_multipart_upload(bucket, key, id.as_str()).map_err(fault)?;
-            self.give_up(request.build()).await;
-        }
-        sent
-    }
-
-    async fn parts(&self, upload: &Upload, mut reader: SealedReader, id: &str) -> Result<(), SyncError> {
-        let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
-        let (bucket, key) = (self.bucket.as_str(), upload.key.as_str());
-        let (mut parts, mut left) = (Vec::new(), upload.size);
-        for number in 1_u16.. {
-            let size = left.min(upload.part_bytes());
-            let (rest, part) = read_part(reader, size).await?;
-            reader = rest;
-            let request = self
-                .client
-                .upload_part(bucket, key, id, number, SegmentedBytes::from(part))
-                .map_err(fault)?
-                .build();
-            let answer = self.transfer(SENDING, size, request).await?;
-            parts.push(PartInfo::new(number, answer.etag().map_err(fault)?, size, None));
-            left -= size;
-            if left == 0 {
-                break;
-            }
-        }
-        let request = self.client.complete_multipart_upload(bucket, key, id, parts).map_err(fault)?;
-        let answer = self.complete(SENDING, request.build()).await?;
-        // A server may send 200 first and find out later that it cannot.
-        match error_in(answer.body()) {
-            Some(code) => {
-                let words = "the server took all parts but could not put them together".to_owned();
-                Err(SyncError::Busy { doing: SENDING, code, words })
-            }
-            None => Ok(()),
-        }
-    }
 }
 
 fn compare(upload: &Upload, answer: &StatObjectResponse) -> Found {
@@ -216,20 +162,15 @@ fn compare(upload: &Upload, answer: &StatObjectResponse) -> Found {
     }
 }
 
-/// The code of an error in the answer to the end of an upload.
-fn error_in(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES_MAX)]);
-    let error = text.split_once("<Error>")?.1;
-    let code = error.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    Some(clip(code.map_or("unknown", |(code, _)| code)))
-}
-
 fn damaged(words: &str) -> SyncError {
     SyncError::Damaged { doing: SENDING, words: words.to_owned() }
 }
 
 /// Reads the next `size` bytes, on a thread for blocking work.
-async fn read_part(mut reader: SealedReader, size: u64) -> Result<(SealedReader, Bytes), SyncError> {
+pub(super) async fn read_part(
+    mut reader: SealedReader,
+    size: u64,
+) -> Result<(SealedReader, Bytes), SyncError> {
     let read = tokio::task::spawn_blocking(move || {
         let length = usize::try_from(size).map_err(|_| damaged("it is larger than this machine's memory"))?;
         let mut part = Zeroizing::new(vec![0; length]);

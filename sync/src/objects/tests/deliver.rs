@@ -11,15 +11,19 @@ use crate::sink::{Outlet, Progress};
 use crate::throttle::Throttle;
 
 /// An appliance with events and pictures, and its way out.
-struct House {
-    device: Device,
-    store: Store,
-    sink: ObjectSink,
+pub(super) struct House {
+    pub(super) device: Device,
+    pub(super) store: Store,
+    pub(super) sink: ObjectSink,
 }
 
 impl House {
-    async fn new(looker: &Looker, limits: Limits) -> Self {
-        let device = Device::new();
+    pub(super) async fn new(looker: &Looker, limits: Limits) -> Self {
+        Self::of(Device::new(), looker, limits).await
+    }
+
+    /// What a device finds when it starts.
+    pub(super) async fn of(device: Device, looker: &Looker, limits: Limits) -> Self {
         let settings = settings(&device);
         let open = move || Store::open(settings, &RootKey::from_bytes([9; 32])).unwrap().0;
         let store = tokio::task::spawn_blocking(open).await.unwrap();
@@ -28,7 +32,7 @@ impl House {
     }
 
     /// One visit with one picture.
-    async fn visit(&self, id: &str, picture: Vec<u8>) {
+    pub(super) async fn visit(&self, id: &str, picture: Vec<u8>) {
         let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
         let event = Event {
             key: key.clone(),
@@ -44,7 +48,7 @@ impl House {
         self.store.put_media(key, "snapshot.jpg".try_into().unwrap(), picture).await.unwrap();
     }
 
-    async fn push(&mut self) -> Result<Progress, SyncError> {
+    pub(super) async fn push(&mut self) -> Result<Progress, SyncError> {
         let outcome = self.sink.push().await;
         if outcome.is_err() {
             self.sink.reset();
@@ -53,12 +57,12 @@ impl House {
     }
 
     /// Ids of the files that still wait.
-    fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
+    pub(super) fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
         self.store.next_media(&HashSet::new(), 1000).unwrap()
     }
 }
 
-fn key(id: &str) -> String {
+pub(super) fn key(id: &str) -> String {
     format!("devices/gate-7/events/2026/11/20/door/{id}/snapshot.jpg")
 }
 

@@ -37,6 +37,7 @@ async fn keys_under_the_policy_of_an_appliance_reach_its_own_objects_only() {
             device: device.into(),
             environment: all.environment,
             limits: Limits::default(),
+            notes: None,
         }
     };
     let reader = |task: &MediaTask| device.files.open_file(&task.media.id).unwrap();
