@@ -93,6 +93,34 @@ impl Reader {
         })
     }
 
+    /// A list of whole numbers; from the environment with commas between them.
+    pub(crate) fn list(
+        &mut self,
+        key: &str,
+        default: &[u16],
+        most: usize,
+        range: RangeInclusive<u16>,
+        unit: &str,
+    ) -> Vec<u16> {
+        let shown = Value::Integers(default.iter().copied().map(i64::from).collect());
+        let read = self.read(key, Otherwise::Default(default.to_vec(), shown), |found| {
+            let numbers: Option<Vec<u16>> = match (&found.value, &found.source) {
+                (Value::Integers(list), _) => list.iter().map(|number| u16::try_from(*number).ok()).collect(),
+                (Value::Text(text), Source::Environment { .. }) => {
+                    let items = text.trim_matches(['[', ']']).split(',').map(str::trim);
+                    items.filter(|item| !item.is_empty()).map(|item| item.parse().ok()).collect()
+                }
+                _ => None,
+            };
+            let fits = |list: &Vec<u16>| list.len() <= most && list.iter().all(|number| range.contains(number));
+            numbers.filter(fits).ok_or_else(|| {
+                let (least, largest) = (range.start(), range.end());
+                format!("must be a list of at most {most} {unit} from {least} to {largest}, written as [{least}, {largest}]")
+            })
+        });
+        read.unwrap_or_else(|| default.to_vec())
+    }
+
     pub(crate) fn number(
         &mut self,
         key: &str,

@@ -157,10 +157,20 @@ fn plain(value: &DeValue<'_>) -> Value {
         },
         DeValue::Boolean(truth) => return Value::Truth(*truth),
         DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
+        DeValue::Array(list) => match list.iter().map(|item| integer(&plain(item.get_ref()))).collect() {
+            Some(list) => return Value::Integers(list),
+            None => "a list",
+        },
         DeValue::Table(_) => "a section",
     };
     Value::Other(other.to_owned())
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(number) => Some(*number),
+        _ => None,
+    }
 }
 
 /// A name that is not a bare TOML key keeps its quotes, so that its dots are not taken for levels.

@@ -131,11 +131,14 @@ impl Gallery {
 
 impl Media {
     pub(crate) fn read(r: &mut Reader) -> Self {
+        // Each is an object and a row for every picture.
+        const THUMBNAILS_MAX: usize = 4;
         const TIB: u64 = MIB * MIB;
         Self {
             quota_bytes: r.bytes("media.quota_bytes", 8192 * MIB, 16 * MIB..=64 * TIB, "bytes"),
             reserve_free_bytes: r.bytes("media.reserve_free_bytes", 512 * MIB, 0..=64 * TIB, "bytes"),
             orphan_hours: r.integer("media.orphan_hours", 24, 1..=8760, "hours"),
+            thumbnails: r.list("media.thumbnails", &[320], THUMBNAILS_MAX, 16..=2048, "edges in pixels"),
         }
     }
 }

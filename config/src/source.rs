@@ -46,7 +46,9 @@ pub enum Value {
     Truth(bool),
     /// Text, also of paths, durations and choices.
     Text(String),
-    /// Something no key takes (a list, a date); holds its name.
+    /// List of whole numbers.
+    Integers(Vec<i64>),
+    /// Something no key takes (a list of texts, a date); holds its name.
     #[serde(skip)]
     Other(String),
 }
@@ -59,6 +61,7 @@ impl Value {
             Self::Number(_) => "a number",
             Self::Truth(_) => "true or false",
             Self::Text(_) => "a text",
+            Self::Integers(_) => "a list",
             Self::Other(kind) => kind,
         }
     }
@@ -72,6 +75,7 @@ impl fmt::Display for Value {
             Self::Number(n) => write!(f, "{n:?}"),
             Self::Truth(truth) => write!(f, "{truth}"),
             Self::Text(text) => write!(f, "{}", toml::Value::from(text.as_str())),
+            Self::Integers(list) => write!(f, "{list:?}"),
             Self::Other(kind) => f.write_str(kind),
         }
     }

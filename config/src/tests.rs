@@ -160,6 +160,10 @@ fn values_out_of_range_are_faults() {
         "central.rows.url = \"postgres://u:p@db/x\"",
         "central.objects = {endpoint = \"http://h\", bucket = \"No\"}",
         "media.quota_bytes = 99999999999999999999",
+        "media.thumbnails = 320",
+        "media.thumbnails = [8]",
+        "media.thumbnails = [320, \"x\"]",
+        "media.thumbnails = [16, 17, 18, 19, 20]",
         "device.site = \"\\n\"",
         "sources.max_faces = 0",
         "mqtt.username = \"\"",
@@ -171,6 +175,22 @@ fn values_out_of_range_are_faults() {
             text
         };
         assert_eq!(Config::from_text(&text).unwrap_err().iter().count(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn a_list_is_read_from_file_and_environment() {
+    let file = |value: &str| Config::from_text(&format!("media.thumbnails = {value}\n{LEAST}")).unwrap();
+    assert_eq!(file("[]").media.thumbnails, [0; 0]);
+    assert_eq!(file("[160, 640]").media.thumbnails, [160, 640]);
+    let shown = file("[160, 640]").entries().find(|entry| entry.key == "media.thumbnails").cloned().unwrap();
+    assert_eq!(shown.value.unwrap().to_string(), "[160, 640]");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatehouse.toml");
+    fs::write(&path, LEAST).unwrap();
+    for (text, expected) in [("160, 640", &[160, 640][..]), ("[64]", &[64]), ("", &[])] {
+        let read = Config::load(&path, &[variable("GATEHOUSE__MEDIA__THUMBNAILS", text)]).unwrap();
+        assert_eq!(read.media.thumbnails, expected);
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Media {
     pub reserve_free_bytes: u64,
     /// Hours that a media file waits for its event.
     pub orphan_hours: u32,
+    /// Longest edges, in pixels, of the thumbnails that are made of each JPEG; none: none are made.
+    pub thumbnails: Vec<u16>,
 }
 
 /// `[retention]`

@@ -105,16 +105,21 @@ async fn rows(proof: &mut Proof<'_>, database: &Database, books: &Books) -> Resu
     let is_whole = count == stored && distinct == stored && first == 1.min(stored) && last == stored;
     let words = format!("Postgres holds {count} events, numbered {first} to {last}, no hole and no double");
     proof.claim(is_whole && books.number("events", "pending") == 0, &words);
-    let files = client.query_one("SELECT count(*) FROM gatehouse.files", &[]).await?.get::<_, i64>(0);
-    let agrees = u64::try_from(files).unwrap_or(0) == books.number("files", "delivered");
-    proof.claim(agrees, &format!("Postgres lists {files} files"));
+    let query = "SELECT count(*) FROM gatehouse.files WHERE (s3_key LIKE '%/thumbnails/%') = $1";
+    let (files, thumbnails) =
+        (client.query_one(query, &[&false]).await?, client.query_one(query, &[&true]).await?);
+    let (files, thumbnails) = (files.get::<_, i64>(0), thumbnails.get::<_, i64>(0));
+    let agrees =
+        u64::try_from(files).unwrap_or(0) == books.number("files", "delivered") && files == thumbnails;
+    proof.claim(agrees, &format!("Postgres lists {files} files, and a thumbnail of each"));
     Ok(())
 }
 
-/// S3 holds every picture byte for byte, and no other.
+/// S3 holds every picture byte for byte with its thumbnail, and no other.
 async fn objects(proof: &mut Proof<'_>, stage: &Stage, traffic: &Traffic) -> Result<()> {
     let objects = stage.s3.objects();
     let keys = objects.list(BUCKET, &format!("devices/{DEVICE}/events/")).await?;
+    let (thumbnails, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.contains("/thumbnails/"));
     let mut same = BTreeSet::new();
     for key in &keys {
         // devices/<device>/events/<yyyy>/<mm>/<dd>/<camera>/<event id>/<name>
@@ -126,8 +131,10 @@ async fn objects(proof: &mut Proof<'_>, stage: &Stage, traffic: &Traffic) -> Res
         }
     }
     let (held, sent) = (keys.len() as u64, traffic.pictures());
-    let words =
-        format!("S3 holds {held} pictures, {} of them byte for byte as the cameras sent them", same.len());
-    proof.claim(held == sent && same.len() as u64 == sent, &words);
+    let words = format!(
+        "S3 holds {held} pictures with thumbnails, {} of them byte for byte as the cameras sent them",
+        same.len()
+    );
+    proof.claim(held == sent && same.len() as u64 == sent && thumbnails.len() as u64 == sent, &words);
     Ok(())
 }

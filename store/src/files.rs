@@ -37,7 +37,8 @@ mod reader;
 mod tests;
 
 pub use cleanup::FilesReport;
-pub use content_type::content_type;
+pub(crate) use content_type::has_thumbnails;
+pub use content_type::{content_type, is_picture};
 pub use format::{CHUNK_BYTES, disk_bytes};
 pub use reader::SealedReader;
 

@@ -171,6 +171,7 @@ impl Totals {
             | Record::Compared(_)
             | Record::PeopleTaken { .. }
             | Record::PartSent { .. }
+            | Record::Previewed { .. }
             | Record::EventFound { .. }
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. }

@@ -6,6 +6,7 @@
 
 mod first;
 mod gallery;
+mod thumbnail;
 mod visit;
 
 use serde::{Deserialize, Serialize};
@@ -16,14 +17,15 @@ use crate::ledger::Totals;
 use crate::names::{CameraName, EventKey, MediaName};
 use crate::time::Timestamp;
 pub use gallery::{Compared, GalleryMark, Model, ModelFault, Verdict};
+pub use thumbnail::Thumbnail;
 pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 ///
 /// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
 /// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
-/// Version 5 brought parts of uploads.
-pub const RECORD_VERSION: u8 = 5;
+/// Version 5 brought parts of uploads, version 6 thumbnails, for which the same holds.
+pub const RECORD_VERSION: u8 = 6;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +253,15 @@ pub enum Record {
         number: u16,
         /// What the server calls it.
         etag: String,
+    },
+    /// A picture was looked at, before its delivery.
+    Previewed {
+        /// The picture.
+        id: KeyId,
+        /// What of it is at the objects sink, verified.
+        thumbnails: Vec<Thumbnail>,
+        /// Why it cannot be shown, in words; none for a whole picture.
+        fault: Option<String>,
     },
 }
 

@@ -62,7 +62,7 @@ pub use crate::views::entries::{MediaState, UploadSoFar};
 pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};
-pub use delivery::{Change, MediaTask};
+pub use delivery::{Change, MediaTask, Part};
 pub use enrolment::{Alike, Enrolled};
 pub use error::StoreError;
 pub use galleries::{GALLERIES_MAX, Galleries, GalleryChanged, GalleryLine, Models};

@@ -127,7 +127,7 @@ async fn what_is_delivered_goes_and_people_pictures_and_numbers_outlive_it_and_t
         assert!(report.views_rebuilt.is_some() && report.damaged.is_empty(), "{report:?}");
         assert_eq!((store.ledger(), store.events(&query).unwrap().len()), (ledger.clone(), events.len()));
         assert_eq!((is_known(&store, 0), is_known(&store, 1)), (true, false));
-        let pending = store.next_media(&HashSet::new(), 9).unwrap();
+        let pending = store.next_media(&HashSet::new(), 9, true).unwrap();
         assert_eq!(pending.iter().map(|task| task.media.name.as_str()).collect::<Vec<_>>(), ["b.jpg"]);
         assert_eq!(store.media(&MediaQuery { event: None, limit: 9 }).unwrap().len(), 2);
         assert!(store.changes(cursor, 9).unwrap().len() == 9, "delivery goes on where it was");

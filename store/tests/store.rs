@@ -188,12 +188,12 @@ async fn media_finds_its_event_in_either_order() {
     let name = |n: &str| n.try_into().unwrap();
     let outcome = store.put_media(key("early"), name("a.jpg"), vec![1; 500]).await.unwrap();
     assert!(matches!(outcome, MediaOutcome::Stored(_)));
-    assert!(store.next_media(&HashSet::new(), 9).unwrap().is_empty(), "it waits for its event");
+    assert!(store.next_media(&HashSet::new(), 9, true).unwrap().is_empty(), "it waits for its event");
     visit(&store, "early", 1).await;
     visit(&store, "late", 1).await;
     store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
     settle(&store).await;
-    let tasks = store.next_media(&HashSet::new(), 9).unwrap();
+    let tasks = store.next_media(&HashSet::new(), 9, true).unwrap();
     assert_eq!(tasks.iter().map(|t| t.media.name.as_str()).collect::<Vec<_>>(), ["a.jpg", "b.jpg"]);
     let again = store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
     assert!(matches!(again, MediaOutcome::Duplicate(_)));
@@ -217,7 +217,7 @@ async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
         let name = format!("{n}.jpg").as_str().try_into().unwrap();
         store.put_media(key("e"), name, vec![n; 2500]).await.unwrap();
     }
-    let second = store.next_media(&HashSet::new(), 2).unwrap()[1].media.id;
+    let second = store.next_media(&HashSet::new(), 2, true).unwrap()[1].media.id;
     store.media_delivered(second, ObjectPlace { bucket: "b".into(), key: "k".into() }).await.unwrap();
     store.put_media(key("e"), "new.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
     assert!(matches!(store.open_media(&second), Err(StoreError::UnknownMedia)));

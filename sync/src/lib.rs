@@ -12,6 +12,7 @@ pub mod rows;
 mod sink;
 pub mod status;
 mod throttle;
+mod thumbnails;
 mod uploader;
 
 use std::sync::Arc;

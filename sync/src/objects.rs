@@ -21,6 +21,7 @@ mod key;
 mod marker;
 mod parts;
 mod presign;
+mod preview;
 mod put;
 mod setup;
 mod upload;

@@ -229,10 +229,9 @@ impl RowSink {
         };
         Ok(Progress {
             delivered: delivered.events,
-            taken: 0,
             more: full || !whole,
             set_aside: delivered.set_aside,
-            again_in: None,
+            ..Progress::default()
         })
     }
 }

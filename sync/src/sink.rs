@@ -35,10 +35,19 @@ pub(crate) struct Progress {
     pub(crate) delivered: u64,
     /// Items taken in from the central side.
     pub(crate) taken: u64,
+    /// Pictures that were looked at, whether their thumbnails are delivered or there can be none. They count nowhere.
+    pub(crate) previewed: u64,
     /// Whether more is known to wait: the loop pushes again at once.
     pub(crate) more: bool,
     /// Items set aside in this push, each in words for the log and the status.
     pub(crate) set_aside: Vec<String>,
     /// When to push again although nothing new has arrived (items set aside that are tried again rarely).
     pub(crate) again_in: Option<Duration>,
+}
+
+impl Progress {
+    /// Steps forward, of whatever kind.
+    pub(crate) fn moved(&self) -> u64 {
+        self.delivered + self.taken + self.previewed
+    }
 }

@@ -84,8 +84,7 @@ pub(crate) async fn run<O: Outlet>(
         let pause = match guarded(&mut outlet).await {
             Ok(progress) => {
                 report(sink, &gauge, &progress);
-                let moved = progress.delivered + progress.taken;
-                idle_turns = if moved == 0 && progress.more { idle_turns + 1 } else { 0 };
+                idle_turns = if progress.moved() == 0 && progress.more { idle_turns + 1 } else { 0 };
                 if idle_turns > TURNS_WITHOUT_PROGRESS_MAX {
                     Pause::Retry(backoff.next())
                 } else {

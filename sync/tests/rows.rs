@@ -25,6 +25,8 @@ mod people;
 mod people_model;
 #[path = "rows/poison.rs"]
 mod poison;
+#[path = "rows/previews.rs"]
+mod previews;
 #[path = "rows/reports.rs"]
 mod reports;
 #[path = "rows/schema.rs"]

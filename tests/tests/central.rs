@@ -141,7 +141,14 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
 
     // The central side gives one too, once it knows the file: by its id and by its key.
     let client = house.database.ready().await?;
-    let known = || async { client.query_opt("select id::text, s3_key from gatehouse.files", &[]).await };
+    let known = || async {
+        client
+            .query_opt(
+                "select id::text, s3_key from gatehouse.files where s3_key not like '%/thumbnails/%'",
+                &[],
+            )
+            .await
+    };
     gatehouse_testkit::wait::until_async("the row of the file", PATIENCE, || async {
         known().await.is_ok_and(|row| row.is_some())
     })
@@ -162,11 +169,18 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     let line = |actor: &str, expires| (actor.to_owned(), id.clone(), expires);
     ensure!(lines == [line(&role, 120), line("postgres", 900), line("postgres", 900)], "{lines:?}");
 
+    // Its thumbnail is a file of its own, which goes with it.
+    let small = house.daemon.json(&[&ask[..], &["--thumbnail", "320"]].concat())?;
+    let (status, bytes) = http::get(small["url"].as_str().context("a URL")?)?;
+    ensure!(status == 200 && bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != jpeg(3, 64, 48)?, "{small}");
+    let none = house.daemon.cli(&[&ask[..], &["--thumbnail", "64"]].concat())?;
+    ensure!(none.code == 1 && none.stderr.contains("those of 320"), "{none:?}");
+
     let central =
         |arguments: &[&str]| house.daemon.cli(&[&["central"], arguments, &["--config", &admin]].concat());
     let whole = central(&["verify", "--all"])?;
     ensure!(
-        whole.code == 0 && whole.stdout.contains("1 file read back") && whole.stdout.contains("0 differ"),
+        whole.code == 0 && whole.stdout.contains("2 files read back") && whole.stdout.contains("0 differ"),
         "{whole:?}"
     );
     let orphans = central(&["orphans"])?;
@@ -177,7 +191,7 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     let mut flipped = jpeg(3, 64, 48)?;
     flipped[20] ^= 1;
     house.s3.objects().put("gatehouse-dev", &key, flipped).await?;
-    let differs = central(&["verify", "--sample", "1"])?;
+    let differs = central(&["verify", "--sample", "2"])?;
     ensure!(
         differs.code == 1 && differs.stdout.contains(&format!("DIFFERS  {key}: its SHA-256")),
         "{differs:?}"
@@ -185,7 +199,7 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     let marked = central(&["delete-file", &id])?;
     ensure!(marked.code == 0 && marked.stdout.contains("is marked"), "{marked:?}");
     let purged = central(&["purge-deleted"])?;
-    ensure!(purged.code == 0 && purged.stdout.contains("0 files removed, 1 marked"), "{purged:?}");
+    ensure!(purged.code == 0 && purged.stdout.contains("0 files removed, 2 marked"), "{purged:?}");
     client.execute("update gatehouse.files set status = 'deleted'", &[]).await?;
     let gone = house.daemon.cli(&["central", "url", &id, "--config", &admin])?;
     ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");

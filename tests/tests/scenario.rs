@@ -244,8 +244,15 @@ async fn check_objects(plan: &Plan, house: &House) -> Result<()> {
         rows.iter().map(|row| (row.get("s3_key"), row.get("file_size"))).collect();
     let objects = house.s3.objects();
     let keys = objects.list(BUCKET, &format!("devices/{DEVICE}/")).await?;
-    ensure!(keys.len() == pictures.len(), "{} objects of {} pictures", keys.len(), pictures.len());
     ensure!(rows.len() == keys.len(), "{} file rows of {} objects", rows.len(), keys.len());
+    let (thumbnails, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.contains("/thumbnails/"));
+    ensure!(keys.len() == pictures.len(), "{} objects of {} pictures", keys.len(), pictures.len());
+    let shown = keys.iter().filter(|key| key.ends_with(".jpg")).count();
+    ensure!(thumbnails.len() == shown, "{} thumbnails of {shown} pictures", thumbnails.len());
+    for key in thumbnails {
+        let of = key.replace("/thumbnails/320/", "/").replace(".jpg.jpg", ".jpg");
+        ensure!(keys.contains(&of) && filed.contains_key(&key), "{key} is nobody's thumbnail, or has no row");
+    }
     for key in keys {
         // devices/<device>/events/<yyyy>/<mm>/<dd>/<camera>/<event id>/<name>
         let parts: Vec<&str> = key.splitn(7, '/').collect();

@@ -23,12 +23,14 @@ const IMPORTS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates from outside that only some of ours may name. `tests` may name everything.
-const KEEPERS: [(&str, &[&str]); 9] = [
+const KEEPERS: [(&str, &[&str]); 11] = [
     ("sled", &["store"]),
     ("ring", &["store"]),
     ("hnsw_rs", &["store"]),
     ("minio", &["sync", "testkit"]),
     ("tokio_postgres", &["sync", "testkit"]),
+    ("jpeg_decoder", &["sync"]),
+    ("jpeg_encoder", &["sync"]),
     ("postgres_protocol", &["sync"]),
     ("rumqttc", &["daemon", "testkit"]),
     ("systemd", &["daemon"]),

@@ -39,6 +39,9 @@ pub(super) enum Command {
     Url {
         /// Its id, or CAMERA/EVENT-ID/NAME.
         media: String,
+        /// Not the file, but its thumbnail whose longest edge has so many pixels (media.thumbnails).
+        #[arg(long, value_name = "PIXELS")]
+        thumbnail: Option<u16>,
         #[command(flatten)]
         expires: Expires,
     },
@@ -76,8 +79,8 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
             let header = shell.connect()?.media(&media, &mut out)?;
             out.finish(&header).map(drop)
         }
-        Command::Url { media, expires: Expires { expires } } => {
-            let request = Request::MediaUrl { media, expires_s: expires.as_secs() };
+        Command::Url { media, thumbnail, expires: Expires { expires } } => {
+            let request = Request::MediaUrl { media, thumbnail, expires_s: expires.as_secs() };
             shell.ask_and_show(&request, granted)
         }
         Command::Get { .. } => {
@@ -105,12 +108,19 @@ fn list(files: &[MediaLine]) -> String {
             file.event_id.clone(),
             file.name.clone(),
             words::bytes(file.size),
-            file.state.clone(),
+            state(file),
             if file.on_disk { "yes" } else { "no" }.to_owned(),
             file.id.clone(),
         ]);
     }
     table.text("no media files\n")
+}
+
+fn state(file: &MediaLine) -> String {
+    match &file.fault {
+        Some(fault) => format!("{}; cannot be shown: {fault}", file.state),
+        None => file.state.clone(),
+    }
 }
 
 /// Writes beside the file and renames, so that a file of that name is whole.

@@ -229,6 +229,12 @@ pub struct MediaLine {
     pub on_disk: bool,
     /// Bucket and key where it was delivered to.
     pub place: Option<String>,
+    /// Longest edges, in pixels, of its thumbnails at the central side.
+    #[serde(default)]
+    pub thumbnails: Vec<u16>,
+    /// Why it cannot be shown, where it is a broken picture.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// What precedes the bytes of a media file.

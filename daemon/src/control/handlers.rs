@@ -70,8 +70,8 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             let (header, reader) = media::open(services, media).await?;
             Ok(Answer::Media(Box::new(header), reader))
         }
-        Request::MediaUrl { media, expires_s } => {
-            value(media::url(services, media, Duration::from_secs(expires_s), uid).await?)
+        Request::MediaUrl { media, thumbnail, expires_s } => {
+            value(media::url(services, media, thumbnail, Duration::from_secs(expires_s), uid).await?)
         }
         Request::SyncStatus => value(state::sinks(services).await?),
         Request::SyncNow => {

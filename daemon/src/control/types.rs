@@ -135,6 +135,9 @@ pub enum Request {
     MediaUrl {
         /// Media id, or `camera/event id/name`.
         media: String,
+        /// Not the file, but its thumbnail of this longest edge in pixels.
+        #[serde(default)]
+        thumbnail: Option<u16>,
         /// Seconds from now until it is no longer valid.
         expires_s: u64,
     },

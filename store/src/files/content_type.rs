@@ -7,6 +7,16 @@ pub fn content_type(name: &str, first: &[u8]) -> &'static str {
     by_bytes(first).or_else(|| by_name(name)).unwrap_or("application/octet-stream")
 }
 
+/// Whether a file of this name is a picture.
+pub fn is_picture(name: &str) -> bool {
+    content_type(name, &[]).starts_with("image/")
+}
+
+/// Whether thumbnails are made of a file of this name.
+pub(crate) fn has_thumbnails(name: &str) -> bool {
+    content_type(name, &[]) == "image/jpeg"
+}
+
 fn by_bytes(first: &[u8]) -> Option<&'static str> {
     let form = first.get(8..12).unwrap_or_default();
     Some(match first {

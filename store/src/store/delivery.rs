@@ -13,7 +13,9 @@ use crate::files::content_type;
 use crate::journal::{Committed, Position};
 use crate::keys::KeyId;
 use crate::names::EventKey;
-use crate::record::{ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, VisitRef};
+use crate::record::{
+    ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, Thumbnail, VisitRef,
+};
 use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key};
 
@@ -46,6 +48,17 @@ pub enum Change {
         place: ObjectPlace,
         /// Its MIME type.
         content_type: &'static str,
+        /// Why it cannot be shown, in words; none for a whole picture, and for what is none.
+        fault: Option<String>,
+    },
+    /// Thumbnails of a picture were delivered to the objects sink, before the picture itself.
+    Thumbnails {
+        /// Where in the journal.
+        position: Position,
+        /// The picture.
+        picture: Media,
+        /// Its thumbnails.
+        thumbnails: Vec<Thumbnail>,
     },
     /// A person was erased.
     Erasure {
@@ -78,11 +91,21 @@ impl Change {
         match self {
             Self::Event { position, .. }
             | Self::File { position, .. }
+            | Self::Thumbnails { position, .. }
             | Self::Erasure { position, .. }
             | Self::Person { position, .. }
             | Self::Nothing { position } => *position,
         }
     }
+}
+
+/// What of a media file is to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Thumbnails of it, which are to be made.
+    Thumbnails,
+    /// The file itself.
+    Whole,
 }
 
 /// A media file to be delivered.
@@ -94,6 +117,8 @@ pub struct MediaTask {
     pub event_received_at: Timestamp,
     /// MIME type by name.
     pub content_type: &'static str,
+    /// What of it.
+    pub part: Part,
 }
 
 impl Store {
@@ -145,10 +170,18 @@ impl Store {
                 Some(Change::Event { position, event, identification })
             }
             Record::MediaDelivered { id, place, .. } => {
-                let file: Option<FileEntry> = self.inner.views.get(&Key::File(id))?;
-                file.map(|FileEntry { media, .. }| {
+                let fault = self.preview(&id)?.fault;
+                self.inner.views.get(&Key::File(id))?.map(|FileEntry { media, .. }| {
                     let content_type = content_type(media.name.as_str(), &[]);
-                    Change::File { position, media, place, content_type }
+                    Change::File { position, media, place, content_type, fault }
+                })
+            }
+            Record::Previewed { id, thumbnails, .. } if !thumbnails.is_empty() => {
+                let file: Option<FileEntry> = self.inner.views.get(&Key::File(id))?;
+                file.map(|FileEntry { media: picture, .. }| Change::Thumbnails {
+                    position,
+                    picture,
+                    thumbnails,
                 })
             }
             Record::Erased { at, notice: Some(notice), .. } => self.heard_of(&notice).map(|person_id| {
@@ -190,24 +223,49 @@ impl Store {
         Ok(())
     }
 
-    /// Media files to deliver, oldest first, without those in `skip`. Blocking.
+    /// What of media files is to be delivered next, without those in `skip`: thumbnails (where they are wanted, and then
+    /// no picture before its own), else pictures, else anything else; of one of these alone, the oldest first. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
-    pub fn next_media(&self, skip: &HashSet<KeyId>, limit: usize) -> Result<Vec<MediaTask>, StoreError> {
+    pub fn next_media(
+        &self,
+        skip: &HashSet<KeyId>,
+        limit: usize,
+        thumbnails: bool,
+    ) -> Result<Vec<MediaTask>, StoreError> {
         let mut tasks = Vec::new();
-        for file in self.queued(entries::QUEUE)? {
-            let FileEntry { media, event_received_at, .. } = file?;
-            if tasks.len() == limit {
+        let previews = thumbnails.then_some(entries::PREVIEW);
+        for queue in previews.into_iter().chain([entries::QUEUE, entries::CLIP]) {
+            for file in self.queued(queue)? {
+                let file = file?;
+                if tasks.len() == limit {
+                    break;
+                }
+                let early = queue == entries::QUEUE && thumbnails && self.waits_for_thumbnails(&file)?;
+                if !early && !skip.contains(&file.media.id) {
+                    let part = if queue == entries::PREVIEW { Part::Thumbnails } else { Part::Whole };
+                    tasks.push(MediaTask::new(file, part));
+                }
+            }
+            if !tasks.is_empty() {
                 break;
             }
-            if skip.contains(&media.id) {
-                continue;
-            }
-            let content_type = content_type(media.name.as_str(), &[]);
-            let event_received_at = event_received_at.unwrap_or(media.received_at);
-            tasks.push(MediaTask { media, event_received_at, content_type });
         }
         Ok(tasks)
+    }
+
+    fn waits_for_thumbnails(&self, file: &FileEntry) -> Result<bool, StoreError> {
+        let waits: Option<KeyId> = self.inner.views.get(&Key::Preview(file.lsn))?;
+        Ok(waits.is_some())
+    }
+}
+
+impl MediaTask {
+    fn new(file: FileEntry, part: Part) -> Self {
+        let FileEntry { media, event_received_at, .. } = file;
+        let content_type = content_type(media.name.as_str(), &[]);
+        let event_received_at = event_received_at.unwrap_or(media.received_at);
+        Self { media, event_received_at, content_type, part }
     }
 }

@@ -11,7 +11,7 @@ use crate::index::Entry;
 use crate::journal::Position;
 use crate::keys::KeyId;
 use crate::names::{EventKey, MediaName};
-use crate::record::{Item, Media, ObjectPlace, Record};
+use crate::record::{Item, Media, ObjectPlace, Record, Thumbnail};
 use crate::seal::sha256;
 use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key, MediaState};
@@ -80,6 +80,24 @@ impl Store {
         let _door = self.inner.media_door.lock().await;
         if let Some(file) = self.pending_file(&id)? {
             self.change(&Record::MediaDelivered { id, bytes: file.media.size, place }).await?;
+        }
+        Ok(())
+    }
+
+    /// A picture was looked at: these thumbnails of it are at the central side, verified, and where it cannot be shown
+    /// `fault` says why. Counts nothing: it is still to be delivered.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal failed.
+    pub async fn media_previewed(
+        &self,
+        id: KeyId,
+        thumbnails: Vec<Thumbnail>,
+        fault: Option<String>,
+    ) -> Result<(), StoreError> {
+        let _door = self.inner.media_door.lock().await;
+        if self.pending_file(&id)?.is_some() {
+            self.change(&Record::Previewed { id, thumbnails, fault }).await?;
         }
         Ok(())
     }

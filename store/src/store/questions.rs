@@ -7,9 +7,9 @@ use crate::journal::{JournalError, Location, Position};
 use crate::keys::KeyId;
 use crate::ledger::Ledger;
 use crate::names::{CameraName, EventKey};
-use crate::record::{Event, Identification, Media, Person, Record};
+use crate::record::{Event, Identification, Media, Person, Record, Thumbnail};
 use crate::time::Timestamp;
-use crate::views::entries::{self, FileEntry, Key, MediaState};
+use crate::views::entries::{self, FileEntry, Key, MediaState, Preview};
 
 /// Catalogue entries held beside those that are asked for: few hundred kilobytes.
 const MEDIA_AT_ONCE: usize = 1000;
@@ -56,6 +56,10 @@ pub struct MediaView {
     pub state: MediaState,
     /// Whether it still lies on this device.
     pub on_disk: bool,
+    /// Thumbnails of it at the central side.
+    pub thumbnails: Vec<Thumbnail>,
+    /// Why it cannot be shown, in words; none for a whole picture, and for what is none.
+    pub fault: Option<String>,
 }
 
 /// The store in numbers.
@@ -163,9 +167,7 @@ impl Store {
             }
         }
         newest(&mut files, query.limit);
-        let told =
-            |file: FileEntry| MediaView { media: file.media, state: file.state, on_disk: file.on_disk };
-        Ok(files.into_iter().map(told).collect())
+        files.into_iter().map(|file| self.told(file)).collect()
     }
 
     /// One media file by its id. Blocking.
@@ -174,7 +176,18 @@ impl Store {
     /// As [`Store::events`].
     pub fn media_file(&self, id: &KeyId) -> Result<Option<MediaView>, StoreError> {
         let file = self.inner.views.get::<FileEntry>(&Key::File(*id))?;
-        Ok(file.map(|file| MediaView { media: file.media, state: file.state, on_disk: file.on_disk }))
+        file.map(|file| self.told(file)).transpose()
+    }
+
+    fn told(&self, file: FileEntry) -> Result<MediaView, StoreError> {
+        let FileEntry { media, state, on_disk, .. } = file;
+        let Preview { thumbnails, fault } = self.preview(&media.id)?;
+        Ok(MediaView { media, state, on_disk, thumbnails, fault })
+    }
+
+    /// What was found when a picture was looked at; nothing where it was not.
+    pub(super) fn preview(&self, id: &KeyId) -> Result<Preview, StoreError> {
+        Ok(self.inner.views.get(&Key::Previewed(*id))?.unwrap_or_default())
     }
 
     /// The ledger at the position that the views have.

@@ -115,7 +115,7 @@ impl Store {
             }
         }
         let Some(patience) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(()) };
-        for file in self.queued(entries::QUEUE)? {
+        for file in self.queued(entries::QUEUE)?.chain(self.queued(entries::CLIP)?) {
             let file = file?;
             let at = file.media.received_at;
             if at >= PLAUSIBLE_FROM && older(at, patience, now) {

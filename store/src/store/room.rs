@@ -5,7 +5,7 @@
 //! are never given up for room: they are small, and they are what the appliance is for.
 
 use super::{Store, StoreError};
-use crate::files::content_type;
+use crate::files::is_picture;
 use crate::journal::JournalError;
 use crate::record::{Outcome, Record};
 use crate::space::CALM_BYTES;
@@ -28,6 +28,7 @@ impl Step {
         match self {
             Self::Delivered => entries::DELIVERED,
             Self::WithoutEvent => entries::WAITING,
+            Self::Clips => entries::CLIP,
             _ => entries::QUEUE,
         }
     }
@@ -102,8 +103,8 @@ impl Store {
     /// Whether a file goes with this step.
     fn goes(&self, step: Step, file: &FileEntry) -> Result<bool, StoreError> {
         match step {
-            Step::Clips => Ok(!content_type(file.media.name.as_str(), &[]).starts_with("image/")),
-            Step::Nobody => Ok(!self.shows_somebody(file)?),
+            // Clips of before they had a queue of their own lie among the pictures.
+            Step::Nobody => Ok(!is_picture(file.media.name.as_str()) || !self.shows_somebody(file)?),
             _ => Ok(true),
         }
     }

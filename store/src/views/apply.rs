@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entries::{self, Comparison, FileEntry, Key, MediaState, State, UploadSoFar};
+use super::entries::{self, Comparison, FileEntry, Key, MediaState, Preview, State, UploadSoFar};
 use super::{ViewError, Views};
+use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
 use crate::journal::{Location, Position};
 use crate::keys::KeyId;
@@ -87,6 +88,7 @@ impl<'a> Draft<'a> {
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
             Record::MediaEvicted { id, .. } => self.evicted(&id),
+            Record::Previewed { id, thumbnails, fault } => self.previewed(id, &Preview { thumbnails, fault }),
             Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
             Record::SamplesReplaced { person, sealed } => self.templates(FIRST_GALLERY, person, sealed, true),
             Record::GalleryAdded(mark) => {
@@ -140,8 +142,24 @@ impl<'a> Draft<'a> {
         file.event_received_at = Some(received_at);
         file.state = MediaState::Pending;
         self.remove(&Key::Waiting(file.lsn))?;
-        self.put(&Key::Queue(file.lsn), id)?;
+        self.queue(file.lsn, &file.media)?;
         self.put(&Key::File(*id), &file)
+    }
+
+    /// Into the queues that a file waits in.
+    fn queue(&mut self, lsn: u64, media: &Media) -> Result<(), ViewError> {
+        let name = media.name.as_str();
+        if has_thumbnails(name) {
+            self.put(&Key::Preview(lsn), &media.id)?;
+        }
+        let queue = if is_picture(name) { Key::Queue(lsn) } else { Key::Clip(lsn) };
+        self.put(&queue, &media.id)
+    }
+
+    fn previewed(&mut self, id: KeyId, preview: &Preview) -> Result<(), ViewError> {
+        let Some(file) = self.get::<FileEntry>(&Key::File(id))? else { return Ok(()) };
+        self.remove(&Key::Preview(file.lsn))?;
+        self.put(&Key::Previewed(id), preview)
     }
 
     /// An event that is so old that RAM has forgotten it is found when the file would be given up for it.
@@ -152,11 +170,11 @@ impl<'a> Draft<'a> {
         };
         let event_received_at = event.map(|event| event.received_at);
         let known = event_received_at.is_some();
-        let (queue, state) = match known {
-            true => (Key::Queue(at.lsn), MediaState::Pending),
-            false => (Key::Waiting(at.lsn), MediaState::Waiting),
-        };
-        self.put(&queue, &media.id)?;
+        let state = if known { MediaState::Pending } else { MediaState::Waiting };
+        match known {
+            true => self.queue(at.lsn, &media)?,
+            false => self.put(&Key::Waiting(at.lsn), &media.id)?,
+        }
         self.put(&Key::FileName(&media.event, &media.name), &media.id)?;
         let id = media.id;
         self.put(&Key::File(id), &FileEntry { lsn: at.lsn, media, state, on_disk: true, event_received_at })
@@ -164,9 +182,12 @@ impl<'a> Draft<'a> {
 
     fn settle(&mut self, id: &KeyId, state: MediaState) -> Result<(), ViewError> {
         let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
-        self.remove(&Key::Waiting(file.lsn))?;
-        self.remove(&Key::Queue(file.lsn))?;
         self.remove(&Key::Upload(*id))?;
+        let queues =
+            [Key::Waiting(file.lsn), Key::Queue(file.lsn), Key::Clip(file.lsn), Key::Preview(file.lsn)];
+        for queue in &queues {
+            self.remove(queue)?;
+        }
         if matches!(state, MediaState::Delivered(_)) {
             self.put(&Key::Delivered(file.lsn), id)?;
         } else {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::names::{EventKey, MediaName};
-use crate::record::{Compared, Media, ObjectPlace, Verdict};
+use crate::record::{Compared, Media, ObjectPlace, Thumbnail, Verdict};
 use crate::seal::sha256;
 use crate::time::Timestamp;
 
@@ -19,6 +19,9 @@ pub(crate) const FILE: u8 = b'f';
 pub(crate) const FILE_NAME: u8 = b'n';
 pub(crate) const WAITING: u8 = b'w';
 pub(crate) const QUEUE: u8 = b'q';
+pub(crate) const CLIP: u8 = b'c';
+pub(crate) const PREVIEW: u8 = b'v';
+pub(crate) const PREVIEWED: u8 = b'i';
 pub(crate) const DELIVERED: u8 = b'd';
 pub(crate) const ERASURE: u8 = b'x';
 pub(crate) const GALLERY: u8 = b'g';
@@ -44,8 +47,14 @@ pub(crate) enum Key<'a> {
     FileName(&'a EventKey, &'a MediaName),
     /// A media file whose event has not come yet, by its journal position.
     Waiting(u64),
-    /// A media file that is to be delivered.
+    /// A picture that is to be delivered. Up to version 4 of the records clips lay here, too.
     Queue(u64),
+    /// Any other media file that is to be delivered.
+    Clip(u64),
+    /// A picture that is to be delivered and has not been looked at.
+    Preview(u64),
+    /// What was found when a picture was looked at.
+    Previewed(KeyId),
     /// A delivered media file that is still on disk.
     Delivered(u64),
     /// An erasure that the central side has not heard of.
@@ -79,6 +88,9 @@ impl Key<'_> {
             }
             Self::Waiting(lsn) => numbered(WAITING, *lsn),
             Self::Queue(lsn) => numbered(QUEUE, *lsn),
+            Self::Clip(lsn) => numbered(CLIP, *lsn),
+            Self::Preview(lsn) => numbered(PREVIEW, *lsn),
+            Self::Previewed(id) => named(PREVIEWED, id),
             Self::Delivered(lsn) => numbered(DELIVERED, *lsn),
             Self::Erasure(lsn) => numbered(ERASURE, *lsn),
             Self::Gallery(number) => vec![GALLERY, *number],
@@ -157,6 +169,7 @@ impl Counts {
             Some(&FILE_NAME) => &mut self.file_names,
             Some(&WAITING) => &mut self.waiting,
             Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD) => &mut self.others,
+            Some(&CLIP | &PREVIEW | &PREVIEWED) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
@@ -207,6 +220,14 @@ pub struct UploadSoFar {
     pub part_bytes: u64,
     /// What the server calls the parts that it has, in their order.
     pub etags: Vec<String>,
+}
+
+/// What was found when a picture was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Preview {
+    pub(crate) thumbnails: Vec<Thumbnail>,
+    /// Why it cannot be shown.
+    pub(crate) fault: Option<String>,
 }
 
 /// How the gallery in use and the other one compare, since both are there in these roles.

@@ -29,7 +29,9 @@ impl Views {
             let content = match name.first() {
                 Some(&entries::STATE) | None => continue,
                 Some(kind) if is_a_persons(*kind) => stored.to_vec(),
-                Some(&entries::FILE) if entries::id_in(&name).is_none_or(|id| !here.contains(&id)) => {
+                Some(&entries::FILE | &entries::PREVIEWED)
+                    if entries::id_in(&name).is_none_or(|id| !here.contains(&id)) =>
+                {
                     continue;
                 }
                 Some(&entries::FILE_NAME) if !here.contains(&self.unseal::<KeyId>(&name, &stored)?) => {

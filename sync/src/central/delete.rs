@@ -1,6 +1,6 @@
 //! `gatehouse central delete-file|undelete|purge-deleted`: a file is marked first, and its object goes a month later.
 //!
-//! When a file was marked is when its version before ended, as `gatehouse.files_history` tells. A change of
+//! What is done with a picture is done with its thumbnails. When a file was marked is when its version before ended, as `gatehouse.files_history` tells. A change of
 //! status and its line in the audit log are one statement.
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
@@ -20,6 +20,18 @@ pub const GRACE_DAYS: i32 = 30;
 const PAGE: i64 = 500;
 
 const DOING: &str = "delete a file";
+/// The key of a thumbnail; without what lies between the two pieces, and without its ending, it is that of the picture.
+const THUMBNAIL: &str =
+    r"^(devices/[^/]+/events/[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+/[^/]+/)thumbnails/[0-9]+/([^/]+)\.jpg$";
+/// A file and its thumbnails, each with its line.
+const CHANGE: &str = "with asked as (update gatehouse.files set status = $3 where id = $1 and status = any ($2) \
+         returning *), \
+     small as (update gatehouse.files f set status = $3 from asked a where f.status = any ($2) \
+         and f.s3_bucket = a.s3_bucket and f.s3_key <> a.s3_key and f.uploaded_by = a.uploaded_by \
+         and f.associated_entity_type = a.associated_entity_type and f.associated_entity_id = a.associated_entity_id \
+         and regexp_replace(f.s3_key, $5, '\\1\\2') = a.s3_key returning f.id, f.s3_key), \
+     changed as (select id, s3_key from asked union all select id, s3_key from small) \
+     select gatehouse.audit($4, id::text, jsonb_build_object('key', s3_key)) from changed";
 /// A file that was marked when its row was made has no version before, and is left to who made it so.
 const DUE: &str = "select f.id from gatehouse.files f where f.s3_bucket = $1 and f.status = 'marked' and f.id > $2 \
      and (select max(h.valid_to) from gatehouse.files_history h where h.id = f.id) \
@@ -70,10 +82,8 @@ pub async fn unmark(config: &Config, file: &str) -> Result<Changed, SyncError> {
 async fn change(link: &Link, file: &str, from: &[&str], to: &str, action: &str) -> Result<String, SyncError> {
     let id = Uuid::parse_str(file)
         .map_err(|_| SyncError::Setup(format!("`{file}` is no id of a file; see gatehouse.files")))?;
-    let update = "with changed as (update gatehouse.files set status = $3 where id = $1 and status = any ($2) \
-                  returning id, s3_key) \
-                  select gatehouse.audit($4, id::text, jsonb_build_object('key', s3_key)) from changed";
-    if timed(DOING, CALL, link.client.execute(update, &[&id, &from, &to, &action])).await? > 0 {
+    let values: [&Value<'_>; 5] = [&id, &from, &to, &action, &THUMBNAIL];
+    if timed(DOING, CALL, link.client.execute(CHANGE, &values)).await? > 0 {
         return Ok(id.to_string());
     }
     let query = "select status from gatehouse.files where id = $1";

@@ -1,7 +1,7 @@
 //! One line per change: an object with `type` (`event`, `file` or `lost`), `device` and `lsn`.
 
 use gatehouse_store::journal::Position;
-use gatehouse_store::record::{Event, Identification, Person};
+use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
 use gatehouse_store::store::Change;
 use serde::Serialize;
 use serde_json::Value;
@@ -37,6 +37,11 @@ enum Line<'a> {
         bucket: &'a str,
         key: &'a str,
         content_type: &'a str,
+        /// The longest edge, where it is a thumbnail of the file of this name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thumbnail: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<&'a str>,
     },
     /// Events that damage of the local disk destroyed.
     Lost { device: &'a str, lsn: u64, from: u64, to: u64 },
@@ -52,31 +57,57 @@ pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String
             push(&mut text, &Line::Lost { device, lsn, from: seq + 1, to: before });
         }
         seq = now;
-        if let Some(line) = line(device, change) {
-            push(&mut text, &line);
+        match change {
+            Change::Event { position, event, identification } => {
+                push(&mut text, &of_event(device, *position, event, identification));
+            }
+            Change::File { media, place, content_type, fault, .. } => {
+                let fault = fault.as_deref();
+                let told = Told { size: media.size, sha256: &media.sha256, place, content_type, fault };
+                push(&mut text, &of_file(device, lsn, media, None, told));
+            }
+            Change::Thumbnails { picture, thumbnails, .. } => {
+                for Thumbnail { edge, size, sha256, place } in thumbnails {
+                    let told = Told { size: *size, sha256, place, content_type: "image/jpeg", fault: None };
+                    push(&mut text, &of_file(device, lsn, picture, Some(*edge), told));
+                }
+            }
+            Change::Erasure { .. } | Change::Person { .. } | Change::Nothing { .. } => {}
         }
     }
     text
 }
 
-fn line<'a>(device: &'a str, change: &'a Change) -> Option<Line<'a>> {
-    match change {
-        Change::Event { position, event, identification } => {
-            Some(of_event(device, *position, event, identification))
-        }
-        Change::File { position, media, place, content_type } => Some(Line::File {
-            device,
-            lsn: position.lsn,
-            event_id: media.event.id.as_str(),
-            camera: media.event.camera.as_str(),
-            name: media.name.as_str(),
-            size: media.size,
-            sha256: hex::encode(media.sha256),
-            bucket: &place.bucket,
-            key: &place.key,
-            content_type,
-        }),
-        Change::Erasure { .. } | Change::Person { .. } | Change::Nothing { .. } => None,
+/// What is told of an object.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    size: u64,
+    sha256: &'a [u8; 32],
+    place: &'a ObjectPlace,
+    content_type: &'a str,
+    fault: Option<&'a str>,
+}
+
+fn of_file<'a>(
+    device: &'a str,
+    lsn: u64,
+    media: &'a Media,
+    thumbnail: Option<u16>,
+    told: Told<'a>,
+) -> Line<'a> {
+    Line::File {
+        device,
+        lsn,
+        event_id: media.event.id.as_str(),
+        camera: media.event.camera.as_str(),
+        name: media.name.as_str(),
+        size: told.size,
+        sha256: hex::encode(told.sha256),
+        bucket: &told.place.bucket,
+        key: &told.place.key,
+        content_type: told.content_type,
+        thumbnail,
+        fault: told.fault,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The way out for media files: what the loop of the objects sink pushes.
 //!
-//! Order of a push: make sure of the bucket's mark, take the oldest files, send a few at once, tell the store of each.
+//! Order of a push: make sure of the bucket's mark, take what is worth most to who waits at the other end (thumbnails, then
+//! pictures, then all else; within each the oldest first), send a few at once, tell the store of each. After [`TURN`]
+//! nothing more is begun, since what came meanwhile may be worth more than what was taken.
 //! One file that cannot be delivered never holds up the others: what the server refuses for good is set aside and
 //! tried again rarely; what fails while another gets through waits a while of its own. Where nothing gets through,
 //! it is the line or the server, and the push is an error: the loop backs off.
@@ -17,10 +19,11 @@ use gatehouse_config::Config;
 use gatehouse_store::Store;
 use gatehouse_store::files::FileError;
 use gatehouse_store::keys::KeyId;
-use gatehouse_store::store::{MediaTask, StoreError};
+use gatehouse_store::store::{MediaTask, Part, StoreError};
 
 use super::Objects;
 use super::call::Limits;
+use super::preview::{Previewed, Previews};
 use crate::error::SyncError;
 use crate::sink::{Outlet, Progress};
 use crate::throttle::Throttle;
@@ -29,6 +32,8 @@ use crate::throttle::Throttle;
 pub(super) const UPLOADS_AT_ONCE: usize = 3;
 /// Files taken from the store at once: a push stays short enough to be stopped and counted.
 const PORTION: usize = 32;
+/// How long files of one push are begun.
+const TURN: Duration = Duration::from_secs(2);
 /// How long a mark is believed without reading it again.
 const MARK_TRUST: Duration = Duration::from_secs(3600);
 /// First wait of a file that failed while others got through; it doubles each time.
@@ -49,6 +54,7 @@ pub(crate) struct ObjectSink {
     config: Config,
     store: Store,
     limits: Limits,
+    previews: Arc<Previews>,
     /// The bucket, and when its mark was last seen.
     bucket: Option<(Arc<Objects>, Instant)>,
     aside: Aside,
@@ -69,7 +75,8 @@ impl ObjectSink {
     }
 
     pub(super) fn with_limits(config: &Config, store: Store, limits: Limits) -> Self {
-        Self { config: config.clone(), store, limits, bucket: None, aside: Aside::default() }
+        let previews = Arc::new(Previews::new(config.media.thumbnails.clone()));
+        Self { config: config.clone(), store, limits, previews, bucket: None, aside: Aside::default() }
     }
 
     async fn bucket(&mut self) -> Result<Arc<Objects>, SyncError> {
@@ -87,20 +94,30 @@ impl ObjectSink {
         Ok(objects)
     }
 
+    /// What is to be sent next.
+    async fn next(&mut self, limit: usize) -> Result<Vec<MediaTask>, SyncError> {
+        let (store, skip, thumbnails) = (self.store.clone(), self.aside.skip(), self.previews.wanted());
+        blocking(move || store.next_media(&skip, limit, thumbnails)).await
+    }
+
     /// Sends files until they are through, or it is clear that nothing gets through.
     async fn deliver(&mut self, objects: &Arc<Objects>, tasks: Vec<MediaTask>) -> Result<Round, SyncError> {
         let (mut round, mut waiting, mut running) =
             (Round::default(), tasks.into_iter(), FuturesUnordered::new());
+        let begin = Instant::now();
         loop {
-            while running.len() < UPLOADS_AT_ONCE && round.may_go_on() {
+            while running.len() < UPLOADS_AT_ONCE && round.may_go_on() && begin.elapsed() < TURN {
                 let Some(task) = waiting.next() else { break };
-                running.push(send(objects.clone(), self.store.clone(), task));
+                running.push(send(objects.clone(), self.store.clone(), self.previews.clone(), task));
             }
             let Some((task, outcome)) = running.next().await else { break };
             match outcome {
                 Ok(counts) => {
                     self.aside.forget(&task.media.id);
-                    round.progress.delivered += u64::from(counts);
+                    match task.part {
+                        Part::Whole => round.progress.delivered += u64::from(counts),
+                        Part::Thumbnails => round.progress.previewed += u64::from(counts),
+                    }
                 }
                 Err(error) if error.stops_sink() => return Err(error),
                 Err(error) if error.is_permanent() => self.set_aside(&task, error, &mut round).await?,
@@ -125,6 +142,12 @@ impl ObjectSink {
                 self.aside.forget(&id);
                 format!("{error}; given up")
             }
+            // The picture itself goes on.
+            other if task.part == Part::Thumbnails => {
+                let told = self.store.media_previewed(id, Vec::new(), None).await;
+                told.map_err(SyncError::store(DELIVERING))?;
+                format!("{other}; it has no thumbnails")
+            }
             other => {
                 self.aside.rarely(id);
                 other.to_string()
@@ -138,11 +161,9 @@ impl ObjectSink {
 impl Outlet for ObjectSink {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         let objects = self.bucket().await?;
-        let (store, skip) = (self.store.clone(), self.aside.skip());
-        let tasks = blocking(move || store.next_media(&skip, PORTION)).await?;
-        let more = tasks.len() == PORTION;
+        let tasks = self.next(PORTION).await?;
         let Round { mut progress, mut failed } = self.deliver(&objects, tasks).await?;
-        if progress.delivered == 0 && progress.set_aside.is_empty() && !failed.is_empty() {
+        if progress.moved() == 0 && progress.set_aside.is_empty() && !failed.is_empty() {
             return Err(failed.swap_remove(0).1);
         }
         for (task, error) in failed {
@@ -150,7 +171,7 @@ impl Outlet for ObjectSink {
                 progress.set_aside.push(format!("{}: {error}", name(&task)));
             }
         }
-        progress.more = more;
+        progress.more = !self.next(1).await?.is_empty();
         progress.again_in = self.aside.next();
         Ok(progress)
     }
@@ -164,17 +185,27 @@ impl Outlet for ObjectSink {
 impl Round {
     /// After a failure only a success shows that it was not the line or the server.
     fn may_go_on(&self) -> bool {
-        self.failed.is_empty() || (self.progress.delivered > 0 && self.failed.len() < UPLOADS_AT_ONCE)
+        self.failed.is_empty() || (self.progress.moved() > 0 && self.failed.len() < UPLOADS_AT_ONCE)
     }
 }
 
 /// One file; false where it is no longer to be delivered (the store made room meanwhile).
-async fn send(objects: Arc<Objects>, store: Store, task: MediaTask) -> (MediaTask, Result<bool, SyncError>) {
-    let outcome = send_one(&objects, &store, &task).await;
+async fn send(
+    objects: Arc<Objects>,
+    store: Store,
+    previews: Arc<Previews>,
+    task: MediaTask,
+) -> (MediaTask, Result<bool, SyncError>) {
+    let outcome = send_one(&objects, &store, &previews, &task).await;
     (task, outcome)
 }
 
-async fn send_one(objects: &Objects, store: &Store, task: &MediaTask) -> Result<bool, SyncError> {
+async fn send_one(
+    objects: &Objects,
+    store: &Store,
+    previews: &Arc<Previews>,
+    task: &MediaTask,
+) -> Result<bool, SyncError> {
     let (shelf, id) = (store.clone(), task.media.id);
     let opened = tokio::task::spawn_blocking(move || shelf.open_media(&id)).await;
     let reader = match opened.map_err(SyncError::store(DELIVERING))? {
@@ -185,6 +216,14 @@ async fn send_one(objects: &Objects, store: &Store, task: &MediaTask) -> Result<
         }
         Err(error) => return Err(SyncError::store(DELIVERING)(error)),
     };
+    if task.part == Part::Thumbnails {
+        let Previewed { thumbnails, fault } = objects.preview(previews, task, reader).await?;
+        if let Some(fault) = &fault {
+            tracing::warn!("{}: no thumbnails: {fault}; it is delivered as it is", name(task));
+        }
+        let told = store.media_previewed(id, thumbnails, fault).await;
+        return told.map(|()| true).map_err(SyncError::store(DELIVERING));
+    }
     let place = objects.push(task, reader).await?;
     store.media_delivered(id, place).await.map_err(SyncError::store(DELIVERING))?;
     let event = &task.media.event;

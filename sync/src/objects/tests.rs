@@ -10,7 +10,7 @@ use gatehouse_store::gallery::{GallerySettings, Metric};
 use gatehouse_store::keys::{KeyTable, RootKey};
 use gatehouse_store::names::EventKey;
 use gatehouse_store::record::Media;
-use gatehouse_store::store::{MediaTask, StoreSettings};
+use gatehouse_store::store::{MediaTask, Part, StoreSettings};
 use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::minio::{Minio, binary};
 use gatehouse_testkit::objects::Objects as Looker;
@@ -27,6 +27,7 @@ mod keep;
 mod parts;
 mod policy;
 mod presign;
+mod preview;
 mod setup;
 mod tls;
 mod upload;
@@ -106,6 +107,7 @@ impl Device {
         let secret = self.write("secret", &looker.secret_key);
         let text = format!(
             "[device]\nid = \"gate-7\"\nenvironment = \"{environment}\"\n\
+             [media]\nthumbnails = []\n\
              [central.objects]\nendpoint = \"{}\"\naccess_key_file = {access:?}\nsecret_key_file = {secret:?}\n\
              bucket = \"{BUCKET}\"\n{more}",
             looker.endpoint
@@ -138,7 +140,7 @@ impl Device {
             sha256: stored.sha256,
             received_at,
         };
-        MediaTask { media, event_received_at: received_at, content_type: "image/jpeg" }
+        MediaTask { media, event_received_at: received_at, content_type: "image/jpeg", part: Part::Whole }
     }
 }
 

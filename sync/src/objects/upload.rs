@@ -1,7 +1,8 @@
 //! One object: from the sealed file to the bucket, and the proof that it is there.
 //!
 //! Up to one part the object goes in one call, above that in [`parts`](super::parts). The file is read and opened
-//! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it.
+//! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it. Thumbnails go
+//! the same way from memory.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::Objects;
 use super::classify::{classify, has_code};
-use super::key::object_key;
+use super::key::{object_key, thumbnail_key};
 use crate::error::{SyncError, words_of};
 
 /// Bytes of a part: the least that S3 allows, since it is what an upload holds in memory.
@@ -55,19 +56,25 @@ enum Found {
 impl Upload {
     fn of(device: &str, task: &MediaTask) -> Self {
         let media = &task.media;
-        let sha256 = hex::encode(media.sha256);
+        let key = object_key(device, task.event_received_at, &media.event, &media.name);
+        Self::under(key, task, media.size, &media.sha256, task.content_type)
+    }
+
+    fn under(
+        key: String,
+        task: &MediaTask,
+        size: u64,
+        sha256: &[u8; 32],
+        content_type: &'static str,
+    ) -> Self {
+        let event = &task.media.event;
+        let sha256 = hex::encode(sha256);
         let mut metadata = Multimap::new();
         let mut add = |name: &str, value: &str| metadata.add(format!("x-amz-meta-{name}"), value);
         add(META_SHA256, &sha256);
-        add(META_CORRELATION, &media.event.correlation());
-        add(META_CAMERA, media.event.camera.as_str());
-        Self {
-            key: object_key(device, task.event_received_at, &media.event, &media.name),
-            size: media.size,
-            sha256,
-            content_type: task.content_type,
-            metadata,
-        }
+        add(META_CORRELATION, &event.correlation());
+        add(META_CAMERA, event.camera.as_str());
+        Self { key, size, sha256, content_type, metadata }
     }
 
     /// Bytes of each part but the last.
@@ -101,10 +108,36 @@ impl Objects {
             Found::Nothing => {}
         }
         if upload.size <= PART_BYTES {
-            self.whole(&upload, reader).await?;
+            let (_, part) = read_part(reader, upload.size).await?;
+            self.whole(&upload, part).await?;
         } else {
             self.in_parts(&upload, task.media.id, reader).await?;
         }
+        self.proven(upload).await
+    }
+
+    /// Puts a thumbnail into the bucket, unless it is there, in the place of any other of its picture and edge, and makes
+    /// sure that it is.
+    ///
+    /// # Errors
+    /// As [`Objects::push`].
+    pub(super) async fn push_thumbnail(
+        &self,
+        task: &MediaTask,
+        edge: u16,
+        bytes: Zeroizing<Vec<u8>>,
+        sha256: [u8; 32],
+    ) -> Result<ObjectPlace, SyncError> {
+        let MediaTask { media, event_received_at, .. } = task;
+        let key = thumbnail_key(&self.device, *event_received_at, &media.event, &media.name, edge);
+        let upload = Upload::under(key, task, bytes.len() as u64, &sha256, "image/jpeg");
+        if !matches!(self.found(&upload, true).await?, Found::Same) {
+            self.whole(&upload, Bytes::from_owner(bytes)).await?;
+        }
+        self.proven(upload).await
+    }
+
+    async fn proven(&self, upload: Upload) -> Result<ObjectPlace, SyncError> {
         match self.found(&upload, false).await? {
             Found::Same => Ok(self.place(upload)),
             Found::Other(words) => Err(SyncError::Verify { doing: SENDING, words }),
@@ -132,8 +165,7 @@ impl Objects {
         }
     }
 
-    async fn whole(&self, upload: &Upload, reader: SealedReader) -> Result<(), SyncError> {
-        let (_, part) = read_part(reader, upload.size).await?;
+    async fn whole(&self, upload: &Upload, part: Bytes) -> Result<(), SyncError> {
         let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
         // `MinioClient::put_object` has no room for metadata; what it builds has.
         let content = UploadPart::builder()

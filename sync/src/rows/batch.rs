@@ -2,7 +2,8 @@
 
 use gatehouse_store::deployment::Reference;
 use gatehouse_store::journal::Position;
-use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person};
+use gatehouse_store::keys::KeyId;
+use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
 use gatehouse_store::store::{Change, Shared};
 use gatehouse_store::time::Timestamp;
 use uuid::Uuid;
@@ -18,12 +19,24 @@ const LOST_MAX: u64 = 200_000;
 /// Changes by table.
 pub(crate) struct Batch<'a> {
     pub(crate) events: Vec<(Position, &'a Event, &'a Identification<Person>)>,
-    pub(crate) files: Vec<(&'a Media, &'a ObjectPlace, &'a str)>,
+    pub(crate) files: Vec<File<'a>>,
     pub(crate) erasures: Vec<Erasure<'a>>,
     /// The last state of each.
     pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
     pub(crate) end: Position,
+}
+
+/// An object.
+pub(crate) struct File<'a> {
+    id: KeyId,
+    /// The file itself, or the picture that it is a thumbnail of.
+    media: &'a Media,
+    place: &'a ObjectPlace,
+    size: u64,
+    sha256: &'a [u8; 32],
+    content_type: &'a str,
+    fault: Option<&'a str>,
 }
 
 /// Somebody who was erased.
@@ -64,9 +77,14 @@ impl<'a> Batch<'a> {
                     batch.events.push((*position, event, identification));
                     (position.seq.saturating_sub(1), event.received_at)
                 }
-                Change::File { media, place, content_type, .. } => {
-                    batch.files.push((media, place, content_type));
+                Change::File { media, place, content_type, fault, .. } => {
+                    let (id, size, sha256, fault) = (media.id, media.size, &media.sha256, fault.as_deref());
+                    batch.files.push(File { id, media, place, size, sha256, content_type, fault });
                     (position.seq, media.received_at)
+                }
+                Change::Thumbnails { picture, thumbnails, .. } => {
+                    batch.files.extend(thumbnails.iter().map(|thumbnail| File::small(picture, thumbnail)));
+                    (position.seq, picture.received_at)
                 }
                 Change::Erasure { person_id, reference, at, .. } => {
                     batch.erasures.push(Erasure {
@@ -150,10 +168,18 @@ impl<'a> Batch<'a> {
             let id = uuid::Uuid::from_bytes(person.reference.0);
             notes.push(format!("person {id}: Postgres refused them ({code}); not shared"));
         }
-        for (media, ..) in &self.files {
-            notes.push(format!("file {}: Postgres refused its row ({code}); left out", media.id));
+        for File { id, .. } in &self.files {
+            notes.push(format!("file {id}: Postgres refused its row ({code}); left out"));
         }
         notes
+    }
+}
+
+impl<'a> File<'a> {
+    fn small(media: &'a Media, thumbnail: &'a Thumbnail) -> Self {
+        let Thumbnail { edge, size, sha256, place } = thumbnail;
+        let id = Thumbnail::id(&media.id, *edge);
+        Self { id, media, place, size: *size, sha256, content_type: "image/jpeg", fault: None }
     }
 }
 
@@ -167,22 +193,24 @@ pub(crate) struct Files<'a> {
     pub(crate) mimes: Vec<&'a str>,
     pub(crate) sums: Vec<String>,
     pub(crate) entities: Vec<String>,
+    pub(crate) faults: Vec<Option<&'a str>>,
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(files: &[(&'a Media, &'a ObjectPlace, &'a str)]) -> Self {
+    pub(crate) fn new(files: &[File<'a>]) -> Self {
         let mut columns = Self::default();
-        for (at, (media, place, content_type)) in files.iter().enumerate() {
+        for (at, File { id, media, place, size, sha256, content_type, fault }) in files.iter().enumerate() {
             // One statement may not touch a row twice: of two deliveries to one key the later one counts.
-            if files[at + 1..].iter().any(|(_, later, _)| later == place) {
+            if files[at + 1..].iter().any(|later| later.place == *place) {
                 continue;
             }
-            columns.ids.push(Uuid::from_bytes(*media.id.as_bytes()));
+            columns.ids.push(Uuid::from_bytes(*id.as_bytes()));
             columns.buckets.push(&place.bucket);
             columns.keys.push(&place.key);
-            columns.sizes.push(signed(media.size));
+            columns.sizes.push(signed(*size));
             columns.mimes.push(content_type);
-            columns.sums.push(format!("sha256:{}", hex::encode(media.sha256)));
+            columns.sums.push(format!("sha256:{}", hex::encode(sha256)));
+            columns.faults.push(*fault);
             columns.entities.push(format!("{}/{}", media.event.camera, media.event.id));
         }
         columns

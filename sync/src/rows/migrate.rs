@@ -45,6 +45,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../sql/0004_reports.up.sql"),
         down: include_str!("../../sql/0004_reports.down.sql"),
     },
+    Migration {
+        version: 5,
+        name: "previews",
+        up: include_str!("../../sql/0005_previews.up.sql"),
+        down: include_str!("../../sql/0005_previews.down.sql"),
+    },
 ];
 
 /// Names the lock under which the schema changes; any number that nobody else uses.

@@ -41,13 +41,16 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
 /// The key of an object is decided by the event, so a row that is there already is of the same file delivered again. One that
 /// somebody had deleted is not to come back by that: its object goes again when the grace is over.
 const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
-     uploaded_by, associated_entity_type, associated_entity_id) \
-     select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity \
-     from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[]) \
-          as f(id, bucket, key, size, mime, sum, entity) \
+     uploaded_by, associated_entity_type, associated_entity_id, fault) \
+     select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity, f.fault \
+     from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[]) \
+          as f(id, bucket, key, size, mime, sum, entity, fault) \
      on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
          mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), \
-         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end";
+         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end, \
+         fault = excluded.fault";
+/// Version of the schema that knows why a picture cannot be shown.
+const SCHEMA_OF_FAULTS: i32 = 5;
 
 const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";
 
@@ -279,9 +282,7 @@ impl Writer {
             self.execute(DOING, INSERT_LOST, &[device, &signed(lost.from), &signed(lost.to), &at]).await?;
         }
         if !batch.files.is_empty() && *form == Form::Whole {
-            let Files { ids, buckets, keys, sizes, mimes, sums, entities } = Files::new(&batch.files);
-            let columns: [&Value<'_>; 8] = [device, &ids, &buckets, &keys, &sizes, &mimes, &sums, &entities];
-            self.execute(DOING, INSERT_FILES, &columns).await?;
+            self.insert_files(&Files::new(&batch.files)).await?;
         }
         for Erasure { position, person, at, .. } in &batch.erasures {
             let person = person.replace('\0', "\u{fffd}");
@@ -294,6 +295,17 @@ impl Writer {
         let commit = timed("commit at Postgres", CALL, self.link.client.batch_execute("commit"));
         let (moved, committed) = tokio::join!(cursor, commit);
         moved.and(committed)
+    }
+
+    async fn insert_files(&self, files: &Files<'_>) -> Result<(), SyncError> {
+        const DOING: &str = "write rows of files to Postgres";
+        let Files { ids, buckets, keys, sizes, mimes, sums, entities, faults } = files;
+        let device = &self.identity.device;
+        let columns: [&Value<'_>; 9] = [device, ids, buckets, keys, sizes, mimes, sums, entities, faults];
+        match self.schema >= SCHEMA_OF_FAULTS {
+            true => self.execute(DOING, INSERT_FILES, &columns).await,
+            false => self.execute(DOING, &without_faults(), &columns[..8]).await,
+        }
     }
 
     async fn execute<S>(
@@ -364,6 +376,13 @@ impl Writer {
         self.open = false;
         Ok(())
     }
+}
+
+/// For a schema of before.
+fn without_faults() -> String {
+    let words =
+        [(", fault)", ")"), (", f.fault", ""), (", $9::text[]", ""), (", fault = excluded.fault", "")];
+    words.iter().fold(INSERT_FILES.to_owned(), |statement, (from, to)| statement.replace(from, to))
 }
 
 fn month(at: DateTime<Utc>) -> (i32, u32) {

@@ -187,6 +187,7 @@ pub(crate) fn file_of(device: &str, lsn: u64, seq: u64, name: &str) -> Change {
         },
         place: ObjectPlace { bucket: "gatehouse-dev".into(), key: format!("devices/{device}/{name}") },
         content_type: "image/jpeg",
+        fault: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_store::files::{SealedReader, content_type};
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::names::MediaName;
-use gatehouse_store::record::Sink;
+use gatehouse_store::record::{Sink, Thumbnail};
 use gatehouse_store::store::{MediaQuery, MediaState, MediaView, StoreError};
 use gatehouse_sync::SinkStatus;
 use gatehouse_sync::central::grant::Grant;
@@ -46,6 +46,7 @@ pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHea
 pub(super) async fn url(
     services: &Services,
     media: String,
+    thumbnail: Option<u16>,
     expires: Duration,
     uid: u32,
 ) -> Result<Grant, Fault> {
@@ -56,6 +57,13 @@ pub(super) async fn url(
             "the settings name no central side for files: there is nothing to link to",
         )
         .advise("gatehouse media get fetches the file from this appliance"));
+    }
+    if let Some(edge) = thumbnail {
+        let Some(found) = view.thumbnails.iter().find(|known| known.edge == edge) else {
+            return Err(no_thumbnail(&media, edge, &view));
+        };
+        let id = Thumbnail::id(&view.media.id, edge);
+        return services.sync.url(&id, &found.place, expires, uid).await.map_err(Fault::refused);
     }
     let place = match view.state {
         MediaState::Delivered(place) => place,
@@ -68,6 +76,16 @@ pub(super) async fn url(
         }
     };
     services.sync.url(&view.media.id, &place, expires, uid).await.map_err(Fault::refused)
+}
+
+fn no_thumbnail(media: &str, edge: u16, view: &MediaView) -> Fault {
+    let fault = Fault::refused(format!("{media} has no thumbnail of {edge} pixels at the central side"));
+    let edges: Vec<_> = view.thumbnails.iter().map(|known| known.edge.to_string()).collect();
+    match &view.fault {
+        Some(words) => fault.advise(format!("it cannot be shown: {words}")),
+        None if edges.is_empty() => fault.advise("it is not made yet, or none are by media.thumbnails"),
+        None => fault.advise(format!("there are those of {}", edges.join(", "))),
+    }
 }
 
 async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
@@ -105,5 +123,7 @@ fn line(view: MediaView) -> MediaLine {
         state,
         on_disk: view.on_disk,
         place,
+        thumbnails: view.thumbnails.iter().map(|thumbnail| thumbnail.edge).collect(),
+        fault: view.fault,
     }
 }

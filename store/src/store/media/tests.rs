@@ -33,7 +33,7 @@ async fn a_picture_of_an_event_that_ram_has_forgotten_is_delivered_and_not_given
     assert_eq!(store.drop_orphan_media().await.unwrap(), 1);
     assert_eq!(state_of(&store, "known"), MediaState::Pending);
     assert_eq!(state_of(&store, "never"), MediaState::Dropped("no_event".to_owned()));
-    let tasks = store.next_media(&std::collections::HashSet::new(), 9).unwrap();
+    let tasks = store.next_media(&std::collections::HashSet::new(), 9, true).unwrap();
     assert_eq!(tasks.iter().map(|task| task.event_received_at).collect::<Vec<_>>(), [event.received_at]);
     assert!(store.ledger().holds());
     store.close();

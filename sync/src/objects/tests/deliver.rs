@@ -19,20 +19,31 @@ pub(super) struct House {
 
 impl House {
     pub(super) async fn new(looker: &Looker, limits: Limits) -> Self {
-        Self::of(Device::new(), looker, limits).await
+        Self::with_thumbnails(looker, limits, &[]).await
+    }
+
+    pub(super) async fn with_thumbnails(looker: &Looker, limits: Limits, edges: &[u16]) -> Self {
+        Self::of(Device::new(), looker, limits, edges).await
     }
 
     /// What a device finds when it starts.
-    pub(super) async fn of(device: Device, looker: &Looker, limits: Limits) -> Self {
+    pub(super) async fn of(device: Device, looker: &Looker, limits: Limits, edges: &[u16]) -> Self {
         let settings = settings(&device);
         let open = move || Store::open(settings, &RootKey::from_bytes([9; 32])).unwrap().0;
         let store = tokio::task::spawn_blocking(open).await.unwrap();
-        let sink = ObjectSink::with_limits(&device.config(looker, "dev", ""), store.clone(), limits);
+        let mut config = device.config(looker, "dev", "");
+        config.media.thumbnails = edges.to_vec();
+        let sink = ObjectSink::with_limits(&config, store.clone(), limits);
         Self { device, store, sink }
     }
 
     /// One visit with one picture.
     pub(super) async fn visit(&self, id: &str, picture: Vec<u8>) {
+        self.visit_with(id, "snapshot.jpg", picture).await;
+    }
+
+    /// One visit with one file.
+    pub(super) async fn visit_with(&self, id: &str, name: &str, file: Vec<u8>) {
         let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
         let event = Event {
             key: key.clone(),
@@ -45,7 +56,7 @@ impl House {
         let answer =
             Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
         self.store.record_event(event, answer).await.unwrap().await.unwrap();
-        self.store.put_media(key, "snapshot.jpg".try_into().unwrap(), picture).await.unwrap();
+        self.store.put_media(key, name.try_into().unwrap(), file).await.unwrap();
     }
 
     pub(super) async fn push(&mut self) -> Result<Progress, SyncError> {
@@ -58,7 +69,7 @@ impl House {
 
     /// Ids of the files that still wait.
     pub(super) fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
-        self.store.next_media(&HashSet::new(), 1000).unwrap()
+        self.store.next_media(&HashSet::new(), 1000, true).unwrap()
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_clip_goes_on_after_the_last_part_also_after_a_restart() {
             let error = house.push().await.unwrap_err();
             assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
             house.store.close();
-            house = House::of(house.device, &looker.at(proxy.port()), Limits::default()).await;
+            house = House::of(house.device, &looker.at(proxy.port()), Limits::default(), &[]).await;
             let so_far = house.store.upload_so_far(&id).unwrap().unwrap();
             assert!(so_far.etags.len() > known, "nothing came through: {known} parts");
             known = so_far.etags.len();
