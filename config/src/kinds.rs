@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::duration::{duration_text, parse_duration};
+use crate::hours::Hours;
 use crate::layer::Found;
 use crate::reader::{Otherwise, Reader};
 use crate::source::{Source, Value};
@@ -151,6 +152,19 @@ impl Reader {
             truth.ok_or_else(|| "must be true or false, without quotes".to_owned())
         });
         read.unwrap_or(default)
+    }
+
+    /// Hours of the day; empty as good as unset.
+    pub(crate) fn hours(&mut self, key: &str) -> Option<Hours> {
+        let read = self.read(key, Otherwise::Unset, |found| {
+            let text = text_of(found, |_| Ok(()))?;
+            let hours = Hours::parse(&text);
+            match text.is_empty() || hours.is_some() {
+                true => Ok(hours),
+                false => Err("must be hours of the day, written as \"22:00-06:00\"".to_owned()),
+            }
+        });
+        read.flatten()
     }
 
     pub(crate) fn duration(

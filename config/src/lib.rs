@@ -10,6 +10,7 @@
 mod duration;
 mod endpoint;
 mod fault;
+mod hours;
 mod kinds;
 mod layer;
 mod provision;
@@ -26,6 +27,7 @@ use std::path::Path;
 pub use duration::{duration_text, parse_duration};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
+pub use hours::Hours;
 pub use provision::Provisioning;
 pub use secret::{SECRETS, Secret, SecretError, credential, read_secret};
 pub use sections::device_id;

@@ -211,6 +211,7 @@ impl Sync {
                 BANDWIDTH,
                 "bytes per second",
             ),
+            media_hours: r.hours("sync.media_hours"),
             retry_min: r.duration("sync.retry_min", second, second / 10..=3600 * second),
             retry_max: r.duration("sync.retry_max", 300 * second, second..=86_400 * second),
         };

@@ -161,6 +161,7 @@ fn values_out_of_range_are_faults() {
         "central.objects = {endpoint = \"http://h\", bucket = \"No\"}",
         "media.quota_bytes = 99999999999999999999",
         "media.thumbnails = 320",
+        "sync.media_hours = \"22-6\"",
         "media.thumbnails = [8]",
         "media.thumbnails = [320, \"x\"]",
         "media.thumbnails = [16, 17, 18, 19, 20]",

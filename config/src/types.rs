@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hours::Hours;
+
 /// Which central side an appliance belongs to; a device refuses a central side of another environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -207,6 +209,8 @@ pub struct Sync {
     pub batch_events: usize,
     /// Bytes per second that all sinks send on average; none: as the line takes it.
     pub bandwidth_bytes_per_second: Option<u64>,
+    /// When pictures and clips leave, by the local time of this machine; none: always.
+    pub media_hours: Option<Hours>,
     /// Shortest wait after a failure.
     pub retry_min: Duration,
     /// Longest wait after a failure.

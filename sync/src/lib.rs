@@ -18,7 +18,7 @@ mod uploader;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_config::Config;
+use gatehouse_config::{Config, Hours};
 use gatehouse_store::Store;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::{ObjectPlace, Sink};
@@ -38,7 +38,7 @@ use crate::rows::RowSink;
 use crate::sink::Outlet;
 use crate::status::Gauge;
 use crate::throttle::Throttle;
-use crate::uploader::Wake;
+use crate::uploader::{Opening, Wake};
 
 /// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
 const ABORT: Duration = Duration::from_secs(1);
@@ -75,21 +75,27 @@ impl Sync {
         match rows {
             // In the place of rows, where the settings say so: the position in the journal is the same.
             None if config.central.lines() => {
-                sync.add(config, Sink::Rows, Some(LineSink::new(config, store.clone(), throttle.clone())));
+                sync.add(
+                    config,
+                    Sink::Rows,
+                    Some(LineSink::new(config, store.clone(), throttle.clone())),
+                    None,
+                );
             }
-            rows => sync.add(config, Sink::Rows, rows),
+            rows => sync.add(config, Sink::Rows, rows, None),
         }
         let objects = config.central.objects.is_some().then(|| ObjectSink::new(config, store, throttle));
-        sync.add(config, Sink::Objects, objects);
+        sync.add(config, Sink::Objects, objects, config.sync.media_hours);
         sync
     }
 
-    fn add<O: Outlet>(&mut self, config: &Config, sink: Sink, outlet: Option<O>) {
+    fn add<O: Outlet>(&mut self, config: &Config, sink: Sink, outlet: Option<O>, hours: Option<Hours>) {
         let gauge = Gauge::new(sink, outlet.is_some());
         let now = Arc::new(Notify::new());
         let task = outlet.map(|outlet| {
             let (stop, paused) = (self.stop.subscribe(), self.paused.subscribe());
-            let wake = Wake { head: self.store.watch(), now: now.clone(), stop, paused };
+            let opening = Opening::at(hours);
+            let wake = Wake { head: self.store.watch(), now: now.clone(), stop, paused, opening };
             let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
             tokio::spawn(uploader::run(outlet, sink, gauge.clone(), backoff, wake))
         });
@@ -115,12 +121,15 @@ impl Sync {
 
     /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
     /// central side has been tried, or after `patience`; the trying goes on then.
-    /// While delivery is paused nothing is tried.
+    /// While delivery is paused nothing is tried, and outside its hours a sink is not.
     pub async fn now(&self, patience: Duration) {
         if self.paused.borrow().is_some_and(|until| until > Instant::now()) {
             return;
         }
-        let loops = self.loops.iter().filter(|one| one.gauge.read().configured);
+        let loops = self.loops.iter().filter(|one| {
+            let status = one.gauge.read();
+            status.configured && status.state != SinkState::Scheduled
+        });
         let mut tried: Vec<_> = loops.map(|one| (one.gauge.pushes(), one.now.notify_one())).collect();
         let all = async {
             for (pushes, ()) in &mut tried {

@@ -29,6 +29,8 @@ pub enum SinkState {
     Waiting,
     /// Somebody asked it to wait until [`SinkStatus::next_retry`].
     Paused,
+    /// It waits for the hours of `sync.media_hours`, until [`SinkStatus::next_retry`].
+    Scheduled,
     /// It cannot go on until somebody acts on [`SinkStatus::error`] (it still tries, rarely); or it was stopped.
     Stopped,
 }
@@ -111,10 +113,10 @@ impl Gauge {
         self.lock().enter(SinkState::Idle);
     }
 
-    /// Nothing is pushed for this long.
-    pub(crate) fn paused(&self, left: Duration) {
+    /// Nothing is pushed for this long, for the reason that the state is.
+    pub(crate) fn held(&self, state: SinkState, left: Duration) {
         let mut status = self.lock();
-        status.enter(SinkState::Paused);
+        status.enter(state);
         status.next_retry = Some(after(left));
     }
 

@@ -1,7 +1,8 @@
 //! The loop of one sink: push, wait for news or for the back-off, push again.
 //!
 //! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
-//! woken by the journal's head, by `sync now` and by its back-off; it never polls. While it is paused it does nothing. Every failure waits, also one
+//! woken by the journal's head, by `sync now` and by its back-off; it never polls. While it is paused, or outside its hours,
+//! it does nothing. Every failure waits, also one
 //! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. Who asks
 //! (`sync now`, `doctor`) wants to know how the central side is, not how it was: then the connection is made anew.
 //! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
@@ -11,7 +12,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Timelike as _;
 use futures_util::FutureExt as _;
+use gatehouse_config::Hours;
 use gatehouse_store::journal::Position;
 use gatehouse_store::record::Sink;
 use tokio::sync::{Notify, watch};
@@ -21,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use crate::backoff::Backoff;
 use crate::error::SyncError;
 use crate::sink::{Outlet, Progress};
-use crate::status::Gauge;
+use crate::status::{Gauge, SinkState};
 
 /// After news the loop waits this long before it pushes, so that what arrives together leaves together: at most 50
 /// transactions (each with a journal record of its own) per second, and no visit is noticeably later.
@@ -29,6 +32,31 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Pushes in a row that deliver nothing although more is said to wait. Halving a batch of a million rows down to one
 /// takes 20; beyond that something is wrong, and it waits like after a failure.
 const TURNS_WITHOUT_PROGRESS_MAX: u32 = 32;
+
+/// Longest time for which the clock is believed while a sink waits for its hours: it may be set, and summer ends.
+const CLOCK_TRUST: Duration = Duration::from_secs(60);
+
+/// When a sink may push.
+pub(crate) struct Opening {
+    /// At any time, where there are none.
+    pub(crate) hours: Option<Hours>,
+    /// Seconds since midnight, by the local clock.
+    pub(crate) clock: fn() -> u32,
+    /// How long the clock is believed.
+    pub(crate) trust: Duration,
+}
+
+impl Opening {
+    /// By the clock of this machine.
+    pub(crate) fn at(hours: Option<Hours>) -> Self {
+        let clock = || chrono::Local::now().time().num_seconds_from_midnight();
+        Self { hours, clock, trust: CLOCK_TRUST }
+    }
+
+    fn begins_in(&self) -> Option<Duration> {
+        self.hours.and_then(|hours| hours.begin_in((self.clock)()))
+    }
+}
 
 /// What wakes or ends a loop.
 pub(crate) struct Wake {
@@ -40,6 +68,8 @@ pub(crate) struct Wake {
     pub(crate) stop: watch::Receiver<bool>,
     /// Nothing is pushed before this moment.
     pub(crate) paused: watch::Receiver<Option<Instant>>,
+    /// Nothing is pushed outside of it.
+    pub(crate) opening: Opening,
 }
 
 /// Why the loop waits.
@@ -139,12 +169,21 @@ fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
 }
 
 impl Wake {
-    /// Waits until a pause is over; false where it is time to stop.
+    /// Waits until a pause is over and the hours have begun; false where it is time to stop.
     async fn may_push(&mut self, gauge: &Gauge) -> bool {
         while !*self.stop.borrow() {
             let until = (*self.paused.borrow_and_update()).filter(|until| *until > Instant::now());
-            let Some(until) = until else { return true };
-            gauge.paused(until.saturating_duration_since(Instant::now()));
+            let until = match (until, self.opening.begins_in()) {
+                (Some(until), _) => {
+                    gauge.held(SinkState::Paused, until.saturating_duration_since(Instant::now()));
+                    until
+                }
+                (None, Some(left)) => {
+                    gauge.held(SinkState::Scheduled, left);
+                    Instant::now() + left.min(self.opening.trust)
+                }
+                (None, None) => return true,
+            };
             tokio::select! {
                 stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; }
                 // An error means that nobody is left who could end it.

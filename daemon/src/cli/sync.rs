@@ -36,10 +36,11 @@ pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
     match command {
         Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
         Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
-            let is_paused = sinks.iter().any(|sink| sink.state == SinkState::Paused);
-            let told = match is_paused {
-                true => "delivery is paused and nobody is asked; `gatehouse sync resume` ends it",
-                false => "every configured central side is asked now",
+            let any = |state| sinks.iter().any(|sink| sink.state == state);
+            let told = match (any(SinkState::Paused), any(SinkState::Scheduled)) {
+                (true, _) => "delivery is paused and nobody is asked; `gatehouse sync resume` ends it",
+                (_, true) => "all but objects are asked now; pictures and clips wait for sync.media_hours",
+                _ => "every configured central side is asked now",
             };
             format!("{told}\n{}", human(sinks))
         }),
@@ -133,6 +134,7 @@ fn state(sink: &SinkLine) -> &'static str {
         SinkState::Working => "working",
         SinkState::Waiting => "waiting to retry",
         SinkState::Paused => "paused",
+        SinkState::Scheduled => "outside its hours",
         SinkState::Stopped => "stopped",
     }
 }

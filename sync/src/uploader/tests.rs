@@ -77,6 +77,10 @@ struct Bed {
 }
 
 fn bed(min: Duration, acts: Vec<Act>) -> Bed {
+    bed_with(min, acts, Opening::at(None))
+}
+
+fn bed_with(min: Duration, acts: Vec<Act>, opening: Opening) -> Bed {
     let (head, stop, now) =
         (watch::Sender::new(Position { lsn: 0, seq: 0 }), watch::Sender::new(false), Arc::new(Notify::new()));
     let (pushes, resets) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -84,8 +88,13 @@ fn bed(min: Duration, acts: Vec<Act>) -> Bed {
         Script { acts: Arc::new(Mutex::new(acts.into())), pushes: pushes.clone(), resets: resets.clone() };
     let gauge = Gauge::new(Sink::Rows, true);
     let paused = watch::Sender::new(None);
-    let wake =
-        Wake { head: head.subscribe(), now: now.clone(), stop: stop.subscribe(), paused: paused.subscribe() };
+    let wake = Wake {
+        head: head.subscribe(),
+        now: now.clone(),
+        stop: stop.subscribe(),
+        paused: paused.subscribe(),
+        opening,
+    };
     let backoff = Backoff::new(min, min * 10);
     let task = tokio::spawn(run(outlet, Sink::Rows, gauge.clone(), backoff, wake));
     Bed { head, now, stop, paused, gauge, pushes, resets, task }
@@ -196,5 +205,35 @@ async fn a_pause_holds_everything_until_it_ends_or_is_ended() {
     bed.reaches(3).await;
     bed.paused.send_replace(Some(Instant::now() + HOUR));
     tokio::time::sleep(SHORT).await;
+    bed.ends().await;
+}
+
+/// The clock of the next test, in seconds since midnight.
+static CLOCK: AtomicU32 = AtomicU32::new(12 * 3600);
+
+#[tokio::test]
+async fn outside_its_hours_a_sink_waits_and_says_until_when() {
+    let clock = || CLOCK.load(Ordering::SeqCst);
+    let hours = gatehouse_config::Hours::parse("22:00-06:00");
+    let opening = Opening { hours, clock, trust: Duration::from_millis(5) };
+    let bed = bed_with(HOUR, vec![Act::Deliver(0)], opening);
+    bed.news();
+    tokio::time::sleep(SHORT).await;
+    let status = bed.gauge.read();
+    assert_eq!((bed.pushes(), status.state), (0, SinkState::Scheduled));
+    let left = status.next_retry.unwrap().0 - gatehouse_store::time::Timestamp::now().0;
+    assert!((9 * HOUR.as_secs()..=10 * HOUR.as_secs()).contains(&(left as u64 / 1_000_000)), "{left}");
+    // A clock that is set right is believed.
+    CLOCK.store(22 * 3600, Ordering::SeqCst);
+    bed.reaches(1).await;
+    bed.paused.send_replace(Some(Instant::now() + HOUR));
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(bed.gauge.read().state, SinkState::Paused);
+    bed.paused.send_replace(None);
+    bed.reaches(2).await;
+    CLOCK.store(6 * 3600, Ordering::SeqCst);
+    bed.news();
+    tokio::time::sleep(SHORT).await;
+    assert_eq!((bed.pushes(), bed.gauge.read().state), (2, SinkState::Scheduled));
     bed.ends().await;
 }
