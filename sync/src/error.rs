@@ -57,6 +57,17 @@ pub enum SyncError {
         /// The service's words.
         words: String,
     },
+    /// The server cannot prove that it is the right one.
+    #[error(
+        "{doing}: the server's certificate does not hold: {words}; renew it there, name its authority in ca_file, or set \
+         the appliance's clock"
+    )]
+    Certificate {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong with it.
+        words: String,
+    },
     /// The service will never take this item as it is.
     #[error("{doing}: refused ({code}): {words}")]
     Refused {
@@ -175,7 +186,7 @@ impl SyncError {
 
     /// Whether nothing can be delivered to this sink until somebody acts. It is still tried again, rarely.
     pub fn stops_sink(&self) -> bool {
-        matches!(self, Self::Setup(_) | Self::Guard(_) | Self::Denied { .. })
+        matches!(self, Self::Setup(_) | Self::Guard(_) | Self::Denied { .. } | Self::Certificate { .. })
     }
 
     /// The words for who waits for the answer: here nothing is retried by itself.
@@ -206,6 +217,33 @@ pub(crate) fn words_of(error: &(dyn StdError + 'static)) -> String {
         cause = inner.source();
     }
     clip(&text)
+}
+
+/// The TLS failure in the chain of causes, if it was one.
+pub(crate) fn tls_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An I/O error hides what it wraps from `source`.
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
+    }
+    None
+}
+
+/// The same, where it is the certificate that does not hold.
+pub(crate) fn certificate(doing: &'static str, error: &(dyn StdError + 'static)) -> Option<SyncError> {
+    match tls_failure(error)? {
+        rustls::Error::InvalidCertificate(why) => {
+            Some(SyncError::Certificate { doing, words: clip(&why.to_string()) })
+        }
+        _ => None,
+    }
 }
 
 /// One line of at most [`WORDS_MAX`] characters.

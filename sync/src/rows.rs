@@ -14,6 +14,7 @@ mod guard;
 pub(crate) mod json;
 mod migrate;
 pub(crate) mod people;
+mod probe;
 mod tls;
 mod width;
 mod write;

@@ -8,6 +8,15 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+/// A certificate and its key, as PEM files.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// PEM files below one folder.
 #[derive(Debug, Clone)]
 pub struct Certificates {
@@ -21,11 +30,22 @@ pub struct Certificates {
     pub client: PathBuf,
     /// Its key.
     pub client_key: PathBuf,
+    /// The same as the server's, but its time is over.
+    pub expired: Leaf,
     /// An authority that signed none of them: for the test that a foreign one is refused.
     pub stranger_ca: PathBuf,
 }
 
+/// The year of the end of a certificate that holds, and of one whose time is over.
+const END: i32 = 4000;
+const PASSED: i32 = 2001;
+
 impl Certificates {
+    /// The server's certificate and key.
+    pub fn server(&self) -> Leaf {
+        Leaf { certificate: self.server.clone(), key: self.server_key.clone() }
+    }
+
     /// Makes them in `folder`.
     ///
     /// # Errors
@@ -46,10 +66,12 @@ impl Certificates {
             std::fs::write(&path, text)?;
             Ok(path)
         };
-        let (server, server_key) = leaf(&authority, "localhost", ExtendedKeyUsagePurpose::ServerAuth)?;
-        let (client, client_key) = leaf(&authority, "gatehouse", ExtendedKeyUsagePurpose::ClientAuth)?;
+        let (server, server_key) = leaf(&authority, "localhost", ExtendedKeyUsagePurpose::ServerAuth, END)?;
+        let (expired, expired_key) =
+            leaf(&authority, "localhost", ExtendedKeyUsagePurpose::ServerAuth, PASSED)?;
+        let (client, client_key) = leaf(&authority, "gatehouse", ExtendedKeyUsagePurpose::ClientAuth, END)?;
         for name in clients {
-            let (certificate, key) = leaf(&authority, name, ExtendedKeyUsagePurpose::ClientAuth)?;
+            let (certificate, key) = leaf(&authority, name, ExtendedKeyUsagePurpose::ClientAuth, END)?;
             write(&format!("{name}.pem"), &certificate)?;
             write(&format!("{name}.key"), &key)?;
         }
@@ -59,6 +81,10 @@ impl Certificates {
             server_key: write("server.key", &server_key)?,
             client: write("client.pem", &client)?,
             client_key: write("client.key", &client_key)?,
+            expired: Leaf {
+                certificate: write("expired.pem", &expired)?,
+                key: write("expired.key", &expired_key)?,
+            },
             stranger_ca: write("stranger-ca.pem", &stranger_pem)?,
         })
     }
@@ -78,9 +104,11 @@ fn leaf(
     authority: &Issuer<'static, KeyPair>,
     name: &str,
     usage: ExtendedKeyUsagePurpose,
+    end_year: i32,
 ) -> Result<(String, String)> {
     let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, name);
+    params.not_after = rcgen::date_time_ymd(end_year, 1, 1);
     params.extended_key_usages = vec![usage];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;

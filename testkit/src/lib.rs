@@ -3,7 +3,7 @@
 //! It knows the product only from outside: its binaries, its topics, its tables. It imports no product crate.
 //!
 //! - [`broker`], [`postgres`], [`s3`], [`minio`]: the services, on free ports, in folders that go away;
-//! - [`proxy`]: a TCP proxy that can be told to fail;
+//! - [`proxy`], [`tls`]: a TCP proxy that can be told to fail, and TLS whose certificate can expire;
 //! - [`synthetic`], [`jpeg`], [`malformed`]: people, encodings, pictures and messages, all from a seed;
 //! - [`camera`]: a camera that publishes and a listener that collects the answers;
 //! - [`daemon`]: runs the built `gatehoused` and `gatehouse`.
@@ -25,4 +25,5 @@ pub mod process;
 pub mod proxy;
 pub mod s3;
 pub mod synthetic;
+pub mod tls;
 pub mod wait;

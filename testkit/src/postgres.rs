@@ -16,6 +16,7 @@ use crate::process::{Launch, Process, Signal};
 use crate::{ports, wait};
 
 mod find;
+mod standby;
 pub use find::{POSTGRES_VARIABLE, installation, services_folders};
 
 /// `nobody`: exists on every Debian, owns nothing. `initdb` wants a user with a name.
@@ -297,7 +298,11 @@ fn unprivileged(mut launch: Launch) -> Launch {
     launch.env("PGTZ", "UTC")
 }
 
-fn own(folder: &Path) -> Result<()> {
+/// Gives a folder to the user that the server runs as.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn own(folder: &Path) -> Result<()> {
     if is_root() {
         chown(folder, Some(NOBODY), Some(NOBODY))?;
     }

@@ -27,10 +27,18 @@ pub struct Faults {
     pub refuse: bool,
     /// Every connection is reset after this many bytes towards the server.
     pub cut_after: Option<u64>,
+    /// Whoever connects gets a page of HTML and a farewell, as from the portal of a hotel.
+    pub portal: bool,
 }
+
+/// What a portal answers to everything.
+const PAGE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 40\r\nconnection: close\r\n\r\n\
+    <html><body>please sign in</body></html>";
 
 #[derive(Debug, Clone, Default)]
 struct Orders {
+    target: u16,
     faults: Faults,
     /// Connections of an earlier generation are reset.
     generation: u64,
@@ -52,14 +60,14 @@ impl Proxy {
     /// Where no port or thread can be had.
     pub fn start(target: u16) -> Result<Self> {
         let port = ports::free_port()?;
-        let (orders, incoming) = watch::channel(Orders::default());
+        let (orders, incoming) = watch::channel(Orders { target, ..Orders::default() });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || {
             runtime.block_on(async {
                 let first = listen(port).await;
                 let _ = ready.send(first.is_some());
-                run(port, target, first, incoming).await;
+                run(port, first, incoming).await;
             });
         })?;
         if !started.recv()? {
@@ -83,6 +91,14 @@ impl Proxy {
         self.set(Faults::default());
     }
 
+    /// Leads to another port of 127.0.0.1 from now on, and resets all open connections.
+    pub fn lead_to(&self, target: u16) {
+        self.orders.send_modify(|orders| {
+            orders.target = target;
+            orders.generation += 1;
+        });
+    }
+
     /// Resets all open connections.
     pub fn reset_connections(&self) {
         self.orders.send_modify(|orders| orders.generation += 1);
@@ -102,7 +118,7 @@ async fn listen(port: u16) -> Option<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.ok()
 }
 
-async fn run(port: u16, target: u16, first: Option<TcpListener>, mut orders: watch::Receiver<Orders>) {
+async fn run(port: u16, first: Option<TcpListener>, mut orders: watch::Receiver<Orders>) {
     let mut listener = first;
     loop {
         let now = orders.borrow_and_update().clone();
@@ -123,13 +139,17 @@ async fn run(port: u16, target: u16, first: Option<TcpListener>, mut orders: wat
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
             accepted = accepted => if let Some((client, _)) = accepted {
-                tokio::spawn(connection(client, target, orders.clone()));
+                tokio::spawn(connection(client, orders.clone()));
             },
         }
     }
 }
 
-async fn connection(client: TcpStream, target: u16, orders: watch::Receiver<Orders>) {
+async fn connection(client: TcpStream, orders: watch::Receiver<Orders>) {
+    let Orders { target, faults, .. } = orders.borrow().clone();
+    if faults.portal {
+        return portal(client).await;
+    }
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else {
         let _ = client.set_zero_linger();
         return;
@@ -155,6 +175,17 @@ async fn connection(client: TcpStream, target: u16, orders: watch::Receiver<Orde
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+/// Hears the beginning of a request, which may be of any protocol, and answers with the page.
+async fn portal(mut client: TcpStream) {
+    let mut heard = [0; CHUNK];
+    if client.read(&mut heard).await.is_ok_and(|length| length > 0) {
+        let _ = client.write_all(PAGE).await;
+        let _ = client.shutdown().await;
+        // Until the other side has read it; what it still says is thrown away.
+        while client.read(&mut heard).await.is_ok_and(|length| length > 0) {}
     }
 }
 
@@ -239,7 +270,16 @@ mod tests {
         round(&mut socket).await.unwrap();
         assert!(round(&mut socket).await.is_err());
 
+        proxy.set(Faults { portal: true, ..Faults::default() });
+        let mut socket = connect().await.unwrap();
+        let mut page = Vec::new();
+        socket.write_all(b"hello").await.unwrap();
+        socket.read_to_end(&mut page).await.unwrap();
+        assert_eq!(page, PAGE);
+
         proxy.heal();
         round(&mut connect().await.unwrap()).await.unwrap();
+        proxy.lead_to(1);
+        assert!(round(&mut connect().await.unwrap()).await.is_err(), "nobody is there");
     }
 }

@@ -5,16 +5,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::Body;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, HttpResponse};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,6 +24,9 @@ use crate::objects::Objects;
 use crate::ports;
 
 mod backend;
+mod manner;
+
+pub use manner::Manner;
 
 /// Access key of every server.
 const ACCESS_KEY: &str = "gatehouse";
@@ -45,7 +48,13 @@ pub struct S3Server {
 #[derive(Debug, Default)]
 struct Switches {
     requests: AtomicU64,
-    answer_with: AtomicU16,
+    manner: Mutex<Manner>,
+}
+
+impl Switches {
+    fn manner(&self) -> Manner {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl S3Server {
@@ -86,9 +95,9 @@ impl S3Server {
         self.switches.requests.load(Ordering::Relaxed)
     }
 
-    /// Answers every request with this HTTP status and an S3 error from now on; none: serves again.
-    pub fn answer_with(&self, status: Option<u16>) {
-        self.switches.answer_with.store(status.unwrap_or(0), Ordering::Relaxed);
+    /// Behaves like this from now on, also on open connections.
+    pub fn behave(&self, manner: Manner) {
+        *self.switches.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 
     /// Stops it at once; its port then refuses connections.
@@ -154,12 +163,12 @@ async fn serve(listener: TcpListener, service: S3Service, switches: Arc<Switches
         let (service, switches) = (service.clone(), switches.clone());
         let handler = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             switches.requests.fetch_add(1, Ordering::Relaxed);
-            let refusal = refusal(switches.answer_with.load(Ordering::Relaxed));
+            let manner = switches.manner();
             let service = service.clone();
             async move {
-                match refusal {
+                match manner.instead(&request) {
                     Some(answer) => Ok(answer),
-                    None => service.call(request.map(Body::from)).await,
+                    None => service.call(request.map(Body::from)).await.map(|answer| manner.spoil(answer)),
                 }
             }
         });
@@ -167,23 +176,6 @@ async fn serve(listener: TcpListener, service: S3Service, switches: Arc<Switches
         http.timer(TokioTimer::new());
         tokio::spawn(http.serve_connection(TokioIo::new(socket), handler));
     }
-}
-
-fn refusal(status: u16) -> Option<HttpResponse> {
-    let code = match status {
-        0 => return None,
-        403 => "AccessDenied",
-        503 => "SlowDown",
-        _ => "InternalError",
-    };
-    let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>told to by the test</Message>\
-         <Resource>/</Resource><RequestId>0</RequestId></Error>"
-    );
-    let mut answer = HttpResponse::new(Body::from(body));
-    *answer.status_mut() = hyper::StatusCode::from_u16(status).ok()?;
-    answer.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/xml"));
-    Some(answer)
 }
 
 #[cfg(test)]
@@ -201,9 +193,9 @@ mod tests {
         server.restart().unwrap();
         assert_eq!(objects.list("bucket", "").await.unwrap(), ["a/b/c.txt"]);
         assert_eq!(objects.get("bucket", "a/b/c.txt").await.unwrap(), b"hello");
-        server.answer_with(Some(503));
+        server.behave(Manner::Refuses(503, "SlowDown"));
         assert!(objects.get("bucket", "a/b/c.txt").await.is_err());
-        server.answer_with(None);
+        server.behave(Manner::Serves);
         let wrong = Objects { secret_key: "wrong".into(), ..objects };
         assert!(wrong.get("bucket", "a/b/c.txt").await.is_err());
     }

@@ -1,8 +1,10 @@
-//! Faults, each again and again from a seed: power cuts, full disks, kills, flipped bits, clocks that jump. Every kind
-//! gives one line of a table; any loss of what was acknowledged, any double, panic or refused start is a failure.
+//! Faults, each again and again from a seed: power cuts, full disks, kills, flipped bits, clocks that jump, and what
+//! happens to the central side and on the way there. Every kind gives one line of a table or more; any loss of what was
+//! acknowledged, any double, panic or refused start, and any fault that the status does not name, is a failure.
 
 pub mod clock;
 pub mod cuts;
+pub mod delivery;
 pub mod flips;
 pub mod kills;
 pub mod states;
@@ -27,12 +29,15 @@ pub struct Scale {
     pub flips: u64,
     /// Jumps of the clock.
     pub jumps: u64,
+    /// How often all faults of delivery, and whether the slow ones too.
+    pub deliveries: (u64, bool),
 }
 
 /// Some minutes, for every change.
-pub const QUICK: Scale = Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4 };
+pub const QUICK: Scale = Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4, deliveries: (1, false) };
 /// What a release must bear.
-pub const SOAK: Scale = Scale { states: 1_000, cuts: 200, kills: 200, flips: 1_000, jumps: 20 };
+pub const SOAK: Scale =
+    Scale { states: 1_000, cuts: 200, kills: 200, flips: 1_000, jumps: 20, deliveries: (3, true) };
 
 /// What came of one kind of fault.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +56,8 @@ pub struct Outcome {
     pub panics: u64,
     /// Starts that were refused.
     pub refused: u64,
+    /// Faults that the status did not name, or named when they were over.
+    pub unsaid: u64,
     /// What a reader must know.
     pub notes: Vec<String>,
 }
@@ -58,7 +65,19 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing happened that must never happen.
     pub fn is_good(&self) -> bool {
-        self.lost + self.doubles + self.panics + self.refused == 0
+        self.lost + self.doubles + self.panics + self.refused + self.unsaid == 0
+    }
+
+    /// Something is gone, in words.
+    fn lost(&mut self, count: u64, words: &str) {
+        self.lost += count;
+        self.notes.push(words.to_owned());
+    }
+
+    /// The status did not say what it should have, in words.
+    fn unsaid(&mut self, words: &str) {
+        self.unsaid += 1;
+        self.notes.push(words.to_owned());
     }
 
     /// Its line in the table.
@@ -72,6 +91,7 @@ impl Outcome {
             json!(self.doubles),
             json!(self.panics),
             json!(self.refused),
+            json!(self.unsaid),
             json!(seconds),
         ]
     }
@@ -79,7 +99,17 @@ impl Outcome {
 
 /// The table without lines.
 pub fn table(seed: u64) -> Table {
-    let columns =
-        ["fault", "rounds", "acknowledged", "lost", "lost, said", "doubles", "panics", "refused", "s"];
+    let columns = [
+        "fault",
+        "rounds",
+        "acknowledged",
+        "lost",
+        "lost, said",
+        "doubles",
+        "panics",
+        "refused",
+        "unsaid",
+        "s",
+    ];
     Table::new(&format!("Faults, seed {seed}"), &columns)
 }

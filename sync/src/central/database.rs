@@ -136,9 +136,7 @@ fn advice_on_connect(error: &SyncError) -> &'static str {
         SyncError::Denied { code, .. } if code == "3D000" => {
             "create the database, then run `gatehouse central init`"
         }
-        SyncError::Denied { code, .. } if code == "TLS" => {
-            "name the authority of the server in central.rows.ca_file"
-        }
+        SyncError::Certificate { .. } => "name the authority of the server in central.rows.ca_file",
         SyncError::Denied { .. } => {
             "check the user in central.rows.url, and central.rows.password_file or cert_file"
         }

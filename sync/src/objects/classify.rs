@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 
 use minio::s3::error::{Error, NetworkError, S3ServerError, ValidationErr};
 
-use crate::error::{GuardFault, SyncError, clip, words_of};
+use crate::error::{GuardFault, SyncError, certificate, clip, words_of};
 
 /// What the place is called in [`GuardFault`].
 pub(super) const BUCKET: &str = "the bucket";
@@ -45,17 +45,40 @@ const CODES: &[(&str, Kind)] = &[
     ("NoSuchBucket", Kind::NoBucket),
 ];
 
+/// Codes that come up while a server is in trouble, in plain words: not every server finds such itself.
+const MEANINGS: &[(&str, &str)] = &[
+    ("ExpiredToken", "the keys have expired"),
+    ("InternalError", "the server cannot serve now"),
+    ("QuotaExceeded", "the quota of the bucket is used up"),
+    ("RequestTimeTooSkewed", "the clocks of server and appliance are too far apart"),
+    ("ServiceUnavailable", "the server cannot serve now"),
+    ("SlowDown", "the server is asked for too much at once"),
+    ("XMinioAdminBucketQuotaExceeded", "the quota of the bucket is used up"),
+    ("XMinioStorageFull", "the disk of the server is full"),
+];
+
 /// HTTP 413: a proxy before the server that takes no body of this size.
 const TOO_LARGE: u16 = 413;
+/// From here on the server's side is at fault. The answer to a HEAD has no code of S3 that would say more.
+const TROUBLE: u16 = 500;
 
 /// The error in the terms of [`SyncError`].
 pub(super) fn classify(doing: &'static str, bucket: &str, error: &Error) -> SyncError {
+    if let Some(refused) = certificate(doing, error) {
+        return refused;
+    }
     let busy = |code: String, words: String| SyncError::Busy { doing, code, words };
     match error {
         Error::S3Server(S3ServerError::S3Error(answer)) => {
             let code = answer.code().to_string();
-            let words = clip(answer.message().as_deref().unwrap_or("no words"));
-            by_code(doing, bucket, code, words)
+            let words = answer.message();
+            let words = words.as_deref().unwrap_or("no words");
+            match MEANINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(&code)) {
+                Some((known, meaning)) => {
+                    by_code(doing, bucket, (*known).to_owned(), clip(&format!("{meaning} ({words})")))
+                }
+                None => by_code(doing, bucket, code, clip(words)),
+            }
         }
         Error::S3Server(S3ServerError::InvalidServerResponse { http_status_code, content_type, .. }) => {
             by_status(doing, *http_status_code, content_type)
@@ -96,6 +119,8 @@ fn by_status(doing: &'static str, status: u16, content_type: &str) -> SyncError 
     let code = format!("HTTP {status}");
     let words = if content_type.contains("html") {
         "a page for people came back: a proxy or a captive portal stands between".to_owned()
+    } else if status >= TROUBLE {
+        "the server, or a proxy before it, cannot serve now".to_owned()
     } else {
         "an answer that is not of S3".to_owned()
     };
@@ -119,21 +144,4 @@ pub(super) fn has_code(error: &Error, code: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// The TLS failure in the chain of causes, if it was one.
-pub(super) fn tls_failure(error: &Error) -> Option<&rustls::Error> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An I/O error hides what it wraps from `source`.
-        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => inner.source(),
-        };
-    }
-    None
 }

@@ -36,8 +36,12 @@ impl Objects {
             Some(noted) if noted.part_bytes == upload.part_bytes() => noted,
             _ => self.begin(upload).await?,
         };
+        let mut left = upload.size;
         for _ in &so_far.etags {
-            (reader, _) = read_part(reader, so_far.part_bytes).await?;
+            // The last part is shorter.
+            let size = left.min(so_far.part_bytes);
+            (reader, _) = read_part(reader, size).await?;
+            left -= size;
         }
         let sent = self.parts(upload, file, reader, &mut so_far).await;
         let Err(error) = &sent else { return sent };

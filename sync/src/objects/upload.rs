@@ -102,6 +102,8 @@ impl Objects {
         match self.found(&upload, true).await? {
             Found::Same => return Ok(self.place(upload)),
             Found::Other(words) => {
+                // So may a portal that answers in the server's place.
+                self.guard().await?;
                 let words = format!("another object lies there ({words}); `{}` is left alone", upload.key);
                 return Err(SyncError::Refused { doing: SENDING, code: "conflict".into(), words });
             }

@@ -8,11 +8,12 @@ use gatehouse_config::{Rows, credential};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{SyncError, words_of};
-use crate::rows::{fault, tls};
+use crate::rows::{fault, probe, tls};
 
 /// One TCP connect, per address of the host.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+const DOING: &str = "connect to Postgres";
+
 /// An open connection; closed on drop.
 pub(crate) struct Link {
     pub(crate) client: Client,
@@ -50,7 +53,6 @@ impl Drop for Link {
 
 /// Connects, signs in and bounds the session.
 pub(crate) async fn connect(rows: &Rows) -> Result<Link, SyncError> {
-    const DOING: &str = "connect to Postgres";
     let mut config = tokio_postgres::Config::from_str(&rows.url)
         .map_err(|e| SyncError::Setup(format!("central.rows.url: {}", words_of(&e))))?;
     config
@@ -70,15 +72,29 @@ pub(crate) async fn connect(rows: &Rows) -> Result<Link, SyncError> {
     let link = if tls::wanted(&config, rows)? {
         config.ssl_mode(SslMode::Require);
         let tls = MakeRustlsConnect::new(tls::client(rows)?);
-        let (client, connection) = timed(DOING, SIGN_IN, config.connect(tls)).await?;
+        let (client, connection) = sign_in(&config, tls).await?;
         Link { client, news, driver: tokio::spawn(drive(connection, told)) }
     } else {
         config.ssl_mode(SslMode::Disable);
-        let (client, connection) = timed(DOING, SIGN_IN, config.connect(NoTls)).await?;
+        let (client, connection) = sign_in(&config, NoTls).await?;
         Link { client, news, driver: tokio::spawn(drive(connection, told)) }
     };
     timed(DOING, CALL, link.client.batch_execute(SESSION)).await?;
     Ok(link)
+}
+
+/// Where nobody can be signed in, what answers is looked at once more: the client cannot tell a portal from a break.
+async fn sign_in<T>(
+    config: &tokio_postgres::Config,
+    tls: T,
+) -> Result<(Client, tokio_postgres::Connection<Socket, T::Stream>), SyncError>
+where
+    T: MakeTlsConnect<Socket>,
+{
+    match timed(DOING, SIGN_IN, config.connect(tls)).await {
+        Err(error @ SyncError::Unreachable { .. }) => Err(probe::explain(DOING, config, error).await),
+        signed_in => signed_in,
+    }
 }
 
 /// A call under a deadline, its error classified.

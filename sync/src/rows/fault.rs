@@ -1,28 +1,36 @@
 //! What an error of Postgres means for delivery: told by SQLSTATE and type, never by text.
 
-use std::error::Error as StdError;
-
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use crate::error::{GuardFault, SyncError, clip, words_of};
+use crate::error::{GuardFault, SyncError, certificate, clip, words_of};
 use crate::rows::connect::BATCH;
 
 /// Sorts an error of one call.
 pub(crate) fn classify(doing: &'static str, error: &Error) -> SyncError {
     if let Some(db) = error.as_db_error() {
         // The message alone: DETAIL and CONTEXT quote values of the row.
-        return by_state(doing, db.code(), clip(db.message()));
+        return by_state(doing, db.code(), &clip(db.message()));
     }
-    if certificate_refused(error) {
-        let words = format!("{}; see central.rows.ca_file", words_of(error));
-        return SyncError::Denied { doing, code: "TLS".to_owned(), words };
-    }
-    SyncError::Unreachable { doing, words: words_of(error) }
+    certificate(doing, error).unwrap_or_else(|| SyncError::Unreachable { doing, words: words_of(error) })
 }
 
-fn by_state(doing: &'static str, state: &SqlState, words: String) -> SyncError {
+/// States that come up while a server is in trouble, in plain words: its own may be in another language.
+const MEANINGS: &[(&str, &str)] = &[
+    ("25006", "the database is read-only, a standby or set so"),
+    ("28P01", "user or password are wrong, or the password has expired"),
+    ("40001", "another session changed the same rows at the same time"),
+    ("40P01", "a deadlock with another session"),
+    ("53100", "the disk of the server is full"),
+    ("53200", "the server has no memory left"),
+    ("53300", "the server takes no more connections"),
+    ("55P03", "another session holds a lock for too long"),
+];
+
+fn by_state(doing: &'static str, state: &SqlState, words: &str) -> SyncError {
     let code = state.code().to_owned();
+    let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
+    let words = meaning.map_or(words.to_owned(), |(_, meaning)| format!("{meaning} ({words})"));
     match (state.code(), state.code().get(..2).unwrap_or_default()) {
         // No such schema, table, column or function: the migrations have not been run.
         ("3F000" | "42P01" | "42703" | "42883", _) => {
@@ -49,30 +57,12 @@ pub(crate) fn is_missing(error: &SyncError) -> bool {
     matches!(error, SyncError::Guard(GuardFault::NotPrepared { .. }))
 }
 
-/// Whether TLS failed because the server's certificate does not hold.
-fn certificate_refused(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        // An io::Error that wraps another does not name it as its source.
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => cause.downcast_ref::<rustls::Error>(),
-        };
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn of(code: &str) -> SyncError {
-        by_state("write", &SqlState::from_code(code), "words".into())
+        by_state("write", &SqlState::from_code(code), "words")
     }
 
     #[test]

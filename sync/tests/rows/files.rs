@@ -10,7 +10,7 @@ use gatehouse_sync::central::verify::{Scope, verify};
 use gatehouse_sync::{SyncError, central};
 use gatehouse_testkit::minio::{Minio, binary};
 use gatehouse_testkit::objects::Objects;
-use gatehouse_testkit::s3::S3Server;
+use gatehouse_testkit::s3::{Manner, S3Server};
 
 use crate::support::{Bed, deliver_all, event};
 
@@ -268,9 +268,9 @@ async fn a_deleted_file_can_be_had_back_for_a_month_and_is_gone_after_it() {
     client.batch_execute(&past).await.unwrap();
     assert_eq!(unmark(&config, &ids[1]).await.unwrap().status, "active");
     assert!(unmark(&config, &ids[1]).await.unwrap_err().to_string().contains("is active"));
-    s3.answer_with(Some(503));
+    s3.behave(Manner::Refuses(503, "SlowDown"));
     purge(&config).await.unwrap_err();
-    s3.answer_with(None);
+    s3.behave(Manner::Serves);
     let purged = purge(&config).await.unwrap();
     assert_eq!((purged.files, purged.waiting), (1, 1));
     assert_eq!(server.list(BUCKET, "devices/").await.unwrap(), [key(1), key(2), key(3)]);

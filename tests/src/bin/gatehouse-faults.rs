@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use gatehouse_tests::faults::{Outcome, QUICK, SOAK, clock, cuts, flips, kills, states, table};
+use gatehouse_tests::faults::{Outcome, QUICK, SOAK, clock, cuts, delivery, flips, kills, states, table};
 
 /// Does to Gatehouse what the world does, and counts what is lost.
 #[derive(Debug, Parser)]
@@ -34,14 +34,27 @@ enum Kind {
     Cuts,
     /// kill -9.
     Kills,
+    /// kill -9 of one that delivers.
+    SyncKills,
     /// Flipped bits and cut files.
     Flips,
     /// A clock that jumps.
     Clock,
+    /// Whatever happens to the central side and on the way there.
+    Delivery,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::States, Self::Full, Self::Cuts, Self::Kills, Self::Flips, Self::Clock];
+    const ALL: [Self; 8] = [
+        Self::States,
+        Self::Full,
+        Self::Cuts,
+        Self::Kills,
+        Self::SyncKills,
+        Self::Flips,
+        Self::Clock,
+        Self::Delivery,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -49,8 +62,10 @@ impl Kind {
             Self::Full => "full disk, at every act",
             Self::Cuts => "power cut, ext4",
             Self::Kills => "kill -9",
+            Self::SyncKills => "kill -9, delivering",
             Self::Flips => "bit flipped, file cut",
             Self::Clock => "clock jumps 50 years",
+            Self::Delivery => "delivery",
         }
     }
 }
@@ -63,23 +78,27 @@ fn main() -> Result<ExitCode> {
     let mut is_good = true;
     for kind in Kind::ALL.into_iter().filter(|kind| kinds.is_empty() || kinds.contains(kind)) {
         let begin = Instant::now();
-        let outcome: Outcome = match kind {
-            Kind::States => states::cuts(scale.states, seed)?,
-            Kind::Full => states::full()?,
-            Kind::Cuts => runtime.block_on(cuts::run(scale.cuts, seed))?,
-            Kind::Kills => runtime.block_on(kills::run(scale.kills, seed))?,
-            Kind::Flips => runtime.block_on(flips::run(scale.flips, seed))?,
-            Kind::Clock => runtime.block_on(clock::run(scale.jumps, seed))?,
+        let one = |outcome: Outcome| vec![(kind.name(), outcome, begin.elapsed().as_secs_f64())];
+        let lines = match kind {
+            Kind::States => one(states::cuts(scale.states, seed)?),
+            Kind::Full => one(states::full()?),
+            Kind::Cuts => one(runtime.block_on(cuts::run(scale.cuts, seed))?),
+            Kind::Kills => one(runtime.block_on(kills::run(scale.kills, seed))?),
+            Kind::SyncKills => one(runtime.block_on(kills::delivering(scale.kills, seed))?),
+            Kind::Flips => one(runtime.block_on(flips::run(scale.flips, seed))?),
+            Kind::Clock => one(runtime.block_on(clock::run(scale.jumps, seed))?),
+            Kind::Delivery => {
+                let (rounds, slow) = scale.deliveries;
+                runtime.block_on(delivery::run(rounds, slow, seed))?
+            }
         };
-        is_good &= outcome.is_good();
-        table.rows.push(outcome.line(kind.name(), begin.elapsed().as_secs_f64()));
-        table.notes.extend(outcome.notes.iter().map(|note| format!("{}: {note}", kind.name())));
-        writeln!(
-            std::io::stderr(),
-            "{}: {}",
-            kind.name(),
-            if outcome.is_good() { "good" } else { "NOT GOOD" }
-        )?;
+        for (name, outcome, seconds) in lines {
+            is_good &= outcome.is_good();
+            table.rows.push(outcome.line(name, seconds));
+            table.notes.extend(outcome.notes.iter().map(|note| format!("{name}: {note}")));
+            let word = if outcome.is_good() { "good" } else { "NOT GOOD" };
+            writeln!(std::io::stderr(), "{name}: {word}")?;
+        }
     }
     writeln!(std::io::stdout(), "{table}")?;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

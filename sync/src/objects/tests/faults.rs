@@ -113,7 +113,8 @@ async fn a_captive_portal_is_neither_believed_nor_blamed_on_the_bucket() {
     assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
     let task = device.task("a.jpg", &content(1000));
     let reader = device.files.open_file(&task.media.id).unwrap();
-    assert!(objects.push(&task, reader).await.is_err());
+    let error = objects.push(&task, reader).await.unwrap_err();
+    assert!(!error.is_permanent(), "a portal's 200 is no object of somebody else: {error}");
 
     let (looker, _) = fake::start(|_| (403, "<html>blocked</html>")).await;
     let error = device.objects(&looker).guard().await.unwrap_err();

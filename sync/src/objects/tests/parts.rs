@@ -55,3 +55,21 @@ async fn an_upload_that_the_server_does_not_know_begins_anew() {
         assert!(looker.get(BUCKET, &key("v1")).await.unwrap() == data);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clip_whose_parts_are_all_there_is_only_put_together() {
+    use gatehouse_testkit::s3::Manner;
+
+    let server = S3Server::start().unwrap();
+    let looker = server.objects();
+    let mut house = House::new(&looker, Limits::default()).await;
+    house.device.prepared(&looker).await;
+    let data = content(7 * MIB);
+    house.visit("v1", data.clone()).await;
+    server.behave(Manner::FailsLate);
+    let error = house.push().await.unwrap_err();
+    assert!(matches!(error, SyncError::Busy { .. }), "{error}");
+    server.behave(Manner::Serves);
+    assert_eq!(house.push().await.unwrap().delivered, 1);
+    assert!(looker.get(BUCKET, &key("v1")).await.unwrap() == data);
+}

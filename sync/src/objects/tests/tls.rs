@@ -56,7 +56,7 @@ async fn only_a_server_of_the_named_authority_is_believed() {
     for more in ["", strange.as_str()] {
         let config = device.config(&looker, "dev", more);
         let error = Objects::open(&config, Limits::default()).unwrap().guard().await.unwrap_err();
-        assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
+        assert!(matches!(error, SyncError::Certificate { .. }), "{error}");
         assert!(error.to_string().contains("certificate"), "{error}");
         let findings = check(&config).await;
         let bad = findings.iter().find(|finding| !finding.ok).unwrap();

@@ -1,3 +1,4 @@
+use gatehouse_testkit::s3::Manner;
 use minio::s3::response_traits::HasS3Fields;
 
 use super::super::upload::PART_BYTES;
@@ -93,8 +94,8 @@ async fn a_server_that_was_away_gets_the_file_later() {
     assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
     server.restart().unwrap();
-    server.answer_with(Some(503));
+    server.behave(Manner::Refuses(503, "SlowDown"));
     assert!(matches!(push().await.unwrap_err(), SyncError::Busy { .. }));
-    server.answer_with(None);
+    server.behave(Manner::Serves);
     push().await.unwrap();
 }
