@@ -7,6 +7,7 @@ pub mod journal;
 pub mod markdown;
 pub mod measure;
 pub mod month;
+pub mod objects;
 pub mod steady;
 pub mod sync;
 pub mod table;

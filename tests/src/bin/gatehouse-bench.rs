@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
-use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, month, sync};
+use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, month, objects, sync};
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
 const ON_DISK: &str = "/var/tmp";
@@ -99,7 +99,11 @@ fn main() -> Result<ExitCode> {
             }
             What::Journal => vec![journal::run()?],
             What::Ingest => runtime.block_on(ingest::run())?,
-            What::Sync => vec![runtime.block_on(sync::run())?, runtime.block_on(month::run(arguments.full))?],
+            What::Sync => vec![
+                runtime.block_on(sync::run())?,
+                runtime.block_on(month::run(arguments.full))?,
+                runtime.block_on(objects::run())?,
+            ],
             What::Backlog => vec![backlog::run(arguments.full)?],
         };
         for table in &new {
