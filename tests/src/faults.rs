@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod cuts;
 pub mod delivery;
+pub mod devices;
 pub mod flips;
 pub mod kills;
 pub mod states;
@@ -31,13 +32,23 @@ pub struct Scale {
     pub jumps: u64,
     /// How often all faults of delivery, and whether the slow ones too.
     pub deliveries: (u64, bool),
+    /// Appliances that share people.
+    pub devices: u64,
 }
 
 /// Some minutes, for every change.
-pub const QUICK: Scale = Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4, deliveries: (1, false) };
+pub const QUICK: Scale =
+    Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4, deliveries: (1, false), devices: 3 };
 /// What a release must bear.
-pub const SOAK: Scale =
-    Scale { states: 1_000, cuts: 200, kills: 200, flips: 1_000, jumps: 20, deliveries: (3, true) };
+pub const SOAK: Scale = Scale {
+    states: 1_000,
+    cuts: 200,
+    kills: 200,
+    flips: 1_000,
+    jumps: 20,
+    deliveries: (3, true),
+    devices: 10,
+};
 
 /// What came of one kind of fault.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +82,9 @@ impl Outcome {
     /// Something is gone, in words.
     fn lost(&mut self, count: u64, words: &str) {
         self.lost += count;
-        self.notes.push(words.to_owned());
+        if count > 0 {
+            self.notes.push(words.to_owned());
+        }
     }
 
     /// The status did not say what it should have, in words.

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use gatehouse_tests::faults::{Outcome, QUICK, SOAK, clock, cuts, delivery, flips, kills, states, table};
+use gatehouse_tests::faults::{
+    Outcome, QUICK, SOAK, clock, cuts, delivery, devices, flips, kills, states, table,
+};
 
 /// Does to Gatehouse what the world does, and counts what is lost.
 #[derive(Debug, Parser)]
@@ -42,10 +44,12 @@ enum Kind {
     Clock,
     /// Whatever happens to the central side and on the way there.
     Delivery,
+    /// Several appliances that share people while their lines come and go.
+    Devices,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::States,
         Self::Full,
         Self::Cuts,
@@ -54,6 +58,7 @@ impl Kind {
         Self::Flips,
         Self::Clock,
         Self::Delivery,
+        Self::Devices,
     ];
 
     fn name(self) -> &'static str {
@@ -66,6 +71,7 @@ impl Kind {
             Self::Flips => "bit flipped, file cut",
             Self::Clock => "clock jumps 50 years",
             Self::Delivery => "delivery",
+            Self::Devices => "several devices",
         }
     }
 }
@@ -86,6 +92,7 @@ fn main() -> Result<ExitCode> {
             Kind::Kills => one(runtime.block_on(kills::run(scale.kills, seed))?),
             Kind::SyncKills => one(runtime.block_on(kills::delivering(scale.kills, seed))?),
             Kind::Flips => one(runtime.block_on(flips::run(scale.flips, seed))?),
+            Kind::Devices => one(runtime.block_on(devices::run(scale.devices, seed))?),
             Kind::Clock => one(runtime.block_on(clock::run(scale.jumps, seed))?),
             Kind::Delivery => {
                 let (rounds, slow) = scale.deliveries;

@@ -1,0 +1,226 @@
+//! Several appliances of one deployment at one Postgres: people are enrolled, renamed and erased at any of them, lines go
+//! and come back, and in the end all agree, with the central side, too. Each hears the same visits and delivers its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fastrand::Rng;
+use gatehouse_testkit::broker::Broker;
+use gatehouse_testkit::camera::{Address, Camera, all_taken};
+use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
+use gatehouse_testkit::folder::Folder;
+use gatehouse_testkit::postgres::{Database, Postgres};
+use gatehouse_testkit::proxy::{Faults, Proxy};
+use gatehouse_testkit::synthetic::{EventMessage, SyntheticPerson, people};
+use gatehouse_testkit::wait;
+use serde_json::Value;
+
+use super::Outcome;
+
+/// For all to agree.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// People who come and go.
+const PEOPLE: usize = 6;
+/// Steps for each appliance.
+const STEPS: u64 = 12;
+/// Who is enrolled before all and erased while one is away.
+const LEAVES: &str = "zoe";
+/// Back-off in milliseconds instead of minutes.
+const SYNC: &str = "retry_min = \"100ms\"\nretry_max = \"1s\"\n";
+
+struct Door {
+    daemon: Daemon,
+    line: Proxy,
+    online: bool,
+}
+
+/// Who is enrolled: id and name, sorted.
+type Listed = Vec<(String, String)>;
+
+fn listed(told: &Value) -> Listed {
+    let text = |person: &Value, key: &str| person[key].as_str().unwrap_or_default().to_owned();
+    let mut all: Listed = told
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|person| (text(person, "id"), text(person, "name")))
+        .collect();
+    all.sort();
+    all
+}
+
+impl Door {
+    fn build(number: u64, broker: &Broker, database: &Database, key: &str) -> Result<Self> {
+        let line = Proxy::start(database.port)?;
+        let daemon = Daemon::new(DaemonOptions {
+            device: format!("door-{number}"),
+            mqtt_url: broker.url(),
+            rows_url: Some(database.url_at(line.port())),
+            settings: BTreeMap::from([
+                ("sync".to_owned(), SYNC.to_owned()),
+                ("central.people".to_owned(), format!("key_file = \"{key}\"\n")),
+            ]),
+            ..DaemonOptions::default()
+        })?;
+        Ok(Self { daemon, line, online: true })
+    }
+
+    fn switch(&mut self, online: bool) {
+        self.online = online;
+        if online {
+            return self.line.heal();
+        }
+        self.line.set(Faults { refuse: true, ..Faults::default() });
+        self.line.reset_connections();
+    }
+
+    fn people(&self) -> Result<Listed> {
+        Ok(listed(&self.daemon.json(&["person", "list"])?))
+    }
+}
+
+struct Deployment {
+    broker: Broker,
+    database: Database,
+    doors: Vec<Door>,
+    known: Vec<SyntheticPerson>,
+    random: Rng,
+    visits: u64,
+    /// Last, since who is above uses them.
+    _postgres: Postgres,
+    _folder: Folder,
+}
+
+impl Deployment {
+    async fn build(devices: u64, seed: u64) -> Result<Self> {
+        binary("gatehoused")?;
+        let (broker, postgres, folder) = (Broker::start()?, Postgres::start()?, Folder::new("deployment")?);
+        let database = postgres.create_exact("gatehouse_dev").await?;
+        let key = folder.path().join("deployment.key").to_string_lossy().into_owned();
+        let doors = (0..devices).map(|number| Door::build(number, &broker, &database, &key));
+        let mut doors = doors.collect::<Result<Vec<_>>>()?;
+        let first = &doors.first().context("a door")?.daemon;
+        anyhow::ensure!(first.cli(&["central", "make-key", &key])?.code == 0, "no deployment key");
+        first.central_init()?;
+        doors.iter_mut().try_for_each(|door| door.daemon.start())?;
+        let (random, known) = (Rng::with_seed(seed), people(seed, PEOPLE));
+        let all =
+            Self { broker, database, doors, known, random, visits: 0, _postgres: postgres, _folder: folder };
+        let hears =
+            |door: &Door| door.daemon.json(&["status"]).is_ok_and(|told| told["broker"]["connected"] == true);
+        wait::until("all doors to hear the camera", PATIENCE, || all.doors.iter().all(hears))?;
+        Ok(all)
+    }
+
+    async fn step(&mut self, camera: &Camera) -> Result<()> {
+        let at = self.random.usize(0..self.doors.len());
+        let person = self.known[self.random.usize(0..PEOPLE)].clone();
+        match self.random.u8(0..10) {
+            // What cannot be is refused: nobody to rename, another name by now.
+            0..=2 => drop(self.doors[at].daemon.enrol(
+                &person.id,
+                &person.name,
+                &[person.sample(&mut self.random)],
+            )),
+            3 => {
+                let name = format!("{} of {at}", person.name);
+                drop(self.doors[at].daemon.cli(&["person", "rename", &person.id, "--name", &name])?);
+            }
+            4 => drop(self.doors[at].daemon.cli(&["person", "erase", &person.id])?),
+            5 | 6 => {
+                let online = !self.doors[at].online;
+                self.doors[at].switch(online);
+            }
+            _ => {
+                let event =
+                    EventMessage::face(&format!("visit-{}", self.visits), person.sample(&mut self.random));
+                self.visits += 1;
+                all_taken(vec![camera.send("gatehouse/front/event", event.payload(), false)], PATIENCE)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody is back, and of one mind with the central side; false where they are not in time.
+    async fn agree(&mut self) -> bool {
+        for door in &mut self.doors {
+            door.switch(true);
+            let _ = door.daemon.cli(&["sync", "now"]);
+        }
+        let first = &self.doors[0].daemon;
+        let config = first.config_file().to_string_lossy().into_owned();
+        let central = ["central", "person", "list", "--config", &config];
+        wait::until_async("all to agree", PATIENCE, || async {
+            let Ok(told) = first.json(&central) else { return false };
+            let told = listed(&told);
+            self.doors.iter().all(|door| door.people().is_ok_and(|people| people == told))
+        })
+        .await
+        .is_ok()
+    }
+
+    /// Somebody is erased at one door while another is away and still changes them.
+    async fn erase_while_one_is_away(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let samples = people(0, PEOPLE + 1)[PEOPLE].samples(&mut self.random, 2);
+        self.doors[0].daemon.enrol(LEAVES, "Zoe", &samples)?;
+        if !self.agree().await {
+            outcome.lost(1, "an enrolment has not reached all");
+        }
+        let (one, away) = (1 % self.doors.len(), self.doors.len() - 1);
+        self.doors[away].switch(false);
+        self.doors[one].daemon.json(&["person", "erase", LEAVES])?;
+        self.doors[away].daemon.json(&["person", "rename", LEAVES, "--name", "Zoe at the other door"])?;
+        if !self.agree().await {
+            outcome.lost(1, "an erasure has not reached all");
+        }
+        let known = self
+            .doors
+            .iter()
+            .filter(|door| door.people().is_ok_and(|people| people.iter().any(|(id, _)| id == LEAVES)));
+        outcome.lost(known.count() as u64, "somebody erased is known again");
+        Ok(())
+    }
+
+    async fn count(&self, outcome: &mut Outcome) -> Result<()> {
+        let client = self.database.ready().await?;
+        let query = "select count(*), count(distinct (device_id, event_id)), count(distinct (device_id, seq)) \
+                     from gatehouse.events";
+        let wanted = self.visits * self.doors.len() as u64;
+        let number = |row: &tokio_postgres::Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
+        let arrived =
+            || async { client.query_one(query, &[]).await.is_ok_and(|row| number(&row, 1) >= wanted) };
+        let _ = wait::until_async("all rows", PATIENCE, arrived).await;
+        let row = client.query_one(query, &[]).await?;
+        outcome.acknowledged += wanted;
+        outcome.lost(wanted.saturating_sub(number(&row, 1)), "visits are missing in the database");
+        outcome.doubles += number(&row, 0) - number(&row, 1).min(number(&row, 2));
+        for door in &self.doors {
+            let log = std::fs::read_to_string(door.daemon.log_file())?;
+            outcome.panics += log.matches("panicked at").count() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Lets so many appliances share people through what may happen to them.
+///
+/// # Errors
+/// Where a service or a daemon does not work at all.
+pub async fn run(devices: u64, seed: u64) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut all = Deployment::build(devices, seed).await?;
+    let camera = Camera::connect("front", &Address::local(all.broker.port()));
+    for _ in 0..devices * STEPS {
+        all.step(&camera).await?;
+        outcome.rounds += 1;
+    }
+    if !all.agree().await {
+        let people: Vec<_> = all.doors.iter().map(Door::people).collect();
+        outcome.lost(1, &format!("they do not agree: {people:?}"));
+    }
+    all.erase_while_one_is_away(&mut outcome).await?;
+    all.count(&mut outcome).await?;
+    Ok(outcome)
+}
