@@ -18,6 +18,7 @@ mod client;
 mod deliver;
 mod keep;
 mod key;
+mod line;
 mod marker;
 mod parts;
 mod presign;

@@ -28,7 +28,7 @@ const ABORT: Duration = Duration::from_secs(5);
 const COMPLETE_TIMES: u32 = 4;
 /// Bytes per second taken for granted before anything was measured: a poor mobile line.
 const RATE_START: u64 = 256 * 1024;
-/// Least bytes per second ever believed: a third of 64 kbit/s, three uploads at once.
+/// Least bytes per second ever believed: a third of 64 kbit/s, three clips at once.
 const RATE_FLOOR: u64 = 2 * 1024;
 /// How much slower than measured a transfer may be.
 const SLACK: u64 = 10;

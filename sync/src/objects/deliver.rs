@@ -1,8 +1,7 @@
 //! The way out for media files: what the loop of the objects sink pushes.
 //!
 //! Order of a push: make sure of the bucket's mark, take what is worth most to who waits at the other end (thumbnails, then
-//! pictures, then all else; within each the oldest first), send a few at once, tell the store of each. After [`TURN`]
-//! nothing more is begun, since what came meanwhile may be worth more than what was taken.
+//! pictures, then all else; within each the oldest first; [`line`](super::line)), send a few at once, tell the store of each.
 //! One file that cannot be delivered never holds up the others: what the server refuses for good is set aside and
 //! tried again rarely; what fails while another gets through waits a while of its own. Where nothing gets through,
 //! it is the line or the server, and the push is an error: the loop backs off.
@@ -23,17 +22,15 @@ use gatehouse_store::store::{MediaTask, Part, StoreError};
 
 use super::Objects;
 use super::call::Limits;
+use super::line::Line;
 use super::preview::{Previewed, Previews};
 use crate::error::SyncError;
 use crate::sink::{Outlet, Progress};
 use crate::throttle::Throttle;
 
-/// Uploads at the same time: they hide each other's round trips; each holds a part of a file in memory.
-pub(super) const UPLOADS_AT_ONCE: usize = 3;
-/// Files taken from the store at once: a push stays short enough to be stopped and counted.
-const PORTION: usize = 32;
-/// How long files of one push are begun.
-const TURN: Duration = Duration::from_secs(2);
+/// Uploads at the same time: they hide each other's round trips; each holds a part of a file in memory. One is not for
+/// clips.
+pub(super) const UPLOADS_AT_ONCE: usize = 4;
 /// How long a mark is believed without reading it again.
 const MARK_TRUST: Duration = Duration::from_secs(3600);
 /// First wait of a file that failed while others got through; it doubles each time.
@@ -94,23 +91,27 @@ impl ObjectSink {
         Ok(objects)
     }
 
-    /// What is to be sent next.
-    async fn next(&mut self, limit: usize) -> Result<Vec<MediaTask>, SyncError> {
-        let (store, skip, thumbnails) = (self.store.clone(), self.aside.skip(), self.previews.wanted());
-        blocking(move || store.next_media(&skip, limit, thumbnails)).await
+    /// What waits, without what is set aside.
+    fn line(&mut self) -> Line {
+        Line::new(self.store.clone(), self.previews.wanted(), self.aside.skip())
     }
 
     /// Sends files until they are through, or it is clear that nothing gets through.
-    async fn deliver(&mut self, objects: &Arc<Objects>, tasks: Vec<MediaTask>) -> Result<Round, SyncError> {
-        let (mut round, mut waiting, mut running) =
-            (Round::default(), tasks.into_iter(), FuturesUnordered::new());
-        let begin = Instant::now();
+    async fn deliver(&mut self, objects: &Arc<Objects>) -> Result<Round, SyncError> {
+        let (mut round, mut line, mut running) = (Round::default(), self.line(), FuturesUnordered::new());
         loop {
-            while running.len() < UPLOADS_AT_ONCE && round.may_go_on() && begin.elapsed() < TURN {
-                let Some(task) = waiting.next() else { break };
+            while running.len() < UPLOADS_AT_ONCE && round.may_go_on() {
+                let begun = line.begin().await.map_err(SyncError::store(DELIVERING))?;
+                let Some(task) = begun else { break };
                 running.push(send(objects.clone(), self.store.clone(), self.previews.clone(), task));
             }
-            let Some((task, outcome)) = running.next().await else { break };
+            let is_free = running.len() < UPLOADS_AT_ONCE && round.may_go_on();
+            let ended = tokio::select! {
+                ended = running.next() => ended,
+                () = line.news(), if is_free && !running.is_empty() => continue,
+            };
+            let Some((task, outcome)) = ended else { break };
+            line.end(&task, outcome.is_err());
             match outcome {
                 Ok(counts) => {
                     self.aside.forget(&task.media.id);
@@ -161,8 +162,7 @@ impl ObjectSink {
 impl Outlet for ObjectSink {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         let objects = self.bucket().await?;
-        let tasks = self.next(PORTION).await?;
-        let Round { mut progress, mut failed } = self.deliver(&objects, tasks).await?;
+        let Round { mut progress, mut failed } = self.deliver(&objects).await?;
         if progress.moved() == 0 && progress.set_aside.is_empty() && !failed.is_empty() {
             return Err(failed.swap_remove(0).1);
         }
@@ -171,7 +171,7 @@ impl Outlet for ObjectSink {
                 progress.set_aside.push(format!("{}: {error}", name(&task)));
             }
         }
-        progress.more = !self.next(1).await?.is_empty();
+        progress.more = self.line().more().await.map_err(SyncError::store(DELIVERING))?;
         progress.again_in = self.aside.next();
         Ok(progress)
     }
@@ -234,13 +234,6 @@ async fn send_one(
 fn name(task: &MediaTask) -> String {
     let media = &task.media;
     format!("media file {}/{}/{}", media.event.camera, media.event.id, media.name)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, SyncError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(SyncError::store(DELIVERING))?;
-    done.map_err(SyncError::store(DELIVERING))
 }
 
 /// Files that wait for a time of their own.

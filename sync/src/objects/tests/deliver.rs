@@ -39,24 +39,12 @@ impl House {
 
     /// One visit with one picture.
     pub(super) async fn visit(&self, id: &str, picture: Vec<u8>) {
-        self.visit_with(id, "snapshot.jpg", picture).await;
+        visit_of(&self.store, id, picture).await;
     }
 
     /// One visit with one file.
     pub(super) async fn visit_with(&self, id: &str, name: &str, file: Vec<u8>) {
-        let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
-        let event = Event {
-            key: key.clone(),
-            kind: "doorbell".into(),
-            occurred_at: None,
-            received_at: Timestamp::parse("2026-11-20T12:00:00Z").unwrap(),
-            media: Vec::new(),
-            attributes: "{}".into(),
-        };
-        let answer =
-            Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
-        self.store.record_event(event, answer).await.unwrap().await.unwrap();
-        self.store.put_media(key, name.try_into().unwrap(), file).await.unwrap();
+        visit_with(&self.store, id, name, file).await;
     }
 
     pub(super) async fn push(&mut self) -> Result<Progress, SyncError> {
@@ -71,6 +59,26 @@ impl House {
     pub(super) fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
         self.store.next_media(&HashSet::new(), 1000, true).unwrap()
     }
+}
+
+/// One visit with one picture.
+pub(super) async fn visit_of(store: &Store, id: &str, picture: Vec<u8>) {
+    visit_with(store, id, "snapshot.jpg", picture).await;
+}
+
+async fn visit_with(store: &Store, id: &str, name: &str, file: Vec<u8>) {
+    let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
+    let event = Event {
+        key: key.clone(),
+        kind: "doorbell".into(),
+        occurred_at: None,
+        received_at: Timestamp::parse("2026-11-20T12:00:00Z").unwrap(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    };
+    let answer = Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
+    store.record_event(event, answer).await.unwrap().await.unwrap();
+    store.put_media(key, name.try_into().unwrap(), file).await.unwrap();
 }
 
 pub(super) fn key(id: &str) -> String {

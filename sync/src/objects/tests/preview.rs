@@ -1,10 +1,11 @@
 use gatehouse_store::record::Thumbnail;
 use gatehouse_store::store::{Change, MediaQuery, MediaView};
 use gatehouse_testkit::jpeg::jpeg;
+use gatehouse_testkit::proxy::{Faults, Proxy};
 
-use super::deliver::House;
+use super::deliver::{House, visit_of};
 use super::*;
-use crate::sink::Progress;
+use crate::sink::{Outlet as _, Progress};
 
 const EDGES: [u16; 2] = [160, 64];
 
@@ -60,14 +61,16 @@ async fn thumbnails_leave_before_pictures_and_pictures_before_clips() {
         for id in ["v0", "v1"] {
             house.visit(id, jpeg(3, 640, 480).unwrap()).await;
         }
-        let first = house.push().await.unwrap();
-        assert_eq!((first.previewed, first.delivered, first.more), (2, 0, true));
-        let there = looker.list(BUCKET, "devices/").await.unwrap();
-        assert_eq!(there, [small("v0", 160), small("v0", 64), small("v1", 160), small("v1", 64)]);
-        let second = house.push().await.unwrap();
-        assert_eq!((second.delivered, second.more, house.waiting().len()), (2, true, 1));
-        let third = house.push().await.unwrap();
-        assert_eq!((third.delivered, third.more, house.waiting().len()), (1, false, 0));
+        let progress = push_all(&mut house).await;
+        assert_eq!((progress.previewed, progress.delivered, house.waiting().len()), (2, 3, 0));
+        let keys: Vec<_> = told(&house).into_iter().map(|(key, _)| key).collect();
+        let nth = |key: &str| keys.iter().position(|known| known == key).unwrap();
+        for id in ["v0", "v1"] {
+            let picture = nth(&format!("{}/snapshot.jpg", folder(id)));
+            assert!(EDGES.iter().all(|edge| nth(&small(id, *edge)) < picture), "{keys:?}");
+        }
+        assert_eq!(nth(&format!("{}/clip.mp4", folder("clip"))), 6, "{keys:?}");
+        assert_eq!(keys.len(), 7, "each once: {keys:?}");
 
         let thumbnail = looker.get(BUCKET, &small("v0", 160)).await.unwrap();
         assert!(
@@ -77,8 +80,6 @@ async fn thumbnails_leave_before_pictures_and_pictures_before_clips() {
         );
         let ledger = house.store.ledger();
         assert_eq!((ledger.files.stored, ledger.files.delivered, ledger.holds()), (3, 3, true));
-        let keys: Vec<_> = told(&house).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys.len(), 7, "each once: {keys:?}");
         let edges: Vec<_> = view(&house, "v0").thumbnails.iter().map(|thumbnail| thumbnail.edge).collect();
         assert_eq!(edges, [64, 160]);
     }
@@ -149,4 +150,32 @@ async fn a_picture_waits_for_its_thumbnails_and_not_for_those_that_the_server_ne
     house.sink.let_time_pass();
     let progress = push_all(&mut house).await;
     assert_eq!((progress.previewed, progress.delivered, house.waiting().len()), (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thumbnail_does_not_wait_for_clips_that_are_on_their_way() {
+    let server = S3Server::start().unwrap();
+    let proxy = Proxy::start(server.port()).unwrap();
+    let looker = server.objects();
+    let mut house = House::with_thumbnails(&looker.at(proxy.port()), Limits::default(), &[64]).await;
+    house.device.prepared(&looker).await;
+    for nth in 0..5 {
+        house.visit_with(&format!("clip-{nth}"), "clip.mp4", content(4_000_000 + nth)).await;
+    }
+    // Each clip takes a minute and more.
+    proxy.set(Faults { rate: Some(50_000), ..Faults::default() });
+    let (sink, store) = (&mut house.sink, house.store.clone());
+    tokio::select! {
+        progress = sink.push() => panic!("clips came before: {progress:?}"),
+        () = async {
+            // They are on their way by now, or it proves less; it holds all the same.
+            tokio::time::sleep(SHORT).await;
+            visit_of(&store, "v0", jpeg(3, 320, 240).unwrap()).await;
+            while looker.list(BUCKET, "devices/").await.unwrap().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        } => {}
+    }
+    let picture = format!("{}/snapshot.jpg", folder("v0"));
+    assert_eq!(looker.list(BUCKET, "devices/").await.unwrap(), [picture, small("v0", 64)]);
 }
