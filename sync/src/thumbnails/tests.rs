@@ -107,9 +107,9 @@ fn broken_exif_data_are_none() {
 
 #[test]
 fn a_thumbnail_is_in_proportion_never_larger_and_a_mean() {
-    let jpeg = quarters(1000, 600, [200; 4]);
+    let jpeg = quarters(500, 300, [200; 4]);
     for (edge, size) in
-        [(16, (16, 10)), (320, (320, 192)), (999, (999, 599)), (1000, (1000, 600)), (2048, (1000, 600))]
+        [(16, (16, 10)), (160, (160, 96)), (499, (499, 299)), (500, (500, 300)), (2048, (500, 300))]
     {
         let (width, height, grey) = seen(&thumbnail(&jpeg, edge));
         assert_eq!(((width, height), grey), (size, [200; 4]), "edge {edge}");
@@ -124,10 +124,10 @@ fn a_thumbnail_is_in_proportion_never_larger_and_a_mean() {
 
 #[test]
 fn several_sizes_come_of_one_picture_without_what_it_says_of_itself() {
-    let jpeg = gatehouse_testkit::jpeg::jpeg(7, 1280, 720).unwrap();
-    let made = make(Cursor::new(with_exif(&jpeg, 6, false)), &[640, 160]).unwrap();
+    let jpeg = gatehouse_testkit::jpeg::jpeg(7, 640, 360).unwrap();
+    let made = make(Cursor::new(with_exif(&jpeg, 6, false)), &[320, 80]).unwrap();
     let sizes: Vec<_> = made.iter().map(|made| (made.edge, seen_size(&made.bytes))).collect();
-    assert_eq!(sizes, [(640, (360, 640)), (160, (90, 160))]);
+    assert_eq!(sizes, [(320, (180, 320)), (80, (45, 80))]);
     for Made { bytes, .. } in &made {
         assert!(!bytes.windows(4).any(|four| four == b"Exif" || four == b"gps\0"));
         assert!(bytes.len() < jpeg.len() / 2, "{} of {} bytes", bytes.len(), jpeg.len());
@@ -135,7 +135,7 @@ fn several_sizes_come_of_one_picture_without_what_it_says_of_itself() {
         decoder.decode().unwrap();
         assert!(decoder.exif_data().is_none() && decoder.xmp_data().is_none());
     }
-    let again = make(Cursor::new(with_exif(&jpeg, 6, false)), &[640, 160]).unwrap();
+    let again = make(Cursor::new(with_exif(&jpeg, 6, false)), &[320, 80]).unwrap();
     assert!(made.iter().zip(&again).all(|(one, two)| one.bytes == two.bytes), "the same of the same");
 }
 
@@ -162,7 +162,7 @@ fn what_claims_too_many_pixels_is_not_decoded() {
 
 #[test]
 fn what_is_wrong_with_a_picture_is_said_in_words() {
-    let jpeg = quarters(640, 480, [10, 80, 160, 240]);
+    let jpeg = quarters(160, 120, [10, 80, 160, 240]);
     for cut in [3, 100, jpeg.len() / 2, jpeg.len() - 40] {
         let words = fault(&jpeg[..cut]);
         assert!(words.contains("ends too early") || words.contains("broken"), "{cut}: {words}");
@@ -175,10 +175,10 @@ fn what_is_wrong_with_a_picture_is_said_in_words() {
 
 #[test]
 fn whatever_bytes_come_it_ends_in_a_thumbnail_or_in_words() {
-    let jpeg = with_exif(&gatehouse_testkit::jpeg::jpeg(1, 96, 64).unwrap(), 8, true);
+    let jpeg = with_exif(&gatehouse_testkit::jpeg::jpeg(1, 48, 32).unwrap(), 8, true);
     let mut random = fastrand::Rng::with_seed(20);
     let (mut shown, mut told) = (0, 0);
-    for _ in 0..3000 {
+    for _ in 0..500 {
         let mut other = jpeg.clone();
         for _ in 0..random.usize(1..6) {
             let at = random.usize(0..other.len());
@@ -190,7 +190,7 @@ fn whatever_bytes_come_it_ends_in_a_thumbnail_or_in_words() {
             Err(Unshown::Read(error)) => panic!("{error}"),
         }
     }
-    assert!(shown > 100 && told > 100, "{shown} shown, {told} told");
+    assert!(shown > 50 && told > 50, "{shown} shown, {told} told");
 }
 
 #[test]
