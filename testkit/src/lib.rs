@@ -18,6 +18,7 @@ pub mod http;
 pub mod jpeg;
 pub mod malformed;
 pub mod minio;
+pub mod moto;
 pub mod objects;
 pub mod ports;
 pub mod postgres;

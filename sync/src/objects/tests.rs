@@ -13,6 +13,7 @@ use gatehouse_store::record::Media;
 use gatehouse_store::store::{MediaTask, Part, StoreSettings};
 use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::minio::{Minio, binary};
+use gatehouse_testkit::moto::{self, Moto};
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
 
@@ -39,6 +40,7 @@ pub(crate) const BUCKET: &str = "gatehouse-dev";
 pub(crate) enum Server {
     Here(S3Server),
     Minio(Minio),
+    Moto(Moto),
 }
 
 impl Server {
@@ -46,6 +48,7 @@ impl Server {
         match self {
             Self::Here(server) => server.objects(),
             Self::Minio(server) => server.objects(),
+            Self::Moto(server) => server.objects(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Server {
         match self {
             Self::Here(server) => server.stop().unwrap(),
             Self::Minio(server) => server.stop().unwrap(),
+            Self::Moto(_) => panic!("moto keeps nothing over a stop"),
         }
     }
 
@@ -60,6 +64,7 @@ impl Server {
         match self {
             Self::Here(server) => server.restart().unwrap(),
             Self::Minio(server) => server.restart().unwrap(),
+            Self::Moto(_) => panic!("moto keeps nothing over a stop"),
         }
     }
 
@@ -67,6 +72,7 @@ impl Server {
         match self {
             Self::Here(server) => server.port(),
             Self::Minio(server) => server.port(),
+            Self::Moto(server) => server.port(),
         }
     }
 }
@@ -79,6 +85,13 @@ pub(crate) fn servers() -> Vec<Server> {
         None => println!("no MinIO binary here: only the server in this process is tested"),
     }
     servers
+}
+
+/// Also moto, where its Python is named: it checks no signatures, forgets all when it stops, and ends each connection
+/// after one answer.
+pub(crate) fn lenient_servers() -> Vec<Server> {
+    let moto = moto::python().map(|_| Server::Moto(Moto::start().unwrap()));
+    servers().into_iter().chain(moto).collect()
 }
 
 /// A folder with secrets and sealed files.

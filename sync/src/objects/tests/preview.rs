@@ -53,7 +53,7 @@ fn told(house: &House) -> Vec<(String, Option<String>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thumbnails_leave_before_pictures_and_pictures_before_clips() {
-    for server in servers() {
+    for server in lenient_servers() {
         let looker = server.looker();
         let mut house = House::with_thumbnails(&looker, Limits::default(), &EDGES).await;
         house.device.prepared(&looker).await;
