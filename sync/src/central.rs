@@ -1,5 +1,6 @@
 //! Preparing and checking the central side: the commands below `gatehouse central`.
 
+pub mod archive;
 mod database;
 pub mod delete;
 mod device;
@@ -8,6 +9,7 @@ pub mod grant;
 pub mod orphans;
 pub mod people;
 mod report;
+pub mod retention;
 pub mod verify;
 
 use gatehouse_config::Config;

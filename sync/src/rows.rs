@@ -33,7 +33,7 @@ pub use migrate::{MIGRATIONS, Migrated, Migration, migrate};
 pub use write::{Delivered, Writer};
 
 pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
-pub(crate) use guard::{SCHEMA_NEEDED, SCHEMA_OF_REPORTS, environment};
+pub(crate) use guard::{SCHEMA_NEEDED, SCHEMA_OF_ARCHIVE, SCHEMA_OF_REPORTS, environment};
 pub(crate) use migrate::{lock, version};
 pub(crate) use write::Value;
 
@@ -278,11 +278,11 @@ impl Outlet for RowSink {
 }
 
 /// A number of the journal as Postgres keeps it; no journal comes near 2^63 records.
-fn signed(number: u64) -> i64 {
+pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The same back; the schema forbids what is below zero.
-fn number(signed: i64) -> u64 {
+pub(crate) fn number(signed: i64) -> u64 {
     u64::try_from(signed).unwrap_or(0)
 }

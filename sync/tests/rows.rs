@@ -1,6 +1,8 @@
 //! Central rows against a real Postgres: exactly once, in order, on the right database, whatever breaks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "rows/archive.rs"]
+mod archive;
 #[path = "rows/attack.rs"]
 mod attack;
 #[path = "rows/commit.rs"]
@@ -29,6 +31,8 @@ mod poison;
 mod previews;
 #[path = "rows/reports.rs"]
 mod reports;
+#[path = "rows/retention.rs"]
+mod retention;
 #[path = "rows/schema.rs"]
 mod schema;
 #[path = "rows/support.rs"]

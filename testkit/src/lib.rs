@@ -24,6 +24,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod readers;
 pub mod s3;
 pub mod synthetic;
 pub mod tls;

@@ -49,8 +49,10 @@ impl Objects {
     /// Where the server does not answer or refuses.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>> {
         let client = self.client()?;
+        // Not encoded: the server in process says that names are and gives them as they are.
         let listing =
-            client.list_objects(bucket)?.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).build();
+            client.list_objects(bucket)?.prefix(prefix.to_owned()).recursive(true).use_api_v1(false);
+        let listing = listing.disable_url_encoding(true).build();
         let collect = async {
             let mut keys = Vec::new();
             let mut pages = listing.to_stream().await;

@@ -87,6 +87,8 @@ async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() 
     let own_report = house.daemon.cli(&["central", "report", "--config", &own.to_string_lossy()])?;
     ensure!(own_report.code == 1 && own_report.stderr.contains("not permitted"), "{own_report:?}");
 
+    archived_and_dropped(&house, &admin).await?;
+
     let retired = house.daemon.cli(&["central", "retire-device", DEVICE, "--config", &admin])?;
     ensure!(retired.code == 0 && retired.stdout.contains("is removed"), "{retired:?}");
     visit(&house, &camera, "visit-2").await?;
@@ -103,7 +105,46 @@ async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() 
     delivered(2)?;
     let lines = client.query("select action from gatehouse.audit_log order by id", &[]).await?;
     let lines: Vec<String> = lines.iter().map(|row| row.get(0)).collect();
-    ensure!(lines == ["device.enroll", "device.enroll", "device.retire", "device.enroll"], "{lines:?}");
+    let done = ["device.enroll", "device.enroll", "events.drop", "device.retire", "device.enroll"];
+    ensure!(lines == done, "{lines:?}");
+    let row = client.query_one("select whole, dropped from gatehouse.completeness", &[]).await?;
+    ensure!(row.get::<_, bool>(0) && row.get::<_, i64>(1) == 1, "what was dropped is not missing");
+    Ok(())
+}
+
+/// The only visit, made a hundred days old, is archived and leaves the database; the appliance goes on after it.
+async fn archived_and_dropped(house: &House, admin: &str) -> Result<()> {
+    let central =
+        |arguments: &[&str]| house.daemon.cli(&[&["central"], arguments, &["--config", admin]].concat());
+    let today = central(&["archive"])?;
+    ensure!(today.code == 0 && today.stdout.contains("archived up to"), "{today:?}");
+    let early = central(&["archive", "--until", "2999-01-01"])?;
+    ensure!(early.code == 1 && early.stderr.contains("is not over"), "{early:?}");
+    let older = "select gatehouse.ensure_month(now() - interval '100 days'); \
+                 update gatehouse.events set received_at = now() - interval '100 days'";
+    house.database.ready().await?.batch_execute(older).await?;
+    let kept = central(&["retention", "--keep-months", "1", "--drop"])?;
+    ensure!(kept.code == 1 && kept.stdout.contains("STAYS    not archived as a whole"), "{kept:?}");
+    let archived = house.daemon.json(&["central", "archive", "--config", admin])?;
+    let one = &archived["devices"][0];
+    ensure!(one["files"] == 1 && one["events"] == 1 && one["archived"] == 1, "{archived}");
+    let checked = central(&["archive", "--check"])?;
+    ensure!(checked.code == 0 && checked.stdout.contains("1 event: no hole, no double"), "{checked:?}");
+    let may = central(&["retention", "--keep-months", "1"])?;
+    ensure!(
+        may.code == 0 && may.stdout.contains("may go") && may.stdout.contains("nothing was changed"),
+        "{may:?}"
+    );
+    let dropped = central(&["retention", "--keep-months", "1", "--drop"])?;
+    ensure!(dropped.code == 0 && dropped.stdout.contains("1 event in 1 file  dropped"), "{dropped:?}");
+    for object in house.s3.objects().list("gatehouse-dev", "archive/").await? {
+        house.s3.objects().put("gatehouse-dev", &object, b"PAR1".to_vec()).await?;
+    }
+    let wrong = central(&["archive", "--check"])?;
+    ensure!(
+        wrong.code == 1 && wrong.stdout.contains("WRONG") && wrong.stdout.contains("1 wrong"),
+        "{wrong:?}"
+    );
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `gatehouse central`: reads the settings itself and needs no daemon.
 
+mod archive;
 mod device;
 mod files;
 mod people;
@@ -43,6 +44,10 @@ pub(super) enum Command {
     Undelete(files::OfFile),
     /// Remove the objects of files that were marked 30 days ago.
     PurgeDeleted(Args),
+    /// Write events of whole days as Parquet into the bucket, for tools that read many of them; or prove that all is there.
+    Archive(archive::Archive),
+    /// Drop months of events from the database that are in the archive as a whole; changes nothing without --drop.
+    Retention(archive::Retention),
     /// People of all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
@@ -110,6 +115,8 @@ pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
         Command::DeleteFile(args) => runtime.block_on(files::mark(&args, shell)),
         Command::Undelete(args) => runtime.block_on(files::unmark(&args, shell)),
         Command::PurgeDeleted(args) => runtime.block_on(files::purge(&args, shell)),
+        Command::Archive(args) => runtime.block_on(archive::archive(&args, shell)),
+        Command::Retention(args) => runtime.block_on(archive::retention(&args, shell)),
         Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
         Command::Report(args) => runtime.block_on(report::run(&args, shell)),
     }

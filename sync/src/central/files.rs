@@ -55,6 +55,19 @@ pub(super) async fn ready(rows: &Rows, config: &Config) -> Result<Link, SyncErro
     }
 }
 
+/// Fails for a device's role, which sees its own rows alone: everybody else's would be taken for missing.
+pub(super) async fn sees_all(link: &Link) -> Result<(), SyncError> {
+    const DOING: &str = "ask who signed in";
+    let query = "select gatehouse.my_device()";
+    let row = timed(DOING, CALL, link.client.query_one(query, &[])).await?;
+    match row.get::<_, Option<String>>(0) {
+        None => Ok(()),
+        Some(device) => Err(SyncError::Setup(format!(
+            "central.rows.url signs in as appliance `{device}`, which sees its own files alone: name who owns the tables"
+        ))),
+    }
+}
+
 /// A line of the audit log.
 pub(super) async fn audit(
     link: &Link,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, Files, LISTED_MAX};
 use crate::error::SyncError;
 use crate::objects::Listed;
-use crate::rows::{CALL, COUNT, Link, timed};
+use crate::rows::{COUNT, Link, timed};
 use mend::Mender;
 use walk::{Met, Walk};
 
@@ -81,7 +81,7 @@ pub enum Order {
 pub async fn orphans(config: &Config, order: Order) -> Result<Orphans, SyncError> {
     let Files { mut link, objects } = Files::open(config).await?;
     objects.guard().await?;
-    sees_all(&link).await?;
+    files::sees_all(&link).await?;
     let judge = Judge { reached: reached(&link).await?, now: Utc::now() };
     let mut found = Orphans::default();
     let mut walk = Walk::start(&mut link, &objects).await?;
@@ -105,18 +105,6 @@ pub async fn orphans(config: &Config, order: Order) -> Result<Orphans, SyncError
     }
     found.fixed = Some(fixed);
     Ok(found)
-}
-
-/// A device's role sees its own rows alone: everybody else's objects would look like orphans.
-async fn sees_all(link: &Link) -> Result<(), SyncError> {
-    let query = "select gatehouse.my_device()";
-    let row = timed(DOING, CALL, link.client.query_one(query, &[])).await?;
-    match row.get::<_, Option<String>>(0) {
-        None => Ok(()),
-        Some(device) => Err(SyncError::Setup(format!(
-            "central.rows.url signs in as appliance `{device}`, which sees its own files alone: name who owns the tables"
-        ))),
-    }
 }
 
 /// When the last event was received that each appliance has delivered; it lies at the cursor.

@@ -2,6 +2,7 @@
 //!
 //! A listing is one page in memory, an object one chunk.
 
+use std::io::{self, Write};
 use std::vec::IntoIter;
 
 use chrono::{DateTime, Utc};
@@ -79,8 +80,10 @@ impl Objects {
     pub(crate) async fn listing(&self, prefix: &str) -> Result<Listing<'_>, SyncError> {
         let request =
             self.client.list_objects(self.bucket.as_str()).map_err(|error| self.fault(LISTING, error))?;
-        let request = request.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).build();
-        let pages = request.to_stream().await;
+        // Not encoded: some servers say that names are and give them as they are, which the client then cuts at a `=`.
+        let request =
+            request.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).disable_url_encoding(true);
+        let pages = request.build().to_stream().await;
         Ok(Listing { objects: self, pages, page: Vec::new().into_iter(), last: String::new() })
     }
 
@@ -89,6 +92,18 @@ impl Objects {
     /// # Errors
     /// [`SyncError`] where it cannot be read.
     pub(crate) async fn read_back(&self, key: &str) -> Result<Option<Content>, SyncError> {
+        self.read_into(key, &mut io::sink()).await
+    }
+
+    /// The same, and writes it where it is wanted.
+    ///
+    /// # Errors
+    /// As of [`Objects::read_back`], and where it cannot be written.
+    pub(crate) async fn read_into(
+        &self,
+        key: &str,
+        place: &mut impl Write,
+    ) -> Result<Option<Content>, SyncError> {
         let answer = match self.ask(READING, self.get(key)?).await? {
             Ok(answer) => answer,
             Err(error) if has_code(&error, "NoSuchKey") => return Ok(None),
@@ -102,6 +117,7 @@ impl Objects {
             let chunk = chunk.map_err(broken)?;
             size += chunk.len() as u64;
             hash.update(&chunk);
+            place.write_all(&chunk).map_err(SyncError::store("write on the local disk"))?;
         }
         Ok(Some(Content { size, sha256: hex::encode(hash.finish()) }))
     }

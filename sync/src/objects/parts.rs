@@ -4,8 +4,10 @@
 //! the upload stays at the server, which takes away by itself what never ends ([`init`](super::setup) sets the rule). Where
 //! the server does not know the upload any more, or nothing was noted, it begins anew.
 
+use std::io::Read;
+
 use bytes::Bytes;
-use gatehouse_store::files::SealedReader;
+use gatehouse_store::Store;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::store::UploadSoFar;
 use minio::s3::error::ValidationErr;
@@ -26,13 +28,12 @@ const GONE: [&str; 3] = ["NoSuchUpload", "InvalidPart", "InvalidPartOrder"];
 
 impl Objects {
     /// Sends a file in parts, from where an earlier attempt ended.
-    pub(super) async fn in_parts(
+    pub(super) async fn in_parts<R: Read + Send + 'static>(
         &self,
         upload: &Upload,
-        file: KeyId,
-        mut reader: SealedReader,
+        mut reader: R,
     ) -> Result<(), SyncError> {
-        let mut so_far = match self.noted(file).await? {
+        let mut so_far = match self.noted(upload).await? {
             Some(noted) if noted.part_bytes == upload.part_bytes() => noted,
             _ => self.begin(upload).await?,
         };
@@ -43,11 +44,15 @@ impl Objects {
             (reader, _) = read_part(reader, size).await?;
             left -= size;
         }
-        let sent = self.parts(upload, file, reader, &mut so_far).await;
+        let sent = self.parts(upload, reader, &mut so_far).await;
         let Err(error) = &sent else { return sent };
         // What is kept is what the next attempt can go on with.
-        if is_gone(error) || error.is_permanent() || so_far.etags.is_empty() || self.notes.is_none() {
-            self.abort(upload, file, so_far).await?;
+        if is_gone(error)
+            || error.is_permanent()
+            || so_far.etags.is_empty()
+            || self.notes_of(upload).is_none()
+        {
+            self.abort(upload, so_far).await?;
         }
         sent
     }
@@ -66,14 +71,14 @@ impl Objects {
         Ok(UploadSoFar { upload: id.as_str().to_owned(), part_bytes, etags: Vec::new() })
     }
 
-    async fn abort(&self, upload: &Upload, file: KeyId, so_far: UploadSoFar) -> Result<(), SyncError> {
+    async fn abort(&self, upload: &Upload, so_far: UploadSoFar) -> Result<(), SyncError> {
         let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
         let (bucket, key) = (self.bucket.as_str(), upload.key.as_str());
         let request =
             self.client.abort_multipart_upload(bucket, key, so_far.upload.as_str()).map_err(fault)?;
         self.give_up(request.build()).await;
-        match &self.notes {
-            Some(store) if !so_far.etags.is_empty() => {
+        match self.notes_of(upload) {
+            Some((store, file)) if !so_far.etags.is_empty() => {
                 store.upload_gone(file).await.map_err(SyncError::store(SENDING))
             }
             _ => Ok(()),
@@ -81,11 +86,10 @@ impl Objects {
     }
 
     /// The parts that are missing, and the end of the upload.
-    async fn parts(
+    async fn parts<R: Read + Send + 'static>(
         &self,
         upload: &Upload,
-        file: KeyId,
-        mut reader: SealedReader,
+        mut reader: R,
         so_far: &mut UploadSoFar,
     ) -> Result<(), SyncError> {
         let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
@@ -103,7 +107,7 @@ impl Objects {
                 .map_err(fault)?;
             let answer = self.transfer(SENDING, bytes_of(number), request.build()).await?;
             let etag = answer.etag().map_err(fault)?;
-            self.note(file, so_far, number, etag.as_str()).await?;
+            self.note(upload, so_far, number, etag.as_str()).await?;
             so_far.etags.push(etag.as_str().to_owned());
         }
         let named = |(number, etag): (u16, &String)| {
@@ -125,20 +129,25 @@ impl Objects {
         }
     }
 
-    async fn noted(&self, file: KeyId) -> Result<Option<UploadSoFar>, SyncError> {
-        let Some(store) = self.notes.clone() else { return Ok(None) };
+    /// Where the parts of a file of the appliance are noted, and under which name.
+    fn notes_of(&self, upload: &Upload) -> Option<(Store, KeyId)> {
+        self.notes.clone().zip(upload.file)
+    }
+
+    async fn noted(&self, upload: &Upload) -> Result<Option<UploadSoFar>, SyncError> {
+        let Some((store, file)) = self.notes_of(upload) else { return Ok(None) };
         let read = tokio::task::spawn_blocking(move || store.upload_so_far(&file)).await;
         read.map_err(SyncError::store(SENDING))?.map_err(SyncError::store(SENDING))
     }
 
     async fn note(
         &self,
-        file: KeyId,
+        upload: &Upload,
         so_far: &UploadSoFar,
         number: u16,
         etag: &str,
     ) -> Result<(), SyncError> {
-        let Some(store) = &self.notes else { return Ok(()) };
+        let Some((store, file)) = self.notes_of(upload) else { return Ok(()) };
         let noted = store.part_sent(file, &so_far.upload, so_far.part_bytes, number, etag).await;
         noted.map_err(SyncError::store(SENDING))
     }

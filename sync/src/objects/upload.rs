@@ -4,11 +4,13 @@
 //! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it. Thumbnails go
 //! the same way from memory.
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use gatehouse_store::files::SealedReader;
+use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::ObjectPlace;
 use gatehouse_store::store::MediaTask;
 use minio::s3::builders::{PutObject, UploadPart};
@@ -41,6 +43,8 @@ const META_CAMERA: &str = "camera";
 pub(super) struct Upload {
     pub(super) key: String,
     pub(super) size: u64,
+    /// Under which its parts are noted; none for what is no file of the appliance.
+    pub(super) file: Option<KeyId>,
     sha256: String,
     pub(super) content_type: &'static str,
     pub(super) metadata: Multimap,
@@ -74,7 +78,14 @@ impl Upload {
         add(META_SHA256, &sha256);
         add(META_CORRELATION, &event.correlation());
         add(META_CAMERA, event.camera.as_str());
-        Self { key, size, sha256, content_type, metadata }
+        Self { key, size, file: Some(task.media.id), sha256, content_type, metadata }
+    }
+
+    /// Of a file that belongs to no event.
+    fn alone(key: &str, content_type: &'static str, size: u64, sha256: &str) -> Self {
+        let mut metadata = Multimap::new();
+        metadata.add(format!("x-amz-meta-{META_SHA256}"), sha256);
+        Self { key: key.to_owned(), size, file: None, sha256: sha256.to_owned(), content_type, metadata }
     }
 
     /// Bytes of each part but the last.
@@ -109,13 +120,33 @@ impl Objects {
             }
             Found::Nothing => {}
         }
-        if upload.size <= PART_BYTES {
-            let (_, part) = read_part(reader, upload.size).await?;
-            self.whole(&upload, part).await?;
-        } else {
-            self.in_parts(&upload, task.media.id, reader).await?;
-        }
+        self.send(&upload, reader).await?;
         self.proven(upload).await
+    }
+
+    /// Puts a file under a key that is nobody else's, unless it is there, and makes sure that it is.
+    ///
+    /// # Errors
+    /// As those of [`Objects::push`]; what lies under the key is replaced.
+    pub(crate) async fn deposit(
+        &self,
+        key: &str,
+        content_type: &'static str,
+        (file, size, sha256): (File, u64, &str),
+    ) -> Result<(), SyncError> {
+        let upload = Upload::alone(key, content_type, size, sha256);
+        if !matches!(self.found(&upload, true).await?, Found::Same) {
+            self.send(&upload, file).await?;
+        }
+        self.proven(upload).await.map(drop)
+    }
+
+    async fn send<R: Read + Send + 'static>(&self, upload: &Upload, reader: R) -> Result<(), SyncError> {
+        if upload.size > PART_BYTES {
+            return self.in_parts(upload, reader).await;
+        }
+        let (_, part) = read_part(reader, upload.size).await?;
+        self.whole(upload, part).await
     }
 
     /// Puts a thumbnail into the bucket, unless it is there, in the place of any other of its picture and edge, and makes
@@ -201,10 +232,10 @@ fn damaged(words: &str) -> SyncError {
 }
 
 /// Reads the next `size` bytes, on a thread for blocking work.
-pub(super) async fn read_part(
-    mut reader: SealedReader,
+pub(super) async fn read_part<R: Read + Send + 'static>(
+    mut reader: R,
     size: u64,
-) -> Result<(SealedReader, Bytes), SyncError> {
+) -> Result<(R, Bytes), SyncError> {
     let read = tokio::task::spawn_blocking(move || {
         let length = usize::try_from(size).map_err(|_| damaged("it is larger than this machine's memory"))?;
         let mut part = Zeroizing::new(vec![0; length]);

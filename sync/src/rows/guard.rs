@@ -64,6 +64,8 @@ pub struct LastEvent {
 pub(crate) const SCHEMA_NEEDED: i32 = 1;
 /// Schema version that has views for reports, and room for what waits.
 pub(crate) const SCHEMA_OF_REPORTS: i32 = 4;
+/// Schema version that knows of the archive.
+pub(crate) const SCHEMA_OF_ARCHIVE: i32 = 6;
 
 /// The program's own version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

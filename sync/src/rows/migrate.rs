@@ -51,6 +51,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../sql/0005_previews.up.sql"),
         down: include_str!("../../sql/0005_previews.down.sql"),
     },
+    Migration {
+        version: 6,
+        name: "archive",
+        up: include_str!("../../sql/0006_archive.up.sql"),
+        down: include_str!("../../sql/0006_archive.down.sql"),
+    },
 ];
 
 /// Names the lock under which the schema changes; any number that nobody else uses.

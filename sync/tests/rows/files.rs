@@ -14,7 +14,7 @@ use gatehouse_testkit::s3::{Manner, S3Server};
 
 use crate::support::{Bed, deliver_all, event};
 
-const BUCKET: &str = "gatehouse-dev";
+pub(crate) const BUCKET: &str = "gatehouse-dev";
 const DAY: Duration = Duration::from_secs(86_400);
 const FIX: Order = Order::Fix { force: false };
 const FORCE: Order = Order::Fix { force: true };
@@ -30,7 +30,7 @@ fn bytes(number: usize) -> Vec<u8> {
     bytes
 }
 
-fn settings(bed: &Bed, server: &Objects, environment: &str) -> Config {
+pub(crate) fn settings(bed: &Bed, server: &Objects, environment: &str) -> Config {
     let file = |name: &str, text: &str| {
         let path = bed.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -80,11 +80,11 @@ fn age(server: &S3Server, key: &str) {
     file.set_modified(SystemTime::now() - 3 * DAY).unwrap();
 }
 
-async fn keys(server: &Objects) -> Vec<String> {
+pub(crate) async fn keys(server: &Objects) -> Vec<String> {
     server.list(BUCKET, "").await.unwrap()
 }
 
-async fn lines(bed: &Bed) -> String {
+pub(crate) async fn lines(bed: &Bed) -> String {
     bed.text("select coalesce(string_agg(action, ' ' order by id), '') from gatehouse.audit_log").await
 }
 
