@@ -6,6 +6,7 @@
 //! written and not noted is found under the next name; what it says of its end is taken over and nothing is written
 //! twice. A request that a server carries out late finds the name taken.
 //!
+//! Lines say much of the same again and again, and the line may be thin: they leave compressed.
 //! Nobody is named: what lies in such files cannot be taken back, so an erasure has nothing to look for there.
 
 mod format;
@@ -22,8 +23,12 @@ use crate::objects::{Limits, Objects, Put};
 use crate::sink::{Outlet, Progress};
 use crate::throttle::Throttle;
 
+/// How hard lines are pressed: further costs an appliance more time than it saves on the line.
+const ZSTD_LEVEL: i32 = 3;
 /// Journal records without interest after which the cursor is moved all the same.
 const QUIET_RECORDS: u64 = 4096;
+/// MIME type of a file.
+const CONTENT_TYPE: &str = "application/zstd";
 /// Names of what a file says of itself: where it ends.
 const UPTO_LSN: &str = "upto-lsn";
 const UPTO_SEQ: &str = "upto-seq";
@@ -55,7 +60,7 @@ impl LineSink {
     /// Below a folder of the state directory's own: a second one under the same device id is not mixed with it.
     fn key(&self, after: Position) -> String {
         let (device, state) = (&self.config.device.id, self.store.state_id());
-        format!("devices/{device}/lines/{state}/{:020}.ndjson", after.lsn)
+        format!("devices/{device}/lines/{state}/{:020}.ndjson.zst", after.lsn)
     }
 
     /// Finds where the bucket stands: the files that follow the local cursor and were not noted.
@@ -93,8 +98,9 @@ impl LineSink {
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
         let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
         let key = self.key(session.cursor);
-        self.throttle.pay(text.len() as u64);
-        match session.objects.put_new(&key, format::CONTENT_TYPE, text.into_bytes(), &says).await? {
+        let pressed = pressed(&text)?;
+        self.throttle.pay(pressed.len() as u64);
+        match session.objects.put_new(&key, CONTENT_TYPE, pressed, &says).await? {
             Put::Written => {}
             // Written before and not noted, or by a request of before that came late: the next look takes it over.
             Put::Taken => {
@@ -107,6 +113,10 @@ impl LineSink {
         (session.cursor, session.after) = (end, end);
         Ok(Progress { delivered, more, ..Progress::default() })
     }
+}
+
+fn pressed(text: &str) -> Result<Vec<u8>, SyncError> {
+    zstd::bulk::compress(text.as_bytes(), ZSTD_LEVEL).map_err(SyncError::store("compress lines"))
 }
 
 /// The position that a file says that it ends at.

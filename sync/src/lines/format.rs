@@ -8,9 +8,6 @@ use serde_json::Value;
 
 use crate::rows::json;
 
-/// Media type of such a file.
-pub(super) const CONTENT_TYPE: &str = "application/x-ndjson";
-
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {

@@ -77,7 +77,9 @@ impl House {
         keys.sort();
         let mut lines = Vec::new();
         for key in keys {
-            let text = String::from_utf8(looker.get(BUCKET, &key).await.unwrap()).unwrap();
+            let pressed = looker.get(BUCKET, &key).await.unwrap();
+            let text = String::from_utf8(zstd::decode_all(pressed.as_slice()).unwrap()).unwrap();
+            assert!(pressed.len() < text.len(), "{} of {} bytes", pressed.len(), text.len());
             assert!(text.ends_with('\n') && !text.contains("nna"), "nobody is named");
             lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
         }
@@ -114,15 +116,14 @@ async fn every_event_is_one_line_through_outages_and_whatever_was_not_noted() {
         let mut session = house.sink.open().await.unwrap();
         let changes = house.store.changes(session.cursor, 100).unwrap();
         let end = changes.last().unwrap().position();
-        let text = format::lines("gate-7", session.cursor, &changes).into_bytes();
+        let text = pressed(&format::lines("gate-7", session.cursor, &changes)).unwrap();
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
         let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
         let key = house.sink.key(session.cursor);
-        let put = session.objects.put_new(&key, format::CONTENT_TYPE, text.clone(), &says).await.unwrap();
+        let put = session.objects.put_new(&key, CONTENT_TYPE, text.clone(), &says).await.unwrap();
         assert_eq!(put, Put::Written);
         // A request of before that comes late changes nothing, where the server knows the condition.
-        let late =
-            session.objects.put_new(&key, format::CONTENT_TYPE, b"{}\n".to_vec(), &says).await.unwrap();
+        let late = session.objects.put_new(&key, CONTENT_TYPE, b"{}\n".to_vec(), &says).await.unwrap();
         assert_eq!(late, Put::Taken);
         let error = house.sink.push_with(&mut session).await.unwrap_err();
         assert!(matches!(error, SyncError::Busy { .. }), "{error}");
