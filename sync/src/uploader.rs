@@ -2,9 +2,10 @@
 //!
 //! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
 //! woken by the journal's head, by `sync now` and by its back-off; it never polls. While it is paused, or outside its hours,
-//! it does nothing. Every failure waits, also one
-//! that claims that more is to do while nothing moves ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. Who asks
-//! (`sync now`, `doctor`) wants to know how the central side is, not how it was: then the connection is made anew.
+//! it does nothing. Every failure waits, also one that claims that more is to do while nothing moves
+//! ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. The wait is the sink's circuit breaker: it opens with a failure,
+//! one bounded push tries after it, and only its success closes it. Who asks (`sync now`, `doctor`) wants to know how the
+//! central side is, not how it was: then the connection is made anew.
 //! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
 //! journal; a push that was cut off is made again and counts once (see [`Outlet`]).
 
