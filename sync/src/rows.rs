@@ -9,6 +9,7 @@ mod batch;
 pub(crate) mod conflicts;
 mod connect;
 mod copy;
+mod erase;
 mod fault;
 mod guard;
 pub(crate) mod json;
@@ -46,6 +47,9 @@ use crate::throttle::Throttle;
 /// restart would read them again; at every record, the sink's own records would keep it awake for ever.
 const QUIET_RECORDS: u64 = 4096;
 
+/// Most erasures that are told before a batch.
+const ERASURES_AT_ONCE: usize = 100;
+
 /// How often an open session says that the appliance is there, and what waits: often enough to see today that a house
 /// has gone silent, and three updates a second for a thousand houses.
 const ANNOUNCE: Duration = Duration::from_secs(300);
@@ -76,6 +80,8 @@ struct Session {
     owed: Option<Position>,
     /// When it said last that the appliance is there.
     announced: Instant,
+    /// Journal position up to which erasures were told out of their turn.
+    erased: u64,
 }
 
 /// What was read at once.
@@ -119,7 +125,16 @@ impl RowSink {
         self.moved(theirs).await?;
         let set_aside = writer.share_people(&self.store).await?.into_iter().collect();
         let announced = Instant::now();
-        Ok(Session { writer, after: theirs, ahead: None, owed: None, announced, people_due: true, set_aside })
+        Ok(Session {
+            writer,
+            after: theirs,
+            ahead: None,
+            owed: None,
+            announced,
+            people_due: true,
+            set_aside,
+            erased: theirs.lsn,
+        })
     }
 
     /// The event at the central cursor must be ours: an old copy of the state directory that went on by itself has
@@ -191,7 +206,25 @@ impl RowSink {
         Ok(progress)
     }
 
+    /// Whoever is to be forgotten does not wait behind a backlog: what would not come with the next batch is told now, and
+    /// again in its turn, where it counts for nothing. What was read ahead may still name the person and is read anew; what
+    /// is read from now on does not, and what was delivered before is scrubbed.
+    async fn erase_first(&self, session: &mut Session) -> Result<(), SyncError> {
+        let (store, width) = (self.store.clone(), self.width.get());
+        let behind = session.erased.max(session.writer.cursor().lsn.saturating_add(width as u64));
+        let found =
+            tokio::task::spawn_blocking(move || store.erasures_behind(behind, ERASURES_AT_ONCE)).await;
+        let found = found.map_err(SyncError::store("read the journal"))?;
+        let found = found.map_err(SyncError::store("read the journal"))?;
+        let Some(last) = found.last().map(Change::position) else { return Ok(()) };
+        session.ahead = None;
+        session.writer.erase(&found).await?;
+        session.erased = last.lsn;
+        Ok(())
+    }
+
     async fn push_rows(&self, session: &mut Session) -> Result<Progress, SyncError> {
+        self.erase_first(session).await?;
         let Portion { changes, full } = match session.ahead.take() {
             Some(portion) => portion,
             None => self.read(session.after).await?,

@@ -160,6 +160,26 @@ impl Store {
         Ok(changes)
     }
 
+    /// Erasures behind a journal position of which the central side has not heard, oldest first, at most `limit`. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where views or journal cannot be read.
+    pub fn erasures_behind(&self, lsn: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let mut erasures = Vec::new();
+        for entry in self.inner.views.scan(vec![entries::ERASURE], false) {
+            let number = entries::number_in(&entry?.0).unwrap_or_default();
+            if erasures.len() == limit {
+                break;
+            }
+            if number > lsn {
+                let committed = self.inner.journal.reader(number - 1).next()?;
+                let committed = committed.filter(|committed| committed.position.lsn == number);
+                erasures.extend(committed.map(|committed| self.to_change(&committed)).transpose()?.flatten());
+            }
+        }
+        Ok(erasures)
+    }
+
     fn to_change(&self, committed: &Committed) -> Result<Option<Change>, StoreError> {
         let position = committed.position;
         // A damaged payload is not delivered; the log of the next start names it.

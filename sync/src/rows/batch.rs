@@ -1,6 +1,5 @@
 //! What one transaction writes, sorted by table, with the jumps of the event number found.
 
-use gatehouse_store::deployment::Reference;
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
@@ -10,6 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{GuardFault, SyncError};
 use crate::rows::copy::Form;
+use crate::rows::erase::Erasure;
 use crate::rows::signed;
 
 /// Most events that may be missing in one place of the journal. A damaged sector takes some, a damaged segment of
@@ -20,7 +20,7 @@ const LOST_MAX: u64 = 200_000;
 pub(crate) struct Batch<'a> {
     pub(crate) events: Vec<(Position, &'a Event, &'a Identification<Person>)>,
     pub(crate) files: Vec<File<'a>>,
-    pub(crate) erasures: Vec<Erasure<'a>>,
+    pub(super) erasures: Vec<Erasure<'a>>,
     /// The last state of each.
     pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
@@ -37,16 +37,6 @@ pub(crate) struct File<'a> {
     sha256: &'a [u8; 32],
     content_type: &'a str,
     fault: Option<&'a str>,
-}
-
-/// Somebody who was erased.
-pub(crate) struct Erasure<'a> {
-    pub(crate) position: Position,
-    /// Their id.
-    pub(crate) person: &'a str,
-    /// As which they were shared.
-    pub(crate) reference: Option<Reference>,
-    pub(crate) at: Timestamp,
 }
 
 /// Events that the journal skips.
@@ -86,13 +76,8 @@ impl<'a> Batch<'a> {
                     batch.files.extend(thumbnails.iter().map(|thumbnail| File::small(picture, thumbnail)));
                     (position.seq, picture.received_at)
                 }
-                Change::Erasure { person_id, reference, at, .. } => {
-                    batch.erasures.push(Erasure {
-                        position,
-                        person: person_id,
-                        reference: *reference,
-                        at: *at,
-                    });
+                Change::Erasure { at, .. } => {
+                    batch.erasures.extend(Erasure::of(change));
                     (position.seq, *at)
                 }
                 Change::Person { person, .. } => {

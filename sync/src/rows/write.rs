@@ -24,9 +24,10 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, ToStatement};
 
 use crate::error::{GuardFault, SyncError};
-use crate::rows::batch::{Batch, Erasure, Files};
+use crate::rows::batch::{Batch, Files};
 use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
+use crate::rows::erase::Erasure;
 use crate::rows::guard::{self, Identity, LastEvent, Standing, Waiting};
 use crate::rows::people::{self, Taken};
 use crate::rows::signed;
@@ -51,8 +52,6 @@ const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, 
          fault = excluded.fault";
 /// Version of the schema that knows why a picture cannot be shown.
 const SCHEMA_OF_FAULTS: i32 = 5;
-
-const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";
 
 const MOVE_CURSOR: &str =
     "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
@@ -186,6 +185,17 @@ impl Writer {
         self.cursor
     }
 
+    /// Tells erasures out of their turn, each in a transaction of its own.
+    pub(crate) async fn erase(&self, changes: &[Change]) -> Result<(), SyncError> {
+        for erasure in changes.iter().filter_map(Erasure::of) {
+            if self.people {
+                erasure.bury(&self.link, &self.identity.device).await?;
+            }
+            erasure.scrub(&self.link, &self.identity.device).await?;
+        }
+        Ok(())
+    }
+
     /// Delivers a part from the front of `changes` (ascending), at least one of them; those at or before the cursor
     /// count as delivered.
     ///
@@ -284,10 +294,8 @@ impl Writer {
         if !batch.files.is_empty() && *form == Form::Whole {
             self.insert_files(&Files::new(&batch.files)).await?;
         }
-        for Erasure { position, person, at, .. } in &batch.erasures {
-            let person = person.replace('\0', "\u{fffd}");
-            let (lsn, seq, at) = (signed(position.lsn), signed(position.seq), copy::time(*at));
-            self.execute("erase a person in Postgres", ERASE, &[device, &lsn, &seq, &person, &at]).await?;
+        for erasure in &batch.erasures {
+            erasure.scrub(&self.link, device).await?;
         }
         let (lsn, seq) = (signed(batch.end.lsn), signed(batch.end.seq));
         let values: [&Value<'_>; 3] = [device, &lsn, &seq];
@@ -344,10 +352,8 @@ impl Writer {
             return Ok(());
         }
         let device = &self.identity.device;
-        for Erasure { person, reference, at, .. } in &batch.erasures {
-            if let Some(reference) = reference {
-                people::bury(&self.link, device, *reference, person, *at).await?;
-            }
+        for erasure in &batch.erasures {
+            erasure.bury(&self.link, device).await?;
         }
         match form {
             Form::Whole => people::give(&self.link, device, &batch.people).await,

@@ -134,6 +134,34 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_does_not_wait_behind_a_backlog() {
+    let bed = Bed::new("erase_first").await;
+    let proxy = Proxy::start(bed.database.port).unwrap();
+    let config = bed.config_at(proxy.port(), "dev");
+    let state = tempfile::tempdir().unwrap();
+    let store = open(state.path());
+    store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    visits(&store, 1..=600, 0).await;
+    let sync = Sync::start(&config, store.clone());
+    settled(&sync).await;
+    proxy.set(Faults { refuse: true, ..Faults::default() });
+    visits(&store, 601..=4000, 0).await;
+    store.erase("anna").await.unwrap();
+    proxy.heal();
+    sync.now(PATIENCE).await;
+    settled(&sync).await;
+    bed.assert_whole("edge-1", 4000).await;
+    let named = "select count(*) from gatehouse.events where identification::text like '%anna%'";
+    assert_eq!(bed.count(named).await, 0);
+    assert_eq!(bed.count("select events_scrubbed from gatehouse.erasures").await, 600);
+    // Transactions are numbered as they begin.
+    let later = "select count(*) from gatehouse.events where seq > 600 and xmin::text::bigint < \
+                 (select xmin::text::bigint from gatehouse.erasures)";
+    assert_eq!(bed.count(later).await, 0, "events that arrived before the erasure");
+    sync.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_appliance_leaves_database_and_disk_alone() {
     let bed = Bed::new("quiet").await;
     let state = tempfile::tempdir().unwrap();
