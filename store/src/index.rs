@@ -247,8 +247,11 @@ impl EventIndex {
     fn listed(&self) -> Vec<Listed> {
         let active = self.shelf().active.segment;
         let mut listed = self.segments.list();
-        // The writer is ahead of the views.
+        // The writer is ahead of the views, but the views hear of the first records of a segment before others do.
         listed.retain(|segment| segment.first <= self.settled.max(active));
+        if listed.last().map_or(0, |last| last.first) < active {
+            listed.push(Listed { first: active, before_seq: None });
+        }
         listed
     }
 

@@ -199,3 +199,34 @@ fn parts_of_segments_that_are_gone_are_removed_and_nothing_else_is_left() {
     assert_eq!(open.index.verify(0).find(|(_, whole)| !whole), Some((first, false)));
     assert!(open.index.verify(first).all(|(_, whole)| whole));
 }
+
+#[test]
+fn an_event_is_found_as_soon_as_the_views_are_told_of_it() {
+    let bed = Bed::new();
+    let keys = KeyTable::open(&bed.folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
+    let mut options = JournalOptions::new(bed.folder.path().join("journal"));
+    options.segment_bytes = SEGMENT_BYTES;
+    let (sender, found) = channel();
+    let index: Arc<std::sync::OnceLock<EventIndex>> = Arc::default();
+    let told = Arc::clone(&index);
+    // As views do that are as quick as they can be: before anybody else knows that the record is durable.
+    let on_commit = Box::new(move |batch: Vec<Committed>| {
+        for committed in &batch {
+            let index = told.get().unwrap();
+            follow(index, committed);
+            let Ok(Record::Event { event, .. }) = Record::decode(&committed.payload) else { continue };
+            let entry = index.find(&event.key, committed.location.segment).unwrap();
+            sender.send(entry.map(|entry| entry.seq)).unwrap();
+        }
+    });
+    let (journal, _) = Journal::open(options, Arc::new(keys), on_commit).unwrap();
+    let opened = index.set(EventIndex::open(&bed.parts(), journal.segments()).unwrap());
+    assert!(opened.is_ok());
+    for seq in 1..=30 {
+        let record = event(key("front", seq), seq as i64);
+        let entry = JournalEntry { payload: record.encode().unwrap(), is_event: true };
+        journal.append_blocking(entry).unwrap().wait_blocking().unwrap();
+        assert_eq!(found.recv().unwrap(), Some(seq));
+    }
+    assert!(journal.segments().list().len() > 1, "every segment begins once");
+}
