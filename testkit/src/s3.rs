@@ -168,7 +168,12 @@ async fn serve(listener: TcpListener, service: S3Service, switches: Arc<Switches
             async move {
                 match manner.instead(&request) {
                     Some(answer) => Ok(answer),
-                    None => service.call(request.map(Body::from)).await.map(|answer| manner.spoil(answer)),
+                    // To its end, whoever hung up: an object without its metadata is nothing that a real server leaves.
+                    None => tokio::spawn(async move { service.call(request.map(Body::from)).await })
+                        .await
+                        .map_err(anyhow::Error::from)?
+                        .map(|answer| manner.spoil(answer))
+                        .map_err(|error| anyhow!("{error:?}")),
                 }
             }
         });
