@@ -113,6 +113,15 @@ impl Bed {
         }
     }
 
+    /// A loaded machine may need longer than the time in which nothing is to happen.
+    async fn comes_to(&self, state: SinkState) {
+        let start = Instant::now();
+        while self.gauge.read().state != state {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}, not {state:?}", self.gauge.read());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     fn news(&self) {
         self.head.send_modify(|head| head.lsn += 1);
     }
@@ -195,6 +204,7 @@ async fn a_pause_holds_everything_until_it_ends_or_is_ended() {
     bed.paused.send_replace(Some(Instant::now() + HOUR));
     bed.news();
     bed.now.notify_one();
+    bed.comes_to(SinkState::Paused).await;
     tokio::time::sleep(SHORT * 2).await;
     assert_eq!((bed.pushes(), bed.gauge.read().state), (1, SinkState::Paused));
     assert!(bed.gauge.read().next_retry.is_some());
@@ -218,6 +228,7 @@ async fn outside_its_hours_a_sink_waits_and_says_until_when() {
     let opening = Opening { hours, clock, trust: Duration::from_millis(5) };
     let bed = bed_with(HOUR, vec![Act::Deliver(0)], opening);
     bed.news();
+    bed.comes_to(SinkState::Scheduled).await;
     tokio::time::sleep(SHORT).await;
     let status = bed.gauge.read();
     assert_eq!((bed.pushes(), status.state), (0, SinkState::Scheduled));
@@ -227,12 +238,12 @@ async fn outside_its_hours_a_sink_waits_and_says_until_when() {
     CLOCK.store(22 * 3600, Ordering::SeqCst);
     bed.reaches(1).await;
     bed.paused.send_replace(Some(Instant::now() + HOUR));
-    tokio::time::sleep(SHORT).await;
-    assert_eq!(bed.gauge.read().state, SinkState::Paused);
+    bed.comes_to(SinkState::Paused).await;
     bed.paused.send_replace(None);
     bed.reaches(2).await;
     CLOCK.store(6 * 3600, Ordering::SeqCst);
     bed.news();
+    bed.comes_to(SinkState::Scheduled).await;
     tokio::time::sleep(SHORT).await;
     assert_eq!((bed.pushes(), bed.gauge.read().state), (2, SinkState::Scheduled));
     bed.ends().await;
