@@ -9,7 +9,8 @@
 //!
 //! Crash story: keys are derived from the event and the file's name, so an upload that is repeated finds or replaces
 //! its own object and nothing else; one in parts goes on after the last part that was noted. Parts of an upload that never
-//! ended are taken away by the server, by a rule that [`init`] sets. Between "it is there now" and "tell the store" a crash costs one look.
+//! ended are taken away by the server, by a rule that [`init`] sets. Between "it is there now" and "tell the store" a
+//! crash costs one look.
 
 mod call;
 mod check;

@@ -37,5 +37,3 @@ mod retention;
 mod schema;
 #[path = "rows/support.rs"]
 mod support;
-#[path = "rows/tls.rs"]
-mod tls;

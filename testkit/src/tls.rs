@@ -1,13 +1,15 @@
 //! TLS in front of a server that has none; its certificate can be changed while it runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
@@ -40,10 +42,22 @@ impl TlsFront {
     /// # Errors
     /// Where no port or thread can be had, or the certificate cannot be read.
     pub fn start(target: u16, opening: Opening, leaf: &Leaf) -> Result<Self> {
+        Self::serving(target, opening, config(leaf, None)?)
+    }
+
+    /// As [`TlsFront::start`], for clients alone that show a certificate of this authority.
+    ///
+    /// # Errors
+    /// As [`TlsFront::start`].
+    pub fn asking(target: u16, opening: Opening, leaf: &Leaf, authority: &Path) -> Result<Self> {
+        Self::serving(target, opening, config(leaf, Some(authority))?)
+    }
+
+    fn serving(target: u16, opening: Opening, config: Arc<ServerConfig>) -> Result<Self> {
         let port = ports::free_port()?;
         let listener = std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         listener.set_nonblocking(true)?;
-        let (shown, config) = watch::channel(config(leaf)?);
+        let (shown, config) = watch::channel(config);
         let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("tls".into()).spawn(move || {
@@ -63,12 +77,12 @@ impl TlsFront {
         self.port
     }
 
-    /// Shows another certificate to whoever connects from now on.
+    /// Shows another certificate to whoever connects from now on, and asks for none.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn show(&self, leaf: &Leaf) -> Result<()> {
-        self.shown.send(config(leaf)?).map_err(|_| anyhow!("the TLS server has ended"))
+        self.shown.send(config(leaf, None)?).map_err(|_| anyhow!("the TLS server has ended"))
     }
 }
 
@@ -81,12 +95,22 @@ impl Drop for TlsFront {
     }
 }
 
-fn config(leaf: &Leaf) -> Result<Arc<ServerConfig>> {
+fn config(leaf: &Leaf, authority: Option<&Path>) -> Result<Arc<ServerConfig>> {
     let chain = vec![CertificateDer::from_pem_file(&leaf.certificate)?];
     let key = PrivateKeyDer::from_pem_file(&leaf.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
+    let config =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = match authority {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(authority)?)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    Ok(Arc::new(config.with_single_cert(chain, key)?))
 }
 
 async fn accept(

@@ -23,12 +23,13 @@ const IMPORTS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates from outside that only some of ours may name. `tests` may name everything.
-const KEEPERS: [(&str, &[&str]); 12] = [
+const KEEPERS: [(&str, &[&str]); 13] = [
     ("sled", &["store"]),
     ("ring", &["store"]),
     ("hnsw_rs", &["store"]),
     ("minio", &["sync", "testkit"]),
     ("parquet", &["sync"]),
+    ("zstd", &["sync"]),
     ("tokio_postgres", &["sync", "testkit"]),
     ("jpeg_decoder", &["sync"]),
     ("jpeg_encoder", &["sync"]),

@@ -1,7 +1,7 @@
 //! `gatehouse central delete-file|undelete|purge-deleted`: a file is marked first, and its object goes a month later.
 //!
-//! What is done with a picture is done with its thumbnails. When a file was marked is when its version before ended, as `gatehouse.files_history` tells. A change of
-//! status and its line in the audit log are one statement.
+//! What is done with a picture is done with its thumbnails. When a file was marked is when its version before ended, as
+//! `gatehouse.files_history` tells. A change of status and its line in the audit log are one statement.
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use gatehouse_config::Config;

@@ -2,9 +2,9 @@ use gatehouse_config::{Config, Environment};
 use gatehouse_sync::rows::Writer;
 use gatehouse_sync::{GuardFault, SyncError, central};
 use gatehouse_testkit::certs::Certificates;
+use gatehouse_testkit::tls::{Opening, TlsFront};
 
 use crate::support::{Bed, deliver_all, events, identity};
-use crate::tls::{Asks, tls_front};
 
 async fn refused(bed: &Bed, device: &str, environment: Environment) -> SyncError {
     let identity = gatehouse_sync::rows::Identity { environment, ..identity(device) };
@@ -117,8 +117,8 @@ async fn settings_without_a_central_side_are_said_to_have_none() {
 async fn a_server_is_believed_only_with_a_certificate_of_the_named_authority() {
     let bed = Bed::new("tls").await;
     let certificates = Certificates::make(bed.folder.path()).unwrap();
-    let port = tls_front(bed.database.port, &certificates, Asks::Nothing).await;
-    let mut rows = bed.rows_at(port);
+    let front = TlsFront::start(bed.database.port, Opening::Postgres, &certificates.server()).unwrap();
+    let mut rows = bed.rows_at(front.port());
     rows.ca_file = Some(certificates.ca.clone());
     let mut writer = Writer::open(&rows, identity("edge-1")).await.unwrap();
     deliver_all(&mut writer, &events(1..=10)).await.unwrap();
@@ -139,8 +139,10 @@ async fn a_server_is_believed_only_with_a_certificate_of_the_named_authority() {
 async fn the_certificate_of_the_appliance_is_shown_to_a_server_that_asks_for_it() {
     let bed = Bed::new("client_certificate").await;
     let certificates = Certificates::make(bed.folder.path()).unwrap();
-    let port = tls_front(bed.database.port, &certificates, Asks::Certificate).await;
-    let without = gatehouse_config::Rows { ca_file: Some(certificates.ca.clone()), ..bed.rows_at(port) };
+    let server = certificates.server();
+    let front = TlsFront::asking(bed.database.port, Opening::Postgres, &server, &certificates.ca).unwrap();
+    let without =
+        gatehouse_config::Rows { ca_file: Some(certificates.ca.clone()), ..bed.rows_at(front.port()) };
     assert!(Writer::open(&without, identity("edge-1")).await.is_err());
     let (cert_file, key_file) = (Some(certificates.client), Some(certificates.client_key));
     let with = gatehouse_config::Rows { cert_file, key_file, ..without };
