@@ -145,11 +145,18 @@ impl Media {
 
 impl Retention {
     pub(crate) fn read(r: &mut Reader) -> Self {
-        const DAYS: std::ops::RangeInclusive<u64> = 1..=36_500;
-        let undelivered = r.whole("retention.undelivered_days", Otherwise::Unset, DAYS, "days");
+        const DAYS: RangeInclusive<u64> = 1..=36_500;
+        let delivered_days = r.integer("retention.delivered_days", 90, 1..=36_500, "days");
+        let mut days = |key: &str| {
+            let days = r.whole(key, Otherwise::Unset, DAYS, "days");
+            days.and_then(|days| u32::try_from(days).ok())
+        };
         Self {
-            delivered_days: r.integer("retention.delivered_days", 90, 1..=36_500, "days"),
-            undelivered_days: undelivered.and_then(|days| u32::try_from(days).ok()),
+            delivered_days,
+            media_days: days("retention.media_days").unwrap_or(delivered_days),
+            undelivered_days: days("retention.undelivered_days"),
+            people_days: days("retention.people_days"),
+            drop_events_when_full: r.truth("retention.drop_events_when_full", false),
         }
     }
 }

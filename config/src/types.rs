@@ -139,8 +139,14 @@ pub struct Media {
 pub struct Retention {
     /// Days from their arrival that events and media files stay that the central side has.
     pub delivered_days: u32,
+    /// The same for media files alone.
+    pub media_days: u32,
     /// Days that those stay that it does not have; none: for ever.
     pub undelivered_days: Option<u32>,
+    /// Days from their last visit or change that people stay enrolled; none: for ever.
+    pub people_days: Option<u32>,
+    /// Whether events that the central side does not have may be given up where a full disk leaves nothing else.
+    pub drop_events_when_full: bool,
 }
 
 /// `[central]`

@@ -5,7 +5,7 @@
 //! name nor id nor the link between the visits of different days can be had back.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +36,20 @@ pub struct Profile {
     pub updated_at: Timestamp,
     /// When the name was given: of two appliances the later one's holds.
     pub named_at: Timestamp,
+    /// When the person was at the door, as far as it is written down: see [`crate::store::SEEN_GRAIN`]. 0: never.
+    pub seen_at: Timestamp,
 }
 
-/// As [`Profile`], from before people were shared: the time of the name is not known.
+/// As [`Profile`], from before it told when somebody was at the door.
+#[derive(Deserialize)]
+struct ProfileUnseen {
+    person: Person,
+    enrolled_at: Timestamp,
+    updated_at: Timestamp,
+    named_at: Timestamp,
+}
+
+/// As [`Profile`], from before people were shared: the time of the name is not known either.
 #[derive(Deserialize)]
 struct ProfileBefore {
     person: Person,
@@ -47,12 +58,22 @@ struct ProfileBefore {
 }
 
 impl Profile {
+    /// Of somebody who is enrolled now.
+    pub(crate) fn new(person: Person, now: Timestamp) -> Self {
+        Self { person, enrolled_at: now, updated_at: now, named_at: now, seen_at: Timestamp(0) }
+    }
+
     /// Reads what was sealed.
     pub(crate) fn read(plain: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(plain).or_else(|_| {
+        postcard::from_bytes(plain).or_else(|_| Self::read_unseen(plain)).or_else(|_| {
             let ProfileBefore { person, enrolled_at, updated_at } = postcard::from_bytes(plain)?;
-            Ok(Self { person, enrolled_at, updated_at, named_at: enrolled_at })
+            Ok(Self { person, enrolled_at, updated_at, named_at: enrolled_at, seen_at: Timestamp(0) })
         })
+    }
+
+    fn read_unseen(plain: &[u8]) -> Result<Self, postcard::Error> {
+        let ProfileUnseen { person, enrolled_at, updated_at, named_at } = postcard::from_bytes(plain)?;
+        Ok(Self { person, enrolled_at, updated_at, named_at, seen_at: Timestamp(0) })
     }
 }
 
@@ -113,6 +134,8 @@ pub(crate) struct People {
     members: HashMap<KeyId, Member>,
     by_id: HashMap<String, KeyId>,
     tags: Mutex<DayTags>,
+    /// Who was at the door since the start, and when last.
+    seen: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
 impl People {
@@ -127,6 +150,7 @@ impl People {
     pub(crate) fn remove(&mut self, id: &str) -> Option<(KeyId, Member)> {
         let key_id = self.by_id.remove(id)?;
         self.forget_tags();
+        self.seen().remove(&key_id);
         self.members.remove(&key_id).map(|member| (key_id, member))
     }
 
@@ -171,11 +195,26 @@ impl People {
         all
     }
 
-    /// The reference that a stored event holds instead of the person; none where the person was erased meanwhile.
-    pub(crate) fn refer(&self, person: &Person, event: &EventKey, day: i32) -> Option<VisitRef> {
-        let member = self.member(&self.key_of(&person.id)?)?;
+    /// The reference that a stored event of this time holds instead of the person; none where the person was erased
+    /// meanwhile.
+    pub(crate) fn refer(&self, person: &Person, event: &EventKey, at: Timestamp) -> Option<VisitRef> {
+        let key_id = self.key_of(&person.id)?;
+        let member = self.member(&key_id)?;
         let sealed = member.key.seal(&bound_to(event), person.id.as_bytes()).ok()?;
+        self.seen().entry(key_id).and_modify(|last| *last = at.max(*last)).or_insert(at);
+        let day = at.day();
         Some(VisitRef { day, tag: day_tag(&member.key, day), sealed })
+    }
+
+    /// When each was there last, by profile, changes and what was seen since the start; of times that are not yet, none.
+    pub(crate) fn last_there(&self, now: Timestamp) -> Vec<(KeyId, Option<Timestamp>)> {
+        let seen = self.seen();
+        let last = |(key_id, member): (&KeyId, &Member)| {
+            let Profile { updated_at, seen_at, .. } = member.profile;
+            let times = [Some(updated_at), Some(seen_at), seen.get(key_id).copied()];
+            (*key_id, times.into_iter().flatten().filter(|at| *at <= now).max())
+        };
+        self.members.iter().map(last).collect()
     }
 
     /// The person of a reference; none where they were erased or the reference belongs to another event.
@@ -194,6 +233,10 @@ impl People {
             self.members.iter().map(|(key_id, member)| (day_tag(&member.key, day), *key_id)).collect()
         });
         of_day.get(tag).copied()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<KeyId, Timestamp>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_tags(&mut self) {

@@ -30,6 +30,7 @@ use crate::views::entries::State;
 use galleries::Rules;
 use templates::TemplateKey;
 
+mod absence;
 mod applier;
 mod compact;
 mod compare;
@@ -59,6 +60,7 @@ mod uploads;
 mod verify;
 
 pub use crate::views::entries::{MediaState, UploadSoFar};
+pub use absence::SEEN_GRAIN;
 pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};

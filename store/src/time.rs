@@ -1,6 +1,7 @@
 //! Instants as the appliance stores them.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,11 @@ impl Timestamp {
     /// Whole days since 1970-01-01 UTC.
     pub fn day(self) -> i32 {
         i32::try_from(self.0.div_euclid(86_400_000_000)).unwrap_or(0)
+    }
+
+    /// Whether more than so much lies between this instant and `now`.
+    pub(crate) fn is_older_than(self, than: Duration, now: Self) -> bool {
+        now.0.saturating_sub(self.0) > i64::try_from(than.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Milliseconds from `earlier` to this instant, 0 where the clock went back.

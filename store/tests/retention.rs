@@ -23,7 +23,8 @@ const A_SEGMENT: u64 = 68;
 /// 2024-06-01.
 const LONG_AGO: i64 = 1_717_200_000_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
-const AT_ONCE: RetentionPolicy = RetentionPolicy { delivered: DAY, undelivered: None, clock_is_set: true };
+const AT_ONCE: RetentionPolicy =
+    RetentionPolicy { delivered: DAY, media: DAY, undelivered: None, people: None, clock_is_set: true };
 
 fn open(directory: &Path) -> (Store, OpenReport) {
     opening::open(directory, true)

@@ -1,4 +1,5 @@
-//! What is done beside the events: files without an event, room on the disk, and what has been kept long enough.
+//! What is done beside the events: files without an event, room on the disk, who was at the door, and what has been kept long
+//! enough.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::supervise::stopped;
 const EVERY: Duration = Duration::from_secs(600);
 /// The same after the disk was full.
 const SHORT_EVERY: Duration = Duration::from_secs(15);
+/// How often it is written down who was at the door; and at an orderly end.
+const NOTE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Hours of this machine's day in which what was kept long enough goes: hardly anybody is at the door.
 const OFF_PEAK: std::ops::Range<u32> = 1..5;
 
@@ -22,11 +25,13 @@ const OFF_PEAK: std::ops::Range<u32> = 1..5;
 pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>) {
     let store = &services.store;
     let mut ticks = tokio::time::interval(EVERY);
+    let mut notes = tokio::time::interval(NOTE_EVERY);
     let mut pressure = store.pressure();
     loop {
         let short = *pressure.borrow_and_update() != Pressure::default();
         tokio::select! {
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => return note_visits(&services).await,
+            _ = notes.tick() => note_visits(&services).await,
             _ = ticks.tick() => {
                 match store.drop_orphan_media().await {
                     Ok(0) => {}
@@ -40,11 +45,20 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
             _ = pressure.changed() => {}
             () = tokio::time::sleep(SHORT_EVERY), if short => {}
         }
-        match store.keep_room().await {
+        match store.keep_room(services.settings.may_drop_events()).await {
             Ok(0) => {}
-            Ok(bytes) => warn!(bytes, "media files or delivered events were given up for room on the disk"),
+            Ok(bytes) => warn!(bytes, "media files or events were given up for room on the disk"),
             Err(error) => warn!(%error, "room on the disk could not be made"),
         }
+    }
+}
+
+/// Only where people are kept by it.
+async fn note_visits(services: &Services) {
+    if services.settings.retention().people.is_some()
+        && let Err(error) = services.store.note_visits().await
+    {
+        warn!(%error, "who was at the door could not be written down");
     }
 }
 

@@ -56,9 +56,16 @@ impl Settings {
         let days = |days: u32| DAY.saturating_mul(days);
         RetentionPolicy {
             delivered: days(retention.delivered_days),
+            media: days(retention.media_days),
             undelivered: retention.undelivered_days.map(days),
+            people: retention.people_days.map(days),
             clock_is_set: Path::new(CLOCK_IS_SET).exists(),
         }
+    }
+
+    /// Whether events may be given up on a full disk.
+    pub(crate) fn may_drop_events(&self) -> bool {
+        self.latest().retention.drop_events_when_full
     }
 
     /// Reads the settings again and applies what can change while running. Logs what it did.

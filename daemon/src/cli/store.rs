@@ -46,11 +46,12 @@ fn retain(shell: &mut Shell) -> Result<(), Fault> {
     let retained: Retained = shell.ask(&Request::StoreRetain)?;
     shell.show(&retained, |retained| {
         format!(
-            "let go: {} of the journal, {}; given up undelivered: {}, {}\n",
+            "let go: {} of the journal, {}; given up undelivered: {}, {}; erased: {}\n",
             words::count(retained.segments as u64, "piece", "pieces"),
             words::count(retained.files_evicted, "media file", "media files"),
             words::count(retained.events_dropped, "event", "events"),
             words::count(retained.files_dropped, "media file", "media files"),
+            words::count(retained.people_erased as u64, "person", "people"),
         )
     })
 }

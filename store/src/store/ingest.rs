@@ -109,13 +109,12 @@ impl Store {
         event: Event,
         answer: Identification<Person>,
     ) -> Result<Pending, StoreError> {
-        let day = event.received_at.day();
         if let Ok(slot) = self.galleries().named(Some(&answer.model)) {
             slot.impostors().take(&event.key.camera, &answer);
         }
         let identification = {
             let people = self.inner.people();
-            answer.map_person(|person| people.refer(&person, &event.key, day))
+            answer.map_person(|person| people.refer(&person, &event.key, event.received_at))
         };
         self.inner.events.remember(&event.key);
         self.append(&Record::Event { event, identification }).await

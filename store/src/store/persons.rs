@@ -75,7 +75,7 @@ impl Store {
         let (key_id, profile) = match known {
             Some((key_id, profile)) => (key_id, Profile { updated_at: now, ..profile }),
             None => {
-                let profile = Profile { person, enrolled_at: now, updated_at: now, named_at: now };
+                let profile = Profile::new(person, now);
                 (self.create_key(KeyKind::Person).await?, profile)
             }
         };
@@ -218,7 +218,7 @@ impl Store {
     }
 }
 
-fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Record, StoreError> {
+pub(super) fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Record, StoreError> {
     let plain = postcard::to_stdvec(profile).map_err(|_| crate::error::RecordError::Encode)?;
     let plain = Zeroizing::new(plain);
     Ok(Record::Profile { person, sealed: key.seal(PROFILE_AD, &plain)? })

@@ -19,15 +19,21 @@ const SEGMENTS_WORTH: usize = 4;
 /// 2024-01-01: an event that is said to be older came while the clock was not set.
 const PLAUSIBLE_FROM: Timestamp = Timestamp(1_704_067_200_000_000);
 /// Why something is dropped, in the ledger.
-const REASON: &str = "retention";
+const TOO_OLD: &str = "retention";
+/// The same, where nothing else makes room.
+pub(super) const DISK_FULL: &str = "disk_full";
 
 /// How long what is kept, counted from its arrival here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// Events and pictures, once the central side has them.
+    /// Events, once the central side has them.
     pub delivered: Duration,
-    /// Those that it has not; none: for ever.
+    /// Pictures and clips, once it has them.
+    pub media: Duration,
+    /// Both where it has them not; none: for ever.
     pub undelivered: Option<Duration>,
+    /// People who are not at the door, from their last visit or change on; none: for ever.
+    pub people: Option<Duration>,
     /// Whether the clock can be believed; where not, nothing goes that is not delivered.
     pub clock_is_set: bool,
 }
@@ -43,6 +49,15 @@ pub struct Retained {
     pub files_evicted: u64,
     /// Those that were not.
     pub files_dropped: u64,
+    /// People who had not been at the door for long, erased.
+    pub people_erased: usize,
+}
+
+/// What went of the journal.
+#[derive(Default)]
+struct Forgotten {
+    segments: usize,
+    events_dropped: u64,
 }
 
 /// The end of what may go.
@@ -71,11 +86,17 @@ impl Store {
         let now = Timestamp::now();
         let mut retained = Retained::default();
         self.retain_files(policy, now, &mut retained).await?;
+        // Who does not come to this door may come to another one.
+        let apart = self.deployment().is_none();
+        if let Some(patience) = policy.people.filter(|_| policy.clock_is_set && apart) {
+            (_, retained.people_erased) = self.look_after_people(Some(patience), now).await?;
+        }
         let (store, asked) = (self.clone(), *policy);
         let ripe =
             self.blocking(move || store.ripe(|segment, last| store.is_old(&asked, now, segment, last)));
         if let Some(ripe) = ripe.await?.filter(|ripe| ripe.segments >= SEGMENTS_WORTH) {
-            self.forget(ripe, &mut retained).await?;
+            let Forgotten { segments, events_dropped } = self.forget(ripe, TOO_OLD).await?;
+            (retained.segments, retained.events_dropped) = (segments, events_dropped);
         }
         Ok(retained)
     }
@@ -86,9 +107,19 @@ impl Store {
         let delivered = move |_, last| Ok(if rows.lsn >= last { Age::Old } else { Age::Young });
         let store = self.clone();
         if let Some(ripe) = self.blocking(move || store.ripe(delivered)).await? {
-            self.forget(ripe, &mut Retained::default()).await?;
+            self.forget(ripe, TOO_OLD).await?;
         }
         Ok(())
+    }
+
+    /// Gives the oldest segment up, delivered or not, for room on a full disk. How many events in it were not delivered;
+    /// none where it must stay: the last segment, and one with an erasure of which the central side has not heard.
+    pub(super) async fn give_up_oldest_events(&self) -> Result<Option<u64>, StoreError> {
+        let oldest = self.inner.journal.segments().list().first().map(|segment| segment.first);
+        let first = move |segment, _| Ok(if Some(segment) == oldest { Age::Old } else { Age::Young });
+        let store = self.clone();
+        let Some(ripe) = self.blocking(move || store.ripe(first)).await? else { return Ok(None) };
+        self.forget(ripe, DISK_FULL).await.map(|forgotten| Some(forgotten.events_dropped))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -108,7 +139,7 @@ impl Store {
         let id_and_size = |file: FileEntry| (file.media.id, file.media.size);
         for file in self.queued(entries::DELIVERED)? {
             let file = file?;
-            if older(file.media.received_at, policy.delivered, now) {
+            if file.media.received_at.is_older_than(policy.media, now) {
                 let (id, bytes) = id_and_size(file);
                 self.change(&Record::MediaEvicted { id, bytes }).await?;
                 retained.files_evicted += 1;
@@ -118,9 +149,9 @@ impl Store {
         for file in self.queued(entries::QUEUE)?.chain(self.queued(entries::CLIP)?) {
             let file = file?;
             let at = file.media.received_at;
-            if at >= PLAUSIBLE_FROM && older(at, patience, now) {
+            if at >= PLAUSIBLE_FROM && at.is_older_than(patience, now) {
                 let (id, bytes) = id_and_size(file);
-                self.change(&Record::MediaDropped { id, bytes, reason: REASON.to_owned() }).await?;
+                self.change(&Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() }).await?;
                 retained.files_dropped += 1;
             }
         }
@@ -161,7 +192,11 @@ impl Store {
             true => Some(policy.delivered),
             false => policy.undelivered.filter(|_| policy.clock_is_set),
         };
-        Ok(if patience.is_some_and(|patience| older(newest, patience, now)) { Age::Old } else { Age::Young })
+        Ok(if patience.is_some_and(|patience| newest.is_older_than(patience, now)) {
+            Age::Old
+        } else {
+            Age::Young
+        })
     }
 
     /// Where the oldest erasure lies of which the central side has not heard.
@@ -171,12 +206,14 @@ impl Store {
         Ok(asked.and_then(|(name, _)| entries::number_in(&name)))
     }
 
-    async fn forget(&self, ripe: Ripe, retained: &mut Retained) -> Result<(), StoreError> {
+    /// Lets the journal's beginning go; what of it is not delivered is given up for this reason.
+    async fn forget(&self, ripe: Ripe, reason: &str) -> Result<Forgotten, StoreError> {
         let _door = self.inner.retention_door.lock().await;
         let kept = self.inner.numbers.borrow().totals.kept_until(ripe.seq);
+        let mut forgotten = Forgotten::default();
         for (from, to) in kept {
-            self.change(&Record::EventsDropped { from, to, reason: REASON.to_owned() }).await?;
-            retained.events_dropped += to - from + 1;
+            self.change(&Record::EventsDropped { from, to, reason: reason.to_owned() }).await?;
+            forgotten.events_dropped += to - from + 1;
         }
         let Position { lsn, .. } = self.snapshot().await?;
         debug_assert!(lsn + 1 >= ripe.stays, "what goes is in the views already");
@@ -186,12 +223,7 @@ impl Store {
             store.inner.events.forget(&gone);
             Ok(gone.len())
         });
-        retained.segments = gone.await?;
-        Ok(())
+        forgotten.segments = gone.await?;
+        Ok(forgotten)
     }
-}
-
-fn older(at: Timestamp, than: Duration, now: Timestamp) -> bool {
-    let micros = i64::try_from(than.as_micros()).unwrap_or(i64::MAX);
-    now.0.saturating_sub(at.0) > micros
 }

@@ -2,8 +2,10 @@
 //!
 //! Order: files that the central side has, then events that it has, in whole segments of the journal; files whose event did not come; clips; pictures of nobody who is known;
 //! other pictures; within each the oldest first. What is not delivered is a drop, and each is a line in the ledger. Such events
-//! are never given up for room: they are small, and they are what the appliance is for.
+//! are the last to go, and only where the operator allows it: they are small, and they are what the appliance is for. An
+//! erasure of which the central side has not heard never goes.
 
+use super::retention::DISK_FULL;
 use super::{Store, StoreError};
 use crate::files::is_picture;
 use crate::journal::JournalError;
@@ -51,11 +53,12 @@ impl Store {
     }
 
     /// Keeps room on the disk: what the central side has goes when the reserve is touched, and what it does not
-    /// have when the appliance itself cannot write any more. Returns the bytes that were freed.
+    /// have when the appliance itself cannot write any more; events of that only with `events_too`. Returns the bytes
+    /// that were freed.
     ///
     /// # Errors
     /// [`StoreError`] where views or journal failed.
-    pub async fn keep_room(&self) -> Result<u64, StoreError> {
+    pub async fn keep_room(&self, events_too: bool) -> Result<u64, StoreError> {
         let _door = self.inner.media_door.lock().await;
         let space = &self.inner.space;
         let reserve = self.inner.settings.reserve_free_bytes;
@@ -67,7 +70,10 @@ impl Store {
         }
         if space.pressure().borrow().reserve_used {
             let short = CALM_BYTES.saturating_sub(space.free()?);
-            freed += self.give_up(short, &STEPS, "disk_full").await?;
+            freed += self.give_up(short, &STEPS, DISK_FULL).await?;
+            if events_too {
+                freed += self.give_up_events(short.saturating_sub(freed)).await?;
+            }
         }
         space.settle();
         Ok(freed)
@@ -98,6 +104,20 @@ impl Store {
             }
         }
         Ok(freed)
+    }
+
+    /// Gives the oldest events up until `short` bytes are free or no more may go. Returns the bytes.
+    async fn give_up_events(&self, short: u64) -> Result<u64, StoreError> {
+        let space = &self.inner.space;
+        let before = space.free()?;
+        while space.free()?.saturating_sub(before) < short {
+            let Some(dropped) = self.give_up_oldest_events().await? else { break };
+            tracing::error!(
+                dropped,
+                "the disk is full: events that were not delivered were given up for room"
+            );
+        }
+        Ok(space.free()?.saturating_sub(before))
     }
 
     /// Whether a file goes with this step.

@@ -158,8 +158,11 @@ impl Store {
         let known = self.inner.people().key_of(&theirs.person.id);
         let Some(key_id) = known else {
             let key_id = self.create_key(KeyKind::Person).await?;
-            let (person, enrolled_at, named_at) = (theirs.person.clone(), theirs.born, theirs.named_at);
-            let profile = Profile { person, enrolled_at, updated_at: self.stamp(), named_at };
+            let profile = Profile {
+                enrolled_at: theirs.born,
+                named_at: theirs.named_at,
+                ..Profile::new(theirs.person.clone(), self.stamp())
+            };
             self.put_person(key_id, profile, samples).await?;
             return Ok(true);
         };

@@ -3,6 +3,8 @@
 //! Whoever does this has the deployment key and signs in as the owner of the schema or in the role of privacy. What is
 //! done is merged as if an appliance of the name [`CENTRAL`] had done it.
 
+mod absence;
+
 use chrono::{DateTime, Utc};
 use gatehouse_config::{Config, credential};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
@@ -17,6 +19,7 @@ use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::absence::{Absence, Absent};
 use super::files::database_of;
 use crate::error::SyncError;
 use crate::rows::{self, CALL, Link, Value, people, timed};

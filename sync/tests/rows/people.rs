@@ -6,7 +6,7 @@ use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::record::{Outcome, Person};
 use gatehouse_store::store::{Change, ProbeFace};
-use gatehouse_sync::central::people::People;
+use gatehouse_sync::central::people::{Absence, People};
 use gatehouse_sync::{SinkState, Sync};
 use gatehouse_testkit::wait;
 
@@ -336,4 +336,44 @@ async fn the_central_search_gives_as_many_templates_as_it_is_asked_for() {
     client.batch_execute(fill).await.unwrap();
     let count = "select count(*) from gatehouse.nearest_templates('dlib-128', array_fill(0.5::real, array[128]), 128)";
     assert_eq!(client.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 128);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
+    let deployment = Deployment::new("absent").await;
+    let mut door = deployment.house("door").await;
+    for (of, id) in ["comes", "stays-away", "was-changed"].into_iter().enumerate() {
+        door.store.enrol(id, id, vec![encoding(of)]).await.unwrap();
+    }
+    door.go_online();
+    door.settled().await;
+    let client = deployment.bed.database.connect().await.unwrap();
+    let aged = "update gatehouse.persons set updated_at = now() - interval '400 days' where external_id <> 'was-changed'";
+    client.batch_execute(aged).await.unwrap();
+    let visit = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, received_at, identification, attributes) \
+                 values ('door', 1000, 'v', 'front', 'face', now() - interval '20 days', \
+                         '{\"faces\": [{\"person\": {\"id\": \"comes\"}}]}', '{}')";
+    client.batch_execute(visit).await.unwrap();
+    let central = deployment.central().await;
+    let ids = |absence: &Absence| absence.people.iter().map(|person| person.id.clone()).collect::<Vec<_>>();
+
+    let all_told = "update gatehouse.devices set told_at = now(), oldest_pending = null";
+    client.batch_execute(all_told).await.unwrap();
+    assert_eq!(ids(&central.absent(10).await.unwrap()), ["stays-away", "comes"]);
+    assert_eq!(ids(&central.absent(30).await.unwrap()), ["stays-away"]);
+
+    // What an appliance still holds may be a visit of theirs.
+    let holds =
+        "update gatehouse.devices set oldest_pending = now() - interval '390 days' where device_id = 'door'";
+    client.batch_execute(holds).await.unwrap();
+    let behind = central.absent(30).await.unwrap();
+    assert_eq!((ids(&behind).len(), behind.waits_for.as_deref()), (0, Some("door")));
+
+    client.batch_execute(all_told).await.unwrap();
+    let dropped = "insert into gatehouse.archive (device_id, day, first_seq, last_seq, s3_bucket, s3_key, dropped_at) \
+                   values ('door', current_date - 15, 900, 901, 'b', 'k', now())";
+    client.batch_execute(dropped).await.unwrap();
+    let error = central.absent(30).await.unwrap_err();
+    assert!(error.to_string().contains("name fewer days"), "{error}");
+    assert_eq!(ids(&central.absent(10).await.unwrap()), ["stays-away", "comes"]);
 }

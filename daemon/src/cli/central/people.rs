@@ -10,7 +10,7 @@ use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::gallery::{Encoding, GallerySettings};
 use gatehouse_store::record::Person;
 use gatehouse_sync::SyncError;
-use gatehouse_sync::central::people::{CentralPerson, People};
+use gatehouse_sync::central::people::{Absence, CentralPerson, People};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -43,6 +43,23 @@ pub(in crate::cli) enum Command {
     },
     /// Everybody enrolled centrally.
     List {
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Who has neither been at any door nor been changed for so long; with --erase they are forgotten for good.
+    ///
+    /// The days are counted back from where every appliance has delivered its events, since what one of them still holds may
+    /// be a visit.
+    Absent {
+        /// Days without a visit.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Erase them, here and on every appliance as soon as it hears of it.
+        #[arg(long)]
+        erase: bool,
+        /// Needed with --erase on a terminal, since this cannot be undone.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         args: Args,
     },
@@ -117,6 +134,14 @@ pub(super) fn run(command: Command, runtime: &Runtime, shell: &mut Shell) -> Res
                 runtime.block_on(async { People::open(&config).await?.list().await }).map_err(told)?;
             shell.show(&people, |people| table(people))
         }
+        Command::Absent { days, erase, yes, args } => {
+            if erase {
+                person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            }
+            let config = settings(&args.config)?;
+            let absence = runtime.block_on(absent(&config, days, erase)).map_err(told)?;
+            shell.show(&absence, absence_told)
+        }
         Command::Rename { id, name, args } => {
             let config = settings(&args.config)?;
             let renamed = async { People::open(&config).await?.rename(&id, &name).await };
@@ -134,6 +159,37 @@ pub(super) fn run(command: Command, runtime: &Runtime, shell: &mut Shell) -> Res
             })
         }
     }
+}
+
+async fn absent(config: &Config, days: u32, erase: bool) -> Result<Absence, SyncError> {
+    let people = People::open(config).await?;
+    let mut absence = people.absent(days).await?;
+    if erase {
+        for person in &absence.people {
+            people.erase(&person.id).await?;
+        }
+        absence.erased = true;
+    }
+    Ok(absence)
+}
+
+fn absence_told(absence: &Absence) -> String {
+    let mut table = Table::new(["ID", "NAME", "LAST THERE"]);
+    for person in &absence.people {
+        table.row([person.id.clone(), person.name.clone(), words::time(&person.last_there)]);
+    }
+    let mut text = table.text("nobody has been away for so long\n");
+    if let Some(device) = &absence.waits_for {
+        let until = words::time(&absence.heard_until);
+        text.push_str(&format!(
+            "\ncounted back from {until}: what came to {} since then is not here yet\n",
+            printable(device)
+        ));
+    }
+    if absence.erased {
+        text.push_str("\nerased here; each appliance follows when it hears of it\n");
+    }
+    text
 }
 
 pub(super) fn find(command: &Identify, runtime: &Runtime, shell: &mut Shell) -> Result<(), Fault> {

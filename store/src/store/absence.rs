@@ -1,0 +1,160 @@
+//! People who have not been at the door for long are forgotten, where the policy says so.
+//!
+//! Who was seen is kept in RAM and written into the sealed profile now and then, of all of them together: what a
+//! profile record in the journal tells of somebody who was erased since is the week in which they were there, and not the visit.
+//! The time of a person begins when the policy first looks at them, not when they were enrolled: switched on, it erases
+//! nobody who came every day.
+
+use std::time::Duration;
+
+use super::persons::profile_record;
+use super::{Store, StoreError};
+use crate::keys::KeyId;
+use crate::people::{Member, Profile};
+use crate::time::Timestamp;
+
+/// How far what is written down of a visit lies behind: so much later is a person forgotten.
+pub const SEEN_GRAIN: Duration = Duration::from_secs(7 * 86_400);
+
+/// What is to be done about a person.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// They were there then.
+    Note(Timestamp),
+    Erase,
+}
+
+impl Store {
+    /// Writes down who was at the door, where that is not written yet and people are of this appliance alone. Returns
+    /// how many were.
+    ///
+    /// # Errors
+    /// [`StoreError`] where journal or keys failed.
+    pub async fn note_visits(&self) -> Result<usize, StoreError> {
+        if self.deployment().is_some() {
+            return Ok(0);
+        }
+        let (noted, _) = self.look_after_people(None, Timestamp::now()).await?;
+        Ok(noted)
+    }
+
+    /// As [`Store::note_visits`]; erases whoever has not been there for so long, and not been changed. Returns how many were
+    /// noted, and erased.
+    pub(super) async fn look_after_people(
+        &self,
+        patience: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(usize, usize), StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let people = self.inner.people().last_there(now);
+        let (mut noted, mut erased) = (0, 0);
+        for (key_id, last) in people {
+            let Some(profile) = self.inner.people().member(&key_id).map(|member| member.profile.clone())
+            else {
+                continue;
+            };
+            match due(&profile, last, patience, now) {
+                Due::Nothing => {}
+                Due::Note(at) => {
+                    self.note(key_id, Profile { seen_at: at, ..profile }).await?;
+                    noted += 1;
+                }
+                Due::Erase => {
+                    self.erase_known(&profile.person.id, self.stamp()).await?;
+                    erased += 1;
+                }
+            }
+        }
+        Ok((noted, erased))
+    }
+
+    async fn note(&self, key_id: KeyId, profile: Profile) -> Result<(), StoreError> {
+        let key = self.inner.keys.key(&key_id)?;
+        self.change(&profile_record(key_id, &key, &profile)?).await?;
+        self.inner.people_mut().put(key_id, Member { profile, key });
+        Ok(())
+    }
+}
+
+fn due(profile: &Profile, last: Option<Timestamp>, patience: Option<Duration>, now: Timestamp) -> Due {
+    let Profile { seen_at, .. } = *profile;
+    // Never looked at, or noted by a clock that was ahead: the time begins now.
+    let Some(last) = last.filter(|_| seen_at.0 > 0 && seen_at <= now) else { return Due::Note(now) };
+    match patience {
+        Some(patience) if last.is_older_than(patience.saturating_add(SEEN_GRAIN), now) => Due::Erase,
+        _ if seen_at.is_older_than(SEEN_GRAIN, last) => Due::Note(last),
+        _ => Due::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::Encoding;
+    use crate::record::{Outcome, Person};
+    use crate::store::ProbeFace;
+    use crate::store::testing::{open, visit};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const MONTH: Duration = DAY.saturating_mul(30);
+
+    fn later(than: Timestamp, days: u32) -> Timestamp {
+        Timestamp(than.0 + i64::try_from((DAY * days).as_micros()).unwrap())
+    }
+
+    fn encoding(of: usize) -> Encoding {
+        let mut values = vec![0.0; 4];
+        values[of] = 1.0;
+        Encoding::new(values, 4).unwrap()
+    }
+
+    async fn comes(store: &Store, of: usize, at: Timestamp) {
+        let event = crate::record::Event { received_at: at, ..visit(&format!("v{}", at.0)) };
+        let answer =
+            store.identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
+        assert_eq!(answer.faces[0].outcome, Outcome::Match);
+        store.record_event(event, answer).await.unwrap().await.unwrap();
+    }
+
+    fn ids(store: &Store) -> Vec<String> {
+        store.people().into_iter().map(|person| person.id).collect()
+    }
+
+    #[tokio::test]
+    async fn who_stays_away_is_forgotten_and_who_comes_is_not_also_across_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = open(folder.path(), "m", 4);
+        store.enrol("comes", "Comes", vec![encoding(0)]).await.unwrap();
+        store.enrol("stays-away", "Stays Away", vec![encoding(1)]).await.unwrap();
+        let begin = Timestamp::now();
+        let night = |days: u32| later(begin, days);
+
+        // Long after the enrolment: the policy looks at them for the first time.
+        assert_eq!(store.look_after_people(Some(MONTH), night(400)).await.unwrap(), (2, 0));
+        comes(&store, 0, night(430)).await;
+        assert_eq!(store.look_after_people(Some(MONTH), night(431)).await.unwrap(), (1, 0));
+        store.close();
+        drop(store);
+
+        let (store, _) = open(folder.path(), "m", 4);
+        assert_eq!(store.look_after_people(Some(MONTH), night(436)).await.unwrap(), (0, 0));
+        assert_eq!(store.look_after_people(None, night(438)).await.unwrap(), (0, 0), "it erases nobody");
+        assert_eq!(store.look_after_people(Some(MONTH), night(438)).await.unwrap(), (0, 1));
+        assert_eq!(ids(&store), ["comes"]);
+        let face = ProbeFace { encoding: encoding(1), quality: None };
+        let answer = store.identify(&visit("v").key.camera, &[face]);
+        assert_eq!(answer.faces[0].outcome, Outcome::Stranger);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_erases_nobody_and_keeps_nobody_for_ever() {
+        let person = Person { id: "a".into(), name: "A".into() };
+        let (now, ahead) = (Timestamp(1_800_000_000_000_000), Timestamp(3_400_000_000_000_000));
+        let noted_ahead = Profile { seen_at: ahead, ..Profile::new(person, ahead) };
+        assert_eq!(due(&noted_ahead, None, Some(MONTH), now), Due::Note(now));
+        let seen_now = Profile { seen_at: now, ..noted_ahead };
+        assert_eq!(due(&seen_now, Some(now), Some(MONTH), later(now, 37)), Due::Nothing);
+        assert_eq!(due(&seen_now, Some(now), Some(MONTH), later(now, 38)), Due::Erase);
+    }
+}
