@@ -145,8 +145,19 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     ensure!(after.adds_up() && after.number("events", "duplicate") == 0, "{:#}", after.0);
     ensure!(daemon.id() == process, "the daemon was restarted");
     wait::until("the reserve to be laid again", PATIENCE, || ballast.exists())?;
+
+    // A start without any room, nor a reserve: it is ready, answers, and waits.
     daemon.kill()?;
+    std::fs::remove_file(&ballast)?;
+    disk.fill()?;
     daemon.start()?;
     ensure!(ledger(&daemon)?.number("events", "stored") == 602, "{:#}", ledger(&daemon)?.0);
+    let seen = answers.count();
+    let last = EventMessage::face("last", face).payload();
+    drop(camera.send("gatehouse/door/event", last, false));
+    answers.until_count(seen + 1, PATIENCE).await?;
+    disk.empty()?;
+    until(&daemon, "the last event to be stored", |l| l.number("events", "stored") == 603 && l.adds_up())
+        .await?;
     Ok(())
 }
