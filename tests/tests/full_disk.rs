@@ -21,6 +21,12 @@ use gatehouse_tests::house::Ledger;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DISK: &str = "size=192m";
+/// Name of the reserve in the state directory.
+const BALLAST: &str = "ballast";
+/// Near what an event may bring along.
+const ATTRIBUTE_BYTES: usize = 8_000;
+/// Events of so many bytes, in pieces of 16 MiB.
+const SEVERAL_SEGMENTS: u64 = 5_000;
 
 /// A small file system in memory; gone when this is dropped.
 struct SmallDisk(PathBuf);
@@ -74,13 +80,13 @@ async fn until(daemon: &Daemon, what: &str, wanted: impl Fn(&Ledger) -> bool) ->
     ledger(daemon)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> {
+/// A daemon on a small disk, with its reserve laid; none where nothing can be mounted.
+async fn small(broker: &Broker, retention: &str) -> Result<Option<(Daemon, SmallDisk)>> {
     binary("gatehoused")?;
-    let broker = Broker::start()?;
     let settings = BTreeMap::from([
         ("media".to_owned(), "reserve_free_bytes = 0\n".to_owned()),
         ("sources".to_owned(), "events_per_second = 10000\nburst = 10000\n".to_owned()),
+        ("retention".to_owned(), retention.to_owned()),
     ]);
     let options = DaemonOptions {
         device: "small".into(),
@@ -91,13 +97,54 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     let mut daemon = Daemon::new(options)?;
     let Some(disk) = SmallDisk::mount(&daemon.state())? else {
         eprintln!("no file system can be mounted here: run as root to see a full disk from outside");
-        return Ok(());
+        return Ok(None);
     };
     daemon.start()?;
     let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
     wait::until_async("a connection to the broker", PATIENCE, connected).await?;
-    let ballast = daemon.state().join("ballast");
+    let ballast = daemon.state().join(BALLAST);
     wait::until("the reserve", PATIENCE, || ballast.exists())?;
+    Ok(Some((daemon, disk)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_events_go_where_that_is_allowed_and_nothing_else_is_left() -> Result<()> {
+    let broker = Broker::start()?;
+    let Some((daemon, disk)) = small(&broker, "drop_events_when_full = true\n").await? else { return Ok(()) };
+    let camera = Camera::connect("door", &Address::local(broker.port()));
+    let send = |id: String| {
+        let note = "x".repeat(ATTRIBUTE_BYTES).into();
+        let attributes = [("note".to_owned(), note)].into_iter().collect();
+        let event =
+            EventMessage { id: Some(id), kind: "motion".into(), attributes, ..EventMessage::default() };
+        camera.send("gatehouse/door/event", event.payload(), false)
+    };
+    // Into the third segment of the journal.
+    for sent in (0..SEVERAL_SEGMENTS).map(|n| send(format!("early-{n}"))).collect::<Vec<_>>() {
+        ensure!(sent.await?.is_ok(), "the broker refused an event");
+    }
+    until(&daemon, "all to be stored", |l| l.number("events", "stored") == SEVERAL_SEGMENTS).await?;
+    disk.fill()?;
+    for n in 0..100 {
+        ensure!(send(format!("late-{n}")).await?.is_ok(), "the broker refused an event");
+    }
+    let gone = |l: &Ledger| l.reasons("events", "dropped").contains_key("disk_full");
+    let dropped = until(&daemon, "events to be given up", gone).await?;
+    ensure!(
+        dropped.adds_up() && dropped.number("events", "stored") == SEVERAL_SEGMENTS + 100,
+        "{:#}",
+        dropped.0
+    );
+    let newest = daemon.json(&["event", "show", "door/late-99"]);
+    ensure!(newest.is_ok(), "the newest stay: {newest:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> {
+    let broker = Broker::start()?;
+    let Some((mut daemon, disk)) = small(&broker, "").await? else { return Ok(()) };
+    let ballast = daemon.state().join(BALLAST);
     let process = daemon.id();
 
     let person = &people(5, 1)[0];
