@@ -26,6 +26,8 @@ const PEOPLE: usize = 6;
 const STEPS: u64 = 12;
 /// Who is enrolled before all and erased while one is away.
 const LEAVES: &str = "zoe";
+/// Who is enrolled and comes to no door.
+const ABSENT: &str = "stays-away";
 /// Back-off in milliseconds instead of minutes.
 const SYNC: &str = "retry_min = \"100ms\"\nretry_max = \"1s\"\n";
 
@@ -175,12 +177,36 @@ impl Deployment {
         if !self.agree().await {
             outcome.lost(1, "an erasure has not reached all");
         }
-        let known = self
-            .doors
-            .iter()
-            .filter(|door| door.people().is_ok_and(|people| people.iter().any(|(id, _)| id == LEAVES)));
-        outcome.lost(known.count() as u64, "somebody erased is known again");
+        self.nobody_knows(LEAVES, outcome);
         Ok(())
+    }
+
+    /// Somebody who came to no door for long is erased at all of them.
+    async fn forget_the_absent(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let samples = people(0, PEOPLE + 2)[PEOPLE + 1].samples(&mut self.random, 2);
+        self.doors[0].daemon.enrol(ABSENT, "Yves", &samples)?;
+        if !self.agree().await {
+            outcome.lost(1, "an enrolment has not reached all");
+        }
+        let aged = "update gatehouse.persons set updated_at = now() - interval '60 days'";
+        self.database.ready().await?.batch_execute(aged).await?;
+        let first = &self.doors[0].daemon;
+        let config = first.config_file().to_string_lossy().into_owned();
+        let order = ["central", "person", "absent", "--days", "30", "--erase", "--yes", "--config", &config];
+        let told = first.json(&order)?;
+        let named = told["people"].as_array().is_some_and(|all| all.iter().any(|one| one["id"] == ABSENT));
+        anyhow::ensure!(named && told["erased"] == true, "who came to no door is not named: {told}");
+        if !self.agree().await {
+            outcome.lost(1, "the erasure of who was absent has not reached all");
+        }
+        self.nobody_knows(ABSENT, outcome);
+        Ok(())
+    }
+
+    fn nobody_knows(&self, person: &str, outcome: &mut Outcome) {
+        let knows =
+            |door: &&Door| door.people().is_ok_and(|people| people.iter().any(|(id, _)| id == person));
+        outcome.lost(self.doors.iter().filter(knows).count() as u64, "somebody erased is known again");
     }
 
     async fn count(&self, outcome: &mut Outcome) -> Result<()> {
@@ -221,6 +247,7 @@ pub async fn run(devices: u64, seed: u64) -> Result<Outcome> {
         outcome.lost(1, &format!("they do not agree: {people:?}"));
     }
     all.erase_while_one_is_away(&mut outcome).await?;
+    all.forget_the_absent(&mut outcome).await?;
     all.count(&mut outcome).await?;
     Ok(outcome)
 }
