@@ -5,11 +5,14 @@
 //! it any more, and goes in the same transaction as the note of it and its line in the audit log: what was dropped on
 //! purpose is told from what is missing. Late events make their month anew, and stay for the next time.
 
+mod audit;
+
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::audit::{AuditRetained, audit};
 use super::archive;
 use super::files::Files;
 use crate::error::SyncError;
@@ -60,9 +63,7 @@ pub struct Month {
 pub async fn retention(config: &Config, keep: u32, drop: bool) -> Result<Retained, SyncError> {
     let mut files = archive::open(config).await?;
     let row = timed(DOING, CALL, files.link.client.query_one("select now()", &[])).await?;
-    let today = row.get::<_, DateTime<Utc>>(0).date_naive();
-    let kept = today.with_day(1).and_then(|first| first.checked_sub_months(Months::new(keep)));
-    let kept = kept.ok_or_else(|| SyncError::Setup(format!("{keep} months ago there was no calendar")))?;
+    let kept = before(row.get(0), keep)?;
     let mut retained = Retained { ordered: drop, months: Vec::new() };
     for row in timed(DOING, CALL, files.link.client.query(PARTITIONS, &[])).await? {
         let Some(partition) = Partition::named(row.get(0)).filter(|partition| partition.to <= kept) else {
@@ -76,6 +77,12 @@ pub async fn retention(config: &Config, keep: u32, drop: bool) -> Result<Retaine
         retained.months.push(month);
     }
     Ok(retained)
+}
+
+/// The first day of the last `keep` whole months before the present one.
+fn before(now: DateTime<Utc>, keep: u32) -> Result<NaiveDate, SyncError> {
+    let first = now.date_naive().with_day(1).and_then(|first| first.checked_sub_months(Months::new(keep)));
+    first.ok_or_else(|| SyncError::Setup(format!("{keep} months ago there was no calendar")))
 }
 
 struct Partition {

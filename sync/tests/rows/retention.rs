@@ -2,7 +2,7 @@
 
 use gatehouse_sync::central;
 use gatehouse_sync::central::archive::{archive, check};
-use gatehouse_sync::central::retention::{Retained, retention};
+use gatehouse_sync::central::retention::{Retained, audit, retention};
 use gatehouse_testkit::s3::S3Server;
 
 use crate::archive::{MARCH, deliver, prepared, visit};
@@ -79,4 +79,26 @@ async fn a_month_goes_when_all_of_it_is_in_the_archive_and_nothing_is_missing_th
     assert_eq!(stays(&last), [("2024-03", 1, false, true), ("2024-05", 1, false, true)]);
     bed.assert_whole("edge-2", 11).await;
     assert_eq!(check(&config).await.unwrap().events, 73);
+}
+
+#[tokio::test]
+async fn old_lines_of_the_audit_log_go_and_leave_word_of_it() {
+    let bed = Bed::new("audit_retention").await;
+    let client = bed.database.connect().await.unwrap();
+    client.batch_execute("delete from gatehouse.audit_log").await.unwrap();
+    let lines = "insert into gatehouse.audit_log (at, actor, action, subject) \
+                 select now() - make_interval(months => n), 'somebody', 'person.report', 'p' from generate_series(0, 9) n";
+    client.batch_execute(lines).await.unwrap();
+    let config = bed.config("dev");
+    let told = audit(&config, 3, false).await.unwrap();
+    assert_eq!((told.lines, told.dropped), (6, false), "this month and the three before it stay");
+    assert_eq!(bed.count("select count(*) from gatehouse.audit_log").await, 10);
+    let done = audit(&config, 3, true).await.unwrap();
+    assert_eq!((done.lines, done.dropped), (6, true));
+    assert_eq!(bed.count("select count(*) from gatehouse.audit_log where action = 'person.report'").await, 4);
+    let word =
+        "select count(*) from gatehouse.audit_log where action = 'audit.drop' and details ->> 'lines' = '6'";
+    assert_eq!(bed.count(word).await, 1);
+    assert_eq!(audit(&config, 3, true).await.unwrap().lines, 0);
+    assert_eq!(bed.count(word).await, 1, "nothing was dropped, so nothing is told");
 }

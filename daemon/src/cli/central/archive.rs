@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 use gatehouse_sync::central::archive::{self, Archived, Checked, Fault as Wrong};
-use gatehouse_sync::central::retention::{self, Month, Retained};
+use gatehouse_sync::central::retention::{self, AuditRetained, Month, Retained};
 
 use super::settings;
 use crate::cli::shell::Shell;
@@ -25,10 +25,15 @@ pub(in crate::cli) struct Archive {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Retention {
-    /// How many whole months stay, beside the present one.
+    /// How many whole months of events stay, beside the present one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1200))]
-    keep_months: u32,
-    /// Drop the older months from gatehouse.events; without it they are only told.
+    #[arg(required_unless_present = "audit_months")]
+    keep_months: Option<u32>,
+    /// Instead: how many whole months of the audit log stay, beside the present one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1200))]
+    #[arg(conflicts_with = "keep_months")]
+    audit_months: Option<u32>,
+    /// Drop what is older; without it this is only told.
     #[arg(long)]
     drop: bool,
     #[command(flatten)]
@@ -49,8 +54,12 @@ pub(super) async fn archive(args: &Archive, shell: &mut Shell) -> Result<(), Fau
 
 pub(super) async fn retention(args: &Retention, shell: &mut Shell) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
-    let retained =
-        retention::retention(&config, args.keep_months, args.drop).await.map_err(Fault::refused)?;
+    if let Some(months) = args.audit_months {
+        let retained = retention::audit(&config, months, args.drop).await.map_err(Fault::refused)?;
+        return shell.show(&retained, audit_told);
+    }
+    let months = args.keep_months.unwrap_or(u32::MAX);
+    let retained = retention::retention(&config, months, args.drop).await.map_err(Fault::refused)?;
     shell.show(&retained, retained_told)?;
     told(retained.months.iter().all(|month| month.stays.is_none()))
 }
@@ -95,6 +104,17 @@ fn checked_told(checked: &Checked) -> String {
     };
     text.push_str(&format!("{files} read back ({bytes}), {events}: {end}\n"));
     text
+}
+
+fn audit_told(retained: &AuditRetained) -> String {
+    let lines = words::count(retained.lines, "line", "lines");
+    match retained.dropped {
+        true => format!("{lines} of the audit log before {} dropped\n", retained.before),
+        false => format!(
+            "{lines} of the audit log before {} may go; nothing was changed, --drop drops them\n",
+            retained.before
+        ),
+    }
 }
 
 fn retained_told(retained: &Retained) -> String {
