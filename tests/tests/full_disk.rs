@@ -21,6 +21,7 @@ use gatehouse_tests::house::Ledger;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DISK: &str = "size=192m";
+const NOT_MOUNTED: &str = "no file system can be mounted here: run as root to see a full disk from outside";
 /// Name of the reserve in the state directory.
 const BALLAST: &str = "ballast";
 /// Near what an event may bring along.
@@ -96,7 +97,6 @@ async fn small(broker: &Broker, retention: &str) -> Result<Option<(Daemon, Small
     };
     let mut daemon = Daemon::new(options)?;
     let Some(disk) = SmallDisk::mount(&daemon.state())? else {
-        eprintln!("no file system can be mounted here: run as root to see a full disk from outside");
         return Ok(None);
     };
     daemon.start()?;
@@ -110,7 +110,10 @@ async fn small(broker: &Broker, retention: &str) -> Result<Option<(Daemon, Small
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oldest_events_go_where_that_is_allowed_and_nothing_else_is_left() -> Result<()> {
     let broker = Broker::start()?;
-    let Some((daemon, disk)) = small(&broker, "drop_events_when_full = true\n").await? else { return Ok(()) };
+    let Some((daemon, disk)) = small(&broker, "drop_events_when_full = true\n").await? else {
+        eprintln!("{NOT_MOUNTED}");
+        return Ok(());
+    };
     let camera = Camera::connect("door", &Address::local(broker.port()));
     let send = |id: String| {
         let note = "x".repeat(ATTRIBUTE_BYTES).into();
@@ -143,7 +146,10 @@ async fn the_oldest_events_go_where_that_is_allowed_and_nothing_else_is_left() -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> {
     let broker = Broker::start()?;
-    let Some((mut daemon, disk)) = small(&broker, "").await? else { return Ok(()) };
+    let Some((mut daemon, disk)) = small(&broker, "").await? else {
+        eprintln!("{NOT_MOUNTED}");
+        return Ok(());
+    };
     let ballast = daemon.state().join(BALLAST);
     let process = daemon.id();
 
