@@ -8,9 +8,9 @@
 //! Every connection starts from nothing: no acknowledgement, no packet id, no unsent answer of an old
 //! connection can reach a new one.
 //!
-//! The inputs speak through a [`wire`] of their own, which can stop reading and still write; the answers
-//! through rumqttc's event loop. No task waits for anything that waits for it: an input without room in its
-//! [`Budget`] stops reading and goes on to acknowledge, and answers go through a client of their own.
+//! All speak through a [`wire`] of their own, which can stop reading and still write, and which writes at once
+//! what is ready together. No task waits for anything that waits for it: an input without room in its [`Budget`]
+//! stops reading and goes on to acknowledge, and answers go through a client of their own.
 
 mod answer;
 mod backlog;

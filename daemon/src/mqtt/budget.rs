@@ -46,6 +46,14 @@ impl Budget {
         Some(Admission { bytes, message })
     }
 
+    /// The same where there is room now.
+    pub(crate) fn try_admit(&self, bytes: usize) -> Option<Admission> {
+        let message = self.messages.clone().try_acquire_owned().ok()?;
+        let wanted = blocks(bytes).min(self.blocks_max);
+        let bytes = self.bytes.clone().try_acquire_many_owned(wanted).ok()?;
+        Some(Admission { bytes, message })
+    }
+
     /// Payload bytes under way, rounded up to blocks.
     pub(crate) fn bytes_in_flight(&self) -> u64 {
         (self.blocks_max as usize).saturating_sub(self.bytes.available_permits()) as u64 * BLOCK as u64
@@ -75,6 +83,7 @@ mod tests {
         let first = budget.admit(3000).await.unwrap();
         assert_eq!((budget.bytes_in_flight(), budget.messages_in_flight()), (3072, 1));
         assert!(timeout(SOON, budget.admit(2000)).await.is_err());
+        assert!(budget.try_admit(2000).is_none() && budget.try_admit(1000).is_some());
         drop(first.bytes);
         assert!(timeout(Duration::from_secs(5), budget.admit(2000)).await.unwrap().is_some());
     }

@@ -16,21 +16,24 @@ use gatehouse_config::Config;
 use gatehouse_store::time::Timestamp;
 use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{error, info};
 
 use crate::mqtt::backlog::Backlog;
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::budget::{Admission, Budget};
 use crate::mqtt::link::LinkState;
-use crate::mqtt::options::{self, KEEP_ALIVE};
-use crate::mqtt::session::{Heard, Session, SessionError, Stashed};
+use crate::mqtt::options;
+use crate::mqtt::session::{Heard, Session, SessionError, Stashed, pings};
 use crate::mqtt::wire::Wire;
 use crate::mqtt::{Phase, reached};
 
 /// Largest packet taken from a broker that ignores the announced maximum: better to read it and refuse it
 /// than to get it again on every connection.
 const PACKET_CEILING: usize = 64 * 1024 * 1024;
+
+/// Messages that are taken without a look at anything else: what one read brings, and not so many that
+/// acknowledgements wait.
+const HEARD_AT_ONCE: usize = 128;
 
 /// The acknowledgement of one message, on the connection that delivered it.
 #[derive(Debug)]
@@ -197,7 +200,7 @@ impl Input {
             }
             let quiet = tokio::time::sleep(self.backlog.patience());
             let reading = phase == Phase::Run && session.stash.is_none();
-            let size = session.stash.as_ref().map(|stashed| stashed.packet.payload.len());
+            let size = session.stashed();
             let step = tokio::select! {
                 biased;
                 Ok(()) = self.phase.changed() => Step::Phase,
@@ -210,7 +213,7 @@ impl Input {
             match step {
                 Step::Acknowledge(ack) => session.acknowledge(ack, &mut acks).await?,
                 Step::Admit(admission) => self.hand_on(&mut session, admission, &queue),
-                Step::Hear(heard) => self.heard(&mut session, heard),
+                Step::Hear(heard) => self.take(&mut session, heard, &queue)?,
                 Step::Ping => session.ping(reading).await?,
                 Step::Quiet => self.backlog.close(),
                 Step::Phase => {}
@@ -218,8 +221,32 @@ impl Input {
         }
     }
 
-    fn heard(&mut self, session: &mut Session, heard: Heard) {
+    /// Takes what was heard and what came with it, for as long as there is room.
+    fn take(
+        &mut self,
+        session: &mut Session,
+        first: Heard,
+        queue: &mpsc::UnboundedSender<Ack>,
+    ) -> Result<(), SessionError> {
         self.backlog.alive(Instant::now());
+        self.heard(session, first);
+        for _ in 1..HEARD_AT_ONCE {
+            if let Some(bytes) = session.stashed() {
+                let admission = self.budget.try_admit(bytes);
+                if admission.is_none() {
+                    break;
+                }
+                self.hand_on(session, admission, queue);
+            }
+            match session.hear_now()? {
+                Some(heard) => self.heard(session, heard),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, session: &mut Session, heard: Heard) {
         match heard {
             Heard::Message(packet) => self.stash(session, packet),
             Heard::Subscribed => {
@@ -270,12 +297,4 @@ impl Input {
             let _ = out.send(delivery);
         }
     }
-}
-
-/// Twice within the time after which a side counts as gone.
-fn pings(server_keep_alive: Option<u16>) -> Interval {
-    let allowed = server_keep_alive.map(|seconds| Duration::from_secs(seconds.max(1).into()));
-    let mut pings = interval(allowed.map_or(KEEP_ALIVE, |allowed| KEEP_ALIVE.min(allowed)) / 2);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pings
 }

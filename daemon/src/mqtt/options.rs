@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use gatehouse_config::{Config, SecretError, credential};
-use rumqttc::v5::MqttOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Connect, ConnectProperties, LastWill, Login};
-use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use thiserror::Error;
 
 use crate::mqtt::tls::{self, TlsError};
@@ -29,6 +27,9 @@ const RECEIVE_MAX: u16 = 1000;
 /// How much above `max_payload_bytes` a packet may be and is still taken: what is a little too large is
 /// refused in words, what is far too large the broker throws away, as MQTT has it for our announced maximum.
 const PACKET_MARGIN: u64 = 1024 * 1024;
+
+/// Largest packet that the answers take: they hear nothing but short words of the broker.
+const SHORT_PACKET_MAX: u32 = 16 * 1024;
 
 /// Put after the client id of the answers.
 const ANSWERS: &str = "-answers";
@@ -54,44 +55,43 @@ pub(crate) fn packet_max(config: &Config) -> u32 {
 
 /// How an input connects; `suffix` is put after the client id.
 pub(crate) fn input(config: &Config, suffix: &str, packet_max: u32) -> Result<Door, OptionsError> {
-    let (host, port, tls) = config.mqtt.endpoint();
     let properties = ConnectProperties {
         session_expiry_interval: Some(SESSION_EXPIRY_SECONDS),
         receive_maximum: Some(RECEIVE_MAX),
         max_packet_size: Some(packet_max),
         ..ConnectProperties::new()
     };
-    let connect = Connect {
-        keep_alive: u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
-        client_id: format!("{}{suffix}", config.mqtt_client_id()),
-        clean_start: false,
-        properties: Some(properties),
-    };
-    let tls = tls.then(|| tls::client_config(&config.mqtt)).transpose()?;
-    Ok(Door { host, port, tls, connect, login: login(config)?, packet_max, patience: CONNECT_PATIENCE })
+    let connect = connect(config, suffix, false, properties);
+    door(config, connect, None, packet_max)
 }
 
-/// How the answers connect; `packet_ids` bounds the publishes on their way.
-pub(crate) fn answers(config: &Config, will: LastWill, packet_ids: u16) -> Result<MqttOptions, OptionsError> {
+/// How the answers connect.
+pub(crate) fn answers(config: &Config, will: LastWill) -> Result<Door, OptionsError> {
+    let properties =
+        ConnectProperties { max_packet_size: Some(SHORT_PACKET_MAX), ..ConnectProperties::new() };
+    let connect = connect(config, ANSWERS, true, properties);
+    door(config, connect, Some(will), SHORT_PACKET_MAX)
+}
+
+fn connect(config: &Config, suffix: &str, clean_start: bool, properties: ConnectProperties) -> Connect {
+    Connect {
+        keep_alive: u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
+        client_id: format!("{}{suffix}", config.mqtt_client_id()),
+        clean_start,
+        properties: Some(properties),
+    }
+}
+
+fn door(
+    config: &Config,
+    connect: Connect,
+    will: Option<LastWill>,
+    packet_max: u32,
+) -> Result<Door, OptionsError> {
     let (host, port, tls) = config.mqtt.endpoint();
-    let mut options = MqttOptions::new(format!("{}{ANSWERS}", config.mqtt_client_id()), host, port);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    options
-        .set_keep_alive(KEEP_ALIVE)
-        .set_connection_timeout(CONNECT_PATIENCE.as_secs())
-        .set_network_options(network)
-        .set_clean_start(true)
-        .set_last_will(will)
-        .set_outgoing_inflight_upper_limit(packet_ids);
-    if tls {
-        let config = tls::client_config(&config.mqtt)?;
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-    }
-    if let Some(login) = login(config)? {
-        options.set_credentials(login.username, login.password);
-    }
-    Ok(options)
+    let tls = tls.then(|| tls::client_config(&config.mqtt)).transpose()?;
+    let login = login(config)?;
+    Ok(Door { host, port, tls, connect, will, login, packet_max, patience: CONNECT_PATIENCE })
 }
 
 /// The last will: what the broker tells of us when we are gone.

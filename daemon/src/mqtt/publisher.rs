@@ -1,38 +1,40 @@
 //! Publishes answers and status through a client of its own.
 //!
 //! Constraint: a stale identification never leaves as actionable. So an answer is written out only when the
-//! broker has room for it and has been confirming (the [`Window`]); with the connection the client and
-//! everything in it is thrown away, and what was not confirmed is written anew. What remains is the network
+//! broker has room for it and has been confirming (the [`Window`]), and what could not be written for a moment
+//! is thrown away with the connection; what was not confirmed is written anew. What remains is the network
 //! itself: bytes that the kernel already has may arrive late by as long as the broker was silent; the window
 //! keeps them few.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_config::Config;
-use rumqttc::Outgoing as Written;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, Packet, PubAckReason, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, Disconnect, DisconnectReasonCode, Packet, PingReq, PubAckReason, Publish, PublishProperties,
+};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::mqtt::answer::{ANSWER_EXPIRY, Outgoing, StatusMessage};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::link::LinkState;
-use crate::mqtt::options;
+use crate::mqtt::options::{self, KEEP_ALIVE};
 use crate::mqtt::receipt::Receipt;
-use crate::mqtt::window::{WINDOW_MAX, What, Window};
-use crate::mqtt::{Phase, reached, words};
+use crate::mqtt::session::{SessionError, pings};
+use crate::mqtt::window::{STALL, What, Window};
+use crate::mqtt::wire::{Wire, WireError};
+use crate::mqtt::{Phase, reached};
 use crate::pipeline::Counters;
-
-/// Packet ids that the client cycles through: above the window, so that an id is free again when its turn
-/// comes.
-const PACKET_IDS: u16 = 256;
 
 /// How often deadlines are looked at where answers have any: a small part of the shortest of them.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Answers that are taken at once before the window is looked at.
+const ORDERS_AT_ONCE: usize = 64;
 
 /// The pipeline's end.
 #[derive(Debug, Clone)]
@@ -63,25 +65,23 @@ pub(crate) struct PublisherTask {
     tick: Interval,
 }
 
-enum End {
-    Stopped,
-    Lost(String),
-}
-
-/// What changed while the client was polled.
+/// What happens next.
 #[allow(clippy::large_enum_variant, reason = "one at a time, moved once")]
-enum Change {
-    Polled(Result<Event, rumqttc::v5::ConnectionError>),
+enum Step {
+    Hear(Packet),
+    Orders,
     Status,
+    Phase,
+    Ping,
     Tick,
 }
 
 /// One connection.
 struct Connection {
-    client: AsyncClient,
-    stands: bool,
+    wire: Wire,
     status_due: bool,
-    disconnecting: bool,
+    /// The last word of the broker.
+    heard_at: Instant,
 }
 
 impl PublisherTask {
@@ -108,131 +108,125 @@ impl PublisherTask {
             let end = self.connection().await;
             self.window.reset();
             match end {
-                End::Stopped => return self.link.down("answers", None),
-                End::Lost(words) => self.link.down("answers", Some(words)),
+                Ok(()) => return self.link.down("answers", None),
+                Err(failure) => self.link.down("answers", Some(failure.to_string())),
             }
-            if !self.wait(backoff.next(began.elapsed())).await {
+            let pause = tokio::time::sleep(backoff.next(began.elapsed()));
+            if self.meanwhile(pause).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Keeps taking answers while there is no connection; false when it is time to stop.
-    async fn wait(&mut self, time: Duration) -> bool {
-        let end = tokio::time::sleep(time);
-        tokio::pin!(end);
+    /// Keeps taking answers while there is no connection; none when it is time to stop.
+    async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(awaited);
         loop {
             tokio::select! {
-                () = &mut end => return true,
-                () = reached(&mut self.phase, Phase::Disconnect) => return false,
+                done = &mut awaited => return Some(done),
+                () = reached(&mut self.phase, Phase::Disconnect) => return None,
                 Some(what) = self.orders.recv() => self.window.push(what, Instant::now()),
                 _ = self.tick.tick(), if self.window.unsettled() > 0 => self.prune(),
             }
         }
     }
 
-    async fn connection(&mut self) -> End {
+    /// One connection from its begin to its end; an end in order is asked for.
+    async fn connection(&mut self) -> Result<(), SessionError> {
         let (config, last) = (self.config.clone(), offline(&self.status.borrow()));
         let will = options::will(&self.status_topic(), last.body());
-        let build = tokio::task::spawn_blocking(move || options::answers(&config, will, PACKET_IDS));
-        let options = match build.await {
-            Ok(Ok(options)) => options,
-            Ok(Err(error)) => return End::Lost(error.to_string()),
-            Err(_) => return End::Stopped,
+        let open = async move {
+            let door = tokio::task::spawn_blocking(move || options::answers(&config, will)).await;
+            // Only an ending runtime does not do it.
+            let Ok(door) = door else { return Err(SessionError::Silent) };
+            Ok(Wire::open(door?).await?)
         };
-        let (client, mut polled) = AsyncClient::new(options, WINDOW_MAX * 2);
-        let mut connection = Connection { client, stands: false, status_due: true, disconnecting: false };
+        let Some(opened) = self.meanwhile(open).await else { return Ok(()) };
+        let (wire, answer) = opened?;
+        let mut connection = Connection { wire, status_due: true, heard_at: Instant::now() };
+        let mut pings = self.stands(&answer);
+        let mut taken = Vec::with_capacity(ORDERS_AT_ONCE);
         loop {
-            let event = match self.poll(&mut connection, &mut polled).await {
-                Ok(event) => event,
-                Err(end) => return end,
-            };
-            match event {
-                Event::Incoming(Packet::ConnAck(answer)) => self.stands(&mut connection, &answer),
-                Event::Incoming(Packet::PubAck(ack)) => {
-                    let taken =
-                        matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
-                    self.settle(ack.pkid, taken);
-                }
-                Event::Outgoing(Written::Publish(packet)) => self.window.written(packet),
-                Event::Outgoing(Written::Disconnect) => return End::Stopped,
-                _ => {}
+            self.send(&mut connection).await?;
+            if self.closing() && !connection.status_due && self.window.unsettled() == 0 {
+                return Ok(connection.end().await?);
             }
-        }
-    }
-
-    /// One event of the client. The poll is never cut off half way: what happens beside it is done between.
-    async fn poll(&mut self, connection: &mut Connection, polled: &mut EventLoop) -> Result<Event, End> {
-        let poll = polled.poll();
-        tokio::pin!(poll);
-        loop {
-            self.send(connection);
-            let closing = *self.phase.borrow() == Phase::Disconnect;
-            if closing && !connection.stands {
-                return Err(End::Stopped);
-            }
-            let change = tokio::select! {
-                event = &mut poll => Change::Polled(event),
-                Some(what) = self.orders.recv() => {
-                    self.window.push(what, Instant::now());
-                    continue;
-                }
-                Ok(()) = self.status.changed() => Change::Status,
-                Ok(()) = self.phase.changed() => {
-                    // The last word is that we go, whether the numbers of it have been told already or not.
-                    connection.status_due |= *self.phase.borrow() == Phase::Disconnect;
-                    continue;
-                }
-                _ = self.tick.tick(), if self.window.unsettled() > 0 => Change::Tick,
+            let step = tokio::select! {
+                packet = connection.wire.read() => Step::Hear(packet?),
+                1.. = self.orders.recv_many(&mut taken, ORDERS_AT_ONCE) => Step::Orders,
+                Ok(()) = self.status.changed() => Step::Status,
+                Ok(()) = self.phase.changed() => Step::Phase,
+                _ = pings.tick() => Step::Ping,
+                _ = self.tick.tick(), if self.window.unsettled() > 0 => Step::Tick,
             };
-            match change {
-                Change::Polled(Ok(event)) => return Ok(event),
-                Change::Polled(Err(_)) if connection.disconnecting => return Err(End::Stopped),
-                Change::Polled(Err(error)) => return Err(End::Lost(words::of(&error))),
-                Change::Status => connection.status_due = true,
-                Change::Tick => {
+            match step {
+                Step::Hear(packet) => self.hear(&mut connection, packet)?,
+                Step::Orders => {
+                    let now = Instant::now();
+                    taken.drain(..).for_each(|what| self.window.push(what, now));
+                }
+                Step::Status => connection.status_due = true,
+                // The last word is that we go, whether the numbers of it have been told already or not.
+                Step::Phase => connection.status_due |= self.closing(),
+                Step::Ping => connection.ping()?,
+                Step::Tick => {
                     self.prune();
                     if self.window.stalled(Instant::now()) {
-                        return Err(End::Lost("the broker does not confirm what is published".to_owned()));
+                        return Err(SessionError::Unconfirmed);
                     }
                 }
             }
         }
     }
 
-    fn stands(&mut self, connection: &mut Connection, answer: &ConnAck) {
-        let receive_max = answer.properties.as_ref().and_then(|properties| properties.receive_max);
-        self.window.open(receive_max.unwrap_or(u16::MAX));
-        connection.stands = true;
-        self.link.up();
-        info!(client = "answers", "connected to the broker");
+    fn closing(&self) -> bool {
+        *self.phase.borrow() == Phase::Disconnect
     }
 
-    /// Hands the client whatever may leave now.
-    fn send(&mut self, connection: &mut Connection) {
-        if !connection.stands || connection.disconnecting {
-            return;
+    fn stands(&mut self, answer: &ConnAck) -> Interval {
+        let properties = answer.properties.as_ref();
+        let receive_max = properties.and_then(|properties| properties.receive_max);
+        self.window.open(receive_max.unwrap_or(u16::MAX));
+        self.link.up();
+        info!(client = "answers", "connected to the broker");
+        pings(properties.and_then(|properties| properties.server_keep_alive))
+    }
+
+    /// Takes this packet and all that came with it.
+    fn hear(&mut self, connection: &mut Connection, first: Packet) -> Result<(), WireError> {
+        connection.heard_at = Instant::now();
+        let mut next = Some(first);
+        while let Some(packet) = next {
+            if let Packet::PubAck(ack) = packet {
+                let taken = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+                self.settle(ack.pkid, taken);
+            }
+            next = connection.wire.read_now()?;
         }
+        Ok(())
+    }
+
+    /// Writes whatever may leave now, all of it at once.
+    async fn send(&mut self, connection: &mut Connection) -> Result<(), WireError> {
         let now = Instant::now();
-        if connection.status_due && self.window.send_status(now) {
+        if connection.status_due
+            && let Some(id) = self.window.send_status(now)
+        {
             connection.status_due = false;
             let status = self.status.borrow_and_update().clone();
-            let closing = *self.phase.borrow() == Phase::Disconnect;
-            let body = if closing { offline(&status) } else { status }.body();
-            let topic = self.status_topic();
-            publish(&connection.client, &topic, true, body, properties(None, None));
+            let body = if self.closing() { offline(&status) } else { status }.body();
+            let properties = properties(None, None);
+            connection.wire.queue(&publish(id, &self.status_topic(), true, body, properties))?;
         }
-        while let Some((message, resent)) = self.window.next(now) {
+        while let Some((id, message, resent)) = self.window.next(now) {
             let body = message.body(now, resent);
             let properties = properties(Some(ANSWER_EXPIRY), message.correlation());
-            publish(&connection.client, message.topic(), false, body, properties);
+            connection.wire.queue(&publish(id, message.topic(), false, body, properties))?;
             self.counters.answers_sent.add(1);
         }
         self.counters.answers_waiting.set(self.window.unsettled() as u64);
-        let closing = *self.phase.borrow() == Phase::Disconnect;
-        if closing && !connection.status_due && self.window.unsettled() == 0 {
-            connection.disconnecting = connection.client.try_disconnect().is_ok();
-        }
+        // What could not leave at once is as old as this when it does.
+        timeout(STALL, connection.wire.flush()).await.map_err(|_| WireError::Timeout)?
     }
 
     fn settle(&mut self, packet: u16, taken: bool) {
@@ -263,10 +257,28 @@ fn offline(status: &StatusMessage) -> StatusMessage {
     StatusMessage { online: false, ..status.clone() }
 }
 
-/// The queue of the client has room for the whole window: a failure means that the event loop is gone, and
-/// the window takes everything back.
-fn publish(client: &AsyncClient, topic: &str, retain: bool, body: Vec<u8>, properties: PublishProperties) {
-    let _ = client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, body, properties);
+impl Connection {
+    fn ping(&mut self) -> Result<(), SessionError> {
+        if self.heard_at.elapsed() > 2 * KEEP_ALIVE {
+            return Err(SessionError::Silent);
+        }
+        // It leaves with the next flush, which is at once.
+        Ok(self.wire.queue(&Packet::PingReq(PingReq))?)
+    }
+
+    async fn end(mut self) -> Result<(), WireError> {
+        let goodbye = Disconnect::new(DisconnectReasonCode::NormalDisconnection);
+        self.wire.write([Packet::Disconnect(goodbye)]).await?;
+        self.wire.close().await;
+        Ok(())
+    }
+}
+
+fn publish(id: u16, topic: &str, retain: bool, body: Vec<u8>, properties: PublishProperties) -> Packet {
+    let mut publish = Publish::new(topic, QoS::AtLeastOnce, body, Some(properties));
+    publish.pkid = id;
+    publish.retain = retain;
+    Packet::Publish(publish)
 }
 
 fn properties(expiry: Option<Duration>, correlation: Option<&str>) -> PublishProperties {

@@ -11,6 +11,7 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::mqtt::input::{Ack, InputSettings};
@@ -39,6 +40,9 @@ pub(crate) enum SessionError {
     /// The broker does not let us subscribe.
     #[error("the broker refused the subscription of {0}; check its access list")]
     Subscription(String),
+    /// What was published is not confirmed.
+    #[error("the broker does not confirm what is published")]
+    Unconfirmed,
     /// Nothing comes any more, not even answers to pings.
     #[error("the broker stopped answering")]
     Silent,
@@ -120,6 +124,20 @@ impl Session {
     pub(crate) async fn hear(&mut self) -> Result<Heard, SessionError> {
         let packet = self.wire.read().await?;
         self.silent_since = Instant::now();
+        self.understand(packet)
+    }
+
+    /// What is here already.
+    pub(crate) fn hear_now(&mut self) -> Result<Option<Heard>, SessionError> {
+        self.wire.read_now()?.map(|packet| self.understand(packet)).transpose()
+    }
+
+    /// Bytes of the message that waits for room.
+    pub(crate) fn stashed(&self) -> Option<usize> {
+        self.stash.as_ref().map(|stashed| stashed.packet.payload.len())
+    }
+
+    fn understand(&self, packet: Packet) -> Result<Heard, SessionError> {
         match packet {
             Packet::Publish(publish) => Ok(Heard::Message(publish)),
             Packet::SubAck(answer) => self.subscribed(&answer),
@@ -189,4 +207,12 @@ impl Session {
         self.wire.close().await;
         Ok(())
     }
+}
+
+/// Twice within the time after which a side counts as gone.
+pub(crate) fn pings(server_keep_alive: Option<u16>) -> Interval {
+    let allowed = server_keep_alive.map(|seconds| Duration::from_secs(seconds.max(1).into()));
+    let mut pings = interval(allowed.map_or(KEEP_ALIVE, |allowed| KEEP_ALIVE.min(allowed)) / 2);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings
 }

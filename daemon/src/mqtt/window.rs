@@ -1,10 +1,10 @@
 //! The answers between the pipeline and the broker's confirmation.
 //!
-//! An answer waits, is handed to the client (*sent*), gets a packet id (*flying*), and is settled by the
-//! broker's PUBACK. When the connection ends, whatever was sent or flying may have arrived or not: it waits
-//! again, in the old order, and is `resent`. Everything is settled within [`ANSWER_PATIENCE`].
+//! An answer waits, is sent under a packet id (*flying*), and is settled by the broker's PUBACK. When the
+//! connection ends, whatever was flying may have arrived or not: it waits again, in the old order, and is
+//! `resent`. Everything is settled within [`ANSWER_PATIENCE`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -17,14 +17,14 @@ use crate::mqtt::receipt::Confirmation;
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Most answers on their way at once, if the broker takes as many.
-pub(crate) const WINDOW_MAX: usize = 64;
+const WINDOW_MAX: u16 = 64;
 
 /// An answer that the broker has not confirmed for this long makes the window close: what would be sent now
 /// could lie in a buffer and leave late, as fresh as it was when it was written.
 const SUSPICION: Duration = Duration::from_secs(1);
 
-/// An answer that the broker has not confirmed for this long ends the connection.
-const STALL: Duration = Duration::from_secs(5);
+/// An answer that the broker has not confirmed, or not even taken, for this long ends the connection.
+pub(crate) const STALL: Duration = Duration::from_secs(5);
 
 /// What is published.
 #[derive(Debug)]
@@ -37,7 +37,6 @@ pub(crate) enum What {
 
 #[derive(Debug)]
 struct Order {
-    number: u64,
     what: What,
     deadline: Instant,
     sent_at: Instant,
@@ -47,59 +46,52 @@ struct Order {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    next_number: u64,
-    room: usize,
+    /// Packet ids that are free: with those that fly as many as may be on their way; none without a connection.
+    free: Vec<u16>,
     waiting: VecDeque<Order>,
-    sent: VecDeque<Order>,
-    flying: HashMap<u16, Order>,
+    /// By packet id, in the order of sending, in which the broker confirms as well.
+    flying: VecDeque<(u16, Order)>,
 }
 
 impl Window {
     /// A connection stands; the broker takes `receive_max` at once.
     pub(crate) fn open(&mut self, receive_max: u16) {
-        self.room = WINDOW_MAX.min(receive_max.into());
+        self.free = (1..=WINDOW_MAX.min(receive_max)).collect();
     }
 
     /// Takes an answer.
     pub(crate) fn push(&mut self, what: What, now: Instant) {
-        let order = self.order(what, now);
-        self.waiting.push_back(order);
+        self.waiting.push_back(order(what, now));
     }
 
-    /// Puts the status before everything else; false where there is no room now.
-    pub(crate) fn send_status(&mut self, now: Instant) -> bool {
-        let room = self.has_room(now);
-        if room {
-            let order = self.order(What::Status, now);
-            self.sent.push_back(order);
-        }
-        room
+    /// The packet id for the status, which goes before everything else; none where there is no room now.
+    pub(crate) fn send_status(&mut self, now: Instant) -> Option<u16> {
+        let packet = self.room(now)?;
+        self.flying.push_back((packet, order(What::Status, now)));
+        Some(packet)
     }
 
-    /// The next answer to be sent now, and whether it is sent again; it counts as sent.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<(&Outgoing, bool)> {
-        if !self.has_room(now) {
+    /// The next answer to be sent now, its packet id, and whether it is sent again; it counts as sent.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(u16, &Outgoing, bool)> {
+        if self.waiting.is_empty() {
             return None;
         }
+        let packet = self.room(now)?;
         let mut order = self.waiting.pop_front()?;
         order.sent_at = now;
-        self.sent.push_back(order);
-        match self.sent.back()? {
-            Order { what: What::Message(message, _), resent, .. } => Some((message, *resent)),
-            Order { what: What::Status, .. } => None,
-        }
-    }
-
-    /// The client wrote the oldest sent answer under a packet id.
-    pub(crate) fn written(&mut self, packet: u16) {
-        if let Some(order) = self.sent.pop_front() {
-            self.flying.insert(packet, order);
+        self.flying.push_back((packet, order));
+        match self.flying.back()? {
+            (_, Order { what: What::Message(message, _), resent, .. }) => Some((packet, message, *resent)),
+            (_, Order { what: What::Status, .. }) => None,
         }
     }
 
     /// The broker settled a packet id; the topic it refused, if it did.
     pub(crate) fn settle(&mut self, packet: u16, taken: bool) -> Option<String> {
-        let order = self.flying.remove(&packet)?;
+        // The first, unless a broker confirms out of turn.
+        let at = self.flying.iter().position(|(flying, _)| *flying == packet)?;
+        let (_, order) = self.flying.remove(at)?;
+        self.free.push(packet);
         let refused = |topic: &str| (!taken).then(|| topic.to_owned());
         match order.what {
             What::Message(message, receipt) => {
@@ -113,14 +105,12 @@ impl Window {
 
     /// The connection ended.
     pub(crate) fn reset(&mut self) {
-        self.room = 0;
-        let mut back: Vec<_> =
-            self.sent.drain(..).chain(self.flying.drain().map(|(_, order)| order)).collect();
-        back.retain(|order| matches!(order.what, What::Message(..)));
-        back.sort_unstable_by_key(|order| std::cmp::Reverse(order.number));
-        for mut order in back {
-            order.resent = true;
-            self.waiting.push_front(order);
+        self.free.clear();
+        while let Some((_, mut order)) = self.flying.pop_back() {
+            if matches!(order.what, What::Message(..)) {
+                order.resent = true;
+                self.waiting.push_front(order);
+            }
         }
     }
 
@@ -144,22 +134,25 @@ impl Window {
 
     /// Answers that are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.waiting.len() + self.sent.len() + self.flying.len()
+        self.waiting.len() + self.flying.len()
     }
 
-    fn has_room(&self, now: Instant) -> bool {
-        self.sent.len() + self.flying.len() < self.room && self.longest_unconfirmed(now) <= SUSPICION
+    /// A packet id for what is sent now.
+    fn room(&mut self, now: Instant) -> Option<u16> {
+        if self.longest_unconfirmed(now) > SUSPICION {
+            return None;
+        }
+        self.free.pop()
     }
 
     fn longest_unconfirmed(&self, now: Instant) -> Duration {
-        let orders = self.sent.iter().chain(self.flying.values());
-        orders.map(|order| now.saturating_duration_since(order.sent_at)).max().unwrap_or_default()
+        let oldest = self.flying.front();
+        oldest.map(|(_, order)| now.saturating_duration_since(order.sent_at)).unwrap_or_default()
     }
+}
 
-    fn order(&mut self, what: What, now: Instant) -> Order {
-        self.next_number += 1;
-        Order { number: self.next_number, what, deadline: now + ANSWER_PATIENCE, sent_at: now, resent: false }
-    }
+fn order(what: What, now: Instant) -> Order {
+    Order { what, deadline: now + ANSWER_PATIENCE, sent_at: now, resent: false }
 }
 
 #[cfg(test)]
@@ -176,9 +169,13 @@ mod tests {
     }
 
     fn next(window: &mut Window, now: Instant) -> Option<(String, bool)> {
-        let (message, resent) = window.next(now)?;
+        send(window, now).map(|(_, reason, resent)| (reason, resent))
+    }
+
+    fn send(window: &mut Window, now: Instant) -> Option<(u16, String, bool)> {
+        let (packet, message, resent) = window.next(now)?;
         let body = String::from_utf8(message.body(now, resent)).unwrap();
-        Some((body.split("\"reason\":\"").nth(1)?.split('"').next()?.to_owned(), resent))
+        Some((packet, body.split("\"reason\":\"").nth(1)?.split('"').next()?.to_owned(), resent))
     }
 
     #[test]
@@ -186,11 +183,9 @@ mod tests {
         let (mut window, now) = (Window::default(), Instant::now());
         window.open(10);
         let mut receipts: Vec<_> = ["a", "b", "c"].map(|reason| push(&mut window, reason, now)).into();
-        for (packet, reason) in [(1, "a"), (2, "b")] {
-            assert_eq!(next(&mut window, now), Some((reason.to_owned(), false)));
-            window.written(packet);
-        }
-        assert_eq!(window.settle(1, true), None);
+        let (first, ..) = send(&mut window, now).unwrap();
+        assert_eq!(next(&mut window, now), Some(("b".to_owned(), false)));
+        assert_eq!(window.settle(first, true), None);
         assert_eq!(receipts.remove(0).try_recv(), Ok(Confirmation::Confirmed));
         window.reset();
         assert_eq!(next(&mut window, now), None);
@@ -217,7 +212,7 @@ mod tests {
         let _receipts = [push(&mut window, "a", now), push(&mut window, "b", now)];
         assert!(next(&mut window, now).is_some());
         assert!(next(&mut window, now).is_none());
-        assert!(!window.send_status(now));
+        assert!(window.send_status(now).is_none());
     }
 
     #[test]
@@ -231,13 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_id_is_free_again_once_the_broker_confirmed_in_whatever_order() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        window.open(2);
+        let _receipts: Vec<_> = ["a", "b", "c"].map(|reason| push(&mut window, reason, now)).into();
+        let (first, second) = (send(&mut window, now).unwrap().0, send(&mut window, now).unwrap().0);
+        assert!(first != second && next(&mut window, now).is_none());
+        assert_eq!(window.settle(second, true), None);
+        assert_eq!(window.settle(second, true), None, "settled already");
+        assert_eq!(send(&mut window, now), Some((second, "c".to_owned(), false)));
+        assert_eq!(window.unsettled(), 2);
+    }
+
+    #[test]
     fn a_refused_answer_is_told_with_its_topic() {
         let (mut window, now) = (Window::default(), Instant::now());
         window.open(10);
         let mut receipt = push(&mut window, "a", now);
-        assert!(next(&mut window, now).is_some());
-        window.written(1);
-        assert_eq!(window.settle(1, false), Some("g/door/rejected".to_owned()));
+        let (packet, ..) = send(&mut window, now).unwrap();
+        assert_eq!(window.settle(packet, false), Some("g/door/rejected".to_owned()));
         assert_eq!(receipt.try_recv(), Ok(Confirmation::Refused));
     }
 }

@@ -1,9 +1,9 @@
-//! One MQTT v5 connection of an input: rumqttc's packets over a socket of our own.
+//! One MQTT v5 connection: rumqttc's packets over a socket of our own.
 //!
-//! Why not rumqttc's event loop, as for the answers: it reads up to ten packets for each acknowledgement that
-//! it writes, and offers no way to stop reading and still write. mosquitto 2.0.11 sends a whole new window
-//! for each acknowledgement, so that after an outage the acknowledgements pile up without bound. Here the
-//! input alone decides when to read, and acknowledgements are written in batches.
+//! Why not rumqttc's event loop: it reads up to ten packets for each acknowledgement that it writes, and offers
+//! no way to stop reading and still write. mosquitto 2.0.11 sends a whole new window for each acknowledgement,
+//! so that after an outage the acknowledgements pile up without bound. Here the input alone decides when to
+//! read, and what is written together costs one system call.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use bytes::BytesMut;
 use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::client::TlsStream;
 use rumqttc::v5::mqttbytes::Error as PacketError;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, DisconnectReasonCode, Login, Packet};
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, Connect, ConnectReturnCode, DisconnectReasonCode, LastWill, Login, Packet,
+};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -34,6 +36,7 @@ pub(crate) struct Door {
     pub(crate) port: u16,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) connect: Connect,
+    pub(crate) will: Option<LastWill>,
     pub(crate) login: Option<Login>,
     /// Largest packet that is taken.
     pub(crate) packet_max: u32,
@@ -105,7 +108,7 @@ impl Wire {
         };
         let packet_max = door.packet_max;
         let mut wire = Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), packet_max };
-        wire.write([Packet::Connect(door.connect, None, door.login)]).await?;
+        wire.write([Packet::Connect(door.connect, door.will, door.login)]).await?;
         match wire.read().await {
             Ok(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => Ok((wire, answer)),
             Ok(Packet::ConnAck(answer)) => Err(WireError::Refused(answer.code)),
@@ -117,17 +120,8 @@ impl Wire {
     /// The next packet. May be dropped while it waits: nothing of a packet is lost.
     pub(crate) async fn read(&mut self) -> Result<Packet, WireError> {
         loop {
-            // A packet has at least two bytes; of fewer nothing can be said.
-            if self.incoming.len() >= 2 {
-                match Packet::read(&mut self.incoming, Some(self.packet_max)) {
-                    Ok(Packet::Disconnect(goodbye)) => {
-                        return Err(WireError::Disconnected(goodbye.reason_code));
-                    }
-                    Ok(packet) => return Ok(packet),
-                    // The missing bytes of one packet, bounded by `packet_max`.
-                    Err(PacketError::InsufficientBytes(missing)) => self.incoming.reserve(missing),
-                    Err(error) => return Err(WireError::Packet(error)),
-                }
+            if let Some(packet) = self.read_now()? {
+                return Ok(packet);
             }
             if self.incoming.capacity() == self.incoming.len() {
                 self.incoming.reserve(READ_BYTES);
@@ -138,16 +132,47 @@ impl Wire {
         }
     }
 
-    /// Writes packets, all of them with one flush. Must not be dropped half way.
-    pub(crate) async fn write(&mut self, packets: impl IntoIterator<Item = Packet>) -> Result<(), WireError> {
-        for packet in packets {
-            packet.write(&mut self.outgoing, None).map_err(WireError::Packet)?;
+    /// The next packet, if it is here already.
+    pub(crate) fn read_now(&mut self) -> Result<Option<Packet>, WireError> {
+        // A packet has at least two bytes; of fewer nothing can be said.
+        if self.incoming.len() < 2 {
+            return Ok(None);
+        }
+        match Packet::read(&mut self.incoming, Some(self.packet_max)) {
+            Ok(Packet::Disconnect(goodbye)) => Err(WireError::Disconnected(goodbye.reason_code)),
+            Ok(packet) => Ok(Some(packet)),
+            Err(PacketError::InsufficientBytes(missing)) => {
+                // The missing bytes of one packet, bounded by `packet_max`.
+                self.incoming.reserve(missing);
+                Ok(None)
+            }
+            Err(error) => Err(WireError::Packet(error)),
+        }
+    }
+
+    /// Puts a packet into the buffer that [`Wire::flush`] writes.
+    pub(crate) fn queue(&mut self, packet: &Packet) -> Result<(), WireError> {
+        packet.write(&mut self.outgoing, None).map(drop).map_err(WireError::Packet)
+    }
+
+    /// Writes what was queued; nothing where nothing was. Must not be dropped half way.
+    pub(crate) async fn flush(&mut self) -> Result<(), WireError> {
+        if self.outgoing.is_empty() {
+            return Ok(());
         }
         let write = async {
             self.stream.write_all_buf(&mut self.outgoing).await?;
             self.stream.flush().await
         };
         timeout(WRITE_PATIENCE, write).await.map_err(|_| WireError::Timeout)?.map_err(WireError::Io)
+    }
+
+    /// Writes packets, all of them with one flush. Must not be dropped half way.
+    pub(crate) async fn write(&mut self, packets: impl IntoIterator<Item = Packet>) -> Result<(), WireError> {
+        for packet in packets {
+            self.queue(&packet)?;
+        }
+        self.flush().await
     }
 
     /// Ends the stream in order.

@@ -4,36 +4,10 @@ use std::io;
 
 use rumqttc::v5::mqttbytes::Error as PacketError;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
-use rumqttc::v5::{ConnectionError, StateError};
 
 pub(crate) const TIMEOUT: &str = "the broker did not answer in time; check mqtt.url and the network";
 pub(crate) const NOT_MQTT: &str = "what answers at mqtt.url is not an MQTT v5 broker";
 pub(crate) const CLOSED: &str = "the broker closed the connection";
-
-/// The words for a failure of rumqttc's event loop.
-pub(crate) fn of(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::ConnectionRefused(code) => refused(*code),
-        ConnectionError::Timeout(_) => TIMEOUT.to_owned(),
-        ConnectionError::Io(error) => unreachable(error),
-        ConnectionError::Tls(rumqttc::TlsError::Io(error)) => tls(error),
-        ConnectionError::Tls(error) => format!("TLS with the broker failed: {error}; check mqtt.ca_file"),
-        ConnectionError::MqttState(error) => of_state(error),
-        ConnectionError::NotConnAck(_) => NOT_MQTT.to_owned(),
-        other => format!("the connection to the broker failed: {other}"),
-    }
-}
-
-fn of_state(error: &StateError) -> String {
-    match error {
-        StateError::ServerDisconnect { reason_code, .. } => disconnected(*reason_code),
-        StateError::ConnectionAborted => CLOSED.to_owned(),
-        StateError::AwaitPingResp => "the broker stopped answering".to_owned(),
-        StateError::Io(error) => broke(error),
-        StateError::Deserialization(error) => packet(error),
-        other => format!("the connection to the broker failed: {other}"),
-    }
-}
 
 pub(crate) fn unreachable(error: &io::Error) -> String {
     format!("the broker cannot be reached: {error}; check mqtt.url and the network")
