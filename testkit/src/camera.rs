@@ -17,8 +17,10 @@ use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+mod answering;
 mod echo;
 mod listener;
+pub use answering::Answering;
 pub use echo::Echo;
 pub use listener::{Listener, Received};
 

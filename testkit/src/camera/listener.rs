@@ -57,6 +57,17 @@ struct Collected {
     messages: Vec<Received>,
 }
 
+/// How a listener connects: the broker keeps its session.
+pub(super) fn options(name: &str, address: &Address) -> MqttOptions {
+    let mut options = address.options(&format!("listener-{name}"));
+    options.set_clean_start(false);
+    let mut properties = ConnectProperties::new();
+    properties.session_expiry_interval = Some(SESSION);
+    properties.max_packet_size = Some(PACKET_MAX);
+    options.set_connect_properties(properties);
+    options
+}
+
 impl Listener {
     /// Connects with a persistent session, subscribes and returns once the broker has confirmed it.
     ///
@@ -68,12 +79,7 @@ impl Listener {
         filters: &[&str],
         patience: Duration,
     ) -> Result<Self> {
-        let mut options = address.options(&format!("listener-{name}"));
-        options.set_clean_start(false);
-        let mut properties = ConnectProperties::new();
-        properties.session_expiry_interval = Some(SESSION);
-        properties.max_packet_size = Some(PACKET_MAX);
-        options.set_connect_properties(properties);
+        let options = options(name, address);
         let shared = Arc::new(Mutex::new(Collected::default()));
         let filters = filters.iter().map(|f| Filter::new(*f, QoS::AtLeastOnce)).collect();
         let (counted, count) = watch::channel(0);

@@ -1,5 +1,5 @@
 //! From a camera's PUBLISH to the identification, and durable events per second from a broker's backlog. Beside them
-//! what the same broker costs somebody who only repeats, or only drains, what it sends.
+//! what the same broker costs somebody who only repeats, only drains, or drains and answers, what it sends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use gatehouse_testkit::broker::Broker;
-use gatehouse_testkit::camera::{Address, Camera, Echo, Listener, all_taken};
+use gatehouse_testkit::camera::{Address, Answering, Camera, Echo, Listener, all_taken};
 use gatehouse_testkit::daemon::{Daemon, DaemonOptions};
 use gatehouse_testkit::folder::Folder;
 use gatehouse_testkit::synthetic::{EventMessage, SyntheticPerson, people};
@@ -149,8 +149,10 @@ async fn paced(camera: &Camera, listener: &Listener, people: &[SyntheticPerson])
 }
 
 async fn throughput(daemon: &mut Daemon, address: &Address, people: &[SyntheticPerson]) -> Result<Table> {
-    // Two sessions for the same events: the daemon's, which is away, and a bare client's, which is away as well.
+    // Three sessions for the same events: the daemon's, which is away, and those of two bare clients, away as well.
     drop(Listener::subscribe("drain", address, &["gatehouse/flood/event"], PATIENCE).await?);
+    let topic = "gatehouse/answering/identification";
+    let answering = Answering::prepare(address, "gatehouse/flood/event", topic, PATIENCE).await?;
     let before = stored(daemon)?;
     daemon.terminate()?;
     let mut rng = Rng::with_seed(5);
@@ -166,6 +168,7 @@ async fn throughput(daemon: &mut Daemon, address: &Address, people: &[SyntheticP
     let drained = bare.with(|messages| messages.last().map(|last| millis(messages[0].at, last.at)));
     let drained = BACKLOG as f64 * 1e3 / drained.context("nothing drained")?;
     drop(bare);
+    let answered = answering.drain(BACKLOG, PATIENCE).await?;
 
     daemon.start()?;
     let ours = drain_rate(daemon, before).await?;
@@ -177,6 +180,7 @@ async fn throughput(daemon: &mut Daemon, address: &Address, people: &[SyntheticP
     );
     for (what, rate) in [
         ("gatehoused: received, identified, answered, sealed, durable, acknowledged".to_owned(), ours),
+        ("two bare clients: one drains the same backlog, one answers each with as much".to_owned(), answered),
         ("a bare client that drains the same backlog and keeps nothing".to_owned(), drained),
         (format!("append of 600 bytes and fdatasync, groups of {GROUP}"), append),
     ] {
