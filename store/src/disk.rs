@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::FallocateFlags;
+
 /// Mode of every file the store makes: readable by the daemon's user only.
 pub const FILE_MODE: u32 = 0o600;
 
@@ -66,6 +68,16 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// The system's word.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Takes room up to this length; the length itself stays, and so does what can be read. Nothing rests on it.
+    ///
+    /// # Errors
+    /// The system's word, where there is no room or the file system knows no such thing.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+    /// Gives back what was reserved and not written.
+    ///
+    /// # Errors
+    /// The system's word.
+    fn give_back(&self) -> io::Result<()>;
     /// Length of the file.
     ///
     /// # Errors
@@ -115,6 +127,15 @@ impl DiskFile for File {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, 0, bytes)?)
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        // To cut a file at its end is to cut off what lies behind it.
+        File::set_len(self, self.metadata()?.len())
     }
 
     fn size(&self) -> io::Result<u64> {

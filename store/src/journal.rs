@@ -10,7 +10,8 @@
 //! - a segment is a file and a key: destroying the key forgets the records wherever copies of the file lie.
 //!
 //! Order of a new segment: key (durable), file under a temporary name, sync, rename, sync of the folder, first
-//! batch. Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then the
+//! batch. Its room is taken in advance and the rest given back at its end, or by the next opening; nothing rests on that.
+//! Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then the
 //! waiters are answered, then the watch. Events that come right after a batch gather for a moment, since nobody waits for
 //! them; everything else is written at once.
 //!

@@ -86,6 +86,11 @@ impl Space {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Whether so many bytes can be taken in advance without coming near to a full disk.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        self.free().is_ok_and(|free| free >= CALM_BYTES.saturating_add(bytes))
+    }
+
     /// Tells how short the disk is, whenever that changes.
     pub fn pressure(&self) -> watch::Receiver<Pressure> {
         self.pressure.subscribe()

@@ -275,6 +275,12 @@ impl DiskFile for FailingFile {
     fn set_len(&self, bytes: u64) -> std::io::Result<()> {
         self.0.set_len(bytes)
     }
+    fn reserve(&self, bytes: u64) -> std::io::Result<()> {
+        self.0.reserve(bytes)
+    }
+    fn give_back(&self) -> std::io::Result<()> {
+        self.0.give_back()
+    }
     fn size(&self) -> std::io::Result<u64> {
         self.0.size()
     }

@@ -147,6 +147,8 @@ fn find_head(
         if header.is_none() && !walk.records {
             continue;
         }
+        // What a process that was killed had taken in advance.
+        let _ = file.give_back();
         write_again(&*file, walk.unproven, walk.end).map_err(IoError::at("write", &path))?;
         file.sync().map_err(IoError::at("sync", &path))?;
         disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;

@@ -84,12 +84,14 @@ pub(super) struct Active {
 }
 
 /// Makes the segment that follows `before`, with a key of its own; durable on return. A segment of the same name,
-/// which has no record, is replaced.
+/// which has no record, is replaced. Room for `reserve` bytes is taken at once where that is possible: so it lies in one
+/// piece, and a disk that fills up meanwhile leaves it the room.
 pub(super) fn create(
     disk: &dyn Disk,
     directory: &Path,
     keys: &KeyTable,
     before: Position,
+    reserve: Option<u64>,
 ) -> Result<Active, JournalError> {
     let first = before.lsn + 1;
     let path = path(directory, first);
@@ -97,6 +99,9 @@ pub(super) fn create(
     let key_id = keys.create(KeyKind::Journal)?;
     let make = || {
         let file = disk.create(&temporary).map_err(IoError::at("create", &temporary))?;
+        if let Some(bytes) = reserve {
+            let _ = file.reserve(bytes);
+        }
         let header = Header { key: key_id, before };
         file.write_at(&header.bytes(), 0).map_err(IoError::at("write", &temporary))?;
         file.sync().map_err(IoError::at("sync", &temporary))?;

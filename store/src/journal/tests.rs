@@ -97,6 +97,40 @@ fn numbers_have_no_hole_over_many_openings() {
 }
 
 #[test]
+fn room_for_a_segment_is_taken_in_advance_and_its_rest_given_back_also_after_a_crash() {
+    use std::os::unix::fs::MetadataExt;
+    const BYTES: u64 = 1024 * 1024;
+    let bench = Bench::new(BYTES);
+    let taken = |file: &Path| file.metadata().unwrap().blocks() * 512;
+    let (journal, ..) = bench.open();
+    append(&journal, 1);
+    let file = bench.files().remove(0);
+    if taken(&file) < BYTES {
+        eprintln!("this file system takes no room in advance: nothing to see here");
+        return;
+    }
+    assert!(file.metadata().unwrap().len() < 1000, "what can be read is what was written");
+    journal.close();
+    assert!(taken(&file) < BYTES / 2, "{} bytes are kept", taken(&file));
+    // As a killed process leaves it.
+    crate::disk::Disk::open(&RealDisk, &file).unwrap().reserve(BYTES).unwrap();
+    let (journal, report, _) = bench.open();
+    assert_eq!((report.head.lsn, report.torn_bytes), (1, 0));
+    assert!(taken(&file) < BYTES / 2, "{} bytes are kept", taken(&file));
+    let large = || Entry { payload: vec![7; 200_000], is_event: true };
+    for _ in 0..12 {
+        journal.append_blocking(large()).unwrap().wait_blocking().unwrap();
+    }
+    let mut files = bench.files();
+    files.pop();
+    assert!(files.len() > 1);
+    for file in files {
+        let spare = taken(&file).saturating_sub(file.metadata().unwrap().len());
+        assert!(spare < BYTES / 8, "{}: {spare} bytes are kept", file.display());
+    }
+}
+
+#[test]
 fn many_threads_share_their_syncs_and_each_gets_its_own_number() {
     let bench = Bench::new(SEGMENT_BYTES);
     let (journal, _, seen) = bench.open();

@@ -100,6 +100,8 @@ impl Writer {
         }
         self.mark();
         if let Some(active) = &self.active {
+            // The next start does it otherwise.
+            let _ = active.file.give_back();
             // All records are durable already; this is for the mark, and the next start can do without it.
             let _ = active.file.sync();
         }
@@ -219,12 +221,16 @@ impl Writer {
 
     /// The segment to write to: a new one where there is none or where it is full.
     fn segment(&mut self) -> Result<Active, JournalError> {
-        let shared = &self.stop.0;
-        if let Some(active) = self.active.take().filter(|a| a.end < self.limit()) {
-            return Ok(active);
+        let (shared, limit) = (&self.stop.0, self.limit());
+        match self.active.take() {
+            Some(active) if active.end < limit => return Ok(active),
+            // Kept a little wide until the file is forgotten, if it cannot be done.
+            Some(full) => drop(full.file.give_back()),
+            None => {}
         }
         let directory = &shared.options.directory;
-        let active = segment::create(&*shared.disk, directory, &shared.keys, self.durable.position)?;
+        let reserve = shared.options.space.has_room_for(limit).then_some(limit);
+        let active = segment::create(&*shared.disk, directory, &shared.keys, self.durable.position, reserve)?;
         let known = Known { key: Some(active.key_id), before_seq: Some(self.durable.position.seq) };
         let replaced = locked(&shared.segments).insert(active.first, known);
         if let Some(key) = replaced.and_then(|replaced| replaced.key) {

@@ -231,6 +231,19 @@ impl DiskFile for TwinFile {
         Ok(())
     }
 
+    // Nothing rests on these two: they are no acts, and a disk that has failed just does not do them.
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        if self.disk.has_failed() {
+            Err(io::Error::from_raw_os_error(ENOSPC))
+        } else {
+            self.inner.reserve(bytes)
+        }
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        if self.disk.has_failed() { Err(io::Error::from_raw_os_error(EIO)) } else { self.inner.give_back() }
+    }
+
     fn size(&self) -> io::Result<u64> {
         self.inner.size()
     }
