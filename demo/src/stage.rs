@@ -130,7 +130,7 @@ fn options(broker: EmbeddedBroker, s3: &S3Server, database: Option<&Database>) -
         objects: Some(s3.objects()),
         bucket: Some(BUCKET.into()),
         settings: BTreeMap::from([("sync".to_owned(), sync), ("gallery".to_owned(), gallery)]),
-        environment: Vec::new(),
+        ..DaemonOptions::default()
     }
 }
 

@@ -43,6 +43,8 @@ pub struct DaemonOptions {
     pub settings: BTreeMap<String, String>,
     /// Further variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// A program with its arguments that becomes the daemon, such as `strace -D`; none: it is started itself.
+    pub wrapper: Vec<String>,
 }
 
 /// A daemon with a state directory of its own; killed on drop.
@@ -119,7 +121,11 @@ impl Daemon {
         }
         self.notifications.clear();
         let config = self.config_file().to_string_lossy().into_owned();
-        let mut launch = Launch::new(self.program("gatehoused")?, self.log_file())
+        let mut words = self.options.wrapper.clone();
+        words.push(self.program("gatehoused")?.display().to_string());
+        let program = words.remove(0);
+        let mut launch = Launch::new(program, self.log_file())
+            .args(words)
             .args(["--config", &config])
             .env("NOTIFY_SOCKET", &self.folder.path().join("notify.sock").to_string_lossy());
         launch.environment.extend(self.options.environment.iter().cloned());

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod devices;
 pub mod flips;
 pub mod kills;
+pub mod slow;
 pub mod states;
 mod street;
 #[path = "../../store/tests/twin/mod.rs"]
@@ -34,11 +35,21 @@ pub struct Scale {
     pub deliveries: (u64, bool),
     /// Appliances that share people.
     pub devices: u64,
+    /// Floods over slow flash.
+    pub floods: u64,
 }
 
 /// Some minutes, for every change.
-pub const QUICK: Scale =
-    Scale { states: 60, cuts: 5, kills: 8, flips: 60, jumps: 4, deliveries: (1, false), devices: 3 };
+pub const QUICK: Scale = Scale {
+    states: 60,
+    cuts: 5,
+    kills: 8,
+    flips: 60,
+    jumps: 4,
+    deliveries: (1, false),
+    devices: 3,
+    floods: 1,
+};
 /// What a release must bear.
 pub const SOAK: Scale = Scale {
     states: 1_000,
@@ -48,6 +59,7 @@ pub const SOAK: Scale = Scale {
     jumps: 20,
     deliveries: (3, true),
     devices: 10,
+    floods: 5,
 };
 
 /// What came of one kind of fault.

@@ -61,9 +61,8 @@ impl House {
             mqtt_url: broker.url(),
             rows_url: Some(database.url()),
             objects: Some(s3.objects().at(s3_proxy.port())),
-            bucket: None,
             settings,
-            environment: Vec::new(),
+            ..DaemonOptions::default()
         })?;
         daemon.central_init()?;
         Ok(Self { broker, postgres, database, s3, s3_proxy, daemon })

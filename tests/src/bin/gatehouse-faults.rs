@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::faults::{
-    Outcome, QUICK, SOAK, clock, cuts, delivery, devices, flips, kills, states, table,
+    Outcome, QUICK, SOAK, clock, cuts, delivery, devices, flips, kills, slow, states, table,
 };
 
 /// Does to Gatehouse what the world does, and counts what is lost.
@@ -42,6 +42,8 @@ enum Kind {
     Flips,
     /// A clock that jumps.
     Clock,
+    /// Flash that is slower than the cameras.
+    Slow,
     /// Whatever happens to the central side and on the way there.
     Delivery,
     /// Several appliances that share people while their lines come and go.
@@ -49,7 +51,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::States,
         Self::Full,
         Self::Cuts,
@@ -57,6 +59,7 @@ impl Kind {
         Self::SyncKills,
         Self::Flips,
         Self::Clock,
+        Self::Slow,
         Self::Delivery,
         Self::Devices,
     ];
@@ -70,6 +73,7 @@ impl Kind {
             Self::SyncKills => "kill -9, delivering",
             Self::Flips => "bit flipped, file cut",
             Self::Clock => "clock jumps 50 years",
+            Self::Slow => "flash slower than cameras",
             Self::Delivery => "delivery",
             Self::Devices => "several devices",
         }
@@ -93,6 +97,7 @@ fn main() -> Result<ExitCode> {
             Kind::SyncKills => one(runtime.block_on(kills::delivering(scale.kills, seed))?),
             Kind::Flips => one(runtime.block_on(flips::run(scale.flips, seed))?),
             Kind::Devices => one(runtime.block_on(devices::run(scale.devices, seed))?),
+            Kind::Slow => one(runtime.block_on(slow::run(scale.floods))?),
             Kind::Clock => one(runtime.block_on(clock::run(scale.jumps, seed))?),
             Kind::Delivery => {
                 let (rounds, slow) = scale.deliveries;
