@@ -130,8 +130,8 @@ fn empty() -> Table {
         "payload: eight-bit and f32 components; peers hold f32, and search in calls of ten probes, the time \
          of which is shared out"
             .to_owned(),
-        "graphs: 24 links, 200 candidates at construction by one thread; of peers, the narrowest search that \
-         finds 99.9 %"
+        "graphs: 24 links, 200 candidates at construction, ours by one thread, those of peers by all processors; of \
+         peers, the narrowest search that finds 99.9 %"
             .to_owned(),
     ];
     if peers::python().is_none() {
