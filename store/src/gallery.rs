@@ -313,9 +313,7 @@ impl Gallery {
     /// and no removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
-        !state.table.wants_lens()
-            && !state.means.wants_lens()
-            && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
+        !state.wants_lens() && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
     /// An encoding in the gallery's space; none where it is of another length.
@@ -330,8 +328,12 @@ impl Gallery {
     /// The two nearest people, by nearest sample or mean template: from the graph where it is there and its answer is
     /// clear, else exactly.
     fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
+        let both = [&state.means, &state.table];
+        let Some(graph) = &state.index.graph else {
+            return self.exact.among(&both, probe, Nearest::default());
+        };
         let means = self.exact.nearest(&state.means, probe).unwrap_or_default();
-        let answer = state.index.graph.as_ref().and_then(|graph| {
+        let by_graph = || {
             let mut nearest = graph.nearest(&state.table, probe)?;
             for slot in &state.index.recent {
                 if let Some(template) = state.table.get(*slot) {
@@ -341,8 +343,8 @@ impl Gallery {
             nearest.merge(means);
             let (best, second) = self.distances(&nearest);
             decide::is_clear(threshold, best, second, CLEARANCE_RATIO * threshold).then_some(nearest)
-        });
-        answer.unwrap_or_else(|| self.exact.further(&state.table, probe, means))
+        };
+        by_graph().unwrap_or_else(|| self.exact.among(&both[1..], probe, means))
     }
 
     fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {

@@ -121,28 +121,12 @@ impl Drop for Indexer {
 enum Job {
     /// Find out which engine is the faster one.
     Measure,
-    /// New sketches of a whole table.
-    Sketch(Part),
+    /// New sketches of everything.
+    Sketch,
     /// A new graph from the whole table.
     Build,
     /// The first of `recent` into the serving graph.
     Extend(Arc<Graph>),
-}
-
-/// A table of the gallery.
-#[derive(Clone, Copy)]
-enum Part {
-    Templates,
-    Means,
-}
-
-impl Part {
-    fn of(self, state: &mut State) -> &mut Table {
-        match self {
-            Self::Templates => &mut state.table,
-            Self::Means => &mut state.means,
-        }
-    }
 }
 
 struct Worker {
@@ -156,7 +140,7 @@ impl Worker {
             while let Some(job) = self.next() {
                 match job {
                     Job::Measure => self.measure(),
-                    Job::Sketch(table) => self.sketch(table),
+                    Job::Sketch => self.sketch(),
                     Job::Build => self.build(),
                     Job::Extend(graph) => self.extend(&graph),
                 }
@@ -170,11 +154,8 @@ impl Worker {
         }
         let state = self.read();
         let index = &state.index;
-        if state.table.wants_lens() {
-            return Some(Job::Sketch(Part::Templates));
-        }
-        if state.means.wants_lens() {
-            return Some(Job::Sketch(Part::Means));
+        if state.wants_lens() {
+            return Some(Job::Sketch);
         }
         if !index.needs_work(state.table.taken(), state.settings.exact_limit) {
             return None;
@@ -188,39 +169,46 @@ impl Worker {
         }
     }
 
-    /// Measures with the lock let go after every probe, and again once the gallery has grown by half.
+    /// Measures with the lock let go after every probe, and again once the gallery has grown by half. A graph that
+    /// serves and is the slower engine is given up.
     fn measure(&self) {
         let (exact, mut random) = (Exact::new(), fastrand::Rng::new());
         let times = (0..PROBES).filter_map(|_| calibrate::times(&exact, &self.read(), &mut random)).collect();
         let is_faster = calibrate::is_graph_faster(times);
         let mut state = self.write();
         let templates = state.table.taken();
+        let slow = if is_faster { None } else { state.index.give_up() };
         state.index.graph_is_faster = is_faster;
         if !is_faster {
             state.index.measured = templates + templates / 2;
         }
         drop(state);
+        drop(slow);
         tracing::info!(templates, graph = is_faster, "measured which engine of the gallery is faster");
     }
 
-    /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there.
-    fn sketch(&self, table: Part) {
+    /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there. The mean
+    /// templates lie where the others do and take the same one: a probe is seen through it once.
+    fn sketch(&self) {
         let (sample, dimensions, epoch) = {
             let state = self.read();
-            let table = if matches!(table, Part::Means) { &state.means } else { &state.table };
-            (table.lens_sample(), state.settings.dimensions, state.index.epoch)
+            (state.table.lens_sample(), state.settings.dimensions, state.index.epoch)
         };
-        let lens = Lens::new(&sample, dimensions);
+        let lens = Lens::new(&sample, dimensions).map(Arc::new);
         {
             let mut state = self.write();
             if state.index.epoch != epoch {
                 return;
             }
-            table.of(&mut state).set_lens(lens);
+            state.table.set_lens(lens.clone());
+            state.means.set_lens(lens);
         }
-        let mut chunk = 0;
-        while !self.stop.load(Ordering::Relaxed) && table.of(&mut self.write()).look_through(chunk) {
-            chunk += 1;
+        let tables: [fn(&mut State) -> &mut Table; 2] = [|state| &mut state.table, |state| &mut state.means];
+        for table in tables {
+            let mut chunk = 0;
+            while !self.stop.load(Ordering::Relaxed) && table(&mut self.write()).look_through(chunk) {
+                chunk += 1;
+            }
         }
     }
 
@@ -248,9 +236,13 @@ impl Worker {
         // What came after the mark may be in the graph too; being measured twice does no harm.
         state.index.recent.drain(..mark);
         state.index.built_at = built_at;
+        let is_to_prove = old.is_none() && state.settings.exact_limit == EXACT_LIMIT_MEASURED;
         drop(state);
         // Dropping wipes every point and takes a while: not under the lock.
         drop(old);
+        if is_to_prove {
+            self.measure();
+        }
     }
 
     fn extend(&self, graph: &Arc<Graph>) {

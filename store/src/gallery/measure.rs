@@ -1,6 +1,6 @@
 //! Enrolled people as probes: every sample against its own person without it, and against everybody else.
 
-use super::engine::Engine;
+use super::engine::Nearest;
 use super::people::State;
 use super::vector::{Probe, square_distance};
 use super::{Gallery, Metric};
@@ -43,8 +43,7 @@ impl Gallery {
         let samples: Vec<&[f32]> = state.samples_of(place).collect();
         for (at, sample) in samples.iter().enumerate() {
             let probe = Probe::new(sample, false);
-            let mut nearest = self.exact.nearest(&state.table, &probe).unwrap_or_default();
-            nearest.merge(self.exact.nearest(&state.means, &probe).unwrap_or_default());
+            let nearest = self.exact.among(&[&state.means, &state.table], &probe, Nearest::default());
             let other = [nearest.best, nearest.second].into_iter().flatten().find(|near| near.owner != place);
             let other =
                 other.and_then(|near| Some((state.key(near.owner)?, self.metric.distance(near.square))));

@@ -81,6 +81,11 @@ impl State {
         self.owners.get(owner as usize)?.as_ref().map(|owner| owner.key)
     }
 
+    /// Whether sketches are to be made, or made anew.
+    pub(super) fn wants_lens(&self) -> bool {
+        self.table.wants_lens() || self.means.is_looking()
+    }
+
     /// Adds templates of a person, new or known.
     pub(super) fn add(&mut self, person: KeyId, templates: &[Probe]) {
         if templates.is_empty() {

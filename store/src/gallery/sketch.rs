@@ -68,25 +68,27 @@ impl Lens {
     pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
         let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
-        let mut columns: Vec<Zeroizing<Vec<f64>>> = vec![Zeroizing::default(); SKETCH];
-        for vector in sample.chunks_exact(dimensions) {
+        // One run of memory, which the allocator gives back to the system: many small ones would stay with the process.
+        let rows = (sample.len() / dimensions).max(1);
+        let mut columns = Zeroizing::new(vec![0.0; SKETCH * rows]);
+        for (row, vector) in sample.chunks_exact(dimensions).enumerate() {
             let (coordinates, _) = lens.coordinates(vector);
-            columns.iter_mut().zip(coordinates).for_each(|(column, c)| column.push(c));
+            coordinates.iter().enumerate().for_each(|(at, c)| columns[at * rows + row] = *c);
         }
+        let cut = rows / CLAMPED / 2;
         let mut width = 0.0_f64;
-        for column in &mut columns {
-            column.sort_by(f64::total_cmp);
-            let cut = column.len() / CLAMPED / 2;
-            width = width.max(column.get(column.len() - 1 - cut)? - column.get(cut)?);
+        for (floor, column) in lens.floors.iter_mut().zip(columns.chunks_exact_mut(rows)) {
+            column.sort_unstable_by(f64::total_cmp);
+            width = width.max(column[rows - 1 - cut] - column[cut]);
+            *floor = column[rows / 2];
         }
         lens.step = width / f64::from(STEPS);
-        for (floor, column) in lens.floors.iter_mut().zip(&columns) {
-            *floor = column.get(column.len() / 2)? - width / 2.0;
-        }
+        lens.floors.iter_mut().for_each(|floor| *floor -= width / 2.0);
         (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
     }
 
     /// Coordinates of a vector, and its squared distance from the middle.
+    #[inline(always)]
     fn coordinates(&self, vector: &[f32]) -> ([f64; SKETCH], f64) {
         let centred: Zeroizing<Vec<f64>> =
             Zeroizing::new(vector.iter().zip(&*self.middle).map(|(x, m)| f64::from(*x) - m).collect());
@@ -107,6 +109,7 @@ impl Lens {
     }
 
     /// A probe's sketch; none where it lies too far from everything.
+    #[inline(always)]
     pub(super) fn probe(&self, vector: &[f32]) -> Option<Sketch> {
         let (coordinates, square) = self.coordinates(vector);
         if square.sqrt() > FAR * self.step {
@@ -121,6 +124,7 @@ impl Lens {
     }
 
     /// Clamped and rounded coordinates, and by how much they were rounded, in steps.
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
     fn round(&self, coordinates: &[f64; SKETCH]) -> ([u8; SKETCH], f32) {
         let mut steps = [0; SKETCH];

@@ -16,7 +16,7 @@ use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, 
 pub(super) const CHUNK_ROWS: usize = 256;
 
 /// Templates from which on sketches pay; below it the full scan takes a few microseconds.
-pub(super) const LENS_MINIMUM: usize = 1024;
+pub(super) const LENS_MINIMUM: usize = 512;
 /// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
 const LENS_GROWTH: usize = 4;
 /// Templates that a lens is made from: the widest directions of many thousands show in as many.
@@ -130,6 +130,8 @@ pub(super) struct Table {
     lenses: Vec<Arc<Lens>>,
     /// Templates at which the last attempt at a lens was made, successful or not.
     lens_tried: usize,
+    /// Whether chunks are on their way to the last lens.
+    is_looking: bool,
 }
 
 impl Table {
@@ -144,6 +146,7 @@ impl Table {
             taken: 0,
             lenses: Vec::new(),
             lens_tried: 0,
+            is_looking: false,
         }
     }
 
@@ -242,7 +245,12 @@ impl Table {
 
     /// Whether a lens is due, or the chunks are not through with the last one.
     pub(super) fn wants_lens(&self) -> bool {
-        self.lenses.len() > 1 || self.taken >= LENS_MINIMUM.max(self.lens_tried * LENS_GROWTH)
+        self.is_looking || self.taken >= LENS_MINIMUM.max(self.lens_tried * LENS_GROWTH)
+    }
+
+    /// Whether the chunks are not through with the last lens.
+    pub(super) fn is_looking(&self) -> bool {
+        self.is_looking
     }
 
     /// Vectors to make a lens from, spread over all templates.
@@ -259,9 +267,10 @@ impl Table {
 
     /// Takes a new lens, for new chunks at once and for the others with [`Table::look_through`]; with none, notes
     /// that these templates have none.
-    pub(super) fn set_lens(&mut self, lens: Option<Lens>) {
+    pub(super) fn set_lens(&mut self, lens: Option<Arc<Lens>>) {
         self.lens_tried = self.taken;
-        self.lenses.extend(lens.map(Arc::new));
+        self.is_looking = lens.is_some();
+        self.lenses.extend(lens);
     }
 
     /// Sketches a chunk anew; false behind the last one, after which only the last lens is in use.
@@ -269,6 +278,7 @@ impl Table {
         let Some(lens) = self.lenses.last() else { return false };
         if chunk >= self.chunks.len() {
             self.lenses.drain(..self.lenses.len() - 1);
+            self.is_looking = false;
             return false;
         }
         let (segment, place) = (&mut self.segments[chunk / SEGMENT_CHUNKS], chunk % SEGMENT_CHUNKS);
@@ -282,7 +292,7 @@ impl Table {
     /// Makes a lens where one is due and sketches everything at once: for a table on which no probe waits.
     pub(super) fn sketch_all(&mut self) {
         if self.wants_lens() {
-            self.set_lens(Lens::new(&self.lens_sample(), self.dimensions));
+            self.set_lens(Lens::new(&self.lens_sample(), self.dimensions).map(Arc::new));
             (0..).take_while(|chunk| self.look_through(*chunk)).for_each(drop);
         }
     }
