@@ -8,6 +8,7 @@
 //! A step that overruns its budget is given up: what was acknowledged is durable at every moment, so that a cut
 //! costs only repeated work after the next start.
 
+mod clock;
 mod error;
 mod housekeeping;
 pub(crate) mod root_key;
@@ -113,6 +114,8 @@ impl App {
         }
         store.label_strangers(config.gallery.label_strangers);
         wiring::share_people(&store, &config);
+        // Before anything leaves: what a time server says is believed against the central side.
+        clock::look(&store).await;
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());
         let started = Instant::now();
@@ -189,6 +192,7 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     });
     let (of_thresholds, stop) = (services.store.clone(), tasks.stop_signal());
     tasks.spawn("thresholds", thresholds(of_thresholds, stop));
+    tasks.spawn("clock", clock::run(services.store.clone(), tasks.stop_signal()));
     tasks.spawn("housekeeping", housekeeping::run(services.clone(), tasks.stop_signal()));
     tasks
 }

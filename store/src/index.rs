@@ -152,12 +152,12 @@ impl EventIndex {
 
     // --- questions ---
 
-    /// When the last event of a segment came; none where it has none.
+    /// The last event of a segment; none where it has none.
     ///
     /// # Errors
     /// As [`EventIndex::find`].
-    pub(crate) fn newest_in(&self, segment: u64) -> Result<Option<Timestamp>, JournalError> {
-        self.look(segment, |part| part.rows.last().map(|row| row.entry(segment).received_at))
+    pub(crate) fn newest_in(&self, segment: u64) -> Result<Option<Entry>, JournalError> {
+        self.look(segment, |part| part.rows.last().map(|row| row.entry(segment)))
     }
 
     /// Whether the event may have come lately: at least the last million are remembered, and never is one of them

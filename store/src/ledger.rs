@@ -175,6 +175,8 @@ impl Totals {
             | Record::EventFound { .. }
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. }
+            | Record::Clock(_)
+            | Record::ClockTruth(_)
             | Record::Erased { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 //! The journal is the truth; sled views, the gallery in RAM and the ledger follow from it. [`Store`] is the one
 //! door for the daemon and for sync.
 
+pub mod clock;
 pub mod deployment;
 pub mod disk;
 pub mod error;

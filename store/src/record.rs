@@ -11,6 +11,7 @@ mod visit;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Reading, Truth};
 use crate::error::RecordError;
 use crate::keys::KeyId;
 use crate::ledger::Totals;
@@ -24,8 +25,8 @@ pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, Vi
 ///
 /// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
 /// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
-/// Version 5 brought parts of uploads, version 6 thumbnails, for which the same holds.
-pub const RECORD_VERSION: u8 = 6;
+/// Version 5 brought parts of uploads, version 6 thumbnails, version 7 readings of the clock, for which the same holds.
+pub const RECORD_VERSION: u8 = 7;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +264,10 @@ pub enum Record {
         /// Why it cannot be shown, in words; none for a whole picture.
         fault: Option<String>,
     },
+    /// Wall clock and uptime stand like this from here on: the clock was set, or this is another boot.
+    Clock(Reading),
+    /// Somebody knows what time it is.
+    ClockTruth(Truth),
 }
 
 /// Which template key is in force.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock::Reading;
 use crate::deployment::DeploymentKey;
 use crate::files::MediaFiles;
 use crate::gallery::GallerySettings;
@@ -32,6 +33,7 @@ use templates::TemplateKey;
 
 mod absence;
 mod applier;
+mod clock;
 mod compact;
 mod compare;
 mod corrections;
@@ -61,6 +63,7 @@ mod verify;
 
 pub use crate::views::entries::{MediaState, UploadSoFar};
 pub use absence::SEEN_GRAIN;
+pub use clock::ClockStatus;
 pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};
@@ -139,6 +142,8 @@ struct Inner {
     stamps: AtomicI64,
     /// Held while the set of media files changes, so that quota and names are judged on what is there.
     media_door: tokio::sync::Mutex<()>,
+    /// How the clocks stand by the journal; held while a reading of them is appended, and what came with it.
+    clock_door: tokio::sync::Mutex<Option<Reading>>,
     /// Held while the beginning of the journal goes.
     retention_door: tokio::sync::Mutex<()>,
 }

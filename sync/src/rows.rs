@@ -112,6 +112,8 @@ impl RowSink {
             return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
         }
         self.same_past(&writer).await?;
+        // Before the first batch: what waited for a clock is delivered right.
+        self.learn_time(&writer).await?;
         writer.announce(self.waiting()).await?;
         let ours = self.store.rows_cursor().lsn;
         if ours > theirs.lsn {
@@ -148,12 +150,17 @@ impl RowSink {
         let Some(ours) = read.map_err(SyncError::store(DOING))?.map_err(SyncError::store(DOING))? else {
             return Ok(());
         };
-        let ours = LastEvent {
-            camera: ours.event.key.camera.into(),
-            event_id: ours.event.key.id.into(),
-            received_at: copy::time(ours.event.received_at),
-        };
-        if ours == *theirs { Ok(()) } else { Err(GuardFault::Diverged { seq }.into()) }
+        if theirs.is(&ours) { Ok(()) } else { Err(GuardFault::Diverged { seq }.into()) }
+    }
+
+    /// Where nothing else keeps the clock of the appliance right, the server's does.
+    async fn learn_time(&self, writer: &Writer) -> Result<(), SyncError> {
+        match writer.time().await? {
+            Some(truth) => {
+                self.store.learn_time(truth).await.map(drop).map_err(SyncError::store("note the time"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn waiting(&self) -> Waiting {
@@ -165,6 +172,7 @@ impl RowSink {
     /// Says that the appliance is there, where it is time; tells when it is time again.
     async fn announce(&self, session: &mut Session) -> Result<Duration, SyncError> {
         if session.announced.elapsed() >= ANNOUNCE {
+            self.learn_time(&session.writer).await?;
             session.writer.announce(self.waiting()).await?;
             session.announced = Instant::now();
         }

@@ -5,6 +5,8 @@
 mod archive;
 #[path = "rows/attack.rs"]
 mod attack;
+#[path = "rows/clock.rs"]
+mod clock;
 #[path = "rows/commit.rs"]
 mod commit;
 #[path = "rows/delivery.rs"]

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::wiring::{follow_target, gallery_settings};
 use crate::control::answers::{Reloaded, SettingLine};
 
-/// systemd-timesyncd makes this file when a time server has set the clock.
-const CLOCK_IS_SET: &str = "/run/systemd/timesync/synchronized";
+/// systemd-timesyncd touches this file whenever a time server has set the clock.
+pub(super) const CLOCK_IS_SET: &str = "/run/systemd/timesync/synchronized";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The settings the daemon was started with, and those of the last reload.

@@ -103,6 +103,16 @@ fn who(faces: &[FaceLine]) -> String {
     if told.is_empty() { "-".to_owned() } else { told.join(", ") }
 }
 
+/// When it came, how sure that is, and what the clock said where that was something else.
+fn received(event: &EventLine) -> String {
+    let off = event.clock_uncertainty_ms.map_or_else(String::new, |off| format!(", within {off} ms"));
+    let said = match event.clock_said == event.received_at {
+        true => String::new(),
+        false => format!("; the clock said {}", words::time(&event.clock_said)),
+    };
+    format!("{}{off}{said}", words::time(&event.received_at))
+}
+
 fn show(event: &EventLine) -> String {
     let occurred = event.occurred_at.as_deref().map_or_else(|| "-".to_owned(), words::time);
     let media = if event.media.is_empty() { "-".to_owned() } else { event.media.join(", ") };
@@ -113,7 +123,7 @@ fn show(event: &EventLine) -> String {
         ("correlation", event.correlation.clone()),
         ("kind", event.kind.clone()),
         ("occurred", occurred),
-        ("received", words::time(&event.received_at)),
+        ("received", received(event)),
         ("media", media),
         ("gallery", format!("{gallery}, model {}{}", event.model, identify::found(event.effort))),
     ]);

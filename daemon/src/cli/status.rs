@@ -25,6 +25,7 @@ fn human(status: &Status) -> String {
         ("device", format!("{}{site} ({})", status.device, status.environment)),
         ("version", format!("{}, up {}", status.version, words::duration(status.uptime_seconds))),
         ("broker", broker(&status.broker)),
+        ("clock", words::clock(&status.clock)),
         ("gallery", format!("{people}, {templates}, model {}{beside}{differs}", status.model)),
         ("stored", words::count(status.head_seq, "event", "events")),
         ("pending", format!("{events}, {files}{}", oldest.unwrap_or_default())),

@@ -1,6 +1,9 @@
 //! Sizes, times and ages as people read them.
 
 use chrono::{DateTime, Utc};
+use gatehouse_store::clock::ClockSource;
+
+use crate::control::answers::ClockLine;
 
 /// `1.5 MB`, decimal like the settings.
 pub(super) fn bytes(bytes: u64) -> String {
@@ -45,6 +48,22 @@ pub(super) fn ago(text: &str) -> String {
             format!("{} ago", duration(u64::try_from(seconds).unwrap_or(0)))
         }
         Err(_) => text.to_owned(),
+    }
+}
+
+/// `2026-11-20 22:54:01Z, within 12 ms by the central database`, and how wrong the machine's own clock is.
+pub(super) fn clock(clock: &ClockLine) -> String {
+    let now = time(&clock.time);
+    let Some(off) = clock.uncertainty_ms else {
+        return format!("{now}; nobody has told the time since the machine was started");
+    };
+    let by = match clock.source {
+        Some(ClockSource::System) => "a time server",
+        Some(ClockSource::Rows) | None => "the central database",
+    };
+    match clock.wrong_by_ms {
+        0 => format!("{now}, within {off} ms by {by}"),
+        _ => format!("{now}, within {off} ms by {by}; the machine's own clock says {}", time(&clock.wall)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes back over the control socket. Instants are RFC 3339 in UTC.
 
 use gatehouse_config::Value;
+use gatehouse_store::clock::ClockSource;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::record::{Effort, Face, Outcome, Person, Sink};
 use gatehouse_sync::SinkState;
@@ -47,8 +48,26 @@ pub struct Status {
     pub free_bytes: Option<u64>,
     /// Payload bytes of messages taken and not yet durable.
     pub in_flight_bytes: u64,
+    /// The clock.
+    #[serde(default)]
+    pub clock: ClockLine,
     /// Each sink.
     pub sinks: Vec<SinkLine>,
+}
+
+/// What is known of the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockLine {
+    /// What time it is, RFC 3339.
+    pub time: String,
+    /// How far that may be off; none where nobody has told the time since the machine was started.
+    pub uncertainty_ms: Option<u64>,
+    /// Who told it last: `system` (a time server), `rows` (the central database).
+    pub source: Option<ClockSource>,
+    /// What the wall clock of the machine says, RFC 3339.
+    pub wall: String,
+    /// How far the wall clock is wrong beyond the uncertainty, in milliseconds.
+    pub wrong_by_ms: u64,
 }
 
 /// Delivery to one central side.
@@ -188,8 +207,14 @@ pub struct EventLine {
     pub kind: String,
     /// The camera's time where it is plausible, RFC 3339.
     pub occurred_at: Option<String>,
-    /// The appliance's time, RFC 3339.
+    /// When it came, as far as that is known now, RFC 3339.
     pub received_at: String,
+    /// How far that may be off; none where nobody knows.
+    #[serde(default)]
+    pub clock_uncertainty_ms: Option<u64>,
+    /// What the appliance's clock said when it came, RFC 3339: the time that was published with the answer.
+    #[serde(default)]
+    pub clock_said: String,
     /// People in the gallery when it was answered.
     pub gallery_size: u32,
     /// Model of the gallery.

@@ -9,7 +9,7 @@ use gatehouse_store::gallery::Metric;
 use gatehouse_store::record::{Model, Sink};
 use gatehouse_store::store::{Models, OpenReport};
 
-use super::answers::{BrokerStatus, Finding, LedgerAnswer, SinkLine};
+use super::answers::{BrokerStatus, ClockLine, Finding, LedgerAnswer, SinkLine};
 use super::handlers::{CENTRAL_PATIENCE, state};
 use super::{Services, free_bytes};
 use crate::app::root_key::is_exposed;
@@ -31,7 +31,7 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         state_directory(&config.state.directory),
         free_space(free_bytes(&config.state.directory), config.media.reserve_free_bytes),
         root_key(&services.root_key_file),
-        clock(Utc::now()),
+        time(services).await,
         opened(&services.opened),
         journal(services).await,
         gallery(config, services.store.galleries().models()),
@@ -125,6 +125,34 @@ fn root_key(path: &Path) -> Finding {
             "root key",
             format!("{words} cannot be seen any more"),
             "the next start will need it",
+        ),
+    }
+}
+
+/// The machine's clock beside what is known of the time.
+async fn time(services: &Services) -> Finding {
+    match state::clock(services).await {
+        Ok(line) => told(&line, clock(Utc::now())),
+        Err(fault) => Finding::wrong("clock", fault.message, "restart the daemon"),
+    }
+}
+
+/// Says of the machine's clock how right it is, where that is known.
+fn told(line: &ClockLine, machine: Finding) -> Finding {
+    let Some(off) = line.uncertainty_ms else {
+        let words = format!("{}; nobody has told the time since the machine was started", machine.words);
+        return Finding { words, ..machine };
+    };
+    match line.wrong_by_ms {
+        0 => Finding { words: format!("{}, right within {off} ms", machine.words), ..machine },
+        wrong => Finding::note(
+            "clock",
+            format!(
+                "{}, wrong by {} s; events have the right time all the same",
+                machine.words,
+                wrong / 1000
+            ),
+            "let it be set: timedatectl set-ntp true",
         ),
     }
 }
@@ -250,6 +278,18 @@ mod tests {
     fn a_clock_that_was_never_set_is_found() {
         assert_eq!(clock(DateTime::UNIX_EPOCH).grade, Grade::Wrong);
         assert_eq!(clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).grade, Grade::Ok);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_by_what_is_known_is_a_note() {
+        let line = |uncertainty_ms, wrong_by_ms| {
+            let machine = clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+            told(&ClockLine { uncertainty_ms, wrong_by_ms, ..ClockLine::default() }, machine)
+        };
+        assert_eq!(line(Some(12), 90_000).grade, Grade::Note);
+        assert!(line(Some(12), 90_000).words.contains("wrong by 90 s"));
+        assert_eq!(line(Some(12), 0).grade, Grade::Ok);
+        assert!(line(None, 0).words.contains("nobody has told"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gatehouse_store::Store;
+use gatehouse_store::clock::Reading;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
@@ -111,7 +112,7 @@ impl Events {
 
     /// Whether the same ring was stored in the last two minutes.
     async fn rang_just_now(&self, camera: &CameraName, prefix: String) -> Result<bool, StoreError> {
-        let since = Timestamp(Timestamp::now().0 - RING_AGAIN_WITHIN);
+        let since = Timestamp(self.store.time().0 - RING_AGAIN_WITHIN);
         let camera = Some(camera.clone());
         let query =
             EventQuery { camera, since: Some(since), limit: RINGS_LOOKED_AT, ..EventQuery::default() };
@@ -175,7 +176,8 @@ impl Events {
             if let Some(compared) = self.store.compare(galleries, &event.key, &identification, &others) {
                 self.store.record_compared(compared).await?;
             }
-            self.store.record_event(event, identification).await?
+            let reading = Reading::now().earlier(arrival.received.elapsed(), event.received_at);
+            self.store.record_arrival(event, identification, reading).await?
         };
         Ok((pending, Some(receipt)))
     }

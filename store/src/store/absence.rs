@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::persons::profile_record;
 use super::{Store, StoreError};
+use crate::clock::is_plausible;
 use crate::keys::KeyId;
 use crate::people::{Member, Profile};
 use crate::time::Timestamp;
@@ -35,7 +36,10 @@ impl Store {
         if self.deployment().is_some() {
             return Ok(0);
         }
-        let (noted, _) = self.look_after_people(None, Timestamp::now()).await?;
+        // A clock that was never set must not take back what is written down.
+        let now = Some(self.time()).filter(|now| is_plausible(*now));
+        let Some(now) = now else { return Ok(0) };
+        let (noted, _) = self.look_after_people(None, now).await?;
         Ok(noted)
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use super::persons::NOTICE_AD;
 use super::shared::Shared;
 use super::{Store, StoreError};
+use crate::clock::{Clocks, Known, Moment};
 use crate::deployment::Reference;
 use crate::files::content_type;
 use crate::journal::{Committed, Position};
@@ -37,6 +38,8 @@ pub enum Change {
         event: Event,
         /// The answer; people that were erased meanwhile are none.
         identification: Identification<Person>,
+        /// When it really came, as far as that is known now.
+        time: Known,
     },
     /// A media file was delivered to the objects sink.
     File {
@@ -113,7 +116,7 @@ pub enum Part {
 pub struct MediaTask {
     /// The file.
     pub media: Media,
-    /// When its event came; the object's key has the date of it.
+    /// When its event came, by the clock of then, right or wrong: the object's key has its date and must not change.
     pub event_received_at: Timestamp,
     /// MIME type by name.
     pub content_type: &'static str,
@@ -140,6 +143,7 @@ impl Store {
             Some((lsn, reader)) if lsn == after.lsn => reader,
             _ => self.inner.journal.reader(after.lsn),
         };
+        let clocks = self.clocks()?;
         let (mut changes, mut at, mut bytes) = (Vec::new(), after, 0);
         for _ in 0..limit.saturating_mul(RECORDS_PER_CHANGE) {
             if changes.len() == limit || at.lsn >= applied.lsn || bytes >= CHANGE_BYTES_MAX {
@@ -148,7 +152,7 @@ impl Store {
             let Some(committed) = reader.next()? else { break };
             at = committed.position;
             bytes += committed.payload.len();
-            changes.extend(self.to_change(&committed)?);
+            changes.extend(self.to_change(&committed, &clocks)?);
         }
         for damage in reader.damaged() {
             tracing::error!(%damage, "the journal is damaged here; the rest goes on");
@@ -165,7 +169,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
     pub fn erasures_behind(&self, lsn: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        let mut erasures = Vec::new();
+        let (mut erasures, clocks) = (Vec::new(), self.clocks()?);
         for entry in self.inner.views.scan(vec![entries::ERASURE], false) {
             let number = entries::number_in(&entry?.0).unwrap_or_default();
             if erasures.len() == limit {
@@ -174,20 +178,23 @@ impl Store {
             if number > lsn {
                 let committed = self.inner.journal.reader(number - 1).next()?;
                 let committed = committed.filter(|committed| committed.position.lsn == number);
-                erasures.extend(committed.map(|committed| self.to_change(&committed)).transpose()?.flatten());
+                erasures.extend(
+                    committed.map(|committed| self.to_change(&committed, &clocks)).transpose()?.flatten(),
+                );
             }
         }
         Ok(erasures)
     }
 
-    fn to_change(&self, committed: &Committed) -> Result<Option<Change>, StoreError> {
+    fn to_change(&self, committed: &Committed, clocks: &Clocks) -> Result<Option<Change>, StoreError> {
         let position = committed.position;
         // A damaged payload is not delivered; the log of the next start names it.
         let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
         Ok(match record {
             Record::Event { event, identification } => {
                 let identification = self.resolve(&event.key, identification);
-                Some(Change::Event { position, event, identification })
+                let time = clocks.when(Moment::Event(position.seq), event.received_at);
+                Some(Change::Event { position, event, identification, time })
             }
             Record::MediaDelivered { id, place, .. } => {
                 let fault = self.preview(&id)?.fault;

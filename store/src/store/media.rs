@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::{Inner, Store, StoreError};
+use crate::clock::Moment;
 use crate::files::{SealedReader, StoredFile};
 use crate::index::Entry;
 use crate::journal::Position;
@@ -120,9 +121,8 @@ impl Store {
     /// [`StoreError`] where the views or the journal failed.
     pub async fn drop_orphan_media(&self) -> Result<usize, StoreError> {
         let _door = self.inner.media_door.lock().await;
-        let patience = i64::try_from(self.inner.settings.orphan_media.as_micros()).unwrap_or(i64::MAX);
-        let now = Timestamp::now();
-        let late = |file: &FileEntry| now.0.saturating_sub(file.media.received_at.0) > patience;
+        let (ages, patience) = (self.ages()?, self.inner.settings.orphan_media);
+        let late = |file: &FileEntry| ages.least(Moment::Record(file.lsn), file.media.received_at) > patience;
         let mut dropped = 0;
         for file in self.queued(entries::WAITING)?.filter(|file| file.as_ref().map_or(true, late)) {
             let file = file?;

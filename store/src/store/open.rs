@@ -153,9 +153,14 @@ impl Store {
             stamps: AtomicI64::new(stamps),
             people_door: tokio::sync::Mutex::new(()),
             media_door: tokio::sync::Mutex::new(()),
+            clock_door: tokio::sync::Mutex::default(),
             retention_door: tokio::sync::Mutex::new(()),
         };
-        Ok((Self { inner: Arc::new(inner) }, report))
+        let store = Self { inner: Arc::new(inner) };
+        if let Ok(mut stands) = store.inner.clock_door.try_lock() {
+            *stands = store.clocks()?.stands();
+        }
+        Ok((store, report))
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
+use crate::clock::{Clocks, Known, Moment, is_plausible};
 use crate::journal::{JournalError, Location, Position};
 use crate::keys::KeyId;
 use crate::ledger::Ledger;
@@ -21,7 +22,7 @@ pub struct EventQuery {
     pub camera: Option<CameraName>,
     /// Only those in which this person was matched.
     pub person: Option<String>,
-    /// Only those received at or after.
+    /// Only those that came at or after, by what is known of the time.
     pub since: Option<Timestamp>,
     /// At most so many.
     pub limit: usize,
@@ -36,6 +37,8 @@ pub struct EventView {
     pub event: Event,
     /// The answer, with the people that are still enrolled.
     pub identification: Identification<Person>,
+    /// When it really came, as far as that is known now.
+    pub time: Known,
 }
 
 /// Which media files, newest first.
@@ -93,13 +96,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
     pub fn events(&self, query: &EventQuery) -> Result<Vec<EventView>, StoreError> {
-        let mut found = Vec::new();
+        let (mut found, clocks) = (Vec::new(), self.clocks()?);
         for entry in self.inner.events.newest_first(query.camera.as_ref()) {
             let entry = entry?;
-            if found.len() >= query.limit || query.since.is_some_and(|since| entry.received_at < since) {
-                break;
+            let time = clocks.when(Moment::Event(entry.seq), entry.received_at);
+            match query.since {
+                _ if found.len() >= query.limit => break,
+                // Of a clock that was never set nothing follows for those before.
+                Some(since) if time.at < since && !is_plausible(time.at) => continue,
+                Some(since) if time.at < since => break,
+                _ => {}
             }
-            let view = match self.event_at(entry.location) {
+            let view = match self.event_in(entry.location, &clocks) {
                 // One damaged record must not hide all the others. Opening and delivery report it.
                 Err(StoreError::Journal(JournalError::Damaged { .. })) => continue,
                 view => view?,
@@ -131,13 +139,19 @@ impl Store {
         }
     }
 
-    pub(super) fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
+    fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
+        self.event_in(location, &self.clocks()?)
+    }
+
+    fn event_in(&self, location: Location, clocks: &Clocks) -> Result<Option<EventView>, StoreError> {
         let committed = self.inner.journal.read_at(location)?;
         let Record::Event { event, identification } = Record::decode(&committed.payload)? else {
             return Ok(None);
         };
         let identification = self.resolve(&event.key, identification);
-        Ok(Some(EventView { seq: committed.position.seq, event, identification }))
+        let seq = committed.position.seq;
+        let time = clocks.when(Moment::Event(seq), event.received_at);
+        Ok(Some(EventView { seq, event, identification, time }))
     }
 
     /// Media files, newest first. Blocking.
@@ -203,6 +217,7 @@ impl Store {
         let totals = &numbers.totals;
         // The age of the oldest is worth telling only where it can be had; the question must not fail for it.
         let oldest = self.inner.events.at_or_after(totals.rows.seq + 1).ok().flatten();
+        let clocks = self.clocks().unwrap_or_default();
         StoreStatus {
             head,
             view_lag: head.lsn.saturating_sub(totals.applied.lsn),
@@ -210,7 +225,7 @@ impl Store {
             templates: galleries.in_use.gallery.templates(),
             pending_events: totals.ledger.events.pending(),
             pending_media: totals.ledger.files.pending(),
-            oldest_pending: oldest.map(|entry| entry.received_at),
+            oldest_pending: oldest.map(|e| clocks.when(Moment::Event(e.seq), e.received_at).at),
             media_bytes: totals.media_bytes,
             media_quota_bytes: self.inner.settings.media_quota_bytes,
             media_files: numbers.counts.files(),

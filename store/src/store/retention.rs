@@ -2,13 +2,16 @@
 //!
 //! A segment goes only with all before it, so that the journal stays one piece; a snapshot is durable before. What the
 //! central side does not have goes only where the policy says so, and is a line in the ledger before it is gone; never
-//! while the clock is not set, nor while the central side has not heard of an erasure that lies there.
+//! while the time is not known, nor while the central side has not heard of an erasure that lies there. Ages are
+//! what is certain of them ([`crate::clock`]): a clock that jumps makes nothing older.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Ages;
 use super::{Store, StoreError};
+use crate::clock::Moment;
 use crate::journal::Position;
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -16,8 +19,6 @@ use crate::views::entries::{self, FileEntry};
 
 /// Segments that are worth a snapshot, as long as there is room on the disk.
 const SEGMENTS_WORTH: usize = 4;
-/// 2024-01-01: an event that is said to be older came while the clock was not set.
-const PLAUSIBLE_FROM: Timestamp = Timestamp(1_704_067_200_000_000);
 /// Why something is dropped, in the ledger.
 const TOO_OLD: &str = "retention";
 /// The same, where nothing else makes room.
@@ -34,7 +35,8 @@ pub struct RetentionPolicy {
     pub undelivered: Option<Duration>,
     /// People who are not at the door, from their last visit or change on; none: for ever.
     pub people: Option<Duration>,
-    /// Whether the clock can be believed; where not, nothing goes that is not delivered.
+    /// Whether the wall clock can be believed; where it cannot, and nobody told the time in this boot, nothing goes
+    /// that is not delivered.
     pub clock_is_set: bool,
 }
 
@@ -83,17 +85,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
     pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
-        let now = Timestamp::now();
+        let ages = self.ages()?;
+        let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.are_true(), ..*policy };
         let mut retained = Retained::default();
-        self.retain_files(policy, now, &mut retained).await?;
+        self.retain_files(&policy, &ages, &mut retained).await?;
         // Who does not come to this door may come to another one.
         let apart = self.deployment().is_none();
-        if let Some(patience) = policy.people.filter(|_| policy.clock_is_set && apart) {
-            (_, retained.people_erased) = self.look_after_people(Some(patience), now).await?;
+        if let Some(patience) = policy.people.filter(|_| ages.wall_is_right(policy.clock_is_set) && apart) {
+            (_, retained.people_erased) = self.look_after_people(Some(patience), Timestamp::now()).await?;
         }
-        let (store, asked) = (self.clone(), *policy);
+        let store = self.clone();
         let ripe =
-            self.blocking(move || store.ripe(|segment, last| store.is_old(&asked, now, segment, last)));
+            self.blocking(move || store.ripe(|segment, last| store.is_old(&policy, &ages, segment, last)));
         if let Some(ripe) = ripe.await?.filter(|ripe| ripe.segments >= SEGMENTS_WORTH) {
             let Forgotten { segments, events_dropped } = self.forget(ripe, TOO_OLD).await?;
             (retained.segments, retained.events_dropped) = (segments, events_dropped);
@@ -132,14 +135,18 @@ impl Store {
     async fn retain_files(
         &self,
         policy: &RetentionPolicy,
-        now: Timestamp,
+        ages: &Ages,
         retained: &mut Retained,
     ) -> Result<(), StoreError> {
         let _door = self.inner.media_door.lock().await;
+        let older = |file: &FileEntry, than: Duration| {
+            let (moment, told) = (Moment::Record(file.lsn), file.media.received_at);
+            ages.knows(moment, told) && ages.least(moment, told) > than
+        };
         let id_and_size = |file: FileEntry| (file.media.id, file.media.size);
         for file in self.queued(entries::DELIVERED)? {
             let file = file?;
-            if file.media.received_at.is_older_than(policy.media, now) {
+            if older(&file, policy.media) {
                 let (id, bytes) = id_and_size(file);
                 self.change(&Record::MediaEvicted { id, bytes }).await?;
                 retained.files_evicted += 1;
@@ -148,8 +155,7 @@ impl Store {
         let Some(patience) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(()) };
         for file in self.queued(entries::QUEUE)?.chain(self.queued(entries::CLIP)?) {
             let file = file?;
-            let at = file.media.received_at;
-            if at >= PLAUSIBLE_FROM && at.is_older_than(patience, now) {
+            if older(&file, patience) {
                 let (id, bytes) = id_and_size(file);
                 self.change(&Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() }).await?;
                 retained.files_dropped += 1;
@@ -182,21 +188,21 @@ impl Store {
     fn is_old(
         &self,
         policy: &RetentionPolicy,
-        now: Timestamp,
+        ages: &Ages,
         segment: u64,
         last: u64,
     ) -> Result<Age, StoreError> {
         let newest = self.inner.events.newest_in(segment)?;
-        let Some(newest) = newest.filter(|at| *at >= PLAUSIBLE_FROM) else { return Ok(Age::Unknown) };
+        let newest = newest.map(|event| (Moment::Event(event.seq), event.received_at));
+        let Some((moment, told)) = newest.filter(|(moment, told)| ages.knows(*moment, *told)) else {
+            return Ok(Age::Unknown);
+        };
+        let age = ages.least(moment, told);
         let patience = match self.rows_cursor().lsn >= last {
             true => Some(policy.delivered),
             false => policy.undelivered.filter(|_| policy.clock_is_set),
         };
-        Ok(if patience.is_some_and(|patience| newest.is_older_than(patience, now)) {
-            Age::Old
-        } else {
-            Age::Young
-        })
+        Ok(if patience.is_some_and(|patience| age > patience) { Age::Old } else { Age::Young })
     }
 
     /// Where the oldest erasure lies of which the central side has not heard.

@@ -76,7 +76,7 @@ impl Store {
 
     /// A stamp that is later than every one that was seen.
     pub(super) fn stamp(&self) -> Timestamp {
-        let now = Timestamp::now().0;
+        let now = self.time().0;
         let later = |seen: i64| Some(seen.saturating_add(1).max(now));
         let seen = self.inner.stamps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
         Timestamp(seen.map_or(now, |seen| seen.saturating_add(1).max(now)))

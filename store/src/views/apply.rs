@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::entries::{self, Comparison, FileEntry, Key, MediaState, Preview, State, UploadSoFar};
 use super::{ViewError, Views};
+use crate::clock::{BOOTS_MAX, Boot, Reading, Truth};
 use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
 use crate::journal::{Location, Position};
@@ -115,6 +116,8 @@ impl<'a> Draft<'a> {
                 self.part_sent(&id, UploadSoFar { upload, part_bytes, etags: vec![etag] }, number)
             }
             Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
+            Record::Clock(reading) => self.clock_stands(at, &reading),
+            Record::ClockTruth(truth) => self.time_is_known(truth),
             Record::Refused { .. }
             | Record::Duplicate { .. }
             | Record::EventsDropped { .. }
@@ -278,6 +281,32 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    fn clock_stands(&mut self, at: Position, reading: &Reading) -> Result<(), ViewError> {
+        let mut names = self.names(&[entries::CLOCK])?;
+        let newest = names.last().cloned();
+        if let Some(name) = newest
+            && let Some(mut boot) = self.get_named::<Boot>(&name)?.filter(|boot| boot.id == reading.boot)
+        {
+            boot.mark(at, reading);
+            return self.put_named(name, &boot);
+        }
+        let surplus = (names.len() + 1).saturating_sub(BOOTS_MAX);
+        for name in names.drain(..surplus) {
+            self.set(name, None)?;
+        }
+        self.put(&Key::Clock(at.lsn), &Boot::new(at, reading))
+    }
+
+    fn time_is_known(&mut self, truth: Truth) -> Result<(), ViewError> {
+        for name in self.names(&[entries::CLOCK])?.into_iter().rev() {
+            if let Some(mut boot) = self.get_named::<Boot>(&name)?.filter(|boot| boot.id == truth.boot) {
+                boot.learn(truth);
+                return self.put_named(name, &boot);
+            }
+        }
+        Ok(())
+    }
+
     fn files_of(&self, event: &EventKey) -> Result<Vec<KeyId>, ViewError> {
         let mut ids = Vec::new();
         for name in self.names(&entries::files_of(event))? {
@@ -321,7 +350,10 @@ impl<'a> Draft<'a> {
     }
 
     fn put<T: Serialize>(&mut self, key: &Key<'_>, value: &T) -> Result<(), ViewError> {
-        let name = key.bytes();
+        self.put_named(key.bytes(), value)
+    }
+
+    fn put_named<T: Serialize>(&mut self, name: Vec<u8>, value: &T) -> Result<(), ViewError> {
         let sealed = self.views.seal(&name, value)?;
         self.put_raw(name, sealed)
     }

@@ -30,6 +30,7 @@ pub(crate) const GALLERY_IN_USE: u8 = b'u';
 pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) const PEOPLE_TAKEN: u8 = b'y';
 pub(crate) const UPLOAD: u8 = b'l';
+pub(crate) const CLOCK: u8 = b'h';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {
@@ -71,6 +72,8 @@ pub(crate) enum Key<'a> {
     PeopleTaken,
     /// An upload of a media file that has not ended.
     Upload(KeyId),
+    /// What is known of the clock in one boot, by the journal position behind which it begins.
+    Clock(u64),
 }
 
 impl Key<'_> {
@@ -99,6 +102,7 @@ impl Key<'_> {
             Self::Comparison => vec![COMPARISON],
             Self::PeopleTaken => vec![PEOPLE_TAKEN],
             Self::Upload(id) => named(UPLOAD, id),
+            Self::Clock(lsn) => numbered(CLOCK, *lsn),
         }
     }
 }
@@ -168,7 +172,7 @@ impl Counts {
             Some(&FILE) => &mut self.files,
             Some(&FILE_NAME) => &mut self.file_names,
             Some(&WAITING) => &mut self.waiting,
-            Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD) => &mut self.others,
+            Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD | &CLOCK) => &mut self.others,
             Some(&CLIP | &PREVIEW | &PREVIEWED) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,

@@ -1,5 +1,6 @@
 //! One line per change: an object with `type` (`event`, `file` or `lost`), `device` and `lsn`.
 
+use gatehouse_store::clock::Known;
 use gatehouse_store::journal::Position;
 use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
 use gatehouse_store::store::Change;
@@ -20,6 +21,8 @@ enum Line<'a> {
         kind: &'a str,
         occurred_at: Option<String>,
         received_at: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clock_uncertainty_ms: Option<u64>,
         identification: Value,
         attributes: Value,
     },
@@ -55,8 +58,8 @@ pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String
         }
         seq = now;
         match change {
-            Change::Event { position, event, identification } => {
-                push(&mut text, &of_event(device, *position, event, identification));
+            Change::Event { position, event, identification, time } => {
+                push(&mut text, &of_event(device, *position, event, identification, *time));
             }
             Change::File { media, place, content_type, fault, .. } => {
                 let fault = fault.as_deref();
@@ -113,6 +116,7 @@ fn of_event<'a>(
     position: Position,
     event: &'a Event,
     answer: &Identification<Person>,
+    time: Known,
 ) -> Line<'a> {
     let unnamed = answer.clone().map_person(|_| None);
     let answer = json::identification(&event.key, &unnamed);
@@ -124,7 +128,8 @@ fn of_event<'a>(
         camera: event.key.camera.as_str(),
         kind: &event.kind,
         occurred_at: event.occurred_at.map(|at| at.to_string()),
-        received_at: event.received_at.to_string(),
+        received_at: time.at.to_string(),
+        clock_uncertainty_ms: time.uncertainty_ms,
         // Both were JSON before; what is none any more must not break its line.
         identification: serde_json::from_str(&answer).unwrap_or_default(),
         attributes: serde_json::from_str(&event.attributes).unwrap_or_default(),

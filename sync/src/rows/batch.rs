@@ -1,5 +1,6 @@
 //! What one transaction writes, sorted by table, with the jumps of the event number found.
 
+use gatehouse_store::clock::Known;
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
@@ -16,15 +17,35 @@ use crate::rows::signed;
 /// 16 MiB some 50,000; beyond this it is not damage, but the wrong journal or an old database.
 const LOST_MAX: u64 = 200_000;
 
+/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again. One that
+/// somebody had deleted is not to come back by that: its object goes again when the grace is over.
+pub(super) const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
+     uploaded_by, associated_entity_type, associated_entity_id, fault) \
+     select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity, f.fault \
+     from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[]) \
+          as f(id, bucket, key, size, mime, sum, entity, fault) \
+     on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
+         mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), \
+         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end, \
+         fault = excluded.fault";
+
 /// Changes by table.
 pub(crate) struct Batch<'a> {
-    pub(crate) events: Vec<(Position, &'a Event, &'a Identification<Person>)>,
+    pub(crate) events: Vec<Visit<'a>>,
     pub(crate) files: Vec<File<'a>>,
     pub(super) erasures: Vec<Erasure<'a>>,
     /// The last state of each.
     pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
     pub(crate) end: Position,
+}
+
+/// An event.
+pub(crate) struct Visit<'a> {
+    pub(crate) position: Position,
+    pub(crate) event: &'a Event,
+    pub(crate) answer: &'a Identification<Person>,
+    pub(crate) time: Known,
 }
 
 /// An object.
@@ -63,9 +84,9 @@ impl<'a> Batch<'a> {
             let position = change.position();
             // Number of the last event before this change.
             let (before, received_at) = match change {
-                Change::Event { position, event, identification } => {
-                    batch.events.push((*position, event, identification));
-                    (position.seq.saturating_sub(1), event.received_at)
+                Change::Event { position, event, identification: answer, time } => {
+                    batch.events.push(Visit { position: *position, event, answer, time: *time });
+                    (position.seq.saturating_sub(1), time.at)
                 }
                 Change::File { media, place, content_type, fault, .. } => {
                     let (id, size, sha256, fault) = (media.id, media.size, &media.sha256, fault.as_deref());
@@ -112,10 +133,7 @@ impl<'a> Batch<'a> {
 
     /// The time of every row of `events`.
     pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
-        self.events
-            .iter()
-            .map(|(_, event, _)| event.received_at)
-            .chain(self.lost.iter().map(|l| l.received_at))
+        self.events.iter().map(|visit| visit.time.at).chain(self.lost.iter().map(|l| l.received_at))
     }
 
     /// The next smaller form for a batch of one change that Postgres refused.
@@ -142,9 +160,9 @@ impl<'a> Batch<'a> {
             Form::NoAttributes(code) => (code, "its attributes"),
             Form::Bare(code) => (code, "its answer and attributes"),
         };
-        for (position, event, _) in &self.events {
-            let correlation = event.key.correlation();
-            let seq = position.seq;
+        for visit in &self.events {
+            let correlation = visit.event.key.correlation();
+            let seq = visit.position.seq;
             notes.push(format!(
                 "event {seq} ({correlation}): Postgres refused {left_out} ({code}); written without"
             ));
@@ -200,6 +218,13 @@ impl<'a> Files<'a> {
         }
         columns
     }
+}
+
+/// [`INSERT_FILES`] for a schema of before.
+pub(super) fn without_faults() -> String {
+    let words =
+        [(", fault)", ")"), (", f.fault", ""), (", $9::text[]", ""), (", fault = excluded.fault", "")];
+    words.iter().fold(INSERT_FILES.to_owned(), |statement, (from, to)| statement.replace(from, to))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use gatehouse_store::record::{Event, Identification, Person};
 use gatehouse_store::time::Timestamp;
 
-use crate::rows::json;
+use crate::rows::batch::Visit;
+use crate::rows::{json, signed};
 
 /// Where the rows come to first: COPY into a table with row-level security is refused to a role that it holds. Made
 /// once per session.
@@ -14,12 +14,12 @@ pub(crate) const STAGING: &str = "create temp table if not exists gatehouse_stag
      (like gatehouse.events including defaults) on commit delete rows";
 /// The statement; its columns are those of [`Rows::push`] in their order.
 pub(crate) const STATEMENT: &str = "copy pg_temp.gatehouse_staging (device_id, seq, event_id, camera, kind, occurred_at, \
-     received_at, identification, attributes) from stdin (format binary)";
+     received_at, clock_uncertainty_ms, identification, attributes) from stdin (format binary)";
 /// From there to their place. A row that is there already fails the batch: the cursor is to prevent it.
 pub(crate) const INSERT: &str = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, occurred_at, \
-     received_at, identification, attributes) select device_id, seq, event_id, camera, kind, occurred_at, \
-     received_at, identification, attributes from pg_temp.gatehouse_staging";
-const COLUMNS: i16 = 9;
+     received_at, clock_uncertainty_ms, identification, attributes) select device_id, seq, event_id, camera, kind, \
+     occurred_at, received_at, clock_uncertainty_ms, identification, attributes from pg_temp.gatehouse_staging";
+const COLUMNS: i16 = 10;
 
 /// Signature, no flags, no header extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -56,18 +56,12 @@ impl Rows {
     }
 
     /// Adds one event.
-    pub(crate) fn push(
-        &mut self,
-        device: &str,
-        seq: i64,
-        event: &Event,
-        answer: &Identification<Person>,
-        form: &Form,
-    ) {
+    pub(crate) fn push(&mut self, device: &str, visit: &Visit<'_>, form: &Form) {
+        let Visit { position, event, answer, time } = visit;
         let out = &mut self.buffer;
         out.put_i16(COLUMNS);
         text(out, device);
-        field(out, &seq.to_be_bytes());
+        field(out, &signed(position.seq).to_be_bytes());
         text(out, event.key.id.as_str());
         text(out, event.key.camera.as_str());
         match form {
@@ -79,7 +73,11 @@ impl Rows {
             Some(at) if *form == Form::Whole => field(out, &micros(at).to_be_bytes()),
             _ => out.put_i32(-1),
         }
-        field(out, &micros(event.received_at).to_be_bytes());
+        field(out, &micros(time.at).to_be_bytes());
+        match time.uncertainty_ms {
+            Some(off) => field(out, &signed(off).to_be_bytes()),
+            None => out.put_i32(-1),
+        }
         match form {
             Form::Bare(code) => jsonb(out, &json::bare_identification(&event.key, code)),
             _ => jsonb(out, &json::identification(&event.key, answer)),

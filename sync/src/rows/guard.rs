@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use gatehouse_config::Environment;
 use gatehouse_store::journal::Position;
+use gatehouse_store::store::EventView;
 use gatehouse_store::time::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
@@ -55,8 +56,22 @@ pub struct LastEvent {
     pub camera: String,
     /// The camera's id of it.
     pub event_id: String,
-    /// When the appliance received it.
+    /// When the appliance received it, as it knew then.
     pub received_at: DateTime<Utc>,
+    /// How far that may be off, in milliseconds; none where it did not know, and told what its clock said.
+    pub uncertainty_ms: Option<i64>,
+}
+
+impl LastEvent {
+    /// Whether it is this event: by its names, and by its time as far as that was known here then and is now.
+    pub(crate) fn is(&self, view: &EventView) -> bool {
+        let EventView { event, time: known, .. } = view;
+        let off = self.uncertainty_ms.unwrap_or(0).saturating_add(known.uncertainty_ms.map_or(0, signed));
+        let apart = (time(known.at) - self.received_at).num_milliseconds();
+        // What was told before anybody knew better stays as it was told.
+        let same_time = apart.saturating_abs() <= off || time(event.received_at) == self.received_at;
+        same_time && event.key.camera.as_str() == self.camera && event.key.id.as_str() == self.event_id
+    }
 }
 
 /// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
@@ -75,7 +90,7 @@ pub(crate) const LOCK_CURSOR: &str = "select c.lsn, c.seq, d.state_id, (select n
      from gatehouse.device_cursors c join gatehouse.devices d using (device_id) \
      where c.device_id = $1 for update of c";
 
-const LAST_EVENT: &str = "select camera, event_id, received_at from gatehouse.events \
+const LAST_EVENT: &str = "select camera, event_id, received_at, clock_uncertainty_ms from gatehouse.events \
      where device_id = $1 and seq = $2 and identification <> '{}' limit 1";
 
 /// Registers the device where it is new, and tells how far it has delivered. What is there already stays untouched.
@@ -106,8 +121,12 @@ pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Stan
         timed(DOING, CALL, transaction.query_opt(LAST_EVENT, &[&identity.device, &signed(cursor.seq)]))
             .await?;
     timed(DOING, CALL, transaction.commit()).await?;
-    let last =
-        last.map(|row| LastEvent { camera: row.get(0), event_id: row.get(1), received_at: row.get(2) });
+    let last = last.map(|row| LastEvent {
+        camera: row.get(0),
+        event_id: row.get(1),
+        received_at: row.get(2),
+        uncertainty_ms: row.get(3),
+    });
     Ok(Standing { cursor, last, schema })
 }
 

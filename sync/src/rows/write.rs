@@ -18,13 +18,15 @@ use chrono::{DateTime, Datelike, Utc};
 use futures_util::SinkExt as _;
 use gatehouse_config::Rows as RowsConfig;
 use gatehouse_store::Store;
+use gatehouse_store::clock::{self, ClockSource, Truth};
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::Change;
+use gatehouse_store::time::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, ToStatement};
 
 use crate::error::{GuardFault, SyncError};
-use crate::rows::batch::{Batch, Files};
+use crate::rows::batch::{self, Batch, Files};
 use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
 use crate::rows::erase::Erasure;
@@ -39,17 +41,6 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
      identification, attributes) \
      select $1, n, 'lost-' || n, 'lost', 'lost', $4, '{}', '{}' from generate_series($2::bigint, $3::bigint) n";
 
-/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again. One that
-/// somebody had deleted is not to come back by that: its object goes again when the grace is over.
-const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
-     uploaded_by, associated_entity_type, associated_entity_id, fault) \
-     select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity, f.fault \
-     from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[]) \
-          as f(id, bucket, key, size, mime, sum, entity, fault) \
-     on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
-         mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), \
-         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end, \
-         fault = excluded.fault";
 /// Version of the schema that knows why a picture cannot be shown.
 const SCHEMA_OF_FAULTS: i32 = 5;
 
@@ -139,6 +130,18 @@ impl Writer {
     /// [`SyncError`] where the call fails.
     pub async fn announce(&self, waiting: Waiting) -> Result<(), SyncError> {
         guard::announce(&self.link, &self.identity, self.schema, waiting).await
+    }
+
+    /// What time it is by this server; none where its clock cannot be right either.
+    ///
+    /// # Errors
+    /// [`SyncError`] where the call fails.
+    pub async fn time(&self) -> Result<Option<Truth>, SyncError> {
+        let from = clock::uptime();
+        let asked = self.link.client.query_one("select clock_timestamp()", &[]);
+        let told: DateTime<Utc> = timed("ask Postgres for the time", CALL, asked).await?.get(0);
+        let to = clock::uptime();
+        Ok(Truth::asked(ClockSource::Rows, Timestamp(told.timestamp_micros()), from, to))
     }
 
     /// Shares people from now on, where the schema has them: everybody known here is given first. Words where they
@@ -311,8 +314,8 @@ impl Writer {
         let device = &self.identity.device;
         let columns: [&Value<'_>; 9] = [device, ids, buckets, keys, sizes, mimes, sums, entities, faults];
         match self.schema >= SCHEMA_OF_FAULTS {
-            true => self.execute(DOING, INSERT_FILES, &columns).await,
-            false => self.execute(DOING, &without_faults(), &columns[..8]).await,
+            true => self.execute(DOING, batch::INSERT_FILES, &columns).await,
+            false => self.execute(DOING, &batch::without_faults(), &columns[..8]).await,
         }
     }
 
@@ -332,8 +335,8 @@ impl Writer {
         const DOING: &str = "copy events to Postgres";
         let mut sink = Box::pin(timed(DOING, BATCH, self.link.client.copy_in(&self.statements.copy)).await?);
         let mut rows = copy::Rows::new();
-        for (position, event, answer) in &batch.events {
-            rows.push(&self.identity.device, signed(position.seq), event, answer, form);
+        for visit in &batch.events {
+            rows.push(&self.identity.device, visit, form);
             if let Some(piece) = rows.piece() {
                 self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 timed(DOING, BATCH, sink.feed(piece)).await?;
@@ -382,13 +385,6 @@ impl Writer {
         self.open = false;
         Ok(())
     }
-}
-
-/// For a schema of before.
-fn without_faults() -> String {
-    let words =
-        [(", fault)", ")"), (", f.fault", ""), (", $9::text[]", ""), (", fault = excluded.fault", "")];
-    words.iter().fold(INSERT_FILES.to_owned(), |statement, (from, to)| statement.replace(from, to))
 }
 
 fn month(at: DateTime<Utc>) -> (i32, u32) {

@@ -75,7 +75,7 @@ pub(crate) fn rows_of(sync: &Sync) -> SinkStatus {
     sync.status().sinks.into_iter().next().unwrap()
 }
 
-async fn settled(sync: &Sync) {
+pub(crate) async fn settled(sync: &Sync) {
     // A push that began after all that is meant is durable: news may not have woken the loop yet.
     sync.now(PATIENCE).await;
     wait::until_async("all rows to be delivered", PATIENCE, || async {

@@ -137,10 +137,11 @@ async fn an_erasure_reaches_the_past_of_its_device_and_nothing_else() {
     let mut writer = bed.writer("edge-1").await;
     // Enrolled anew under the same id afterwards: event 4 is of the new person.
     let fourth = but(seen(5, &["anna"]), |event, _| event.key.id = "e4".try_into().unwrap());
-    let gatehouse_store::store::Change::Event { event: visit, identification, .. } = fourth else {
+    let gatehouse_store::store::Change::Event { event: visit, identification, time, .. } = fourth else {
         unreachable!()
     };
-    let fourth = gatehouse_store::store::Change::Event { position: at(5, 4), event: visit, identification };
+    let fourth =
+        gatehouse_store::store::Change::Event { position: at(5, 4), event: visit, identification, time };
     let changes =
         [seen(1, &["anna"]), seen(2, &["ben", "anna"]), seen(3, &["ben"]), erasure(4, 3, "anna"), fourth];
     deliver_all(&mut writer, &changes).await.unwrap();

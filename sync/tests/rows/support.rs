@@ -1,6 +1,8 @@
 //! Hand-made changes, and a prepared database.
 
 use gatehouse_config::{Config, Environment, Rows, Secret};
+use gatehouse_store::Store;
+use gatehouse_store::clock::Known;
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::names::EventKey;
@@ -94,6 +96,12 @@ impl Bed {
         Writer::open(&self.rows(), identity(device)).await.unwrap()
     }
 
+    /// The writer of `edge-1` with this state directory.
+    pub(crate) async fn writer_of(&self, store: &Store) -> Writer {
+        let identity = Identity { state_id: store.state_id().to_owned(), ..identity("edge-1") };
+        Writer::open(&self.rows(), identity).await.unwrap()
+    }
+
     pub(crate) async fn count(&self, query: &str) -> i64 {
         self.database.connect().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
     }
@@ -139,7 +147,8 @@ pub(crate) fn event(lsn: u64, seq: u64) -> Change {
     };
     let answer =
         Identification { gallery_size: 3, model: "dlib-128".into(), faces: vec![face(None)], effort: None };
-    Change::Event { position: at(lsn, seq), event, identification: answer }
+    let time = Known::unsure(event.received_at);
+    Change::Event { position: at(lsn, seq), event, identification: answer, time }
 }
 
 pub(crate) fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Change> {
@@ -148,8 +157,9 @@ pub(crate) fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Change> {
 
 /// The same event, changed.
 pub(crate) fn but(mut change: Change, f: impl FnOnce(&mut Event, &mut Identification<Person>)) -> Change {
-    if let Change::Event { event, identification, .. } = &mut change {
+    if let Change::Event { event, identification, time, .. } = &mut change {
         f(event, identification);
+        *time = Known::unsure(event.received_at);
     }
     change
 }

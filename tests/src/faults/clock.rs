@@ -1,9 +1,15 @@
-//! A clock that jumps fifty years, either way, between two starts and under a running daemon.
+//! A clock that jumps fifty years, either way, between two starts and under a running daemon; and whether every
+//! event has its true time once that is known.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use gatehouse_store::Store;
+use gatehouse_store::clock::{self, ClockSource, Truth};
+use gatehouse_store::keys::RootKey;
+use gatehouse_store::store::EventQuery;
+use gatehouse_store::time::Timestamp;
 
 use super::Outcome;
 use super::street::Street;
@@ -37,6 +43,7 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
         ("FAKETIME_NO_CACHE".into(), "1".into()),
         ("DONT_FAKE_MONOTONIC".into(), "1".into()),
     ])?;
+    let began = Timestamp::now();
     street.open().await?;
     for round in 0..rounds {
         tokio::time::sleep(STAY).await;
@@ -48,5 +55,24 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
         }
     }
     street.close(&mut outcome).await?;
+    let root = RootKey::read(&street.root_key())?;
+    let (store, _) = super::street::open(&street.daemon.state(), &root)?;
+    let wrong = wrong_times(&store, began).await?;
+    outcome.lost(wrong, &format!("{wrong} events have another time than their true one"));
+    store.close();
     Ok(outcome)
+}
+
+/// Events that came between `began` and now and, once the time is known, say otherwise, or that they do not know.
+async fn wrong_times(store: &Store, began: Timestamp) -> Result<u64> {
+    let from = clock::uptime();
+    let truth = Truth::asked(ClockSource::Rows, Timestamp::now(), from, clock::uptime());
+    store.learn_time(truth.context("this machine's own clock is not set")?).await?;
+    let (now, mut wrong) = (Timestamp::now(), 0);
+    for event in store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
+        let off = event.time.uncertainty_ms.and_then(|off| i64::try_from(off * 1000).ok());
+        let fits = off.is_some_and(|off| (began.0 - off..=now.0 + off).contains(&event.time.at.0));
+        wrong += u64::from(!fits);
+    }
+    Ok(wrong)
 }

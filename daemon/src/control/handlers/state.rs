@@ -2,12 +2,13 @@
 
 use gatehouse_store::Store;
 use gatehouse_store::ledger::Column;
+use gatehouse_store::store::ClockStatus;
 use gatehouse_store::time::Timestamp;
 use gatehouse_sync::SinkStatus;
 
 use super::ask;
 use crate::app::wiring::differs;
-use crate::control::answers::{BrokerStatus, LedgerAnswer, SinkLine, Status, Sums};
+use crate::control::answers::{BrokerStatus, ClockLine, LedgerAnswer, SinkLine, Status, Sums};
 use crate::control::types::Fault;
 use crate::control::{Services, free_bytes};
 
@@ -37,8 +38,13 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
         media_quota_bytes: store.media_quota_bytes,
         free_bytes: free_bytes(&config.state.directory),
         in_flight_bytes: services.pipeline.stats().in_flight_bytes,
+        clock: clock(services).await?,
         sinks,
     })
+}
+
+pub(in crate::control) async fn clock(services: &Services) -> Result<ClockLine, Fault> {
+    Ok(ask(services, Store::clock).await?.into())
 }
 
 pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
@@ -66,6 +72,19 @@ pub(in crate::control) fn ledger(store: &Store) -> LedgerAnswer {
 
 fn sums(column: Column) -> Sums {
     Sums { received: column.received(), pending: column.pending(), column }
+}
+
+impl From<ClockStatus> for ClockLine {
+    fn from(ClockStatus { now, wall, truth }: ClockStatus) -> Self {
+        let apart = now.at.0.abs_diff(wall.0) / 1000;
+        Self {
+            time: now.at.to_string(),
+            uncertainty_ms: now.uncertainty_ms,
+            source: truth.map(|truth| truth.source),
+            wall: wall.to_string(),
+            wrong_by_ms: now.uncertainty_ms.map_or(0, |off| apart.saturating_sub(off)),
+        }
+    }
 }
 
 impl From<SinkStatus> for SinkLine {

@@ -1,0 +1,67 @@
+//! How wall clock and uptime stand to each other, for the journal; and whether a time server keeps the clock right.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use gatehouse_store::Store;
+use gatehouse_store::clock::Reading;
+use gatehouse_store::store::StoreError;
+use gatehouse_store::time::Timestamp;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::settings::CLOCK_IS_SET;
+use crate::supervise::stopped;
+
+/// How often it is looked whether the clock was set. An event looks for itself.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Looks until it is told to stop.
+pub(super) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = ticks.tick() => look(&store).await,
+        }
+    }
+}
+
+/// Looks once. What fails here fails for events, too, and ends the daemon there.
+pub(super) async fn look(store: &Store) {
+    match looked(store, Path::new(CLOCK_IS_SET)).await {
+        Ok(true) => info!("a time server keeps the clock right; events have their true time"),
+        Ok(false) => {}
+        Err(error) => warn!(%error, "the clock could not be noted"),
+    }
+}
+
+async fn looked(store: &Store, mark: &Path) -> Result<bool, StoreError> {
+    let reading = Reading::now();
+    store.note_clock(reading).await?;
+    match touched(mark) {
+        Some(set) => store.clock_synchronised(reading, set).await,
+        None => Ok(false),
+    }
+}
+
+/// When a file was touched, by the wall clock of then; none where it is not there.
+fn touched(mark: &Path) -> Option<Timestamp> {
+    let since = mark.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_micros()).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_the_time_server_tells_when_it_was_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("synchronized");
+        assert_eq!(touched(&mark), None);
+        let file = std::fs::File::create(&mark).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_800_000_000)).unwrap();
+        assert_eq!(touched(&mark), Some(Timestamp(1_800_000_000_000_000)));
+    }
+}

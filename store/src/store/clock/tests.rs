@@ -1,0 +1,133 @@
+use std::path::Path;
+
+use super::super::{EventQuery, testing};
+use super::*;
+use crate::clock::{ClockSource, uptime};
+use crate::journal::Position;
+use crate::store::Change;
+
+const SECOND: i64 = 1_000_000;
+const YEAR: i64 = 365 * 86_400 * SECOND;
+
+fn open(directory: &Path) -> Store {
+    testing::open(directory, "test", 4).0
+}
+
+fn again(store: Store, directory: &Path) -> Store {
+    store.close();
+    drop(store);
+    open(directory)
+}
+
+/// Records an event that came under a clock that is wrong by so much; the true time of it.
+async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
+    let now = Reading::now();
+    let mut event = testing::visit(id);
+    event.received_at = Timestamp(now.wall.0 + wrong_by);
+    let reading = Reading { wall: event.received_at, ..now };
+    let answer = store.identify(&event.key.camera, &[]);
+    store.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
+    now.wall
+}
+
+/// The true time, as another machine tells it.
+fn told() -> Truth {
+    let from = uptime();
+    Truth::asked(ClockSource::Rows, Timestamp::now(), from, uptime()).unwrap()
+}
+
+fn times(store: &Store) -> Vec<(String, Known)> {
+    let found = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+    found.into_iter().rev().map(|view| (view.event.key.id.to_string(), view.time)).collect()
+}
+
+fn assert_right(store: &Store, truths: &[(&str, Timestamp)]) {
+    let times = times(store);
+    assert_eq!(times.len(), truths.len());
+    for ((id, known), (name, truth)) in times.iter().zip(truths) {
+        let off = known.uncertainty_ms.unwrap_or_else(|| panic!("{id} is not known: {known:?}"));
+        assert_eq!(id, name, "order is by number");
+        assert!(known.at.0.abs_diff(truth.0) <= off * 1000 && off < 60_000, "{id}: {known:?}, truly {truth}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let mut truths = Vec::new();
+    for (id, years) in [("a", -50), ("b", 50), ("c", 0), ("d", -50)] {
+        truths.push((id, event(&store, id, years * YEAR).await));
+        store = again(store, folder.path());
+    }
+    assert!(times(&store).iter().all(|(_, known)| known.uncertainty_ms.is_none()));
+    assert!(store.learn_time(told()).await.unwrap());
+    assert!(!store.learn_time(told()).await.unwrap(), "it says nothing new");
+    truths.push(("e", event(&store, "e", 50 * YEAR).await));
+    assert_right(&store, &truths);
+    let delivered = store.changes(Position::default(), 100).unwrap();
+    let delivered = delivered.into_iter().filter_map(|change| match change {
+        Change::Event { event, time, .. } => Some((event.key.id.to_string(), time)),
+        _ => None,
+    });
+    assert_eq!(delivered.collect::<Vec<_>>(), times(&store));
+    let since = Some(Timestamp(truths[2].1.0 - 60 * SECOND));
+    let query = EventQuery { since, limit: usize::MAX, ..EventQuery::default() };
+    assert_eq!(store.events(&query).unwrap().len(), 5, "since is asked of the true time");
+
+    // The same from the journal alone, and from a snapshot alone.
+    let before = times(&store);
+    store.snapshot().await.unwrap();
+    let store = again(store, folder.path());
+    assert_eq!(times(&store), before);
+    store.close();
+    drop(store);
+    std::fs::remove_dir_all(folder.path().join("views")).unwrap();
+    let store = open(folder.path());
+    assert_eq!(times(&store), before);
+    assert!(store.clock().unwrap().truth.is_some_and(|truth| truth.source == ClockSource::Rows));
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_is_noted_once_until_it_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let head = |store: &Store| store.status().head.lsn;
+    let now = Reading::now();
+    store.note_clock(now).await.unwrap();
+    store.ping().await.unwrap();
+    let noted = head(&store);
+    for _ in 0..3 {
+        store.note_clock(Reading::now()).await.unwrap();
+    }
+    let store = again(store, folder.path());
+    store.note_clock(Reading::now()).await.unwrap();
+    store.ping().await.unwrap();
+    assert_eq!(head(&store), noted, "neither a look nor a start is a step");
+    store.note_clock(Reading { wall: Timestamp(now.wall.0 - 50 * YEAR), ..now }).await.unwrap();
+    store.ping().await.unwrap();
+    assert_eq!(head(&store), noted + 1);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_server_is_believed_while_nobody_else_sets_the_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let now = Reading::now();
+    // Long before this machine was started the clock was noted already.
+    let noted = |uptime: i64, wrong: i64| Reading { uptime, wall: Timestamp(now.wall.0 + wrong), ..now };
+    store.note_clock(noted(now.uptime - 7200 * SECOND, -7200 * SECOND)).await.unwrap();
+    let ago = |seconds: i64| Timestamp(now.wall.0 - seconds * SECOND);
+    assert!(!store.clock_synchronised(now, ago(86_400)).await.unwrap(), "too long ago");
+    assert!(!store.clock_synchronised(now, ago(-60)).await.unwrap(), "still to come");
+    assert!(store.clock_synchronised(now, ago(600)).await.unwrap());
+    let off = store.clock().unwrap().now.uncertainty_ms.unwrap();
+    assert!((500..5_000).contains(&off), "{off}");
+    // An operator sets it by hand an hour ahead, after the time server did.
+    let wrong = Reading { wall: Timestamp(now.wall.0 + 3600 * SECOND), ..now };
+    store.note_clock(wrong).await.unwrap();
+    assert!(!store.clock_synchronised(wrong, Timestamp(wrong.wall.0 - 4000 * SECOND)).await.unwrap());
+    store.close();
+}
