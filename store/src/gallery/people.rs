@@ -92,6 +92,10 @@ impl State {
             return;
         }
         let Some(place) = self.place(person) else { return };
+        if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
+            // People are many and have few samples: what a list takes in advance would be most of it.
+            owner.slots.reserve_exact(templates.len());
+        }
         for template in templates {
             let Some(slot) = self.table.insert(place, template) else { break };
             if let Some(Some(owner)) = self.owners.get_mut(place as usize) {

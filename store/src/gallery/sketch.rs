@@ -23,6 +23,8 @@ const AXES: usize = SKETCH - 1;
 const STEPS: f32 = 180.0;
 /// Share of coordinates along the widest axis that are clamped in a typical gallery, one in so many.
 const CLAMPED: usize = 100;
+/// Vectors of the sample by which that is measured.
+const WIDTH_SAMPLE: usize = 300;
 /// Coordinates are computed in `f64` from numbers below [`FAR`] steps, axes are orthonormal to 1e-12 of that: the
 /// square root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
 const SLACK: f32 = 0.01;
@@ -68,10 +70,12 @@ impl Lens {
     pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
         let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
-        // One run of memory, which the allocator gives back to the system: many small ones would stay with the process.
-        let rows = (sample.len() / dimensions).max(1);
+        // Some of them say it, and what is taken here stays with the process.
+        let vectors = sample.chunks_exact(dimensions);
+        let stride = vectors.len().div_ceil(WIDTH_SAMPLE).max(1);
+        let rows = vectors.len().div_ceil(stride).max(1);
         let mut columns = Zeroizing::new(vec![0.0; SKETCH * rows]);
-        for (row, vector) in sample.chunks_exact(dimensions).enumerate() {
+        for (row, vector) in vectors.step_by(stride).enumerate() {
             let (coordinates, _) = lens.coordinates(vector);
             coordinates.iter().enumerate().for_each(|(at, c)| columns[at * rows + row] = *c);
         }
