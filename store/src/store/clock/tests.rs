@@ -26,7 +26,9 @@ async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
     event.received_at = Timestamp(now.wall.0 + wrong_by);
     let reading = Reading { wall: event.received_at, ..now };
     let answer = store.identify(&event.key.camera, &[]);
-    store.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
+    let position = store.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
+    // What is durable is listed a moment later.
+    store.applied(position).await.unwrap();
     now.wall
 }
 
