@@ -114,8 +114,7 @@ impl App {
         }
         store.label_strangers(config.gallery.label_strangers);
         wiring::share_people(&store, &config);
-        // Before anything leaves: what a time server says is believed against the central side.
-        clock::look(&store).await;
+        clock::look_at_start(&store).await;
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone());
         let started = Instant::now();

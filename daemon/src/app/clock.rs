@@ -15,6 +15,9 @@ use crate::supervise::stopped;
 
 /// How often it is looked whether the clock was set. An event looks for itself.
 const EVERY: Duration = Duration::from_secs(10);
+/// Longest that the start waits for the first look: on a full disk the journal takes nothing, and nobody at the door is to
+/// wait for that.
+const AT_START: Duration = Duration::from_secs(1);
 
 /// Looks until it is told to stop.
 pub(super) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
@@ -27,8 +30,15 @@ pub(super) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Looks for the first time, before anything leaves: what a time server says is believed against the central side.
+pub(super) async fn look_at_start(store: &Store) {
+    if tokio::time::timeout(AT_START, look(store)).await.is_err() {
+        warn!("the journal takes no word of the clock yet; it is looked at again soon");
+    }
+}
+
 /// Looks once. What fails here fails for events, too, and ends the daemon there.
-pub(super) async fn look(store: &Store) {
+async fn look(store: &Store) {
     match looked(store, Path::new(CLOCK_IS_SET)).await {
         Ok(true) => info!("a time server keeps the clock right; events have their true time"),
         Ok(false) => {}
