@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod housekeeping;
 pub(crate) mod root_key;
+mod rounds;
 mod settings;
 mod state_directory;
 pub(crate) mod wiring;
@@ -44,13 +45,6 @@ const SYNC_BUDGET: Duration = Duration::from_secs(5);
 const STORE_BUDGET: Duration = Duration::from_secs(15);
 /// Budget of what blocks outside of all steps (a thread in a read of a dying disk).
 const RUNTIME_BUDGET: Duration = Duration::from_secs(2);
-/// How often faces in memory that have had their time are looked for: what ends at midnight ends within half a minute.
-const FORGET_EVERY: Duration = Duration::from_secs(30);
-/// How often it is asked whether thresholds are to be derived anew; mostly they are not.
-const THRESHOLDS_EVERY: Duration = Duration::from_secs(5);
-/// How often the line of `systemctl status` is renewed.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
-
 /// Runs the daemon with the settings at `path` until a signal ends it.
 ///
 /// # Errors
@@ -116,7 +110,7 @@ impl App {
         wiring::share_people(&store, &config);
         clock::look_at_start(&store).await;
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
-        let pipeline = pipeline::start(&config, store.clone());
+        let pipeline = pipeline::start(&config, store.clone())?;
         let started = Instant::now();
         let services = Arc::new(Services { store, sync, pipeline, settings, root_key_file, opened, started });
         let tasks = start_tasks(&services, control);
@@ -127,7 +121,6 @@ impl App {
     /// Serves until a signal, or until a task ends that must not.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), AppError> {
         systemd::ready(&status_line(&self.services));
-        let mut status = tokio::time::interval(STATUS_EVERY);
         loop {
             tokio::select! {
                 wish = signals.next() => match wish {
@@ -140,7 +133,6 @@ impl App {
                 },
                 name = self.services.pipeline.ended() => return Err(AppError::TaskEnded(name)),
                 name = self.tasks.ended() => return Err(AppError::TaskEnded(name)),
-                _ = status.tick() => systemd::status(&status_line(&self.services)),
             }
         }
     }
@@ -166,9 +158,15 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     let mut tasks = Tasks::default();
     tasks.spawn("control", control.run(Arc::clone(services), tasks.stop_signal()));
     let (of_watchdog, stop) = (Arc::clone(services), tasks.stop_signal());
+    let beats = watch::Sender::new(());
+    tasks.spawn("rounds", rounds::run(Arc::clone(services), beats.subscribe(), tasks.stop_signal()));
     tasks.spawn("watchdog", async move {
         let pulse = watchdog::pulse(systemd::watchdog_period());
-        if let Err(error) = watchdog::run(pulse, stop, || of_watchdog.pipeline.probe()).await {
+        let probe = || {
+            beats.send_replace(());
+            of_watchdog.pipeline.probe()
+        };
+        if let Err(error) = watchdog::run(pulse, stop, probe).await {
             error!(%error, "pipeline or journal has failed");
         }
     });
@@ -179,39 +177,8 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
             () = stopped(&mut stop) => {}
         }
     });
-    let (of_faces, mut stop) = (services.store.clone(), tasks.stop_signal());
-    tasks.spawn("forgetting", async move {
-        let mut ticks = tokio::time::interval(FORGET_EVERY);
-        loop {
-            tokio::select! {
-                () = stopped(&mut stop) => return,
-                _ = ticks.tick() => of_faces.forget_old(),
-            }
-        }
-    });
-    let (of_thresholds, stop) = (services.store.clone(), tasks.stop_signal());
-    tasks.spawn("thresholds", thresholds(of_thresholds, stop));
-    tasks.spawn("clock", clock::run(services.store.clone(), tasks.stop_signal()));
     tasks.spawn("housekeeping", housekeeping::run(services.clone(), tasks.stop_signal()));
     tasks
-}
-
-/// Derives thresholds anew as the gallery changes and strangers come.
-async fn thresholds(store: Store, mut stop: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(THRESHOLDS_EVERY);
-    loop {
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = ticks.tick() => {
-                let store = store.clone();
-                match tokio::task::spawn_blocking(move || store.renew_thresholds()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => warn!(%error, "thresholds could not be derived; those of before hold"),
-                    Err(_) => warn!("thresholds could not be derived; those of before hold"),
-                }
-            }
-        }
-    }
 }
 
 /// What opening found. Damage is an error in the log: somebody should look at the disk.

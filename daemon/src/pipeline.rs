@@ -14,17 +14,21 @@ mod acks;
 mod counters;
 mod crew;
 mod events;
+mod lines;
 mod media;
 mod rate;
 mod refuse;
 mod status;
+mod thread;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_store::Store;
 use gatehouse_store::store::StoreError;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
@@ -41,6 +45,7 @@ use events::Events;
 use media::MediaFiles;
 use refuse::Refuser;
 use status::StatusTask;
+use thread::EventThread;
 
 /// Payload bytes of events under way: a hundred of the largest, far more of usual ones.
 const EVENT_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
@@ -60,6 +65,8 @@ const CLIENTS: [&str; 3] = ["event input", "media input", "publisher"];
 pub struct PipelineHandle {
     store: Store,
     crew: Crew,
+    /// After the crew, so that its tasks are cut off first.
+    _thread: EventThread,
     phase: watch::Sender<Phase>,
     probes: mpsc::Sender<oneshot::Sender<()>>,
     counters: Arc<Counters>,
@@ -77,8 +84,13 @@ struct Shared {
     publisher: Publisher,
 }
 
-/// Starts the pipeline on the current runtime. It needs no broker to start: it connects when there is one.
-pub fn start(config: &Config, store: Store) -> PipelineHandle {
+/// Starts the pipeline: events on a thread of their own, media on the current runtime. It needs no broker to start: it
+/// connects when there is one.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
+    let thread = EventThread::start()?;
     let config = Arc::new(config.clone());
     let counters = Arc::new(Counters::default());
     let sources = Arc::new(Sources::new(&config));
@@ -89,6 +101,8 @@ pub fn start(config: &Config, store: Store) -> PipelineHandle {
     let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
     let crew = Crew::default();
 
+    let (on_events, here) = (thread.handle(), Handle::current());
+
     let (publisher, task) = PublisherTask::new(
         config.clone(),
         counters.clone(),
@@ -96,9 +110,9 @@ pub fn start(config: &Config, store: Store) -> PipelineHandle {
         status.subscribe(),
         phase.subscribe(),
     );
-    crew.spawn("publisher", task.run());
+    crew.spawn(on_events, "publisher", task.run());
     let task = StatusTask::new(store.clone(), links[0].subscribe(), status, phase.subscribe());
-    crew.spawn("status", task.run());
+    crew.spawn(&here, "status", task.run());
 
     let shared = Shared { config, store: store.clone(), sources, counters: counters.clone(), publisher };
     let input = |settings, place: usize| {
@@ -119,26 +133,31 @@ pub fn start(config: &Config, store: Store) -> PipelineHandle {
     let filters = shared.sources.media_filters();
     let (media, media_inbox) =
         input(InputSettings { name: "media", suffix: "-media", filters, marker: None }, 1);
-    let probes = start_readers(&crew, &shared, event_inbox, media_inbox);
-    crew.spawn("event input", events.run());
-    crew.spawn("media input", media.run());
-    PipelineHandle { store, crew, phase, probes, counters, budgets, links }
+    let probes = start_readers(&crew, on_events, &shared, event_inbox, media_inbox);
+    crew.spawn(on_events, "event input", events.run());
+    crew.spawn(&here, "media input", media.run());
+    Ok(PipelineHandle { store, crew, _thread: thread, phase, probes, counters, budgets, links })
 }
 
 fn start_readers(
     crew: &Crew,
+    on_events: &Handle,
     shared: &Shared,
     events: mpsc::UnboundedReceiver<Delivery>,
     media: mpsc::UnboundedReceiver<Delivery>,
 ) -> mpsc::Sender<oneshot::Sender<()>> {
     let (probes, probed) = mpsc::channel(1);
-    let refuser = Refuser::new(shared);
+    let (refuser, here) = (Refuser::new(shared), Handle::current());
     let (lane, acks) = AckLane::new();
-    crew.spawn_fallible("event acks", acks.run());
-    crew.spawn_fallible("events", Events::new(shared, refuser.clone(), lane, events, probed).run());
+    crew.spawn_fallible(on_events, "event acks", acks.run());
+    crew.spawn_fallible(
+        on_events,
+        "events",
+        Events::new(shared, refuser.clone(), lane, events, probed).run(),
+    );
     let (lane, acks) = AckLane::new();
-    crew.spawn_fallible("media acks", acks.run());
-    crew.spawn_fallible("media", MediaFiles::new(shared, refuser, lane, media).run());
+    crew.spawn_fallible(&here, "media acks", acks.run());
+    crew.spawn_fallible(&here, "media", MediaFiles::new(shared, refuser, lane, media).run());
     probes
 }
 

@@ -130,6 +130,8 @@ struct Inner {
     applied: watch::Receiver<Position>,
     /// The numbers at that position.
     numbers: watch::Receiver<State>,
+    /// Ends with the thread that brings the views after the journal.
+    following: watch::Receiver<()>,
     /// Where the last call of `changes` stopped, so that the next goes on without a search.
     follower: Mutex<Option<(u64, Reader)>>,
     applier: Mutex<Option<JoinHandle<()>>>,
@@ -227,8 +229,8 @@ impl Store {
 
     /// Waits until the views stop being brought after the journal, which only a failure or [`Store::close`] does.
     pub async fn stopped(&self) {
-        let mut applied = self.inner.applied.clone();
-        while applied.changed().await.is_ok() {}
+        // An error: nothing is ever sent.
+        let _ = self.inner.following.clone().changed().await;
     }
 
     /// Identity of this state directory: made with it and never changed. A central side refuses a second state

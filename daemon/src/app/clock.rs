@@ -7,28 +7,13 @@ use gatehouse_store::Store;
 use gatehouse_store::clock::Reading;
 use gatehouse_store::store::StoreError;
 use gatehouse_store::time::Timestamp;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::settings::CLOCK_IS_SET;
-use crate::supervise::stopped;
 
-/// How often it is looked whether the clock was set. An event looks for itself.
-const EVERY: Duration = Duration::from_secs(10);
 /// Longest that the start waits for the first look: on a full disk the journal takes nothing, and nobody at the door is to
 /// wait for that.
 const AT_START: Duration = Duration::from_secs(1);
-
-/// Looks until it is told to stop.
-pub(super) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(EVERY);
-    loop {
-        tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = ticks.tick() => look(&store).await,
-        }
-    }
-}
 
 /// Looks for the first time, before anything leaves: what a time server says is believed against the central side.
 pub(super) async fn look_at_start(store: &Store) {
@@ -37,8 +22,8 @@ pub(super) async fn look_at_start(store: &Store) {
     }
 }
 
-/// Looks once. What fails here fails for events, too, and ends the daemon there.
-async fn look(store: &Store) {
+/// Looks whether the clock was set; an event looks for itself. What fails here fails for events, too, and ends the daemon there.
+pub(super) async fn look(store: &Store) {
     match looked(store, Path::new(CLOCK_IS_SET)).await {
         Ok(true) => info!("a time server keeps the clock right; events have their true time"),
         Ok(false) => {}

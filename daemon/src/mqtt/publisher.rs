@@ -62,7 +62,6 @@ pub(crate) struct PublisherTask {
     status: watch::Receiver<StatusMessage>,
     phase: watch::Receiver<Phase>,
     window: Window,
-    tick: Interval,
 }
 
 /// What happens next.
@@ -94,10 +93,8 @@ impl PublisherTask {
         phase: watch::Receiver<Phase>,
     ) -> (Publisher, Self) {
         let (sender, orders) = mpsc::unbounded_channel();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let window = Window::default();
-        (Publisher { orders: sender }, Self { config, counters, link, orders, status, phase, window, tick })
+        (Publisher { orders: sender }, Self { config, counters, link, orders, status, phase, window })
     }
 
     /// Publishes until the phase is [`Phase::Disconnect`] and everything is settled.
@@ -121,12 +118,13 @@ impl PublisherTask {
     /// Keeps taking answers while there is no connection; none when it is time to stop.
     async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(awaited);
+        let mut looks = looks();
         loop {
             tokio::select! {
                 done = &mut awaited => return Some(done),
                 () = reached(&mut self.phase, Phase::Disconnect) => return None,
                 Some(what) = self.orders.recv() => self.window.push(what, Instant::now()),
-                _ = self.tick.tick(), if self.window.unsettled() > 0 => self.prune(),
+                _ = looks.tick(), if self.window.unsettled() > 0 => self.prune(),
             }
         }
     }
@@ -145,6 +143,7 @@ impl PublisherTask {
         let (wire, answer) = opened?;
         let mut connection = Connection { wire, status_due: true, heard_at: Instant::now() };
         let mut pings = self.stands(&answer);
+        let mut looks = looks();
         let mut taken = Vec::with_capacity(ORDERS_AT_ONCE);
         loop {
             self.send(&mut connection).await?;
@@ -157,7 +156,7 @@ impl PublisherTask {
                 Ok(()) = self.status.changed() => Step::Status,
                 Ok(()) = self.phase.changed() => Step::Phase,
                 _ = pings.tick() => Step::Ping,
-                _ = self.tick.tick(), if self.window.unsettled() > 0 => Step::Tick,
+                _ = looks.tick(), if self.window.unsettled() > 0 => Step::Tick,
             };
             match step {
                 Step::Hear(packet) => self.hear(&mut connection, packet)?,
@@ -250,6 +249,13 @@ impl PublisherTask {
     fn status_topic(&self) -> String {
         format!("{}/status", self.config.mqtt.topic_root)
     }
+}
+
+/// Looks at deadlines.
+fn looks() -> Interval {
+    let mut looks = interval(TICK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// What the broker tells when the connection breaks.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
 use gatehouse_store::store::StoreError;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
@@ -30,24 +31,30 @@ impl Drop for End {
 }
 
 impl Crew {
-    /// Starts a task.
-    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// Starts a task on a runtime.
+    pub(crate) fn spawn(
+        &self,
+        on: &Handle,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let end = End(self.ended.clone(), name);
         let task = async move {
             // Moved in here, so that a task that is cut off before its first step ends as well.
             let _end = end;
             task.await;
         };
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, on);
     }
 
     /// Starts a task whose error is logged and ends it.
     pub(crate) fn spawn_fallible(
         &self,
+        on: &Handle,
         name: &'static str,
         task: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
-        self.spawn(name, async move {
+        self.spawn(on, name, async move {
             if let Err(error) = task.await {
                 error!(task = name, %error, "the store failed");
             }
@@ -77,14 +84,25 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::thread::EventThread;
 
     #[tokio::test]
     async fn the_end_of_a_task_is_seen_also_when_it_panics() {
-        let crew = Crew::default();
-        crew.spawn("steady", std::future::pending());
-        crew.spawn("frail", async { panic!("on purpose") });
+        let (crew, here) = (Crew::default(), Handle::current());
+        crew.spawn(&here, "steady", std::future::pending());
+        crew.spawn(&here, "frail", async { panic!("on purpose") });
         assert_eq!(crew.first_ended().await, "frail");
         crew.abort();
+        crew.all_ended(&["frail", "steady"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_thread_of_events_is_seen_and_so_is_the_end_of_the_thread() {
+        let (crew, thread) = (Crew::default(), EventThread::start().unwrap());
+        crew.spawn(thread.handle(), "steady", std::future::pending());
+        crew.spawn(thread.handle(), "frail", async { panic!("on purpose") });
+        assert_eq!(crew.first_ended().await, "frail");
+        drop(thread);
         crew.all_ended(&["frail", "steady"]).await;
     }
 }

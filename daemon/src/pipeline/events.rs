@@ -20,10 +20,15 @@ use zeroize::Zeroize;
 
 use crate::mqtt::{ANSWER_EXPIRY, Answer, Delivery, Outgoing, Publisher, Receipt};
 use crate::pipeline::acks::AckLane;
+use crate::pipeline::lines::Lines;
 use crate::pipeline::rate::RateLimit;
 use crate::pipeline::refuse::Refuser;
 use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Visit};
+
+/// How long events are taken one after another while answers wait, which leave from the same thread: short beside what
+/// anybody notices at a door, long enough that many leave at once.
+const TURN: Duration = Duration::from_millis(1);
 
 /// The task.
 pub(crate) struct Events {
@@ -34,6 +39,7 @@ pub(crate) struct Events {
     publisher: Publisher,
     refuser: Refuser,
     rate: RateLimit,
+    lines: Lines,
     lane: AckLane,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     probes: mpsc::Receiver<oneshot::Sender<()>>,
@@ -65,6 +71,7 @@ impl Events {
             publisher: shared.publisher.clone(),
             refuser,
             rate: RateLimit::new(sources.events_per_second, sources.burst),
+            lines: Lines::default(),
             lane,
             inbox,
             probes,
@@ -76,7 +83,7 @@ impl Events {
         loop {
             tokio::select! {
                 delivery = self.inbox.recv() => match delivery {
-                    Some(delivery) => self.take(delivery).await?,
+                    Some(delivery) => self.take_all(delivery).await?,
                     None => return Ok(()),
                 },
                 Some(probe) = self.probes.recv() => {
@@ -85,6 +92,20 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// Takes this message and those behind it, until it is the turn of the answers.
+    async fn take_all(&mut self, first: Delivery) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        self.take(first).await?;
+        while let Ok(next) = self.inbox.try_recv() {
+            self.take(next).await?;
+            if begin.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn take(&mut self, delivery: Delivery) -> Result<(), StoreError> {
@@ -157,18 +178,21 @@ impl Events {
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
             .with_strangers(strangers);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
-        info!(
-            correlation = event.key.correlation(),
-            camera = %event.key.camera,
-            event = %event.key.id,
-            kind = event.kind,
-            faces = identification.faces.len(),
-            matches = matches(&identification),
-            replayed,
-            duplicate = seen,
-            micros = u64::try_from(arrival.received.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "event identified"
-        );
+        if let Some(left_out) = self.lines.one_more(Instant::now()) {
+            info!(
+                correlation = event.key.correlation(),
+                camera = %event.key.camera,
+                event = %event.key.id,
+                kind = event.kind,
+                faces = identification.faces.len(),
+                matches = matches(&identification),
+                replayed,
+                duplicate = seen,
+                micros = u64::try_from(arrival.received.elapsed().as_micros()).unwrap_or(u64::MAX),
+                left_out,
+                "event identified"
+            );
+        }
         let pending = if seen {
             self.counters.duplicates.add(1);
             self.store.record_duplicate(Item::Event, arrival.bytes).await?

@@ -1,19 +1,19 @@
-//! Keeps the retained status true, at a bounded rate.
+//! Keeps the retained status true, at a bounded rate, and costs nothing while nothing happens.
 
 use std::time::Duration;
 
 use gatehouse_store::Store;
 use gatehouse_store::store::StoreStatus;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::mqtt::{Link, Phase, StatusMessage, reached};
 
-/// How often the numbers are looked at and, where they changed, published.
+/// Shortest time between two looks at the numbers, which are published where they changed.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Every so many looks the status is published although nothing changed: the age in it grows.
-const REFRESH: u32 = 12;
+/// The status is published although nothing changed: the age in it grows.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// The task.
 pub(crate) struct StatusTask {
@@ -35,17 +35,27 @@ impl StatusTask {
 
     /// Runs until the pipeline stops taking messages; the last status is offline.
     pub(crate) async fn run(mut self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for look in 1.. {
+        let mut commits = self.store.watch();
+        let mut told_at = Instant::now();
+        loop {
+            let looked_at = Instant::now();
+            let refresh = told_at.elapsed() >= REFRESH;
+            commits.borrow_and_update();
             let online = self.input.borrow_and_update().since.is_some();
             let store = self.store.clone();
             // The numbers may come from disk.
-            if let Ok(numbers) = tokio::task::spawn_blocking(move || store.status()).await {
-                self.tell(online, &numbers, look % REFRESH == 0);
+            let numbers = tokio::task::spawn_blocking(move || store.status()).await;
+            if numbers.is_ok_and(|numbers| self.tell(online, &numbers, refresh)) || refresh {
+                told_at = looked_at;
             }
+            let news = async {
+                sleep_until(looked_at + LOOK).await;
+                // Where the store has ended so does the daemon.
+                let _ = commits.changed().await;
+            };
             tokio::select! {
-                _ = looks.tick() => {}
+                () = news => {}
+                () = sleep_until(told_at + REFRESH) => {}
                 Ok(()) = self.input.changed() => {}
                 () = reached(&mut self.phase, Phase::Finish) => break,
             }
@@ -55,7 +65,8 @@ impl StatusTask {
         self.status.closed().await;
     }
 
-    fn tell(&self, online: bool, numbers: &StoreStatus, refresh: bool) {
+    /// Whether it was told.
+    fn tell(&self, online: bool, numbers: &StoreStatus, refresh: bool) -> bool {
         self.status.send_if_modified(|status| {
             let now = StatusMessage {
                 online,
@@ -68,6 +79,6 @@ impl StatusTask {
             let changed = refresh || now != *status;
             *status = now;
             changed
-        });
+        })
     }
 }

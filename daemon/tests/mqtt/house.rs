@@ -61,7 +61,7 @@ impl House {
     }
 
     pub(crate) fn start(&self) -> PipelineHandle {
-        pipeline::start(&self.config, self.store.clone())
+        pipeline::start(&self.config, self.store.clone()).unwrap()
     }
 
     /// Starts, and waits until events are taken.

@@ -38,6 +38,8 @@ pub(super) struct Applier {
     pub(super) state: State,
     pub(super) applied: watch::Sender<Position>,
     pub(super) numbers: watch::Sender<State>,
+    /// Says nothing; its end is the end of the thread.
+    pub(super) _following: watch::Sender<()>,
 }
 
 impl Applier {

@@ -81,6 +81,7 @@ impl Store {
         events.load_recent(state.totals.applied)?;
         let (applied, applied_rx) = watch::channel(state.totals.applied);
         let (numbers, numbers_rx) = watch::channel(state.clone());
+        let (following, following_rx) = watch::channel(());
         let mut applier = Applier {
             views: views.clone(),
             events: events.clone(),
@@ -90,6 +91,7 @@ impl Store {
             state,
             applied,
             numbers,
+            _following: following,
         };
         if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
             report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
@@ -146,6 +148,7 @@ impl Store {
             lately: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
+            following: following_rx,
             follower: Mutex::new(None),
             applier: Mutex::new(Some(thread)),
             space,

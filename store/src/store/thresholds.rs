@@ -65,6 +65,15 @@ impl Store {
         self.galleries().in_use.gallery.derived(camera)
     }
 
+    /// Whether [`Store::renew_thresholds`] would do anything.
+    pub fn wants_thresholds(&self) -> bool {
+        self.galleries().all().any(|slot| {
+            let (gallery, impostors) = (&slot.gallery, slot.impostors());
+            let now = (gallery.people(), gallery.templates());
+            gallery.target().is_some() && (!impostors.is_loaded || impostors.is_due(now))
+        })
+    }
+
     /// Fits thresholds anew where people or enough strangers came since the last time. To be called every few seconds.
     /// Blocking; seconds in the largest gallery, while probes go on.
     ///

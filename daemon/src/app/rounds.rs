@@ -1,0 +1,49 @@
+//! What is looked at again and again: all of it in one round, with each pulse of the watchdog. A board at which nothing
+//! happens wakes for that and for the broker's keep-alive, and for nothing else of ours.
+
+use std::sync::Arc;
+
+use gatehouse_store::Store;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::{clock, status_line};
+use crate::control::Services;
+use crate::supervise::{stopped, systemd};
+
+/// Goes its rounds until it is told to stop.
+pub(super) async fn run(
+    services: Arc<Services>,
+    mut beats: watch::Receiver<()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            Ok(()) = beats.changed() => round(&services).await,
+            // The watchdog has ended, and with it the daemon.
+            else => return,
+        }
+    }
+}
+
+async fn round(services: &Services) {
+    // Faces in memory that have had their time; what ends at midnight ends with the next pulse.
+    services.store.forget_old();
+    clock::look(&services.store).await;
+    thresholds(&services.store).await;
+    systemd::status(&status_line(services));
+}
+
+/// Derives thresholds anew where the gallery changed or strangers came.
+async fn thresholds(store: &Store) {
+    if !store.wants_thresholds() {
+        return;
+    }
+    let store = store.clone();
+    match tokio::task::spawn_blocking(move || store.renew_thresholds()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "thresholds could not be derived; those of before hold"),
+        Err(_) => warn!("thresholds could not be derived; those of before hold"),
+    }
+}
