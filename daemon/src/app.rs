@@ -108,7 +108,8 @@ impl App {
         }
         store.label_strangers(config.gallery.label_strangers);
         wiring::share_people(&store, &config);
-        clock::look_at_start(&store).await;
+        // Before anything leaves: what a time server says is believed against the central side.
+        clock::look(&store).await;
         let sync = gatehouse_sync::Sync::start(&config, store.clone());
         let pipeline = pipeline::start(&config, store.clone())?;
         let started = Instant::now();

@@ -11,23 +11,17 @@ use tracing::{info, warn};
 
 use super::settings::CLOCK_IS_SET;
 
-/// Longest that the start waits for the first look: on a full disk the journal takes nothing, and nobody at the door is to
-/// wait for that.
-const AT_START: Duration = Duration::from_secs(1);
-
-/// Looks for the first time, before anything leaves: what a time server says is believed against the central side.
-pub(super) async fn look_at_start(store: &Store) {
-    if tokio::time::timeout(AT_START, look(store)).await.is_err() {
-        warn!("the journal takes no word of the clock yet; it is looked at again soon");
-    }
-}
+/// Longest that a look waits: on a full disk the journal takes no word of the clock, and neither the start nor what is
+/// looked at after it is to wait for that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks whether the clock was set; an event looks for itself. What fails here fails for events, too, and ends the daemon there.
 pub(super) async fn look(store: &Store) {
-    match looked(store, Path::new(CLOCK_IS_SET)).await {
-        Ok(true) => info!("a time server keeps the clock right; events have their true time"),
-        Ok(false) => {}
-        Err(error) => warn!(%error, "the clock could not be noted"),
+    match tokio::time::timeout(PATIENCE, looked(store, Path::new(CLOCK_IS_SET))).await {
+        Ok(Ok(true)) => info!("a time server keeps the clock right; events have their true time"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => warn!(%error, "the clock could not be noted"),
+        Err(_) => warn!("the journal takes no word of the clock yet; it is looked at again soon"),
     }
 }
 
