@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -66,6 +67,8 @@ pub(crate) struct Views {
     key: Arc<DataKey>,
     /// Held by whoever writes, and by whoever must see all entries at one position.
     still: Mutex<()>,
+    /// Whether a snapshot is being taken; changes while `still` is held.
+    frozen: AtomicBool,
 }
 
 impl Views {
@@ -82,7 +85,13 @@ impl Views {
             mark::sync_created(directory)?;
         }
         let key = Self::key(keys, fresh)?;
-        let views = Self { db, directory: directory.to_owned(), key, still: Mutex::default() };
+        let views = Self {
+            db,
+            directory: directory.to_owned(),
+            key,
+            still: Mutex::default(),
+            frozen: AtomicBool::new(false),
+        };
         let checked = std::panic::catch_unwind(AssertUnwindSafe(|| views.check()));
         checked.map_err(|_| ViewError::Panicked)??;
         Ok(views)
@@ -199,6 +208,9 @@ impl Views {
 
     /// Writes the changes and the state in one atomic step. Durable only after [`Views::flush`].
     fn write(&self, mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>, state: &State) -> Result<(), ViewError> {
+        if self.frozen.load(Ordering::Relaxed) {
+            self.keep(&changes)?;
+        }
         let name = Key::State.bytes();
         let sealed = self.seal(&name, state)?;
         changes.insert(name, Some(sealed));

@@ -125,7 +125,7 @@ impl Store {
         self.forget(ripe, DISK_FULL).await.map(|forgotten| Some(forgotten.events_dropped))
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -1,6 +1,7 @@
 //! Snapshots: what the journal must still know when its beginning goes.
 //!
-//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]). While the journal
+//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]), among those that
+//! come meanwhile. One that was cut off has no end and counts for nothing. While the journal
 //! begins with its first record nobody needs one: the views are folded from there. Where it does not, views that have to be
 //! made anew begin with the newest whole snapshot and go on with what came after its position.
 
@@ -9,6 +10,8 @@ use super::{Store, StoreError};
 use crate::journal::{Journal, Position};
 use crate::ledger::Totals;
 use crate::record::Record;
+use crate::space::FLOOR_BYTES;
+use crate::views::snapshot::Taking;
 
 /// How fresh views begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +32,39 @@ struct Found {
 }
 
 impl Store {
-    /// Takes a snapshot. Durable on return; the position that it is of.
+    /// Takes a snapshot. Durable on return; the position that it is of. A part at a time is in memory.
     pub(super) async fn snapshot(&self) -> Result<Position, StoreError> {
         let inner = self.inner.clone();
-        let taken = tokio::task::spawn_blocking(move || {
-            let _still = inner.views.hold();
-            let totals = inner.numbers.borrow().totals.clone();
-            Ok::<_, StoreError>((totals, inner.views.contents()?))
+        let begun = self.blocking(move || {
+            if !inner.space.wait_for_floor() {
+                return Err(StoreError::Stopping);
+            }
+            Ok(Taking::begin(&inner.views, || inner.numbers.borrow().totals.clone())?)
         });
-        let (totals, contents) = taken.await.map_err(|_| StoreError::Stopping)??;
-        let at = totals.applied;
-        let parts = u32::try_from(contents.len()).unwrap_or(u32::MAX);
-        for entries in contents {
-            // That the last is durable says it of all before.
-            drop(self.append(&Record::SnapshotPart { at: at.lsn, entries }).await?);
+        let (mut taking, totals) = begun.await?;
+        let (at, mut parts) = (totals.applied, 0);
+        loop {
+            let part;
+            (taking, part) = self
+                .blocking(move || taking.next_part().map(|part| (taking, part)).map_err(StoreError::from))
+                .await?;
+            let Some(entries) = part else { break };
+            if !entries.is_empty() {
+                // That the last is durable says it of all before.
+                drop(self.append(&Record::SnapshotPart { at: at.lsn, entries }).await?);
+                parts += 1;
+            }
         }
+        let inner = self.inner.clone();
+        self.blocking(move || {
+            // Below it the next snapshot does it.
+            let room = inner.space.free()? >= FLOOR_BYTES;
+            if room {
+                taking.end()?;
+            }
+            Ok(())
+        })
+        .await?;
         self.change(&Record::SnapshotEnd { parts, totals: Box::new(totals) }).await?;
         Ok(at)
     }

@@ -159,6 +159,10 @@ impl Store {
     fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
         let inner = &self.inner;
         let Some(stored) = inner.views.stored(name)? else { return Ok(true) };
+        // What a snapshot keeps for a while is looked at by that.
+        if name.first() == Some(&entries::KEPT) {
+            return Ok(true);
+        }
         let of_person = matches!(name.first(), Some(&entries::PROFILE | &entries::TEMPLATE));
         let Some(person) = entries::id_in(name).filter(|_| of_person) else {
             return Ok(inner.views.is_whole(name, &stored));

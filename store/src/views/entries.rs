@@ -31,6 +31,8 @@ pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) const PEOPLE_TAKEN: u8 = b'y';
 pub(crate) const UPLOAD: u8 = b'l';
 pub(crate) const CLOCK: u8 = b'h';
+/// What an entry was when the running snapshot began, behind all others, under this and the entry's own name.
+pub(crate) const KEPT: u8 = b'~';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {

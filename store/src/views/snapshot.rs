@@ -3,10 +3,16 @@
 //! Taken at one position, in parts that fit into records; laid down in fresh views, they are as they were there, but for
 //! files that were gone already. People's profiles and templates stay under the seals of their keys, so that a snapshot
 //! of before an erasure says no more than the journal did.
+//!
+//! There may be millions of entries, and the views go on meanwhile. So a part at a time is in memory, and what an entry was
+//! before it first changed is kept in the views themselves, behind all others, until the last part is taken. What is kept
+//! counts for nothing else: where the end was cut off, the next snapshot begins with clearing it away.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::entries::{self, FileEntry, State};
+use super::entries::{self, FileEntry, KEPT, Key, State};
 use super::{BATCH_KEYS, ViewError, Views};
 use crate::index::EventIndex;
 use crate::keys::KeyId;
@@ -15,52 +21,121 @@ use crate::views::apply::Draft;
 
 /// Bytes of a part: a quarter of the largest record.
 const PART_BYTES: usize = crate::journal::RECORD_BYTES_MAX / 4;
+/// Entries that are looked at for a part at most, since nothing is written meanwhile.
+const PART_ENTRIES: usize = 4096;
 
 /// Name and content of an entry.
 pub(crate) type Content = (Vec<u8>, Vec<u8>);
 
-impl Views {
-    /// Everything but the state. The caller holds the views still.
-    pub(crate) fn contents(&self) -> Result<Vec<Vec<Content>>, ViewError> {
-        let here = self.files_here()?;
-        let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for entry in self.scan(Vec::new(), false) {
-            let (name, stored) = entry?;
-            let content = match name.first() {
-                Some(&entries::STATE) | None => continue,
-                Some(kind) if is_a_persons(*kind) => stored.to_vec(),
-                Some(&entries::FILE | &entries::PREVIEWED)
-                    if entries::id_in(&name).is_none_or(|id| !here.contains(&id)) =>
-                {
-                    continue;
-                }
-                Some(&entries::FILE_NAME) if !here.contains(&self.unseal::<KeyId>(&name, &stored)?) => {
-                    continue;
-                }
-                Some(_) => self.open_raw(&name, &stored)?,
-            };
-            bytes += name.len() + content.len();
-            part.push((name, content));
-            if bytes >= PART_BYTES {
-                parts.push(std::mem::take(&mut part));
-                bytes = 0;
-            }
-        }
-        if !part.is_empty() {
-            parts.push(part);
-        }
-        Ok(parts)
+/// A snapshot that is being taken. What the views were when it began stays until this is dropped.
+pub(crate) struct Taking {
+    views: Arc<Views>,
+    /// Name of the last entry that was looked at; what is kept comes behind all others.
+    after: Vec<u8>,
+}
+
+impl Taking {
+    /// Begins: what `at` says is said while nothing is written.
+    pub(crate) fn begin<T>(views: &Arc<Views>, at: impl FnOnce() -> T) -> Result<(Self, T), ViewError> {
+        views.forget_kept()?;
+        let _still = views.hold();
+        views.frozen.store(true, Ordering::Relaxed);
+        Ok((Self { views: Arc::clone(views), after: Vec::new() }, at()))
     }
 
-    /// Ids of the files that lie on the disk.
-    fn files_here(&self) -> Result<HashSet<KeyId>, ViewError> {
-        let mut here = HashSet::new();
-        for entry in self.scan(vec![entries::FILE], false) {
-            let (name, value) = entry?;
-            let file: FileEntry = self.unseal(&name, &value)?;
-            here.extend(file.on_disk.then_some(file.media.id));
+    /// The next entries, none of them for a part that had nothing to say; no part where all were taken. An entry may come
+    /// twice, the same. Blocking.
+    pub(crate) fn next_part(&mut self) -> Result<Option<Vec<Content>>, ViewError> {
+        let views = Arc::clone(&self.views);
+        let _still = views.hold();
+        let (mut part, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+        for name in views.names_after(&self.after) {
+            self.after = name?;
+            looked_at += 1;
+            // What is kept is named by its entry, and not all that is kept is still there.
+            let name = self.after.strip_prefix(&[KEPT]).unwrap_or(&self.after);
+            if let Some(content) = views.content_before(name)? {
+                bytes += name.len() + content.len();
+                part.push((name.to_vec(), content));
+            }
+            if bytes >= PART_BYTES || looked_at == PART_ENTRIES {
+                return Ok(Some(part));
+            }
         }
-        Ok(here)
+        Ok((looked_at > 0).then_some(part))
+    }
+
+    /// Ends, and clears away what was kept.
+    pub(crate) fn end(self) -> Result<(), ViewError> {
+        let views = Arc::clone(&self.views);
+        drop(self);
+        views.forget_kept()
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let _still = self.views.hold();
+        self.views.frozen.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Views {
+    /// Keeps what entries are before they change, while a snapshot is being taken: nothing, where they are not there.
+    pub(super) fn keep(&self, changes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), ViewError> {
+        let mut batch = sled::Batch::default();
+        for name in changes.keys() {
+            let kept = kept(name);
+            if !self.db.contains_key(&kept)? {
+                batch.insert(kept, self.db.get(name)?.unwrap_or_default());
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Removes what snapshots kept, a few at a time.
+    fn forget_kept(&self) -> Result<(), ViewError> {
+        loop {
+            let _still = self.hold();
+            let mut batch = sled::Batch::default();
+            let mut any = false;
+            for name in self.names_after(&[KEPT]).take(BATCH_KEYS) {
+                batch.remove(name?);
+                any = true;
+            }
+            if !any {
+                return Ok(());
+            }
+            self.db.apply_batch(batch)?;
+        }
+    }
+
+    /// An entry as it was when the snapshot began; none where it was not there.
+    fn before(&self, name: &[u8]) -> Result<Option<sled::IVec>, ViewError> {
+        let now = || self.db.get(name);
+        Ok(self.db.get(kept(name))?.map_or_else(now, |kept| Ok(Some(kept)))?.filter(|it| !it.is_empty()))
+    }
+
+    /// What a snapshot says of an entry; nothing of the numbers, nor of files that do not lie on the disk.
+    fn content_before(&self, name: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let Some(stored) = self.before(name)? else { return Ok(None) };
+        let says = match name.first() {
+            Some(&entries::STATE) | None => false,
+            Some(kind) if is_a_persons(*kind) => return Ok(Some(stored.to_vec())),
+            Some(&entries::FILE | &entries::PREVIEWED) => {
+                entries::id_in(name).map_or(Ok(false), |id| self.was_here(id))?
+            }
+            Some(&entries::FILE_NAME) => self.was_here(self.unseal(name, &stored)?)?,
+            Some(_) => true,
+        };
+        says.then(|| self.open_raw(name, &stored)).transpose()
+    }
+
+    /// Whether a file lay on the disk.
+    fn was_here(&self, id: KeyId) -> Result<bool, ViewError> {
+        let name = Key::File(id).bytes();
+        let Some(stored) = self.before(&name)? else { return Ok(false) };
+        Ok(self.unseal::<FileEntry>(&name, &stored)?.on_disk)
     }
 
     /// Lays entries down, a few at a time; the state stays that of nothing until [`Views::settle`].
@@ -89,7 +164,7 @@ impl Views {
     /// All entries of a snapshot lie here: the state is that of its position.
     pub(crate) fn settle(&self, mut state: State, totals: Totals) -> Result<State, ViewError> {
         state.totals = totals;
-        self.write(std::collections::BTreeMap::new(), &state)?;
+        self.write(BTreeMap::new(), &state)?;
         Ok(state)
     }
 }
@@ -98,3 +173,11 @@ impl Views {
 fn is_a_persons(kind: u8) -> bool {
     matches!(kind, entries::PROFILE | entries::TEMPLATE)
 }
+
+/// Name under which is kept what an entry was.
+fn kept(name: &[u8]) -> Vec<u8> {
+    [&[KEPT], name].concat()
+}
+
+#[cfg(test)]
+mod tests;
