@@ -4,7 +4,8 @@
 //! `seq` the event records, both from 1 and without a hole or a double over the life of the state directory.
 //!
 //! Constraints:
-//! - one writer thread; a batch is one write and one fdatasync, and nothing of it is told to anybody before that;
+//! - one writer thread; a batch is one write and one fdatasync, and nothing of it is told to anybody before that. While a
+//!   wide batch is on its way, which another thread waits for, the next is sealed, and not written;
 //! - a segment's key seals each number once: the number is the lsn, and every opening starts a new segment with a
 //!   new key at its first record, so that numbers of an unfinished tail never meet a key again;
 //! - a segment is a file and a key: destroying the key forgets the records wherever copies of the file lie.
@@ -12,8 +13,8 @@
 //! Order of a new segment: key (durable), file under a temporary name, sync, rename, sync of the folder, first
 //! batch. Its room is taken in advance and the rest given back at its end, or by the next opening; nothing rests on that.
 //! Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then the
-//! waiters are answered, then the watch. Events that come right after a batch gather for a moment, since nobody waits for
-//! them; everything else is written at once.
+//! waiters are answered, then the watch. The next batch may be on its way by then: all before it is durable. Events that
+//! come right after a batch gather for a moment, since nobody waits for them; everything else is written at once.
 //!
 //! After a crash only the last batch can be incomplete. That a batch was durable is proven by what was written after
 //! it: the first frame of the next batch (a flag says so), the next segment, or a mark that the writer leaves when
@@ -27,6 +28,7 @@
 //! is cut off the file, its waiters get the error, and every later append is refused. The process is to end and start
 //! again.
 
+mod batch;
 mod frame;
 mod open;
 mod queue;
@@ -35,6 +37,7 @@ mod scan;
 mod segment;
 mod segments;
 mod shared;
+mod syncer;
 mod writer;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use std::thread::Thread;
 use tokio::sync::oneshot;
 
 use super::shared::{Shared, locked};
+use super::syncer::Written;
 use super::{Entry, JournalError, Position, RECORD_BYTES_MAX};
 
 /// Bytes that may wait or be in work, payloads and their bookkeeping: two full batches, so that one fills while
@@ -38,32 +39,55 @@ fn cost(payload: usize) -> u32 {
     ENTRY_BYTES + u32::try_from(payload).unwrap_or(QUEUE_BYTES_MAX)
 }
 
+/// What a sleeping writer wants to be woken by, beside a ping, the end of a sync, and the journal's. Waking costs more
+/// than appending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wakes {
+    /// So many records that wait.
+    pub(super) records: usize,
+    /// A record that is no event, since somebody waits for that.
+    pub(super) urgent: bool,
+}
+
+/// The writer is awake.
+const AWAKE: Wakes = Wakes { records: usize::MAX, urgent: false };
+
 /// The queue. The writer takes all of it at once by a swap.
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Queued>,
     pub(super) pings: Vec<oneshot::Sender<()>>,
     pub(super) closed: bool,
-    /// Whether the writer has to be woken.
-    pub(super) asleep: bool,
-    /// Whether something waits that is no event: somebody waits for that.
-    pub(super) urgent: bool,
+    /// What became of the batch that was handed to the syncer.
+    pub(super) written: Option<Written>,
+    wakes: Wakes,
     last: Position,
 }
 
 impl Queue {
     pub(super) fn new(last: Position) -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            pings: Vec::new(),
-            closed: false,
-            asleep: false,
-            urgent: false,
-            last,
-        }
+        Self { waiting: VecDeque::new(), pings: Vec::new(), closed: false, written: None, wakes: AWAKE, last }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.pings.is_empty()
+    }
+
+    /// Says what the writer sleeps for, or none when it is awake again.
+    pub(super) fn sleep(&mut self, wakes: Option<Wakes>) {
+        self.wakes = wakes.unwrap_or(AWAKE);
+    }
+
+    /// Puts a record behind the others and numbers it. Whether the writer is to be woken.
+    fn push(&mut self, entry: Entry) -> (Position, bool) {
+        self.last.lsn += 1;
+        self.last.seq += u64::from(entry.is_event);
+        let (position, urgent) = (self.last, !entry.is_event);
+        self.waiting.push_back(Queued { position, entry });
+        let wake = self.waiting.len() >= self.wakes.records || (urgent && self.wakes.urgent);
+        if wake {
+            self.wakes = AWAKE;
+        }
+        (position, wake)
     }
 
     pub(super) fn drop_all(&mut self) {
@@ -83,13 +107,7 @@ pub(super) async fn append(shared: &Arc<Shared>, entry: Entry) -> Result<Pending
     }
     // The writer gives it back when the record is durable.
     room.forget();
-    queue.last.lsn += 1;
-    queue.last.seq += u64::from(entry.is_event);
-    let urgent = !entry.is_event;
-    let position = queue.last;
-    queue.waiting.push_back(Queued { position, entry });
-    queue.urgent |= urgent;
-    let wake = std::mem::take(&mut queue.asleep) || urgent;
+    let (position, wake) = queue.push(entry);
     drop(queue);
     if wake {
         shared.filled.notify_one();
@@ -105,7 +123,6 @@ pub(super) async fn ping(shared: &Shared) -> Result<(), JournalError> {
             return Err(shared.refusal());
         }
         queue.pings.push(answer);
-        queue.asleep = false;
     }
     shared.filled.notify_one();
     answered.await.map_err(|_| shared.refusal())
@@ -161,14 +178,20 @@ impl Wake for Unpark {
     }
 }
 
+thread_local! {
+    /// Wakes this thread; made once, since appending must be cheap.
+    static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+}
+
 /// Runs a future on this thread; it sleeps in between.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+    UNPARK.with(|waker| {
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => std::thread::park(),
+            }
         }
-    }
+    })
 }

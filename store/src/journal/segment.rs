@@ -77,10 +77,28 @@ pub(super) struct Active {
     pub(super) first: u64,
     pub(super) key_id: KeyId,
     pub(super) key: Arc<DataKey>,
-    pub(super) file: Box<dyn DiskFile>,
-    pub(super) path: PathBuf,
+    pub(super) target: Arc<Target>,
     /// Where the next frame goes.
     pub(super) end: u64,
+}
+
+/// The file of a segment.
+pub(super) struct Target {
+    pub(super) file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl Target {
+    /// Writes a batch, all of it, and syncs: what an earlier try left is written again before it is synced.
+    pub(super) fn put(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
+        self.file.write_at(bytes, at).map_err(IoError::at("write", &self.path))?;
+        self.file.sync().map_err(IoError::at("sync", &self.path))
+    }
+
+    /// Cuts off what the kernel still holds of a batch, so that the next start does not take it for durable.
+    pub(super) fn cut(&self, end: u64) {
+        let _ = self.file.set_len(end).and_then(|()| self.file.sync());
+    }
 }
 
 /// Makes the segment that follows `before`, with a key of its own; durable on return. A segment of the same name,
@@ -114,5 +132,6 @@ pub(super) fn create(
         let _ = disk.remove(&temporary);
         let _ = keys.destroy(&key_id);
     })?;
-    Ok(Active { first, key_id, key: keys.key(&key_id)?, file, path, end: HEADER_BYTES as u64 })
+    let target = Arc::new(Target { file, path });
+    Ok(Active { first, key_id, key: keys.key(&key_id)?, target, end: HEADER_BYTES as u64 })
 }

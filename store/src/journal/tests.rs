@@ -335,3 +335,5 @@ fn a_panic_in_on_commit_leaves_nobody_waiting() {
     assert!(matches!(journal.append_blocking(entry(1)), Err(JournalError::Poisoned)));
     journal.close();
 }
+
+mod overlap;

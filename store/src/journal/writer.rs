@@ -1,4 +1,8 @@
-//! The writer thread: takes what waits, seals it into one buffer, writes and syncs it once, and tells.
+//! The writer thread: takes what waits, seals it, has it written and synced once, and tells.
+//!
+//! While a wide batch is on its way to the disk the next is sealed already, up to the segment's end; it is written when
+//! the one before is durable. A narrow one is written by this thread itself: to wake another would take longer than what
+//! could be done meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -7,24 +11,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::frame::{self, Label};
-use super::queue::Queued;
+use super::batch::Batch;
+use super::frame;
+use super::queue::{Queued, Wakes};
 use super::segment::{self, Active};
 use super::shared::{Durable, Known, Shared, locked};
-use super::{Committed, JournalError, Location, OnCommit};
+use super::syncer::Syncer;
+use super::{JournalError, OnCommit};
 use crate::error::IoError;
 
-/// Records in a batch: beyond this a wider batch is no faster, and its first record waits longer.
-const BATCH_RECORDS_MAX: usize = 1024;
-/// Bytes after which a batch takes no further record: bounds the buffer and the time of one write on slow flash.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After a commit, events that come gather for so long before the next: one fdatasync for several, as flash and processor
 /// like it. Nobody waits for them: the answer has left, and a broker takes its acknowledgement a moment later. It bounds a
 /// broker that sends only 20 messages ahead to 5,000 events per second.
 const GATHER: Duration = Duration::from_millis(4);
 /// Events that wait for no more: as many as make a commit that is as wide as it need be.
 const GATHER_RECORDS: usize = 256;
-/// Largest segment that a configuration can ask for: [`Location`] counts its bytes in 32 bits.
+/// Bytes from which on a batch is handed to the syncer: to seal as many takes longer than to wake a thread.
+const WIDE_BYTES: usize = 32 * 1024;
+/// Records that are worth waking up for while a batch is on its way.
+const AHEAD_RECORDS: usize = 64;
+/// Largest segment that a configuration can ask for: a [`super::Location`] counts its bytes in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 pub(super) fn start(shared: Arc<Shared>, on_commit: OnCommit) -> Result<JoinHandle<()>, IoError> {
@@ -34,12 +40,13 @@ pub(super) fn start(shared: Arc<Shared>, on_commit: OnCommit) -> Result<JoinHand
         stop: Stop(shared),
         on_commit,
         active: None,
+        syncer: None,
         taken: VecDeque::new(),
         pings: Vec::new(),
-        buffer: Vec::new(),
+        spare: Vec::new(),
         marked: true,
         tried: 0,
-        committed_at: None,
+        began: None,
     };
     std::thread::Builder::new()
         .name("journal".into())
@@ -63,47 +70,35 @@ struct Writer {
     on_commit: OnCommit,
     /// None until the first record: an opened journal that is never written to leaves nothing behind.
     active: Option<Active>,
+    /// None until the first wide batch.
+    syncer: Option<Syncer>,
     taken: VecDeque<Queued>,
     pings: Vec<oneshot::Sender<()>>,
-    /// The batch's frames; kept for the next one.
-    buffer: Vec<u8>,
+    /// Buffers for frames, kept for the next batches: two at most, one is written and one is filled.
+    spare: Vec<Vec<u8>>,
     durable: Durable,
     /// Whether the segment's end proves that the last batch is durable.
     marked: bool,
     /// Last lsn of the batch in work: who waits for one up to it is told the error itself.
     tried: u64,
-    /// When the last commit began.
-    committed_at: Option<Instant>,
-}
-
-/// A sealed batch, on its way to the disk.
-struct Batch {
-    records: Vec<Committed>,
-    cost: usize,
+    /// When the last write began.
+    began: Option<Instant>,
 }
 
 impl Writer {
     fn run(mut self) {
         while self.wait() {
-            self.gather();
-            if !self.taken.is_empty()
-                && let Err(error) = self.commit()
-            {
+            if let Err(error) = self.commit() {
                 self.stop.0.fail(self.tried, error);
                 return;
-            }
-            // After every batch, not only when all is done: a full queue is work, not a standstill.
-            for ping in self.pings.drain(..) {
-                // Whoever asked may have gone.
-                let _ = ping.send(());
             }
         }
         self.mark();
         if let Some(active) = &self.active {
             // The next start does it otherwise.
-            let _ = active.file.give_back();
+            let _ = active.target.file.give_back();
             // All records are durable already; this is for the mark, and the next start can do without it.
-            let _ = active.file.sync();
+            let _ = active.target.file.sync();
         }
     }
 
@@ -119,29 +114,12 @@ impl Writer {
             if queue.closed {
                 return false;
             }
-            queue.asleep = true;
+            queue.sleep(Some(Wakes { records: 1, urgent: true }));
             queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+        queue.sleep(None);
         drop(queue);
         self.take()
-    }
-
-    /// Waits for more events where the last commit was a moment ago.
-    fn gather(&mut self) {
-        let now = Instant::now();
-        let until = self.committed_at.map_or(now, |last| last + GATHER);
-        let shared = &self.stop.0;
-        let mut queue = locked(&shared.queue);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let enough = self.taken.len() + queue.waiting.len() >= GATHER_RECORDS;
-            let asked = queue.urgent || queue.closed || !queue.pings.is_empty() || !self.pings.is_empty();
-            if left.is_zero() || enough || asked {
-                queue.urgent = false;
-                return;
-            }
-            (queue, _) = shared.filled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 
     /// Takes all that waits in the queue.
@@ -154,35 +132,155 @@ impl Writer {
         !self.taken.is_empty() || !self.pings.is_empty()
     }
 
-    /// Writes one batch of what was taken, and what came meanwhile.
+    /// Writes what was taken, and what comes while a wide batch is on its way.
     fn commit(&mut self) -> Result<(), JournalError> {
-        self.committed_at = Some(Instant::now());
+        if self.taken.is_empty() {
+            answer(&mut self.pings);
+            return Ok(());
+        }
         self.tried = self.durable.position.lsn + self.taken.len() as u64;
-        let mut active = self.when_there_is_room(Self::segment)?;
-        let batch = self.seal(&active)?;
-        self.tried = self.durable.position.lsn + batch.records.len() as u64;
-        let written = self.when_there_is_room(|writer| Ok(writer.write(&active)?));
+        let mut active = self.when_there_is_room(Self::turn)?;
+        let done = self.write(&mut active);
+        self.active = Some(active);
+        done
+    }
+
+    /// Batch after batch into one segment, until one is narrow, or nothing waits any more.
+    fn write(&mut self, active: &mut Active) -> Result<(), JournalError> {
+        let mut batch = self.batch(active.end);
+        self.fill(active, &mut batch, false)?;
+        let mut durable: Option<Batch> = None;
+        loop {
+            let end = batch.end();
+            self.tried = batch.last_lsn().unwrap_or(self.tried);
+            self.began = Some(Instant::now());
+            let given = self.give(active, &mut batch);
+            // The disk first: whoever waits is told while it works.
+            if let Some(durable) = durable.take() {
+                self.tell(durable);
+            }
+            let mut next = self.batch(end);
+            let ahead = given && end < self.limit();
+            let filled = if ahead { self.fill(active, &mut next, true) } else { Ok(()) };
+            self.settle(active, &mut batch, given)?;
+            if filled.is_err() || next.records.is_empty() {
+                self.tell(batch);
+                // Nothing came to fill it, but who asked is answered.
+                answer(&mut next.pings);
+                self.spare.push(next.bytes);
+                return filled;
+            }
+            let ready = std::mem::replace(&mut batch, next);
+            if self.gathering(&batch).is_zero() {
+                durable = Some(ready);
+            } else {
+                self.tell(ready);
+                self.fill(active, &mut batch, false)?;
+            }
+        }
+    }
+
+    /// An empty batch that is to lie at `at`.
+    fn batch(&mut self, at: u64) -> Batch {
+        Batch::new(self.spare.pop().unwrap_or_default(), at, self.limit())
+    }
+
+    /// Seals what waits, and what comes until it is time to write: where another batch is `flying` until the disk is free,
+    /// else until events had their moment to gather.
+    fn fill(&mut self, active: &Active, batch: &mut Batch, flying: bool) -> Result<(), JournalError> {
+        batch.pings.append(&mut self.pings);
+        loop {
+            while !batch.is_full()
+                && let Some(queued) = self.taken.pop_front()
+            {
+                batch.push(active, queued)?;
+            }
+            if batch.is_full() || !self.more(batch, flying) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what came meanwhile, and waits for it where there is time; false when that is over.
+    fn more(&mut self, batch: &mut Batch, flying: bool) -> bool {
+        let shared = Arc::clone(&self.stop.0);
+        let mut queue = locked(&shared.queue);
+        loop {
+            batch.pings.append(&mut queue.pings);
+            if !queue.waiting.is_empty() {
+                std::mem::swap(&mut self.taken, &mut queue.waiting);
+                return true;
+            }
+            if flying {
+                if queue.written.is_some() {
+                    return false;
+                }
+                queue.sleep(Some(Wakes { records: AHEAD_RECORDS, urgent: false }));
+                queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let left = self.gathering(batch);
+                if left.is_zero() || queue.closed {
+                    return false;
+                }
+                let records = GATHER_RECORDS.saturating_sub(batch.records.len());
+                queue.sleep(Some(Wakes { records, urgent: true }));
+                (queue, _) = shared.filled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+            }
+            queue.sleep(None);
+        }
+    }
+
+    /// How long the events of a batch are still to wait for others.
+    fn gathering(&self, batch: &Batch) -> Duration {
+        if batch.urgent || !batch.pings.is_empty() || batch.records.len() >= GATHER_RECORDS {
+            return Duration::ZERO;
+        }
+        self.began.map_or(Duration::ZERO, |began| GATHER.saturating_sub(began.elapsed()))
+    }
+
+    /// Hands a wide batch to the syncer, with its bytes.
+    fn give(&mut self, active: &Active, batch: &mut Batch) -> bool {
+        if batch.bytes.len() < WIDE_BYTES {
+            return false;
+        }
+        if self.syncer.is_none() {
+            self.syncer = Syncer::start(&self.stop.0);
+        }
+        let Some(syncer) = &self.syncer else { return false };
+        let given = syncer.give(&active.target, std::mem::take(&mut batch.bytes), batch.at);
+        given.map_err(|bytes| batch.bytes = bytes).is_ok()
+    }
+
+    /// The batch is durable on return: waits for the syncer where it was `given` away, else writes it here.
+    fn settle(&mut self, active: &mut Active, batch: &mut Batch, given: bool) -> Result<(), JournalError> {
+        let mut first = None;
+        if let Some(syncer) = self.syncer.as_ref().filter(|_| given) {
+            let (bytes, result) = syncer.finish();
+            batch.bytes = bytes;
+            first = Some(result);
+        }
+        let put = |_: &mut Self| Ok(active.target.put(&batch.bytes, batch.at)?);
+        let written = self.when_there_is_room(|writer| first.take().unwrap_or_else(|| put(writer)));
         if let Err(error) = written {
-            // What the kernel still holds of the batch must not be taken for durable by the next start.
-            let _ = active.file.set_len(active.end).and_then(|()| active.file.sync());
+            active.target.cut(active.end);
             return Err(error);
         }
-        active.end += self.buffer.len() as u64;
+        active.end = batch.end();
         if let Some(last) = batch.records.last() {
             self.durable = Durable { position: last.position, segment: active.first, end: active.end };
         }
-        self.active = Some(active);
         self.marked = false;
-        (self.on_commit)(batch.records);
-        self.stop.0.publish(self.durable);
-        self.stop.0.room.add_permits(batch.cost);
         Ok(())
     }
 
-    /// The batch, all of it: what an earlier try left is written again before it is synced.
-    fn write(&self, active: &Active) -> Result<(), IoError> {
-        active.file.write_at(&self.buffer, active.end).map_err(IoError::at("write", &active.path))?;
-        active.file.sync().map_err(IoError::at("sync", &active.path))
+    /// Tells of a durable batch. Pings are answered after every one, not only when all is done: a full queue is work, not
+    /// a standstill.
+    fn tell(&mut self, mut batch: Batch) {
+        (self.on_commit)(batch.records);
+        self.stop.0.publish(self.durable);
+        self.stop.0.room.add_permits(batch.cost);
+        answer(&mut batch.pings);
+        self.spare.push(batch.bytes);
     }
 
     /// Tries again as long as the disk is full. The error itself where the journal closes meanwhile.
@@ -220,12 +318,12 @@ impl Writer {
     }
 
     /// The segment to write to: a new one where there is none or where it is full.
-    fn segment(&mut self) -> Result<Active, JournalError> {
+    fn turn(&mut self) -> Result<Active, JournalError> {
         let (shared, limit) = (&self.stop.0, self.limit());
         match self.active.take() {
             Some(active) if active.end < limit => return Ok(active),
             // Kept a little wide until the file is forgotten, if it cannot be done.
-            Some(full) => drop(full.file.give_back()),
+            Some(full) => drop(full.target.file.give_back()),
             None => {}
         }
         let directory = &shared.options.directory;
@@ -244,29 +342,6 @@ impl Writer {
         self.stop.0.options.segment_bytes.min(SEGMENT_BYTES_MAX)
     }
 
-    fn seal(&mut self, active: &Active) -> Result<Batch, JournalError> {
-        let limit = self.limit();
-        self.buffer.clear();
-        let mut batch =
-            Batch { records: Vec::with_capacity(self.taken.len().min(BATCH_RECORDS_MAX)), cost: 0 };
-        while batch.records.len() < BATCH_RECORDS_MAX && self.buffer.len() < BATCH_BYTES_MAX {
-            let offset = active.end + self.buffer.len() as u64;
-            let starts_batch = batch.records.is_empty();
-            if !starts_batch && (offset >= limit || (self.taken.is_empty() && !self.take())) {
-                break;
-            }
-            let Some(queued) = self.taken.pop_front() else { break };
-            batch.cost += queued.cost() as usize;
-            let (position, is_event) = (queued.position, queued.entry.is_event);
-            let label = Label { segment: active.first, position, is_event, starts_batch };
-            frame::push(&mut self.buffer, &active.key, label, &queued.entry.payload)?;
-            // Below SEGMENT_BYTES_MAX and one record more.
-            let location = Location { segment: active.first, offset: offset as u32 };
-            batch.records.push(Committed { position, location, is_event, payload: queued.entry.payload });
-        }
-        Ok(batch)
-    }
-
     /// Leaves the proof that the last batch is durable, before the thread sleeps. It costs no sync: where it is
     /// lost with the power, the next start takes an undamaged tail all the same.
     fn mark(&mut self) {
@@ -275,11 +350,18 @@ impl Writer {
         }
         if let Some(active) = &mut self.active {
             let mark = frame::mark(active.first, self.durable.position);
-            match active.file.write_at(&mark, active.end) {
+            match active.target.file.write_at(&mark, active.end) {
                 Ok(()) => active.end += mark.len() as u64,
                 // A part of a mark is cut off, or overwritten by the next batch.
-                Err(_) => drop(active.file.set_len(active.end)),
+                Err(_) => drop(active.target.file.set_len(active.end)),
             }
         }
+    }
+}
+
+fn answer(pings: &mut Vec<oneshot::Sender<()>>) {
+    for ping in pings.drain(..) {
+        // Whoever asked may have gone.
+        let _ = ping.send(());
     }
 }

@@ -21,6 +21,8 @@ const ACTS: i64 = 60;
 const LIVES: u64 = 4;
 /// Records under way at once at most.
 const FLYING: usize = 12;
+/// So many times as many in every third life, which makes batches wide enough to overlap.
+const WIDE: usize = 40;
 /// Bytes of a record at most.
 const BYTES: usize = 700;
 /// Tries to write after which a life ends by itself.
@@ -42,8 +44,9 @@ pub fn cuts(rounds: u64, seed: u64) -> Result<Outcome> {
             let disk = Twin::failing(random.i64(0..ACTS), EIO, true);
             let mut acknowledged = Vec::new();
             // Where not even the key table could be made, nothing was promised.
-            if let Ok(journal) = open(disk.clone(), folder.path(), random.u64(200..4000)) {
-                acknowledged = write(&journal, &mut random);
+            let by = if random.u8(..3) == 0 { WIDE } else { 1 };
+            if let Ok(journal) = open(disk.clone(), folder.path(), by as u64 * random.u64(200..4000)) {
+                acknowledged = write(&journal, &mut random, by);
             }
             disk.cut_power(&mut random);
             outcome.rounds += 1;
@@ -133,11 +136,11 @@ fn append(journal: &Journal, payload: Vec<u8>) -> Option<Position> {
     journal.append_blocking(Entry { payload, is_event: true }).ok()?.wait_blocking().ok()
 }
 
-/// Writes with several records under way, until the disk dies; what was acknowledged.
-fn write(journal: &Journal, random: &mut Rng) -> Vec<(Position, Vec<u8>)> {
+/// Writes with several records under way, `by` times as many, until the disk dies; what was acknowledged.
+fn write(journal: &Journal, random: &mut Rng, by: usize) -> Vec<(Position, Vec<u8>)> {
     let mut acknowledged = Vec::new();
     for _ in 0..WRITES {
-        let payloads = (0..random.usize(1..FLYING)).map(|_| vec![random.u8(..); random.usize(0..BYTES)]);
+        let payloads = (0..by * random.usize(1..FLYING)).map(|_| vec![random.u8(..); random.usize(0..BYTES)]);
         let payloads: Vec<Vec<u8>> = payloads.collect();
         let flying: Vec<_> = payloads
             .into_iter()
