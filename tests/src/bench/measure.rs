@@ -40,6 +40,8 @@ pub struct Durable {
     pub wait: Spread,
     /// Bytes written to the disk per byte of payload.
     pub written: f64,
+    /// Records per fdatasync, on average.
+    pub group: f64,
 }
 
 /// The limit of the disk: `group` records of `bytes` in one write, then one fdatasync, again and again.
@@ -61,7 +63,7 @@ pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable>
     let rate = records as f64 / begin.elapsed().as_secs_f64();
     let written = (written_bytes() - before) as f64 / (records * bytes) as f64;
     std::fs::remove_file(&path)?;
-    Ok(Durable { rate, wait: Spread::of(waits), written })
+    Ok(Durable { rate, wait: Spread::of(waits), written, group: group as f64 })
 }
 
 /// Bytes that this process has had written to disks so far; 0 where the system does not tell.

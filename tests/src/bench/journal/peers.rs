@@ -35,5 +35,5 @@ fn run(command: &mut Command, group: usize) -> Result<Durable> {
     let told: Value = serde_json::from_slice(&output.stdout)?;
     let number = |name: &str| told[name].as_f64().with_context(|| format!("the program tells no {name}"));
     let wait = Spread { p50: number("p50")?, p99: number("p99")? };
-    Ok(Durable { rate: number("rate")?, wait, written: number("written")? })
+    Ok(Durable { rate: number("rate")?, wait, written: number("written")?, group: group as f64 })
 }
