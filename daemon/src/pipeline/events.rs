@@ -1,7 +1,8 @@
 //! The one task through which every event goes.
 //!
-//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Nothing here
-//! waits for the broker; the disk is waited for only where the journal's queue is full.
+//! Order of one event: read, rate, identify, known or new, publish, append, acknowledge in turn. Several that came
+//! together are read and identified together, and go on one after another. Nothing here waits for the broker; the disk is
+//! waited for only where the journal's queue is full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +19,18 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;
 
-use crate::mqtt::{ANSWER_EXPIRY, Answer, Delivery, Outgoing, Publisher, Receipt};
+use crate::mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt};
 use crate::pipeline::acks::AckLane;
 use crate::pipeline::lines::Lines;
 use crate::pipeline::rate::RateLimit;
 use crate::pipeline::refuse::Refuser;
+use crate::pipeline::search::{Found, Search};
 use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Visit};
+
+/// Messages that are read before they are searched for together: enough for two cores, and few enough that the first one
+/// does not wait for the last.
+const MESSAGES_AT_ONCE: usize = 32;
 
 /// How long events are taken one after another while answers wait, which leave from the same thread: short beside what
 /// anybody notices at a door, long enough that many leave at once.
@@ -38,11 +44,26 @@ pub(crate) struct Events {
     counters: Arc<Counters>,
     publisher: Publisher,
     refuser: Refuser,
+    search: Search,
     rate: RateLimit,
     lines: Lines,
     lane: AckLane,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     probes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// A message that was read and is to be answered in its turn.
+struct Step {
+    ack: AckToken,
+    arrival: Arrival,
+    what: What,
+}
+
+/// What it is.
+enum What {
+    Marker,
+    Refused(Box<Refusal>),
+    Visit(Box<Visit>),
 }
 
 /// How an event came.
@@ -58,6 +79,7 @@ impl Events {
     pub(crate) fn new(
         shared: &Shared,
         refuser: Refuser,
+        search: Search,
         lane: AckLane,
         inbox: mpsc::UnboundedReceiver<Delivery>,
         probes: mpsc::Receiver<oneshot::Sender<()>>,
@@ -70,6 +92,7 @@ impl Events {
             counters: shared.counters.clone(),
             publisher: shared.publisher.clone(),
             refuser,
+            search,
             rate: RateLimit::new(sources.events_per_second, sources.burst),
             lines: Lines::default(),
             lane,
@@ -97,38 +120,75 @@ impl Events {
     /// Takes this message and those behind it, until it is the turn of the answers.
     async fn take_all(&mut self, first: Delivery) -> Result<(), StoreError> {
         let begin = Instant::now();
-        self.take(first).await?;
-        while let Ok(next) = self.inbox.try_recv() {
-            self.take(next).await?;
-            if begin.elapsed() > TURN {
-                tokio::task::yield_now().await;
-                break;
-            }
+        // Taken once: from here on a switch of the gallery is for the next events.
+        let galleries = self.store.galleries();
+        let (mut steps, mut visits) = (Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            steps.push(self.read(delivery, &galleries, &mut visits));
+            let full = steps.len() == MESSAGES_AT_ONCE || begin.elapsed() > TURN;
+            next = if full { None } else { self.inbox.try_recv().ok() };
+        }
+        let mut found = self.search.all(&galleries, visits).into_iter();
+        for Step { ack, arrival, what } in steps {
+            let (pending, receipt) = match what {
+                What::Marker => {
+                    self.lane.push(ack, std::future::ready(Ok(())));
+                    continue;
+                }
+                What::Refused(refusal) => self.refuser.refuse(*refusal, arrival.bytes).await?,
+                What::Visit(visit) => {
+                    // There is one for each visit, in their order.
+                    let Some(found) = found.next() else { return Err(StoreError::Stopping) };
+                    self.visit(*visit, found, &galleries, arrival).await?
+                }
+            };
+            self.lane.push(ack, settled(pending, receipt));
+        }
+        if !self.inbox.is_empty() {
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn take(&mut self, delivery: Delivery) -> Result<(), StoreError> {
+    /// Reads a message; the faces of a visit are for the search.
+    fn read(&mut self, delivery: Delivery, galleries: &Galleries, visits: &mut Vec<Found>) -> Step {
         let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes } =
             delivery;
+        let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
         if marker {
-            self.lane.push(ack, std::future::ready(Ok(())));
-            return Ok(());
+            return Step { ack, arrival, what: What::Marker };
         }
         self.counters.events_received.add(1);
-        let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
-        // Taken once: from here on a switch of the gallery is for the next event.
-        let galleries = self.store.galleries();
         let message = Message { topic: &topic, payload: &payload, retained, received_at };
         let read = self.sources.event(&message, galleries.models());
         wipe(payload);
         drop(bytes);
-        let (pending, receipt) = match read {
-            Ok(visit) => self.visit(visit, &galleries, arrival).await?,
-            Err(refusal) => self.refuser.refuse(refusal, arrival.bytes).await?,
+        let what = match read.and_then(|visit| self.admit(visit, arrival)) {
+            Ok(mut visit) => {
+                visits.push(Found::new(visit.event.key.camera.clone(), std::mem::take(&mut visit.faces)));
+                What::Visit(Box::new(visit))
+            }
+            Err(refusal) => What::Refused(Box::new(refusal)),
         };
-        self.lane.push(ack, settled(pending, receipt));
-        Ok(())
+        Step { ack, arrival, what }
+    }
+
+    /// Refuses what a camera sends above its rate.
+    fn admit(&mut self, visit: Visit, arrival: Arrival) -> Result<Visit, Refusal> {
+        // What the broker kept for us comes all at once and is no camera's fault.
+        let live = !arrival.dup && arrival.waited.is_zero();
+        if !live || self.rate.allow(&visit.event.key.camera, arrival.received) {
+            return Ok(visit);
+        }
+        Err(Refusal {
+            item: Item::Event,
+            reason: Reason::RateLimited,
+            detail: "the camera sends more events per second than it may".to_owned(),
+            camera: Some(visit.event.key.camera),
+            misnamed: None,
+            event_id: Some(visit.event.key.id),
+        })
     }
 
     /// Whether the same ring was stored in the last two minutes.
@@ -146,35 +206,23 @@ impl Events {
     async fn visit(
         &mut self,
         visit: Visit,
+        mut found: Found,
         galleries: &Galleries,
         arrival: Arrival,
     ) -> Result<(Pending, Option<Receipt>), StoreError> {
-        let Visit { event, faces, others, bare } = visit;
-        // What the broker kept for us comes all at once and is no camera's fault.
-        let live = !arrival.dup && arrival.waited.is_zero();
-        if live && !self.rate.allow(&event.key.camera, arrival.received) {
-            let refusal = Refusal {
-                item: Item::Event,
-                reason: Reason::RateLimited,
-                detail: "the camera sends more events per second than it may".to_owned(),
-                camera: Some(event.key.camera),
-                misnamed: None,
-                event_id: Some(event.key.id),
-            };
-            return self.refuser.refuse(refusal, arrival.bytes).await;
-        }
+        let Visit { event, others, bare, .. } = visit;
         let seen = match bare {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
             _ => self.store.seen(&event.key).await?,
         };
-        let identification = self.store.identify_in(galleries, &event.key.camera, &faces);
+        let identification = found.answer(&self.store, galleries);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
         let came = match (seen, replayed) {
             (true, _) => store::Arrival::Known,
             (false, true) => store::Arrival::Late,
             (false, false) => store::Arrival::Fresh,
         };
-        let strangers = self.store.take_faces(&event.key, faces, &identification, came);
+        let strangers = self.store.take_faces(&event.key, found.faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
             .with_strangers(strangers);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use gatehouse_testkit::camera::all_taken;
+use gatehouse_testkit::camera::{Received, all_taken};
 use gatehouse_testkit::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::house::{House, PATIENCE, connected, idle, visit};
+use crate::house::{House, PATIENCE, anna, connected, idle, visit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_loses_no_event_and_what_comes_again_is_replayed() {
@@ -132,5 +132,49 @@ async fn a_long_backlog_comes_over_one_connection_each_event_once() {
     // mosquitto sends far more than the window it was given; what is under way here stays bounded all the
     // same.
     assert!(most <= 2000, "{most}");
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_many_that_came_together_is_told_who_it_is_in_its_turn() {
+    const EVENTS: u64 = 600;
+    let house = House::new().await;
+    let pipeline = house.open().await;
+    assert!(pipeline.drain(PATIENCE).await);
+    let stranger: Vec<f32> = anna().iter().map(|x| -x).collect();
+    // Every third one is a stranger's, every fifth one comes twice, every seventh is refused.
+    let mut sent = Vec::new();
+    for nth in 0..EVENTS {
+        let encoding = if nth % 3 == 0 { stranger.clone() } else { anna() };
+        let encoding = if nth % 7 == 0 { json!([0.5]) } else { json!(encoding) };
+        let event = json!({"id": nth.to_string(), "faces": [{"encoding": encoding}]}).to_string();
+        sent.extend(vec![(nth, event); if nth % 5 == 0 { 2 } else { 1 }]);
+    }
+    let receipts =
+        sent.iter().map(|(_, event)| house.camera.send("gatehouse/door/event", event.clone(), false));
+    all_taken(receipts.collect(), PATIENCE).await.unwrap();
+    let pipeline = house.open().await;
+    let told = || -> Vec<Value> {
+        let all = house.listener.messages();
+        all.iter().filter(|message| !message.topic.ends_with("status")).map(Received::json).collect()
+    };
+    let all = || async { told().len() >= sent.len() };
+    wait::until_async("all answers", PATIENCE, all).await.unwrap();
+    let told = told();
+    assert_eq!(told.len(), sent.len());
+    for (body, (nth, _)) in told.iter().zip(&sent) {
+        assert_eq!(body["event_id"], nth.to_string());
+        match (nth % 7 == 0, nth % 3 == 0) {
+            (true, _) => assert_eq!(body["reason"], "wrong_dimensions"),
+            (_, true) => assert_eq!(body["faces"][0]["outcome"], "stranger"),
+            _ => assert_eq!(body["faces"][0]["person"]["id"], "p-1"),
+        }
+    }
+    idle(&pipeline).await;
+    let events = house.store.ledger().events;
+    let refused = sent.iter().filter(|(nth, _)| nth % 7 == 0).count() as u64;
+    let stored = (0..EVENTS).filter(|nth| nth % 7 != 0).count() as u64;
+    assert_eq!((events.stored, events.rejected["wrong_dimensions"]), (stored, refused));
+    assert_eq!(events.duplicate, sent.len() as u64 - refused - stored);
     assert!(pipeline.drain(PATIENCE).await);
 }

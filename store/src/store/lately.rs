@@ -84,7 +84,9 @@ impl Store {
                 lately.strangers.visit(&encoding, (metric, face.threshold), now, arrival == Arrival::Fresh)
             };
             told.push(is_stranger.then(&mut mark).flatten());
-            if let (Outcome::Match, Some(person)) = (face.outcome, &face.person) {
+            // Whoever was erased meanwhile is not kept: that forgets under the lock that is held here.
+            let is_there = |person: &&Person| self.inner.people().key_of(&person.id).is_some();
+            if let (Outcome::Match, Some(person)) = (face.outcome, face.person.as_ref().filter(is_there)) {
                 let (person, model) = (person.id.clone(), answer.model.clone());
                 matched.push(Matched { nth: at + 1, person, model, encoding, corrected: false });
             }
