@@ -22,6 +22,8 @@ const EVENTS_LOOKED_AT: usize = 20_000;
 const STRANGERS_DUE: usize = 64;
 /// A fit is not made again before so many times the time that the last one took.
 const PAUSE_FACTOR: u32 = 20;
+/// The same where only strangers came, at a door with a crowd before it: a hundredth of a core.
+const PAUSE_FACTOR_OF_STRANGERS: u32 = 100;
 
 /// See the module.
 #[derive(Default)]
@@ -34,8 +36,8 @@ pub(super) struct Impostors {
     fresh: usize,
     /// People and templates at the last fit.
     fitted: Option<(usize, usize)>,
-    /// The next fit is not made before.
-    not_before: Option<Instant>,
+    /// When the last fit ended and how long it took.
+    last_fit: Option<(Instant, Duration)>,
 }
 
 impl Impostors {
@@ -54,8 +56,10 @@ impl Impostors {
     }
 
     fn is_due(&self, now: (usize, usize)) -> bool {
-        let rests = self.not_before.is_some_and(|at| Instant::now() < at);
-        !rests && (self.fitted != Some(now) || self.fresh >= STRANGERS_DUE)
+        let changed = self.fitted != Some(now);
+        let factor = if changed { PAUSE_FACTOR } else { PAUSE_FACTOR_OF_STRANGERS };
+        let rests = self.last_fit.is_some_and(|(end, took)| end.elapsed() < took.saturating_mul(factor));
+        !rests && (changed || self.fresh >= STRANGERS_DUE)
     }
 }
 
@@ -103,7 +107,7 @@ impl Store {
         let begin = Instant::now();
         gallery.derive(seen.iter());
         let took = begin.elapsed();
-        slot.impostors().not_before = Instant::now().checked_add(took.saturating_mul(PAUSE_FACTOR));
+        slot.impostors().last_fit = Some((Instant::now(), took));
         let told = gallery.derived(None);
         tracing::debug!(
             model = slot.name(),
