@@ -178,6 +178,18 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_before_does_not_know_who_was_erased_or_renamed_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = two(directory.path()).await;
+    let [ada, bob, nobody] = [0, 1, 5].map(|seed| store.identify(&door(), &[probe(seed, OLD)]));
+    assert_eq!((who(&ada), who(&bob), who(&nobody)), (Some("ada"), Some("bob"), None));
+    assert!([&ada, &bob, &nobody].into_iter().all(|answer| store.knows_all(answer)));
+    store.erase("ada").await.unwrap();
+    store.rename("bob", "Robert").await.unwrap();
+    assert!(!store.knows_all(&ada) && !store.knows_all(&bob) && store.knows_all(&nobody));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_galleries_differ_is_counted_and_survives() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;

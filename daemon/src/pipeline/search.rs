@@ -17,7 +17,7 @@ use gatehouse_store::store::{Galleries, ProbeFace};
 /// Visits for which help is asked: for fewer it costs more to wake a thread than it does.
 const HELP_FROM: usize = 4;
 
-/// What was found counts for so long: who is erased while an event waits for the disk is not named any more.
+/// What was found counts for so long: while an event waits for the disk, people come and thresholds change.
 const HOLDS: Duration = Duration::from_millis(100);
 
 /// The faces of one event, and who they are.
@@ -33,10 +33,10 @@ impl Found {
         Self { camera, faces, answer: None }
     }
 
-    /// Who they are, looked up again where that was not a moment ago.
+    /// Who they are, looked up again where that was not a moment ago, and where somebody is named who was erased since.
     pub(crate) fn answer(&mut self, store: &Store, galleries: &Galleries) -> Identification<Person> {
         match self.answer.take() {
-            Some((answer, at)) if at.elapsed() < HOLDS => answer,
+            Some((answer, at)) if at.elapsed() < HOLDS && store.knows_all(&answer) => answer,
             _ => store.identify_in(galleries, &self.camera, &self.faces),
         }
     }

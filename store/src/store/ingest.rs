@@ -78,6 +78,14 @@ impl Store {
         answer
     }
 
+    /// Whether everybody whom an answer of before names is still enrolled, under this name.
+    pub fn knows_all(&self, answer: &Identification<Person>) -> bool {
+        let people = self.inner.people();
+        let member = |person: &Person| people.member(&people.key_of(&person.id)?);
+        let is_known = |person| member(person).is_some_and(|member| member.profile.person == *person);
+        answer.faces.iter().filter_map(|face| face.person.as_ref()).all(is_known)
+    }
+
     /// Whether this event was taken before: at least the last million events are remembered, across restarts.
     ///
     /// # Errors
