@@ -29,6 +29,7 @@ pub(crate) mod rates;
 mod review;
 mod segment;
 mod sketch;
+mod slots;
 mod strangers;
 mod table;
 mod tail;

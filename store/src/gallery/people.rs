@@ -9,6 +9,7 @@ use super::follow::Follow;
 use super::graph::Graph;
 use super::indexer::Index;
 use super::norms::Norms;
+use super::slots::Slots;
 use super::table::Table;
 use super::transform::Transform;
 use super::vector::{Probe, square_distance};
@@ -18,7 +19,7 @@ use crate::keys::KeyId;
 /// A person and where their templates lie.
 struct Owner {
     key: KeyId,
-    slots: Vec<u32>,
+    slots: Slots,
     /// Where the mean of the templates lies; none where there is only one.
     mean: Option<u32>,
     /// Lengths of the templates before anything was normalised.
@@ -92,10 +93,6 @@ impl State {
             return;
         }
         let Some(place) = self.place(person) else { return };
-        if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
-            // People are many and have few samples: what a list takes in advance would be most of it.
-            owner.slots.reserve_exact(templates.len());
-        }
         for template in templates {
             let Some(slot) = self.table.insert(place, template) else { break };
             if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
@@ -123,7 +120,7 @@ impl State {
     /// The templates of the person at a place.
     pub(super) fn samples_of(&self, place: u32) -> impl Iterator<Item = &[f32]> {
         let owner = self.owners.get(place as usize).and_then(Option::as_ref);
-        let slots = owner.into_iter().flat_map(|owner| &owner.slots);
+        let slots = owner.into_iter().flat_map(|owner| owner.slots.as_slice());
         slots.filter_map(|slot| self.table.get(*slot)).map(|template| template.fine)
     }
 
@@ -146,7 +143,7 @@ impl State {
         self.corrections.remove(person);
         let Some(place) = self.places.remove(person) else { return 0 };
         let Some(owner) = self.owners.get_mut(place as usize).and_then(Option::take) else { return 0 };
-        for slot in &owner.slots {
+        for slot in owner.slots.as_slice() {
             self.table.remove(*slot);
         }
         if let Some(slot) = owner.mean {
@@ -154,8 +151,9 @@ impl State {
         }
         self.norms.merge(owner.norms, -1.0);
         self.empty.push(place);
-        self.index.removals += owner.slots.len() as u64;
-        owner.slots.len()
+        let removed = owner.slots.as_slice().len();
+        self.index.removals += removed as u64;
+        removed
     }
 
     /// The two nearest people, without those against whom a correction speaks. `rule` is metric and threshold.
@@ -204,7 +202,7 @@ impl State {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);
         }
-        let owner = Some(Owner { key: person, slots: Vec::new(), mean: None, norms: Norms::default() });
+        let owner = Some(Owner { key: person, slots: Slots::default(), mean: None, norms: Norms::default() });
         let place = match self.empty.pop() {
             Some(place) => {
                 *self.owners.get_mut(place as usize)? = owner;

@@ -1,0 +1,61 @@
+//! Where the templates of one person lie.
+//!
+//! People are many and have few samples: a list of its own would take more memory than what is in it.
+
+/// Slots that take no memory of their own.
+const FEW: usize = 5;
+
+/// Slots of the table, in the order of enrolment.
+pub(super) enum Slots {
+    /// So many of these.
+    Few(u8, [u32; FEW]),
+    /// More.
+    Many(Vec<u32>),
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self::Few(0, [0; FEW])
+    }
+}
+
+impl Slots {
+    /// All of them.
+    pub(super) fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::Few(count, slots) => slots.get(..usize::from(*count)).unwrap_or_default(),
+            Self::Many(slots) => slots,
+        }
+    }
+
+    /// Adds one behind the others.
+    pub(super) fn push(&mut self, slot: u32) {
+        match self {
+            Self::Few(count, slots) => match slots.get_mut(usize::from(*count)) {
+                Some(free) => {
+                    *free = slot;
+                    *count += 1;
+                }
+                None => *self = Self::Many(slots.iter().copied().chain([slot]).collect()),
+            },
+            Self::Many(slots) => {
+                slots.reserve_exact(1);
+                slots.push(slot);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_stay_in_order_however_many_there_are() {
+        let mut slots = Slots::default();
+        for count in 0..3 * FEW as u32 {
+            assert_eq!(slots.as_slice(), (0..count).collect::<Vec<_>>());
+            slots.push(count);
+        }
+    }
+}
