@@ -89,7 +89,7 @@ impl Indexer {
     pub(super) fn start(state: Arc<RwLock<State>>) -> Self {
         let (wake, woken) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
-        let worker = Worker { state, stop: Arc::clone(&stop) };
+        let worker = Worker { state, stop: Arc::clone(&stop), is_graph_faster: Worker::compare };
         let thread = std::thread::Builder::new().name("gallery-index".to_owned());
         let thread = thread.spawn(move || worker.run(&woken));
         if let Err(error) = &thread {
@@ -132,6 +132,8 @@ enum Job {
 struct Worker {
     state: Arc<RwLock<State>>,
     stop: Arc<AtomicBool>,
+    /// What says which engine is the faster one: [`Worker::compare`], but for tests.
+    is_graph_faster: fn(&Self) -> bool,
 }
 
 impl Worker {
@@ -169,12 +171,17 @@ impl Worker {
         }
     }
 
-    /// Measures with the lock let go after every probe, and again once the gallery has grown by half. A graph that
-    /// serves and is the slower engine is given up.
-    fn measure(&self) {
+    /// Measures with the lock let go after every probe.
+    fn compare(&self) -> bool {
         let (exact, mut random) = (Exact::new(), fastrand::Rng::new());
         let times = (0..PROBES).filter_map(|_| calibrate::times(&exact, &self.read(), &mut random)).collect();
-        let is_faster = calibrate::is_graph_faster(times);
+        calibrate::is_graph_faster(times)
+    }
+
+    /// Finds out which engine is faster, and again once the gallery has grown by half. A graph that serves and is the
+    /// slower engine is given up.
+    fn measure(&self) {
+        let is_faster = (self.is_graph_faster)(self);
         let mut state = self.write();
         let templates = state.table.taken();
         let slow = if is_faster { None } else { state.index.give_up() };
@@ -288,5 +295,58 @@ impl Worker {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::tests::synthetic::People;
+    use crate::gallery::transform::Transform;
+    use crate::gallery::vector::Probe;
+    use crate::gallery::{GallerySettings, Metric};
+    use crate::keys::KeyId;
+
+    /// A thread's work on some people, where the device says that the graph is faster, or not.
+    fn worker(is_graph_faster: fn(&Worker) -> bool) -> Worker {
+        let settings = GallerySettings {
+            model: "synthetic".to_owned(),
+            dimensions: 64,
+            metric: Metric::Euclidean,
+            normalised: false,
+            threshold: 0.4,
+            camera_thresholds: std::collections::HashMap::new(),
+            minimum_quality: 0.0,
+            exact_limit: EXACT_LIMIT_MEASURED,
+        };
+        let mut state = State::new(settings, Arc::new(Transform::identity(64)));
+        let mut people = People::new(64, 51);
+        for _ in 0..100 {
+            state.add(KeyId::random(), &[Probe::new(people.stranger().as_slice(), false)]);
+        }
+        Worker { state: Arc::new(RwLock::new(state)), stop: Arc::default(), is_graph_faster }
+    }
+
+    #[test]
+    fn a_graph_that_turns_out_slower_is_given_up_and_not_built_again() {
+        let slow = worker(|worker| {
+            assert!(worker.read().index.graph.is_some(), "it is the graph itself that is timed");
+            false
+        });
+        slow.build();
+        let state = slow.read();
+        assert!(state.index.graph.is_none() && !state.index.active, "nothing is kept of it");
+        assert_eq!(state.index.limit(EXACT_LIMIT_MEASURED), FLOOR);
+        assert_eq!(state.index.measured, 150, "nor measured again before there are half as many more");
+        assert!(!state.index.needs_work(150, EXACT_LIMIT_MEASURED));
+    }
+
+    #[test]
+    fn a_graph_that_is_faster_stays() {
+        let fast = worker(|_| true);
+        fast.build();
+        let state = fast.read();
+        assert!(state.index.graph.is_some() && state.index.graph_is_faster);
+        assert!(!state.index.needs_work(100, EXACT_LIMIT_MEASURED), "and has everything");
     }
 }
