@@ -201,8 +201,7 @@ impl Worker {
             let state = self.read();
             (state.table.lens_sample(), state.settings.dimensions, state.index.epoch)
         };
-        // One at a time, with the lock let go in between, and none kept.
-        let lens = Lens::new(&sample, dimensions, |slot| self.read().table.vector(slot)).map(Arc::new);
+        let lens = Lens::new(&sample, dimensions).map(Arc::new);
         {
             let mut state = self.write();
             if state.index.epoch != epoch {

@@ -14,7 +14,7 @@ use super::table::CHUNK_ROWS;
 pub(super) const BLOCK: usize = 64;
 /// Blocks of sketches per chunk.
 pub(super) const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Chunks per segment: 480 KiB of sketches, of which only those of chunks in use take memory.
+/// Chunks per segment: 640 KiB of sketches, of which only those of chunks in use take memory.
 pub(super) const SEGMENT_CHUNKS: usize = 64;
 /// Bytes of a chunk's sketches.
 const CHUNK_BYTES: usize = CHUNK_ROWS * SKETCH;
@@ -80,10 +80,8 @@ mod tests {
     #[test]
     fn every_row_has_its_place_and_is_wiped_there() {
         let mut random = fastrand::Rng::with_seed(9);
-        let sample: Vec<Vec<f32>> = (0..200).map(|_| (0..64).map(|_| random.f32()).collect()).collect();
-        let vector = |number: u32| Some(Zeroizing::new(sample[number as usize].clone()));
-        let numbers: Vec<u32> = (0..200).collect();
-        let lens = || Arc::new(Lens::new(&numbers, 64, vector).unwrap());
+        let sample: Vec<f32> = (0..64 * 200).map(|_| random.f32()).collect();
+        let lens = || Arc::new(Lens::new(&sample, 64).unwrap());
         let mut segment = Segment::new();
         assert!(segment.lens(3).is_none() && segment.blocks(3).is_empty());
         let first = lens();

@@ -1,9 +1,8 @@
 //! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Why that is so: a sketch has the coordinates of the template along 39 axes through the middle of the gallery, and as
-//! the last one the length of what they leave over. The axes lengthen nothing: `|Av| <= |v|` for all `v`, see
-//! [`super::axes`]. So there is an `R` with `|Av|^2 + |Rv|^2 = |v|^2`; `|Rv|` is what they leave over, and leaving it
-//! together shortens distances (`|Ra - Rb| >= ||Ra| - |Rb||`), as clamping every coordinate to an interval does. Then
+//! Why that is so: a sketch has the coordinates of the template along 39 orthonormal axes through the middle of the
+//! gallery, and as the last one the length of what they leave over. Turning keeps distances, leaving the rest
+//! together shortens them (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
 //! coordinates are rounded to steps; that error is known and told. So a template whose sketch is too far away
 //! cannot be near: a search that reads all sketches, and only the templates that they leave, is exact whatever the
 //! axes are. Good axes only leave fewer: they are those along which the gallery is widest, see [`super::axes`].
@@ -26,8 +25,8 @@ const STEPS: f32 = 180.0;
 const CLAMPED: usize = 100;
 /// Vectors of the sample by which that is measured.
 const WIDTH_SAMPLE: usize = 300;
-/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, and so are right to 1e-12 of that: the square
-/// root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
+/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, axes are orthonormal to 1e-12 of that: the
+/// square root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
 const SLACK: f32 = 0.01;
 /// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any other
 /// probe than two sketches can be, so that the limit of accuracy does no harm.
@@ -35,9 +34,9 @@ const FAR: f64 = 2_000.0;
 
 /// Axes and steps: what a sketch is made with.
 pub(super) struct Lens {
-    middle: Zeroizing<Vec<f32>>,
+    middle: Zeroizing<Vec<f64>>,
     /// One after another, each as long as a template.
-    axes: Zeroizing<Vec<f32>>,
+    axes: Zeroizing<Vec<f64>>,
     /// Lowest coordinates.
     floors: [f64; SKETCH],
     step: f64,
@@ -67,42 +66,36 @@ impl Sketch {
 }
 
 impl Lens {
-    /// A lens for templates like those of `sample`, their slots, of so many `dimensions`. `vector` copies one, none where
-    /// it has gone since.
-    pub(super) fn new(
-        sample: &[u32],
-        dimensions: usize,
-        vector: impl Fn(u32) -> Option<Zeroizing<Vec<f32>>>,
-    ) -> Option<Self> {
-        let vectors = || sample.iter().filter_map(|slot| vector(*slot));
-        let Axes { middle, axes } = axes::widest(vectors, dimensions, AXES)?;
+    /// A lens for vectors like those of `sample`, one after another of so many `dimensions`.
+    pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
+        let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
-        // Some of them say it.
-        let some = vectors().step_by(sample.len().div_ceil(WIDTH_SAMPLE).max(1));
-        #[expect(clippy::cast_possible_truncation, reason = "any floors and steps will do")]
-        let coordinates = some.map(|vector| lens.coordinates(&vector).0.map(|c| c as f32));
-        let coordinates: Zeroizing<Vec<[f32; SKETCH]>> = Zeroizing::new(coordinates.collect());
-        let last = coordinates.len().checked_sub(1)?;
-        let cut = coordinates.len() / CLAMPED / 2;
-        let mut width = 0.0_f32;
-        for (at, floor) in lens.floors.iter_mut().enumerate() {
-            let mut column: Zeroizing<Vec<f32>> =
-                Zeroizing::new(coordinates.iter().map(|coordinates| coordinates[at]).collect());
-            column.sort_unstable_by(f32::total_cmp);
-            width = width.max(column[last - cut] - column[cut]);
-            *floor = f64::from(column[column.len() / 2]);
+        // Some of them say it, and what is taken here stays with the process.
+        let vectors = sample.chunks_exact(dimensions);
+        let stride = vectors.len().div_ceil(WIDTH_SAMPLE).max(1);
+        let rows = vectors.len().div_ceil(stride).max(1);
+        let mut columns = Zeroizing::new(vec![0.0; SKETCH * rows]);
+        for (row, vector) in vectors.step_by(stride).enumerate() {
+            let (coordinates, _) = lens.coordinates(vector);
+            coordinates.iter().enumerate().for_each(|(at, c)| columns[at * rows + row] = *c);
         }
-        lens.step = f64::from(width / STEPS);
-        lens.floors.iter_mut().for_each(|floor| *floor -= f64::from(width) / 2.0);
+        let cut = rows / CLAMPED / 2;
+        let mut width = 0.0_f64;
+        for (floor, column) in lens.floors.iter_mut().zip(columns.chunks_exact_mut(rows)) {
+            column.sort_unstable_by(f64::total_cmp);
+            width = width.max(column[rows - 1 - cut] - column[cut]);
+            *floor = column[rows / 2];
+        }
+        lens.step = width / f64::from(STEPS);
+        lens.floors.iter_mut().for_each(|floor| *floor -= width / 2.0);
         (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
     }
 
     /// Coordinates of a vector, and its squared distance from the middle.
     #[inline(always)]
     fn coordinates(&self, vector: &[f32]) -> ([f64; SKETCH], f64) {
-        let centred: Zeroizing<Vec<f64>> = Zeroizing::new(
-            vector.iter().zip(&*self.middle).map(|(x, m)| f64::from(*x) - f64::from(*m)).collect(),
-        );
+        let centred: Zeroizing<Vec<f64>> =
+            Zeroizing::new(vector.iter().zip(&*self.middle).map(|(x, m)| f64::from(*x) - m).collect());
         let square = axes::dot(&centred, &centred);
         let mut coordinates = [0.0; SKETCH];
         let mut rest = square;
@@ -160,9 +153,7 @@ mod tests {
         for dimensions in [40, 128] {
             let mut people = People::new(dimensions, 3);
             let sample: Vec<f32> = (0..200).flat_map(|_| people.stranger().as_slice().to_vec()).collect();
-            let vector =
-                |slot: u32| Some(Zeroizing::new(sample[slot as usize * dimensions..][..dimensions].to_vec()));
-            let lens = Lens::new(&(0..200).collect::<Vec<_>>(), dimensions, vector).unwrap();
+            let lens = Lens::new(&sample, dimensions).unwrap();
             let mut random = fastrand::Rng::with_seed(4);
             for number in 0..500 {
                 let wild = [1.0, 1.0, 30.0, 1e-3, 1e4, 1e30][number % 6];

@@ -11,9 +11,9 @@ use super::segment::{SEGMENT_CHUNKS, Segment};
 use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
 
-/// Rows per chunk: 24 KiB of quantised 128-d templates, which a first-level cache holds, and 96 KiB of full ones. From
-/// 128 KiB on an allocation is made of pages of its own, of which the last one would be nearly empty.
-pub(super) const CHUNK_ROWS: usize = 192;
+/// Rows per chunk: 32 KiB of quantised 128-d templates, which a first-level cache holds, and at most 168 KiB of
+/// unused memory.
+pub(super) const CHUNK_ROWS: usize = 256;
 
 /// Templates from which on sketches pay; below it the full scan takes a few microseconds.
 pub(super) const LENS_MINIMUM: usize = 512;
@@ -40,8 +40,7 @@ pub(super) struct Template<'a> {
     pub fine: &'a [f32],
 }
 
-/// [`CHUNK_ROWS`] rows, free or taken. One array per property, so that a scan reads only what it needs. There is room for
-/// all rows from the beginning, but vectors only as far as rows were used: what was never written takes no memory.
+/// [`CHUNK_ROWS`] rows, free or taken. One array per property, so that a scan reads only what it needs.
 pub(super) struct Chunk {
     quantised: Zeroizing<Vec<i8>>,
     /// The full vectors; empty in a table of rounded templates.
@@ -55,12 +54,12 @@ pub(super) struct Chunk {
 
 impl Chunk {
     fn new(dimensions: usize, is_rounded: bool) -> Self {
-        let size = CHUNK_ROWS * dimensions;
-        let (fine, rests) = if is_rounded { (0, size) } else { (size, 0) };
+        let (fine, rests) =
+            if is_rounded { (0, CHUNK_ROWS * dimensions) } else { (CHUNK_ROWS * dimensions, 0) };
         Self {
-            quantised: Zeroizing::new(Vec::with_capacity(size)),
-            fine: Zeroizing::new(Vec::with_capacity(fine)),
-            rests: Zeroizing::new(Vec::with_capacity(rests)),
+            quantised: Zeroizing::new(vec![0; CHUNK_ROWS * dimensions]),
+            fine: Zeroizing::new(vec![0.0; fine]),
+            rests: Zeroizing::new(vec![0; rests]),
             coarse: [FREE; CHUNK_ROWS],
             owners: [NOBODY; CHUNK_ROWS],
         }
@@ -104,13 +103,13 @@ impl Chunk {
         self.coarse[row] = coarse;
     }
 
-    /// The quantised vector of a row; of a free one zeros, or nothing.
+    /// The quantised vector of a row.
     #[inline(always)]
     pub(super) fn quantised_row(&self, row: usize, dimensions: usize) -> &[i8] {
-        self.quantised.get(row * dimensions..(row + 1) * dimensions).unwrap_or_default()
+        &self.quantised[row * dimensions..(row + 1) * dimensions]
     }
 
-    /// The quantised vectors, row after row as far as rows were used, free ones as zeros.
+    /// The quantised vectors, row after row, free ones as zeros.
     #[inline(always)]
     pub(super) fn quantised(&self, dimensions: usize) -> std::slice::ChunksExact<'_, i8> {
         self.quantised.chunks_exact(dimensions)
@@ -122,7 +121,6 @@ pub(super) struct Table {
     dimensions: usize,
     /// Whether templates are kept in sixteen bits per component.
     is_rounded: bool,
-    #[expect(clippy::vec_box, reason = "a chunk stays where it is while the list grows")]
     chunks: Vec<Box<Chunk>>,
     /// Their sketches.
     segments: Vec<Segment>,
@@ -187,11 +185,6 @@ impl Table {
         let (chunk, row) = place(slot);
         let fields = row * self.dimensions..(row + 1) * self.dimensions;
         let chunk = self.chunks.get_mut(chunk)?;
-        if chunk.quantised.len() < fields.end {
-            chunk.quantised.resize(fields.end, 0);
-            chunk.fine.resize(if self.is_rounded { 0 } else { fields.end }, 0.0);
-            chunk.rests.resize(if self.is_rounded { fields.end } else { 0 }, 0);
-        }
         chunk.quantised[fields.clone()].copy_from_slice(&template.quantised);
         if let Some(fine) = chunk.fine.get_mut(fields.clone()) {
             fine.copy_from_slice(&template.fine);
@@ -260,20 +253,16 @@ impl Table {
         self.is_looking
     }
 
-    /// Slots of the templates to make a lens from, spread over all.
-    pub(super) fn lens_sample(&self) -> Vec<u32> {
-        let taken = (0..self.slots()).filter(|slot| {
-            let (chunk, row) = place(*slot);
-            self.chunks[chunk].owner(row).is_some()
-        });
-        taken.step_by(self.taken.div_ceil(LENS_SAMPLE).max(1)).collect()
-    }
-
-    /// A copy of the template in a slot; none for a free one.
-    pub(super) fn vector(&self, slot: u32) -> Option<Zeroizing<Vec<f32>>> {
-        let (chunk, row) = place(slot);
-        let chunk = self.chunks.get(chunk)?;
-        chunk.owner(row).map(|_| chunk.vector(row, self.dimensions))
+    /// Vectors to make a lens from, spread over all templates.
+    pub(super) fn lens_sample(&self) -> Zeroizing<Vec<f32>> {
+        let stride = self.taken.div_ceil(LENS_SAMPLE).max(1);
+        let mut sample = Zeroizing::new(Vec::with_capacity((self.taken / stride + 1) * self.dimensions));
+        let rows = self.chunks.iter().flat_map(|chunk| (0..CHUNK_ROWS).map(move |row| (chunk, row)));
+        let taken = rows.filter(|(chunk, row)| chunk.owner(*row).is_some());
+        for (chunk, row) in taken.step_by(stride) {
+            sample.extend_from_slice(&chunk.vector(row, self.dimensions));
+        }
+        sample
     }
 
     /// Takes a new lens, for new chunks at once and for the others with [`Table::look_through`]; with none, notes
@@ -303,8 +292,7 @@ impl Table {
     /// Makes a lens where one is due and sketches everything at once: for a table on which no probe waits.
     pub(super) fn sketch_all(&mut self) {
         if self.wants_lens() {
-            let lens = Lens::new(&self.lens_sample(), self.dimensions, |slot| self.vector(slot));
-            self.set_lens(lens.map(Arc::new));
+            self.set_lens(Lens::new(&self.lens_sample(), self.dimensions).map(Arc::new));
             (0..).take_while(|chunk| self.look_through(*chunk)).for_each(drop);
         }
     }
@@ -368,6 +356,6 @@ mod tests {
         assert_eq!(slots, (0..300).collect::<Vec<u32>>());
         table.remove(17);
         assert_eq!(table.insert(9, &template), Some(17));
-        assert_eq!(table.slots(), 2 * CHUNK_ROWS as u32);
+        assert_eq!(table.slots(), 512);
     }
 }

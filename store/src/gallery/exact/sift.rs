@@ -5,7 +5,6 @@
 //! Where nothing is known yet, the rows with the nearest sketches of the first run are measured at once, so that the
 //! bound is tight from the beginning.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
 use super::Scan;
@@ -21,10 +20,6 @@ const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
 /// Blocks whose nearest row is measured while no second person is known: one person's samples may lie in several.
 const SEEDS: usize = 8;
-/// Rows that are fetched together: more than a processor can wait for at once, and what comes fits its second cache.
-const FETCHED: usize = 128;
-/// Bytes of a line of the caches: what one read brings.
-const LINE: usize = 64;
 /// Sketches are given up for a probe once they leave more than one in so many rows of a run.
 const USELESS: usize = 3;
 
@@ -84,35 +79,16 @@ impl Scan<'_> {
         }
         let mut limit = sketch.limit(self.reach)?;
         let left = compared.list(limit);
-        for batch in compared.left[..left].chunks(FETCHED) {
-            self.fetch(batch, run.chunks);
-            for place in batch {
-                let place = usize::from(*place);
-                if compared.squares[place / BLOCK][place % BLOCK] <= limit
-                    && self.look(&run.chunks[place / CHUNK_ROWS], place % CHUNK_ROWS)
-                {
-                    limit = sketch.limit(self.reach)?;
-                }
+        // In a loop of its own: the processor fetches many of these rows at a time where no branch stands between.
+        for place in &compared.left[..left] {
+            let place = usize::from(*place);
+            if compared.squares[place / BLOCK][place % BLOCK] <= limit
+                && self.look(&run.chunks[place / CHUNK_ROWS], place % CHUNK_ROWS)
+            {
+                limit = sketch.limit(self.reach)?;
             }
         }
         Some(left)
-    }
-
-    /// Reads a little of every row that is looked at next, and decides nothing: they lie all over a large memory, and
-    /// the processor waits for many of them at once where no branch stands between, else for one after another.
-    #[inline(always)]
-    fn fetch(&self, places: &[u16], chunks: &[Box<Chunk>]) {
-        let dimensions = self.probe.quantised.len();
-        let read = places.iter().fold(0, |read, place| {
-            let place = usize::from(*place);
-            let chunk = &chunks[place / CHUNK_ROWS];
-            let row = chunk.quantised_row(place % CHUNK_ROWS, dimensions);
-            let lines = (0..row.len()).step_by(LINE).fold(0, |lines, at| lines ^ row[at]);
-            let last = row.last().map_or(0, |last| lines ^ last).cast_unsigned();
-            read ^ u32::from(last) ^ chunk.coarse[place % CHUNK_ROWS].square.to_bits()
-        });
-        // What nobody uses would not be read.
-        black_box(read);
     }
 
     /// Measures the nearest rows by their sketches.
