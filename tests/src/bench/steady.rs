@@ -1,5 +1,6 @@
 //! What the daemon takes of the board at a steady pace and when nothing happens: memory, processor, wake-ups.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,8 @@ struct Usage {
     at: Instant,
     cpu: f64,
     resident: f64,
-    wakeups: u64,
+    /// Of each thread that lives.
+    wakeups: HashMap<PathBuf, u64>,
 }
 
 /// Measures the running daemon.
@@ -62,7 +64,10 @@ pub(super) async fn run(daemon: &Daemon, address: &Address, people: &[SyntheticP
     let idle = usage(&process)?;
 
     let share = |from: &Usage, to: &Usage| 100.0 * (to.cpu - from.cpu) / (to.at - from.at).as_secs_f64();
-    let wakeups = (idle.wakeups - calm.wakeups) as f64 / (idle.at - calm.at).as_secs_f64();
+    // One that has ended meanwhile does not wake up any more.
+    let before = |thread| calm.wakeups.get(thread).copied().unwrap_or(0);
+    let wakeups: u64 = idle.wakeups.iter().map(|(thread, now)| now.saturating_sub(before(thread))).sum();
+    let wakeups = wakeups as f64 / (idle.at - calm.at).as_secs_f64();
     let mut table = Table::new(
         &format!(
             "Steady {PACE} events per second for {SECONDS} s, {} encodings (lower is better)",
@@ -91,11 +96,11 @@ fn usage(process: &std::path::Path) -> Result<Usage> {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.trim_matches([':', '\t', ' ']).split(' ').next()?.parse().ok()).unwrap_or(0)
     };
-    let mut wakeups = 0;
+    let mut wakeups = HashMap::new();
     for thread in std::fs::read_dir(process.join("task"))? {
-        // One that has ended meanwhile does not wake up any more.
-        let status = read(thread?.path().join("status")).unwrap_or_default();
-        wakeups += field(&status, "voluntary_ctxt_switches");
+        let thread = thread?.path();
+        let status = read(thread.join("status")).unwrap_or_default();
+        wakeups.insert(thread, field(&status, "voluntary_ctxt_switches"));
     }
     Ok(Usage {
         at: Instant::now(),
