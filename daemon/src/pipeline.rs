@@ -135,7 +135,7 @@ pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
     let filters = shared.sources.media_filters();
     let (media, media_inbox) =
         input(InputSettings { name: "media", suffix: "-media", filters, marker: None }, 1);
-    let probes = start_readers(&crew, on_events, &shared, event_inbox, media_inbox)?;
+    let probes = start_readers(&crew, on_events, &shared, event_inbox, media_inbox);
     crew.spawn(on_events, "event input", events.run());
     crew.spawn(&here, "media input", media.run());
     Ok(PipelineHandle { store, crew, _thread: thread, phase, probes, counters, budgets, links })
@@ -147,18 +147,18 @@ fn start_readers(
     shared: &Shared,
     events: mpsc::UnboundedReceiver<Delivery>,
     media: mpsc::UnboundedReceiver<Delivery>,
-) -> io::Result<mpsc::Sender<oneshot::Sender<()>>> {
+) -> mpsc::Sender<oneshot::Sender<()>> {
     let (probes, probed) = mpsc::channel(1);
     let (refuser, here) = (Refuser::new(shared), Handle::current());
     let (lane, acks) = AckLane::new();
     crew.spawn_fallible(on_events, "event acks", acks.run());
-    let search = Search::start(shared.store.clone())?;
+    let search = Search::start(shared.store.clone());
     let events = Events::new(shared, refuser.clone(), search, lane, events, probed);
     crew.spawn_fallible(on_events, "events", events.run());
     let (lane, acks) = AckLane::new();
     crew.spawn_fallible(&here, "media acks", acks.run());
     crew.spawn_fallible(&here, "media", MediaFiles::new(shared, refuser, lane, media).run());
-    Ok(probes)
+    probes
 }
 
 impl PipelineHandle {

@@ -1,7 +1,7 @@
 //! The one task through which every event goes.
 //!
-//! Order of one event: read, rate, identify, known or new, publish, append, acknowledge in turn. Several that came
-//! together are read and identified together, and go on one after another. Nothing here waits for the broker; the disk is
+//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Several that came
+//! together are read together, searched ahead of their turn, and go on one after another. Nothing here waits for the broker; the disk is
 //! waited for only where the journal's queue is full.
 
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl Events {
             let full = steps.len() == MESSAGES_AT_ONCE || begin.elapsed() > TURN;
             next = if full { None } else { self.inbox.try_recv().ok() };
         }
-        let mut found = self.search.all(&galleries, visits).into_iter();
+        let mut found = self.search.ahead(&galleries, visits).into_iter();
         for Step { ack, arrival, what } in steps {
             let (pending, receipt) = match what {
                 What::Marker => {

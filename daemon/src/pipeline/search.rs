@@ -2,8 +2,8 @@
 //!
 //! Under load the search is most of what an event costs. Whoever is free takes the next visit: the thread of the events,
 //! or the one that helps it. The answers keep their order, and nothing waits for the helper but a search that it has begun.
+//! Where searches are long the first event does not wait for all: what was not searched in a moment is when it is its turn.
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,9 @@ use gatehouse_store::store::{Galleries, ProbeFace};
 
 /// Visits for which help is asked: for fewer it costs more to wake a thread than it does.
 const HELP_FROM: usize = 4;
+
+/// How long visits are searched ahead of their turn: far below what anybody notices at a door.
+const AHEAD: Duration = Duration::from_millis(1);
 
 /// What was found counts for so long: while an event waits for the disk, people come and thresholds change.
 const HOLDS: Duration = Duration::from_millis(100);
@@ -33,7 +36,7 @@ impl Found {
         Self { camera, faces, answer: None }
     }
 
-    /// Who they are, looked up again where that was not a moment ago, and where somebody is named who was erased since.
+    /// Who they are, looked up now where that was not done a moment ago, and where somebody is named who was erased since.
     pub(crate) fn answer(&mut self, store: &Store, galleries: &Galleries) -> Identification<Person> {
         match self.answer.take() {
             Some((answer, at)) if at.elapsed() < HOLDS && store.knows_all(&answer) => answer,
@@ -42,9 +45,7 @@ impl Found {
     }
 
     fn search(&mut self, store: &Store, galleries: &Galleries) {
-        if self.answer.is_none() {
-            self.answer = Some((store.identify_in(galleries, &self.camera, &self.faces), Instant::now()));
-        }
+        self.answer = Some((store.identify_in(galleries, &self.camera, &self.faces), Instant::now()));
     }
 }
 
@@ -52,20 +53,23 @@ impl Found {
 struct Round {
     store: Store,
     galleries: Arc<Galleries>,
+    begin: Instant,
     next: AtomicUsize,
     visits: Vec<Mutex<Found>>,
 }
 
 impl Round {
-    /// Searches until all visits have somebody who does.
+    /// Searches until all visits have somebody who does, or the moment for it is over.
     fn work(&self) {
-        while let Some(visit) = self.visits.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while self.begin.elapsed() < AHEAD
+            && let Some(visit) = self.visits.get(self.next.fetch_add(1, Ordering::Relaxed))
+        {
             locked(visit).search(&self.store, &self.galleries);
         }
     }
 }
 
-/// A visit without an answer is searched again, also where the other thread panicked with it.
+/// A visit without an answer is searched in its turn, also where the other thread panicked with it.
 fn locked(visit: &Mutex<Found>) -> MutexGuard<'_, Found> {
     visit.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,49 +77,45 @@ fn locked(visit: &Mutex<Found>) -> MutexGuard<'_, Found> {
 /// The search, and its helper; that one ends with it.
 pub(crate) struct Search {
     store: Store,
-    /// One round at most waits for the helper. None on a board with one core.
+    /// One round at most waits for the helper. None on a board with one core, and where the system gives no thread.
     helper: Option<SyncSender<Arc<Round>>>,
 }
 
 impl Search {
     /// Starts the helper.
-    ///
-    /// # Errors
-    /// Where the system gives no thread.
-    pub(crate) fn start(store: Store) -> io::Result<Self> {
+    pub(crate) fn start(store: Store) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let helper = (cores > 1).then(helper).transpose()?;
-        Ok(Self { store, helper })
+        Self { store, helper: (cores > 1).then(helper).flatten() }
     }
 
-    /// Searches for all of them, by these galleries.
-    pub(crate) fn all(&self, galleries: &Arc<Galleries>, mut visits: Vec<Found>) -> Vec<Found> {
+    /// Searches for as many of them as a moment allows, by these galleries; the others are for their turn.
+    pub(crate) fn ahead(&self, galleries: &Arc<Galleries>, visits: Vec<Found>) -> Vec<Found> {
         let helper = self.helper.as_ref().filter(|_| visits.len() >= HELP_FROM);
-        let Some(helper) = helper else {
-            visits.iter_mut().for_each(|visit| visit.search(&self.store, galleries));
-            return visits;
-        };
+        let Some(helper) = helper else { return visits };
         let (store, galleries) = (self.store.clone(), Arc::clone(galleries));
         let visits = visits.into_iter().map(Mutex::new).collect();
-        let round = Arc::new(Round { store, galleries, next: AtomicUsize::new(0), visits });
+        let round = Round { store, galleries, begin: Instant::now(), next: AtomicUsize::new(0), visits };
+        let round = Arc::new(round);
         // Where it is busy still, or has ended, this thread does all.
         let _ = helper.try_send(Arc::clone(&round));
         round.work();
-        round.visits.iter().map(|visit| taken(&round, visit)).collect()
+        round.visits.iter().map(taken).collect()
     }
 }
 
-/// The visit with its answer; the helper may be late with the visits that it took.
-fn taken(round: &Round, visit: &Mutex<Found>) -> Found {
+/// The visit, and where it was searched its answer; the helper may be in the middle of one that it took.
+fn taken(visit: &Mutex<Found>) -> Found {
     let mut visit = locked(visit);
-    visit.search(&round.store, &round.galleries);
     let empty = Found::new(visit.camera.clone(), Vec::new());
     std::mem::replace(&mut visit, empty)
 }
 
-fn helper() -> io::Result<SyncSender<Arc<Round>>> {
+fn helper() -> Option<SyncSender<Arc<Round>>> {
     let (sender, rounds) = sync_channel::<Arc<Round>>(1);
     let work = move || rounds.into_iter().for_each(|round| round.work());
-    std::thread::Builder::new().name("search".to_owned()).spawn(work)?;
-    Ok(sender)
+    let thread = std::thread::Builder::new().name("search".to_owned()).spawn(work);
+    if let Err(error) = &thread {
+        tracing::warn!(%error, "no thread that helps to search; many events at once are answered more slowly");
+    }
+    thread.is_ok().then_some(sender)
 }
