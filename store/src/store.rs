@@ -209,6 +209,15 @@ impl Store {
         Ok(self.inner.journal.ping().await?)
     }
 
+    /// Returns once everything appended before is durable and in the views, so that [`Store::changes`] tells of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where journal or views have failed.
+    pub async fn caught_up(&self) -> Result<(), StoreError> {
+        self.ping().await?;
+        self.applied(self.inner.journal.head()).await
+    }
+
     /// Resolves while a writer waits because the disk is full: then standing still is no failure.
     pub async fn waits_for_room(&self) {
         let mut pressure = self.inner.space.pressure();

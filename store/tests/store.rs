@@ -78,9 +78,7 @@ async fn visit(store: &Store, id: &str, seed: usize) {
 
 /// Waits until the views have everything that is durable.
 async fn settle(store: &Store) {
-    store.ping().await.unwrap();
-    let head = store.status().head.lsn;
-    store.watch().wait_for(|at| at.lsn >= head).await.unwrap();
+    store.caught_up().await.unwrap();
 }
 
 fn all(store: &Store) -> EventQuery {

@@ -42,6 +42,8 @@ use crate::uploader::{Opening, Wake};
 
 /// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
 const ABORT: Duration = Duration::from_secs(1);
+/// How long a push that was asked for waits for the views to have what just came.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Longest pause: nobody forgets an appliance for longer.
 pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
@@ -120,12 +122,14 @@ impl Sync {
     }
 
     /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
-    /// central side has been tried, or after `patience`; the trying goes on then.
+    /// central side has been tried with all that came before, or after `patience`; the trying goes on then.
     /// While delivery is paused nothing is tried, and outside its hours a sink is not.
     pub async fn now(&self, patience: Duration) {
         if self.paused.borrow().is_some_and(|until| until > Instant::now()) {
             return;
         }
+        // The views may be a moment behind; where they do not come up, what they have is tried.
+        let _ = tokio::time::timeout(CATCH_UP, self.store.caught_up()).await;
         let loops = self.loops.iter().filter(|one| {
             let status = one.gauge.read();
             status.configured && status.state != SinkState::Scheduled

@@ -75,7 +75,7 @@ impl Store {
         self.record_event(event, answer).await
     }
 
-    /// Notes how the clocks stand, if the wall clock was set since the last time. To be called every few seconds.
+    /// Notes how the clocks stand, if the wall clock was set since the last time. To be called again and again.
     ///
     /// # Errors
     /// [`StoreError`] where the journal does not take it.
@@ -146,8 +146,7 @@ impl Store {
 
     /// With all that was noted until now.
     async fn clocks_now(&self) -> Result<Clocks, StoreError> {
-        self.ping().await?;
-        self.applied(self.inner.journal.head()).await?;
+        self.caught_up().await?;
         self.clocks()
     }
 

@@ -343,8 +343,7 @@ impl Store {
             let emptied = Record::Templates { gallery, person, sealed: Vec::new(), replaces: true };
             drop(self.append(&emptied).await?);
         }
-        self.ping().await?;
-        self.applied(self.inner.journal.head()).await?;
+        self.caught_up().await?;
         Ok(self.changed(0))
     }
 

@@ -98,9 +98,7 @@ impl Store {
         if self.known(key)? {
             return Ok(true);
         }
-        self.ping().await?;
-        let head = self.inner.journal.head();
-        self.applied(head).await?;
+        self.caught_up().await?;
         self.known(key)
     }
 

@@ -55,8 +55,7 @@ impl House {
         for one in pending {
             one.await.unwrap();
         }
-        let head = self.store.status().head;
-        self.store.watch().wait_for(|at| at.lsn >= head.lsn).await.unwrap();
+        self.store.caught_up().await.unwrap();
     }
 
     /// Pushes until nothing is left; what was delivered.
