@@ -1,5 +1,5 @@
-//! What is looked at again and again: all of it in one round, with each pulse of the watchdog. A board at which nothing
-//! happens wakes for that and for the broker's keep-alive, and for nothing else of ours.
+//! What is looked at again and again: all of it in one round, with each pulse of the watchdog, so that none of it wakes a
+//! board at which nothing happens once more.
 
 use std::sync::Arc;
 

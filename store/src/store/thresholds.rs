@@ -78,7 +78,7 @@ impl Store {
         })
     }
 
-    /// Fits thresholds anew where people or enough strangers came since the last time. To be called every few seconds.
+    /// Fits thresholds anew where people or enough strangers came since the last time. To be called again and again.
     /// Blocking; seconds in the largest gallery, while probes go on.
     ///
     /// # Errors

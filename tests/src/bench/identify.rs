@@ -125,7 +125,7 @@ fn empty() -> Table {
         "gatehouse compares with one mean template per five samples besides; peers and the f32 scan do not"
             .to_owned(),
         "times: of the best of three passes over 400 probes; of one, where a probe takes more than 5 ms".to_owned(),
-        "bytes/template: growth of the process; about 0.7 MB of it is code, threads and lenses, whatever the size"
+        "bytes/template: growth of the process, with code, threads and lenses, which are the same whatever the size"
             .to_owned(),
         "payload: eight-bit and f32 components; peers hold f32, and search in calls of ten probes, the time \
          of which is shared out"
