@@ -12,15 +12,23 @@
 use zeroize::Zeroizing;
 
 use super::axes::{self, Axes};
+use super::vector::square_distance;
 
 /// Bytes of a sketch: about as many directions as encodings of faces really use.
 pub(super) const SKETCH: usize = 40;
 /// Axes; the last coordinate is the length of the rest.
 const AXES: usize = SKETCH - 1;
-/// Largest coordinate in steps. A sum of squares fits 16 bits as far as 256 steps, which is what can be told apart: more
-/// steps are finer ones that reach less far. Templates of interest lie within the width of the gallery, so this reaches
-/// well beyond them.
-const STEPS: f32 = 180.0;
+/// Largest coordinate in steps: the finest that a byte holds.
+const STEPS: f32 = 255.0;
+/// A sum of squares fits 16 bits as far as 256 steps: from here on distances are not told apart.
+const REACH: f32 = 255.0;
+/// Steps in which [`NEARER`] of the distances between the vectors of a sample must be told apart: with the roundings
+/// that are added, below [`REACH`].
+const NEAR: f64 = 245.0;
+/// Share of those distances, one in so many: the second person of a gallery is nearly always nearer to a probe.
+const NEARER: usize = 10;
+/// Vectors of the sample between which distances are measured.
+const NEAR_SAMPLE: usize = 100;
 /// Share of coordinates along the widest axis that are clamped in a typical gallery, one in so many.
 const CLAMPED: usize = 100;
 /// Vectors of the sample by which that is measured.
@@ -46,22 +54,23 @@ pub(super) struct Lens {
 pub(super) struct Sketch {
     /// The coordinates in steps.
     pub steps: [u8; SKETCH],
-    /// What rounding may have added to a distance of this one to a template's sketch, in steps.
+    /// By how much they were rounded, in steps.
     error: f32,
     step: f32,
 }
 
 impl Sketch {
-    /// Squared distance in steps beyond which no template lies within `reach`; none where everything may.
+    /// Squared distance in steps beyond which no template lies within `reach`, where no sketch was rounded by more than
+    /// `error`; none where everything may.
     #[inline]
-    pub(super) fn limit(&self, reach: f32) -> Option<u16> {
-        let steps = reach / self.step + self.error;
+    pub(super) fn limit(&self, reach: f32, error: f32) -> Option<u16> {
+        let steps = reach / self.step + self.error + error + SLACK;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "in range by the condition"
         )]
-        (steps < 255.0).then(|| (steps * steps).ceil() as u16)
+        (steps < REACH).then(|| (steps * steps).ceil() as u16)
     }
 }
 
@@ -86,8 +95,9 @@ impl Lens {
             width = width.max(column[rows - 1 - cut] - column[cut]);
             *floor = column[rows / 2];
         }
-        lens.step = width / f64::from(STEPS);
-        lens.floors.iter_mut().for_each(|floor| *floor -= width / 2.0);
+        lens.step = (width / f64::from(STEPS)).max(nearer(sample, dimensions) / NEAR);
+        let reach = lens.step * f64::from(STEPS);
+        lens.floors.iter_mut().for_each(|floor| *floor -= reach / 2.0);
         (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
     }
 
@@ -107,9 +117,9 @@ impl Lens {
         (coordinates, square)
     }
 
-    /// A template's sketch.
-    pub(super) fn template(&self, vector: &[f32]) -> [u8; SKETCH] {
-        self.round(&self.coordinates(vector).0).0
+    /// A template's sketch, and by how much it was rounded, in steps.
+    pub(super) fn template(&self, vector: &[f32]) -> ([u8; SKETCH], f32) {
+        self.round(&self.coordinates(vector).0)
     }
 
     /// A probe's sketch; none where it lies too far from everything.
@@ -120,9 +130,6 @@ impl Lens {
             return None;
         }
         let (steps, error) = self.round(&coordinates);
-        // A template's own rounding: half a step in each coordinate at most.
-        #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let error = error + (SKETCH as f32).sqrt() / 2.0 + SLACK;
         #[expect(clippy::cast_possible_truncation, reason = "SLACK covers it")]
         Some(Sketch { steps, error, step: self.step as f32 })
     }
@@ -143,10 +150,51 @@ impl Lens {
     }
 }
 
+/// The distance than which one in [`NEARER`] of those between vectors of the sample is shorter.
+fn nearer(sample: &[f32], dimensions: usize) -> f64 {
+    let vectors = sample.chunks_exact(dimensions);
+    let stride = vectors.len().div_ceil(NEAR_SAMPLE).max(1);
+    let some: Vec<&[f32]> = vectors.step_by(stride).collect();
+    let pairs = some.iter().enumerate().flat_map(|(at, a)| some[..at].iter().map(move |b| (a, b)));
+    let mut squares: Zeroizing<Vec<f32>> =
+        Zeroizing::new(pairs.map(|(a, b)| square_distance(a, b)).collect());
+    squares.sort_unstable_by(f32::total_cmp);
+    squares.get(squares.len() / NEARER).map_or(0.0, |square| f64::from(*square).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gallery::tests::synthetic::People;
+
+    /// Encodings of unit length that lie nearly at right angles reach much farther than they are wide.
+    #[test]
+    fn steps_reach_as_far_as_the_second_person_whatever_the_model() {
+        let mut random = fastrand::Rng::with_seed(6);
+        for used in [30, 100, 400] {
+            let mut vector = || {
+                let mut vector: Vec<f32> = (0..512)
+                    .map(|i| if i < used { (0..6).map(|_| random.f32() - 0.5).sum() } else { 0.0 })
+                    .collect();
+                let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+                vector.iter_mut().for_each(|x| *x /= norm);
+                vector
+            };
+            let sample: Vec<f32> = (0..600).flat_map(|_| vector()).collect();
+            let lens = Lens::new(&sample, 512).unwrap();
+            for _ in 0..50 {
+                let (probe, mut error) = (vector(), 0.0_f32);
+                let mut squares: Vec<f32> = Vec::new();
+                for other in sample.chunks_exact(512) {
+                    squares.push(square_distance(&probe, other));
+                    error = error.max(lens.template(other).1);
+                }
+                squares.sort_unstable_by(f32::total_cmp);
+                assert!(error < (SKETCH as f32).sqrt() / 2.0);
+                assert!(lens.probe(&probe).unwrap().limit(squares[1].sqrt(), error).is_some(), "{used}");
+            }
+        }
+    }
 
     #[test]
     fn sketches_are_never_farther_apart_than_templates() {
@@ -163,8 +211,8 @@ mod tests {
                     let distance: f64 =
                         a.iter().zip(other).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
                     let Some(sketch) = lens.probe(&a) else { continue };
-                    let limit = sketch.limit(distance.sqrt() as f32);
-                    let template = lens.template(other);
+                    let (template, error) = lens.template(other);
+                    let limit = sketch.limit(distance.sqrt() as f32, error);
                     let square: u32 =
                         sketch.steps.iter().zip(template).map(|(x, y)| u32::from(x.abs_diff(y)).pow(2)).sum();
                     assert!(limit.is_none_or(|limit| square <= u32::from(limit)), "{square} of {limit:?}");

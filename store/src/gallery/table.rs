@@ -132,6 +132,8 @@ pub(super) struct Table {
     lens_tried: usize,
     /// Whether chunks are on their way to the last lens.
     is_looking: bool,
+    /// The most by which a sketch was rounded, in steps.
+    sketch_error: f32,
 }
 
 impl Table {
@@ -147,6 +149,7 @@ impl Table {
             lenses: Vec::new(),
             lens_tried: 0,
             is_looking: false,
+            sketch_error: 0.0,
         }
     }
 
@@ -243,6 +246,11 @@ impl Table {
         &self.lenses
     }
 
+    /// No sketch was rounded by more than this, in steps.
+    pub(super) fn sketch_error(&self) -> f32 {
+        self.sketch_error
+    }
+
     /// Whether a lens is due, or the chunks are not through with the last one.
     pub(super) fn wants_lens(&self) -> bool {
         self.is_looking || self.taken >= LENS_MINIMUM.max(self.lens_tried * LENS_GROWTH)
@@ -301,8 +309,9 @@ impl Table {
     fn sketch(&mut self, (chunk, row): (usize, usize)) {
         let (segment, place) = (&mut self.segments[chunk / SEGMENT_CHUNKS], chunk % SEGMENT_CHUNKS);
         if let (Some(lens), Some(_)) = (segment.lens(place), self.chunks[chunk].owner(row)) {
-            let sketch = lens.template(&self.chunks[chunk].vector(row, self.dimensions));
+            let (sketch, error) = lens.template(&self.chunks[chunk].vector(row, self.dimensions));
             segment.set(place, row, sketch);
+            self.sketch_error = self.sketch_error.max(error);
         }
     }
 

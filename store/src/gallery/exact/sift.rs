@@ -1,10 +1,12 @@
 //! The sketches of a table, and the rows that they leave.
 //!
 //! Runs of chunks, one after another: all sketches of a run are compared without a branch, then the rows that are left
-//! are looked at. A run's results stay in the first-level cache, and what its rows tighten holds for the next run.
-//! Where nothing is known yet, the rows with the nearest sketches of the first run are measured at once, so that the
-//! bound is tight from the beginning.
+//! are noted. A run's results stay in the first-level cache. The noted rows of several runs are looked at together: they
+//! lie all over a large memory, which is read at its full speed only while nothing comes between; and what they tighten
+//! holds for the runs after them. Where nothing is known yet, the rows with the nearest sketches of the first run are
+//! measured at once, so that the bound is tight from the beginning.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use super::Scan;
@@ -12,12 +14,17 @@ use crate::gallery::segment::{BLOCK, Block, CHUNK_BLOCKS, Segment};
 use crate::gallery::sketch::{Lens, SKETCH, Sketch};
 use crate::gallery::table::{CHUNK_ROWS, Chunk, Table};
 
-/// Chunks per run: their results take a third of a first-level cache.
+/// Chunks per run: their results take a sixth of a first-level cache.
 const RUN_CHUNKS: usize = 16;
 /// Blocks per run.
 const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
+/// Rows that are noted before they are looked at: many times what a processor can wait for at once, and what is fetched
+/// for them fits its second cache.
+const NOTED: usize = 1024;
+/// Bytes of a line of the caches: what one read brings.
+const LINE: usize = 64;
 /// Blocks whose nearest row is measured while no second person is known: one person's samples may lie in several.
 const SEEDS: usize = 8;
 /// Sketches are given up for a probe once they leave more than one in so many rows of a run.
@@ -30,32 +37,38 @@ struct Run<'a> {
     /// Place of the first one in the segment.
     first: usize,
     chunks: &'a [Box<Chunk>],
+    /// Slot of the first row.
+    slot: u32,
 }
 
 /// What the sketches of a run say: squared distances in steps, row by row and the least of every block.
 struct Compared {
     squares: [[u16; BLOCK]; RUN_BLOCKS],
     least: [u16; RUN_BLOCKS],
-    /// Rows that are left, by their place in the run.
-    left: [u16; RUN_ROWS],
+}
+
+/// Rows that are left, and what their sketches say.
+struct Noted {
+    slots: [u32; NOTED + RUN_ROWS],
+    squares: [u16; NOTED + RUN_ROWS],
+    count: usize,
 }
 
 impl Scan<'_> {
     /// Everything that has sketches of this lens; `sketch` is the probe's, none where it lies too far away.
     #[inline(always)]
     pub(super) fn through(&mut self, lens: &Arc<Lens>, sketch: Option<&Sketch>, table: &Table) {
-        let mut compared = Compared {
-            squares: [[u16::MAX; BLOCK]; RUN_BLOCKS],
-            least: [u16::MAX; RUN_BLOCKS],
-            left: [0; RUN_ROWS],
-        };
+        let mut compared =
+            Compared { squares: [[u16::MAX; BLOCK]; RUN_BLOCKS], least: [u16::MAX; RUN_BLOCKS] };
+        let mut noted = Noted { slots: [0; NOTED + RUN_ROWS], squares: [0; NOTED + RUN_ROWS], count: 0 };
         let mut useful = sketch;
+        let mut slot = 0;
         for (segment, chunks) in table.segments() {
             for (number, chunks) in chunks.chunks(RUN_CHUNKS).enumerate() {
-                let run = Run { lens, segment, first: number * RUN_CHUNKS, chunks };
+                let run = Run { lens, segment, first: number * RUN_CHUNKS, chunks, slot };
                 // Not as a closure, see `Search`.
                 let left = match useful {
-                    Some(sketch) => self.sift(&mut compared, sketch, &run),
+                    Some(sketch) => self.sift(&mut compared, &mut noted, sketch, table, &run),
                     None => None,
                 };
                 if left.is_none_or(|left| left > chunks.len() * CHUNK_ROWS / USELESS) {
@@ -66,29 +79,74 @@ impl Scan<'_> {
                         self.plain(&chunks[number]);
                     }
                 }
+                #[expect(clippy::cast_possible_truncation, reason = "slots have 32 bits")]
+                {
+                    slot += (chunks.len() * CHUNK_ROWS) as u32;
+                }
             }
+        }
+        if let Some(sketch) = sketch {
+            self.look_at(&mut noted, sketch, table);
         }
     }
 
-    /// Looks at the rows whose sketches are near enough; how many those were, none where sketches exclude nothing.
+    /// Notes the rows whose sketches are near enough; how many those were, none where sketches exclude nothing.
     #[inline(always)]
-    fn sift(&mut self, compared: &mut Compared, sketch: &Sketch, run: &Run<'_>) -> Option<usize> {
+    fn sift(
+        &mut self,
+        compared: &mut Compared,
+        noted: &mut Noted,
+        sketch: &Sketch,
+        table: &Table,
+        run: &Run<'_>,
+    ) -> Option<usize> {
         compared.compare(sketch, run);
         if self.nearest.second.is_none() {
             self.seed(compared, run.chunks);
         }
-        let mut limit = sketch.limit(self.reach)?;
-        let left = compared.list(limit);
-        // In a loop of its own: the processor fetches many of these rows at a time where no branch stands between.
-        for place in &compared.left[..left] {
-            let place = usize::from(*place);
-            if compared.squares[place / BLOCK][place % BLOCK] <= limit
-                && self.look(&run.chunks[place / CHUNK_ROWS], place % CHUNK_ROWS)
-            {
-                limit = sketch.limit(self.reach)?;
-            }
+        let before = noted.count;
+        noted.take(compared, sketch.limit(self.reach, table.sketch_error())?, run.slot);
+        let left = noted.count - before;
+        if noted.count >= NOTED {
+            self.look_at(noted, sketch, table);
         }
         Some(left)
+    }
+
+    /// Looks at the rows that were noted, and forgets them.
+    #[inline(always)]
+    fn look_at(&mut self, noted: &mut Noted, sketch: &Sketch, table: &Table) {
+        let count = std::mem::take(&mut noted.count);
+        self.fetch(&noted.slots[..count], table.chunks());
+        let mut limit = sketch.limit(self.reach, table.sketch_error());
+        for (slot, square) in noted.slots[..count].iter().zip(&noted.squares[..count]) {
+            let slot = *slot as usize;
+            if limit.is_none_or(|limit| *square <= limit)
+                && self.look(&table.chunks()[slot / CHUNK_ROWS], slot % CHUNK_ROWS)
+            {
+                limit = sketch.limit(self.reach, table.sketch_error());
+            }
+        }
+    }
+
+    /// Reads a little of every row that is looked at next, and decides nothing: the processor waits for many of them at
+    /// once where no branch stands between, else for one after another.
+    #[inline(always)]
+    fn fetch(&self, slots: &[u32], chunks: &[Box<Chunk>]) {
+        let dimensions = self.probe.quantised.len();
+        let mut read = 0;
+        for slot in slots {
+            let slot = *slot as usize;
+            let (chunk, row) = (&chunks[slot / CHUNK_ROWS], slot % CHUNK_ROWS);
+            let fields = chunk.quantised_row(row, dimensions);
+            for lines in fields.chunks(LINE) {
+                read ^= lines[0];
+            }
+            read ^= fields[fields.len() - 1];
+            read ^= chunk.coarse[row].square.to_bits() as i8;
+        }
+        // What nobody uses would not be read.
+        black_box(read);
     }
 
     /// Measures the nearest rows by their sketches.
@@ -129,25 +187,26 @@ impl Compared {
             }
         }
     }
+}
 
-    /// Lists the rows within the limit; how many there are.
+impl Noted {
+    /// Notes the rows of a run within the limit; `slot` is that of its first row.
     #[inline(always)]
-    fn list(&mut self, limit: u16) -> usize {
-        let mut left = 0;
-        for (block, (squares, least)) in self.squares.iter().zip(&self.least).enumerate() {
+    fn take(&mut self, compared: &Compared, limit: u16, slot: u32) {
+        let blocks = (slot..).step_by(BLOCK).zip(compared.squares.iter().zip(&compared.least));
+        for (slot, (squares, least)) in blocks {
             if *least > limit {
                 continue;
             }
             let mut rows = mask(squares, limit);
             while rows != 0 {
-                #[expect(clippy::cast_possible_truncation, reason = "a run has fewer rows")]
-                let place = (block * BLOCK) as u16 + rows.trailing_zeros() as u16;
-                self.left[left] = place;
-                left += 1;
+                let row = rows.trailing_zeros();
+                self.slots[self.count] = slot + row;
+                self.squares[self.count] = squares[row as usize];
+                self.count += 1;
                 rows &= rows - 1;
             }
         }
-        left
     }
 }
 
