@@ -122,7 +122,7 @@ impl Sync {
     }
 
     /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
-    /// central side has been tried with all that came before, or after `patience`; the trying goes on then.
+    /// central side has been tried with all that came before, or a moment after `patience`; the trying goes on then.
     /// While delivery is paused nothing is tried, and outside its hours a sink is not.
     pub async fn now(&self, patience: Duration) {
         if self.paused.borrow().is_some_and(|until| until > Instant::now()) {

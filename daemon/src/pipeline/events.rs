@@ -1,8 +1,8 @@
 //! The one task through which every event goes.
 //!
 //! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Several that came
-//! together are read together, searched ahead of their turn, and go on one after another. Nothing here waits for the broker; the disk is
-//! waited for only where the journal's queue is full.
+//! together are read together, searched ahead of their turn, and go on one after another. Nothing here waits for the
+//! broker; the disk is waited for only where the journal's queue is full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

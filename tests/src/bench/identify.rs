@@ -315,6 +315,7 @@ fn own_bytes() -> u64 {
     status_bytes("RssAnon:")
 }
 
+/// A line of what the system tells of this process, 0 where it does not.
 fn status_bytes(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));

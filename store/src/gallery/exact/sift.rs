@@ -14,14 +14,14 @@ use crate::gallery::segment::{BLOCK, Block, CHUNK_BLOCKS, Segment};
 use crate::gallery::sketch::{Lens, SKETCH, Sketch};
 use crate::gallery::table::{CHUNK_ROWS, Chunk, Table};
 
-/// Chunks per run: their results take a sixth of a first-level cache.
+/// Chunks per run: their results take 8 KiB, a quarter of a small first-level cache.
 const RUN_CHUNKS: usize = 16;
 /// Blocks per run.
 const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
-/// Rows that are noted before they are looked at: many times what a processor can wait for at once, and what is fetched
-/// for them fits its second cache.
+/// Rows that are noted before they are looked at: many times what a processor can wait for at once, and of 128 dimensions
+/// what is fetched for so many fits a second cache of 256 KiB. The last run may add all of its own.
 const NOTED: usize = 1024;
 /// Bytes of a line of the caches: what one read brings.
 const LINE: usize = 64;
