@@ -22,6 +22,7 @@ mod exact;
 mod follow;
 mod graph;
 mod indexer;
+mod lines;
 mod measure;
 mod norms;
 mod people;

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 
 use super::Metric;
 use super::engine::Nearest;
+use super::segment::SEGMENT_ROWS;
 use super::table::Table;
 use super::vector::{Probe, square_distance};
 use crate::keys::KeyId;
@@ -82,9 +83,9 @@ impl Corrections {
 /// The two nearest people of those who are not left out, by looking at every template. Slow, and rare.
 pub(super) fn nearest_but(table: &Table, probe: &Probe, left_out: &[u32]) -> Nearest {
     let mut nearest = Nearest::default();
-    for chunk in table.chunks() {
-        for row in 0..super::table::CHUNK_ROWS {
-            if let Some((owner, square)) = chunk.square(row, &probe.fine)
+    for segment in table.segments() {
+        for row in 0..SEGMENT_ROWS {
+            if let Some((owner, square)) = segment.square(row, &probe.fine)
                 && !left_out.contains(&owner)
             {
                 nearest.offer(owner, square);

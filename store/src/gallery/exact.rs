@@ -19,9 +19,9 @@ use std::sync::Arc;
 use pulp::NullaryFnOnce;
 
 use super::engine::{Engine, Nearest};
-use super::segment::BLOCK;
+use super::segment::{BLOCK, CHUNK_ROWS, Segment};
 use super::sketch::{Lens, Sketch};
-use super::table::{CHUNK_ROWS, Chunk, Table};
+use super::table::Table;
 use super::vector::{Coarse, Probe, dot};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
@@ -78,10 +78,10 @@ impl NullaryFnOnce for Search<'_> {
                 }
                 scan.through(lens, seen.as_ref().and_then(|(_, sketch)| sketch.as_ref()), table);
             }
-            for (segment, chunks) in table.segments() {
-                for (number, chunk) in chunks.iter().enumerate() {
-                    if segment.lens(number).is_none() {
-                        scan.plain(chunk);
+            for segment in table.segments() {
+                for chunk in 0..segment.chunks() {
+                    if segment.lens(chunk).is_none() {
+                        scan.plain(segment, chunk);
                     }
                 }
             }
@@ -107,24 +107,25 @@ impl<'a> Scan<'a> {
 
     /// Every row of a chunk.
     #[inline(always)]
-    fn plain(&mut self, chunk: &Chunk) {
+    fn plain(&mut self, segment: &Segment, chunk: usize) {
         let quantised = &self.probe.quantised[..];
+        let start = chunk * CHUNK_ROWS;
         let mut products = [0; CHUNK_ROWS];
-        for (row, product) in chunk.quantised(quantised.len()).zip(products.iter_mut()) {
-            *product = dot(quantised, row, |x| *x, |y| *y);
+        for (row, product) in products.iter_mut().enumerate() {
+            *product = dot(quantised, segment.quantised(start + row), |x| *x, |y| *y);
         }
         for (block, products) in products.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let first = block * BLOCK;
+            let first = start + block * BLOCK;
             let reach = self.reach + self.probe.coarse.error;
             let is_near = |row: usize, reach: f32| {
-                let coarse = &chunk.coarse[first + row];
+                let coarse = segment.coarse(first + row);
                 is_within(bound(self.probe, coarse, products[row]), reach, coarse.error)
             };
             // Without a short cut, so that all of a block are compared at once.
             if (0..BLOCK).fold(false, |any, row| any | is_near(row, reach)) {
                 for row in 0..BLOCK {
                     if is_near(row, self.reach + self.probe.coarse.error) {
-                        self.measure(chunk, first + row);
+                        self.measure(segment, first + row);
                     }
                 }
             }
@@ -133,19 +134,17 @@ impl<'a> Scan<'a> {
 
     /// One row, by its quantised vector first; whether that changed the reach.
     #[inline(always)]
-    fn look(&mut self, chunk: &Chunk, row: usize) -> bool {
-        let quantised = &self.probe.quantised[..];
-        let fields = chunk.quantised_row(row, quantised.len());
-        let product = dot(quantised, fields, |x| *x, |y| *y);
-        let coarse = &chunk.coarse[row];
+    fn look(&mut self, segment: &Segment, row: usize) -> bool {
+        let product = dot(&self.probe.quantised[..], segment.quantised(row), |x| *x, |y| *y);
+        let coarse = segment.coarse(row);
         let bound = bound(self.probe, coarse, product);
-        is_within(bound, self.reach + self.probe.coarse.error, coarse.error) && self.measure(chunk, row)
+        is_within(bound, self.reach + self.probe.coarse.error, coarse.error) && self.measure(segment, row)
     }
 
     /// One row in full; whether that changed the reach.
     #[inline(always)]
-    fn measure(&mut self, chunk: &Chunk, row: usize) -> bool {
-        let Some((owner, square)) = chunk.square(row, &self.probe.fine) else { return false };
+    fn measure(&mut self, segment: &Segment, row: usize) -> bool {
+        let Some((owner, square)) = segment.square(row, &self.probe.fine) else { return false };
         let before = self.nearest.bound();
         self.nearest.offer(owner, square);
         let is_nearer = self.nearest.bound() < before;

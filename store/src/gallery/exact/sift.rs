@@ -10,9 +10,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use super::Scan;
-use crate::gallery::segment::{BLOCK, Block, CHUNK_BLOCKS, Segment};
+use crate::gallery::lines::LINE;
+use crate::gallery::segment::{BLOCK, Block, CHUNK_BLOCKS, CHUNK_ROWS, SEGMENT_ROWS, Segment};
 use crate::gallery::sketch::{Lens, SKETCH, Sketch};
-use crate::gallery::table::{CHUNK_ROWS, Chunk, Table};
+use crate::gallery::table::Table;
 
 /// Chunks per run: their results take 8 KiB, a quarter of a small first-level cache.
 const RUN_CHUNKS: usize = 16;
@@ -21,10 +22,8 @@ const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
 /// Rows that are noted before they are looked at: many times what a processor can wait for at once, and of 128 dimensions
-/// what is fetched for so many fits a second cache of 256 KiB. The last run may add all of its own.
-const NOTED: usize = 1024;
-/// Bytes of a line of the caches: what one read brings.
-const LINE: usize = 64;
+/// what is fetched for so many fits a first cache of 48 KiB. The last run may add all of its own.
+const NOTED: usize = 256;
 /// Blocks whose nearest row is measured while no second person is known: one person's samples may lie in several.
 const SEEDS: usize = 8;
 /// Sketches are given up for a probe once they leave more than one in so many rows of a run.
@@ -36,7 +35,7 @@ struct Run<'a> {
     segment: &'a Segment,
     /// Place of the first one in the segment.
     first: usize,
-    chunks: &'a [Box<Chunk>],
+    chunks: usize,
     /// Slot of the first row.
     slot: u32,
 }
@@ -63,25 +62,26 @@ impl Scan<'_> {
         let mut noted = Noted { slots: [0; NOTED + RUN_ROWS], squares: [0; NOTED + RUN_ROWS], count: 0 };
         let mut useful = sketch;
         let mut slot = 0;
-        for (segment, chunks) in table.segments() {
-            for (number, chunks) in chunks.chunks(RUN_CHUNKS).enumerate() {
-                let run = Run { lens, segment, first: number * RUN_CHUNKS, chunks, slot };
+        for segment in table.segments() {
+            for first in (0..segment.chunks()).step_by(RUN_CHUNKS) {
+                let chunks = RUN_CHUNKS.min(segment.chunks() - first);
+                let run = Run { lens, segment, first, chunks, slot };
                 // Not as a closure, see `Search`.
                 let left = match useful {
                     Some(sketch) => self.sift(&mut compared, &mut noted, sketch, table, &run),
                     None => None,
                 };
-                if left.is_none_or(|left| left > chunks.len() * CHUNK_ROWS / USELESS) {
+                if left.is_none_or(|left| left > chunks * CHUNK_ROWS / USELESS) {
                     useful = None;
                 }
                 if left.is_none() {
                     for number in run.own() {
-                        self.plain(&chunks[number]);
+                        self.plain(segment, first + number);
                     }
                 }
                 #[expect(clippy::cast_possible_truncation, reason = "slots have 32 bits")]
                 {
-                    slot += (chunks.len() * CHUNK_ROWS) as u32;
+                    slot += (chunks * CHUNK_ROWS) as u32;
                 }
             }
         }
@@ -102,7 +102,7 @@ impl Scan<'_> {
     ) -> Option<usize> {
         compared.compare(sketch, run);
         if self.nearest.second.is_none() {
-            self.seed(compared, run.chunks);
+            self.seed(compared, run);
         }
         let before = noted.count;
         noted.take(compared, sketch.limit(self.reach, table.sketch_error())?, run.slot);
@@ -117,12 +117,12 @@ impl Scan<'_> {
     #[inline(always)]
     fn look_at(&mut self, noted: &mut Noted, sketch: &Sketch, table: &Table) {
         let count = std::mem::take(&mut noted.count);
-        self.fetch(&noted.slots[..count], table.chunks());
+        self.fetch(&noted.slots[..count], table.segments());
         let mut limit = sketch.limit(self.reach, table.sketch_error());
         for (slot, square) in noted.slots[..count].iter().zip(&noted.squares[..count]) {
             let slot = *slot as usize;
             if limit.is_none_or(|limit| *square <= limit)
-                && self.look(&table.chunks()[slot / CHUNK_ROWS], slot % CHUNK_ROWS)
+                && self.look(&table.segments()[slot / SEGMENT_ROWS], slot % SEGMENT_ROWS)
             {
                 limit = sketch.limit(self.reach, table.sketch_error());
             }
@@ -132,18 +132,15 @@ impl Scan<'_> {
     /// Reads a little of every row that is looked at next, and decides nothing: the processor waits for many of them at
     /// once where no branch stands between, else for one after another.
     #[inline(always)]
-    fn fetch(&self, slots: &[u32], chunks: &[Box<Chunk>]) {
-        let dimensions = self.probe.quantised.len();
+    fn fetch(&self, slots: &[u32], segments: &[Segment]) {
         let mut read = 0;
         for slot in slots {
             let slot = *slot as usize;
-            let (chunk, row) = (&chunks[slot / CHUNK_ROWS], slot % CHUNK_ROWS);
-            let fields = chunk.quantised_row(row, dimensions);
-            for lines in fields.chunks(LINE) {
-                read ^= lines[0];
+            let (segment, row) = (&segments[slot / SEGMENT_ROWS], slot % SEGMENT_ROWS);
+            for line in segment.quantised(row).chunks(LINE) {
+                read ^= line[0];
             }
-            read ^= fields[fields.len() - 1];
-            read ^= chunk.coarse[row].square.to_bits() as i8;
+            read ^= segment.coarse(row).square.to_bits() as i8;
         }
         // What nobody uses would not be read.
         black_box(read);
@@ -151,15 +148,13 @@ impl Scan<'_> {
 
     /// Measures the nearest rows by their sketches.
     #[inline(always)]
-    fn seed(&mut self, compared: &Compared, chunks: &[Box<Chunk>]) {
+    fn seed(&mut self, compared: &Compared, run: &Run<'_>) {
         let mut least = compared.least;
         for _ in 0..SEEDS {
             let (block, square) = least_of(&least);
             least[block] = u16::MAX;
-            if let Some(row) = compared.squares[block].iter().position(|s| *s == square)
-                && let Some(chunk) = chunks.get(block / CHUNK_BLOCKS)
-            {
-                self.measure(chunk, block % CHUNK_BLOCKS * BLOCK + row);
+            if let Some(row) = compared.squares[block].iter().position(|s| *s == square) {
+                self.measure(run.segment, run.first * CHUNK_ROWS + block * BLOCK + row);
             }
         }
     }
@@ -169,7 +164,7 @@ impl Run<'_> {
     /// The chunks whose sketches are of the lens.
     #[inline(always)]
     fn own(&self) -> impl Iterator<Item = usize> {
-        (0..self.chunks.len()).filter(|number| self.segment.is_through(self.lens, self.first + number))
+        (0..self.chunks).filter(|number| self.segment.is_through(self.lens, self.first + number))
     }
 }
 
