@@ -19,8 +19,8 @@ pub(super) const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
 /// Rows by which a segment grows and is sketched: 32 KiB of quantised 128-d templates, which a first-level cache holds,
 /// and at most 168 KiB of unused memory.
 pub(super) const CHUNK_ROWS: usize = 256;
-/// Chunks per segment: 640 KiB of sketches, of which only those of chunks in use take memory.
-pub(super) const SEGMENT_CHUNKS: usize = 64;
+/// Chunks per segment: 2.5 MiB of sketches, of which only those of chunks in use take memory.
+pub(super) const SEGMENT_CHUNKS: usize = 256;
 /// Rows of a segment.
 pub(super) const SEGMENT_ROWS: usize = SEGMENT_CHUNKS * CHUNK_ROWS;
 /// Bytes of a chunk's sketches.
@@ -53,22 +53,25 @@ enum Full {
 /// At most [`SEGMENT_ROWS`] rows, free or taken.
 pub(super) struct Segment {
     dimensions: usize,
-    quantised: Lines<i8>,
+    /// Whether what every search reads lies in large pages: where there are many rows already.
+    is_large: bool,
+    quantised: Lines,
     known: Vec<Known>,
     /// By chunk.
     full: Vec<Full>,
     /// Empty until a chunk is sketched.
-    sketches: Lines<u8>,
+    sketches: Lines,
     /// What those of each chunk were made with.
     lenses: [Option<Arc<Lens>>; SEGMENT_CHUNKS],
 }
 
 impl Segment {
-    /// Without rows.
-    pub(super) fn new(dimensions: usize) -> Self {
+    /// Without rows; `is_large` in large pages, which is faster, and takes memory for more than there may be.
+    pub(super) fn new(dimensions: usize, is_large: bool) -> Self {
         Self {
             dimensions,
-            quantised: Lines::new(SEGMENT_ROWS * dimensions),
+            is_large,
+            quantised: Lines::new(SEGMENT_ROWS * dimensions, is_large),
             known: Vec::with_capacity(SEGMENT_ROWS),
             full: Vec::with_capacity(SEGMENT_CHUNKS),
             sketches: Lines::default(),
@@ -111,7 +114,7 @@ impl Segment {
     /// The quantised vector of a row, of a free one zeros.
     #[inline(always)]
     pub(super) fn quantised(&self, row: usize) -> &[i8] {
-        &self.quantised.all()[row * self.dimensions..(row + 1) * self.dimensions]
+        bytemuck::cast_slice(&self.quantised.all()[row * self.dimensions..(row + 1) * self.dimensions])
     }
 
     /// Place of a row in the full templates of its chunk.
@@ -166,7 +169,7 @@ impl Segment {
             }
         }
         let place = row * self.dimensions..(row + 1) * self.dimensions;
-        self.quantised.part(place).copy_from_slice(&template.quantised);
+        self.quantised.part(place).copy_from_slice(bytemuck::cast_slice(&template.quantised));
         self.known[row] = Known { coarse: template.coarse, owner };
     }
 
@@ -203,7 +206,7 @@ impl Segment {
     /// Makes room for a chunk's sketches through a lens, all rows as free ones.
     pub(super) fn begin(&mut self, chunk: usize, lens: &Arc<Lens>) {
         if self.sketches.is_empty() {
-            self.sketches = Lines::new(CHUNK_BYTES * SEGMENT_CHUNKS);
+            self.sketches = Lines::new(CHUNK_BYTES * SEGMENT_CHUNKS, self.is_large);
         }
         if self.lenses[chunk].replace(Arc::clone(lens)).is_some() {
             self.sketches.part(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES).zeroize();
@@ -238,7 +241,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(9);
         let sample: Vec<f32> = (0..64 * 200).map(|_| random.f32()).collect();
         let lens = || Arc::new(Lens::new(&sample, 64).unwrap());
-        let mut segment = Segment::new(64);
+        let mut segment = Segment::new(64, false);
         assert!(segment.lens(3).is_none() && segment.blocks(3).is_empty());
         let first = lens();
         segment.begin(3, &first);

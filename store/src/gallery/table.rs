@@ -206,7 +206,7 @@ impl Table {
         let first = u32::try_from(self.chunks() * CHUNK_ROWS).ok()?;
         let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NOBODY)?;
         if self.segments.last().is_none_or(|segment| segment.chunks() == SEGMENT_CHUNKS) {
-            self.segments.push(Segment::new(self.dimensions));
+            self.segments.push(Segment::new(self.dimensions, !self.segments.is_empty()));
         }
         self.segments.last_mut()?.grow(self.is_rounded, self.lenses.last());
         self.free.extend((first + 1..end).rev());
