@@ -249,4 +249,17 @@ mod tests {
         assert_eq!(table.insert(9, &template), Some(17));
         assert_eq!(table.slots(), 512);
     }
+    #[test]
+    fn rows_behind_the_first_segment_are_found_and_wiped() {
+        let mut table = Table::new(2);
+        let (first, second) = (Probe::new(&[0.1, 0.2], false), Probe::new(&[0.3, 0.4], false));
+        let count = u32::try_from(SEGMENT_ROWS).unwrap();
+        assert!((0..count).all(|owner| table.insert(owner, &first) == Some(owner)));
+        assert_eq!(table.insert(7, &second), Some(count));
+        assert_eq!(table.get(count).map(|row| (row.owner, row.fine.to_vec())), Some((7, vec![0.3, 0.4])));
+        assert_eq!(table.get(0).unwrap().fine, [0.1, 0.2]);
+        table.remove(count);
+        assert!(table.get(count).is_none() && table.segments[1].quantised(0) == [0; 2]);
+        assert_eq!(table.taken(), SEGMENT_ROWS);
+    }
 }
