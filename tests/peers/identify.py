@@ -18,7 +18,7 @@ RECALL_WANTED = 0.999
 # As in identify.rs.
 PASSES = 3
 LONG = 5000.0
-EFS = [16, 32, 64, 128, 256, 512]
+EFS = [16, 32, 64, 128, 256, 512, 1024, 2048]
 CONNECTIONS = 24
 CONSTRUCTION_WIDTH = 200
 # Threads that build a graph; one of a million takes minutes with them. Searches have one.

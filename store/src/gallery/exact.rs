@@ -22,7 +22,7 @@ use super::engine::{Engine, Nearest};
 use super::segment::{BLOCK, CHUNK_ROWS, Segment};
 use super::sketch::{Lens, Sketch};
 use super::table::Table;
-use super::vector::{Coarse, Probe, dot};
+use super::vector::{Coarse, Probe, dot, dots};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
 /// epsilon each, of terms at most twice as large; doubled, since a few more measured templates cost nothing.
@@ -108,17 +108,15 @@ impl<'a> Scan<'a> {
     /// Every row of a chunk.
     #[inline(always)]
     fn plain(&mut self, segment: &Segment, chunk: usize) {
-        let quantised = &self.probe.quantised[..];
         let start = chunk * CHUNK_ROWS;
         let mut products = [0; CHUNK_ROWS];
-        for (row, product) in products.iter_mut().enumerate() {
-            *product = dot(quantised, segment.quantised(start + row), |x| *x, |y| *y);
-        }
+        dots(&self.probe.quantised, segment.quantised_chunk(chunk), &mut products);
         for (block, products) in products.as_chunks::<BLOCK>().0.iter().enumerate() {
             let first = start + block * BLOCK;
             let reach = self.reach + self.probe.coarse.error;
+            let known = segment.known(first);
             let is_near = |row: usize, reach: f32| {
-                let coarse = segment.coarse(first + row);
+                let coarse = &known[row].coarse;
                 is_within(bound(self.probe, coarse, products[row]), reach, coarse.error)
             };
             // Without a short cut, so that all of a block are compared at once.

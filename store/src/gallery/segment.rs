@@ -37,8 +37,10 @@ const FREE: Known = Known { coarse: Coarse { scale: 0.0, square: f32::INFINITY, 
 /// What is known of a row: together and in one line of the caches, since a look at it takes nearly all.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
-struct Known {
-    coarse: Coarse,
+pub(super) struct Known {
+    /// Of the quantisation.
+    pub coarse: Coarse,
+    /// Whose it is.
     owner: u32,
 }
 
@@ -111,10 +113,23 @@ impl Segment {
         &self.known[row].coarse
     }
 
+    /// What is known of the rows of a block, which begins with this row.
+    #[inline(always)]
+    pub(super) fn known(&self, first: usize) -> &[Known; BLOCK] {
+        &self.known.as_chunks::<BLOCK>().0[first / BLOCK]
+    }
+
     /// The quantised vector of a row, of a free one zeros.
     #[inline(always)]
     pub(super) fn quantised(&self, row: usize) -> &[i8] {
         bytemuck::cast_slice(&self.quantised.all()[row * self.dimensions..(row + 1) * self.dimensions])
+    }
+
+    /// The quantised vectors of a chunk, one after another.
+    #[inline(always)]
+    pub(super) fn quantised_chunk(&self, chunk: usize) -> &[i8] {
+        let length = CHUNK_ROWS * self.dimensions;
+        bytemuck::cast_slice(&self.quantised.all()[chunk * length..(chunk + 1) * length])
     }
 
     /// Place of a row in the full templates of its chunk.

@@ -11,8 +11,9 @@ use super::segment::{CHUNK_ROWS, NOBODY, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment};
 use super::sketch::Lens;
 use super::vector::{Coarse, Probe};
 
-/// Templates from which on sketches pay; below it the full scan takes a few microseconds.
-pub(super) const LENS_MINIMUM: usize = 512;
+/// Components of all templates from which on sketches pay; below it the full scan takes a few microseconds, and a lens
+/// and the thread that makes it would be a good part of the memory of all templates.
+const LENS_MINIMUM: usize = 256 * 1024;
 /// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
 const LENS_GROWTH: usize = 4;
 /// Templates that a lens is made from: the widest directions of many thousands show in as many.
@@ -141,7 +142,8 @@ impl Table {
 
     /// Whether a lens is due, or the chunks are not through with the last one.
     pub(super) fn wants_lens(&self) -> bool {
-        self.is_looking || self.taken >= LENS_MINIMUM.max(self.lens_tried * LENS_GROWTH)
+        let minimum = LENS_MINIMUM.div_ceil(self.dimensions.max(1));
+        self.is_looking || self.taken >= minimum.max(self.lens_tried * LENS_GROWTH)
     }
 
     /// Whether the chunks are not through with the last lens.

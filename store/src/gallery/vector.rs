@@ -9,7 +9,7 @@ use super::encoding::{NORM_MIN, norm};
 use super::norms::Norms;
 
 /// Components per block of the `i8` kernel: four to eight registers' worth on every processor we meet.
-const COARSE_BLOCK: usize = 64;
+const COARSE_BLOCK: usize = 128;
 /// Lanes of the `f32` kernel. The order of the sum follows from it, so the result is the same on every processor.
 const FINE_LANES: usize = 16;
 /// Largest magnitude of a quantised component; -128 is not used, so that the range is symmetric.
@@ -87,7 +87,7 @@ impl Probe {
 /// What quantisation left of a component, in steps of its scale divided by [`RESTS`].
 #[expect(clippy::cast_possible_truncation, reason = "rounded and clamped before")]
 pub(super) fn rest(x: f32, q: i8, scale: f32) -> i8 {
-    (x / scale * RESTS - RESTS * f32::from(q)).round().clamp(-COARSE_MAX, COARSE_MAX) as i8
+    rounded(x / scale * RESTS - RESTS * f32::from(q)).clamp(-COARSE_MAX, COARSE_MAX) as i8
 }
 
 /// The component that a quantised one and its rest stand for.
@@ -117,12 +117,21 @@ pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
     let scale = largest / COARSE_MAX;
     let (mut square, mut error) = (0.0_f64, 0.0_f64);
     for (x, q) in components.iter().zip(quantised) {
-        *q = (x / scale).round().clamp(-COARSE_MAX, COARSE_MAX) as i8;
+        *q = rounded(x / scale).clamp(-COARSE_MAX, COARSE_MAX) as i8;
         let told = f64::from(scale) * f64::from(*q);
         square += told * told;
         error += (f64::from(*x) - told).powi(2);
     }
     Coarse { scale, square: square as f32, error: upper(error.sqrt()) }
+}
+
+/// The nearest whole number of one that is less than four million; without a call, which processors of before SSE 4.1 need
+/// for it, and which every component of every probe would wait for.
+#[inline(always)]
+fn rounded(x: f32) -> f32 {
+    /// Where neighbours are one apart, and half of that range to either side.
+    const WHOLE: f32 = 1.5 * (1_u32 << 23) as f32;
+    (x + WHOLE) - WHOLE
 }
 
 /// An error that was computed in `f64`, not less in `f32`.
@@ -153,39 +162,74 @@ pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl 
     sum
 }
 
+/// Dot products with as many `rows`, one after another. Block after block of components, so that those of `a` stay in
+/// the registers for all rows.
+#[inline(always)]
+pub(super) fn dots(a: &[i8], rows: &[i8], products: &mut [i32]) {
+    products.fill(0);
+    let (blocks, rest) = a.as_chunks::<COARSE_BLOCK>();
+    for (number, block) in blocks.iter().enumerate() {
+        let wide = block.map(i16::from);
+        for (row, product) in rows.chunks_exact(a.len()).zip(&mut *products) {
+            let Some(other) = row.as_chunks::<COARSE_BLOCK>().0.get(number) else { continue };
+            let mut part = 0_i32;
+            for i in 0..COARSE_BLOCK {
+                part += i32::from(wide[i]) * i32::from(other[i]);
+            }
+            *product += part;
+        }
+    }
+    if !rest.is_empty() {
+        for (row, product) in rows.chunks_exact(a.len()).zip(products) {
+            *product += dot(rest, row.as_chunks::<COARSE_BLOCK>().1, |x| *x, |y| *y);
+        }
+    }
+}
+
 /// Squared Euclidean distance in `f32`, the one by which decisions are made.
 #[inline(always)]
 pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
-    let (blocks, rest) = b.as_chunks::<FINE_LANES>();
-    square_distance_by(a, blocks.iter().copied(), rest.iter().copied())
+    let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
+    let (blocks_b, rest_b) = b.as_chunks::<FINE_LANES>();
+    let mut lanes = [0.0_f32; FINE_LANES];
+    for (x, y) in blocks_a.iter().zip(blocks_b) {
+        add_squares(&mut lanes, x, y);
+    }
+    total(&lanes, rest_a.iter().zip(rest_b.iter().copied()))
 }
 
 /// The same to a vector that is [`told`] by two of small numbers: to the bit as if it were written out.
 #[inline(always)]
 pub(super) fn square_distance_told(a: &[f32], quantised: &[i8], rests: &[i8], scale: f32) -> f32 {
+    let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
     let (blocks_q, rest_q) = quantised.as_chunks::<FINE_LANES>();
     let (blocks_r, rest_r) = rests.as_chunks::<FINE_LANES>();
-    let blocks = blocks_q.iter().zip(blocks_r);
-    let blocks = blocks.map(|(q, r)| std::array::from_fn(|i| told(q[i], r[i], scale)));
-    square_distance_by(a, blocks, rest_q.iter().zip(rest_r).map(|(q, r)| told(*q, *r, scale)))
+    let mut lanes = [0.0_f32; FINE_LANES];
+    for (x, (q, r)) in blocks_a.iter().zip(blocks_q.iter().zip(blocks_r)) {
+        // Not with `from_fn`, whose closure is compiled for any processor.
+        let mut y = [0.0_f32; FINE_LANES];
+        for i in 0..FINE_LANES {
+            y[i] = told(q[i], r[i], scale);
+        }
+        add_squares(&mut lanes, x, &y);
+    }
+    total(&lanes, rest_a.iter().zip(rest_q.iter().zip(rest_r).map(|(q, r)| told(*q, *r, scale))))
 }
 
+/// Adds squared differences, lane by lane.
 #[inline(always)]
-fn square_distance_by(
-    a: &[f32],
-    blocks: impl Iterator<Item = [f32; FINE_LANES]>,
-    rest: impl Iterator<Item = f32>,
-) -> f32 {
-    let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
-    let mut lanes = [0.0_f32; FINE_LANES];
-    for (x, y) in blocks_a.iter().zip(blocks) {
-        for i in 0..FINE_LANES {
-            let d = x[i] - y[i];
-            lanes[i] += d * d;
-        }
+fn add_squares(lanes: &mut [f32; FINE_LANES], a: &[f32; FINE_LANES], b: &[f32; FINE_LANES]) {
+    for i in 0..FINE_LANES {
+        let d = a[i] - b[i];
+        lanes[i] += d * d;
     }
+}
+
+/// The sum of all lanes, and of what fills no block.
+#[inline(always)]
+fn total<'a>(lanes: &[f32; FINE_LANES], rest: impl Iterator<Item = (&'a f32, f32)>) -> f32 {
     let mut sum = lanes.iter().sum::<f32>();
-    for (x, y) in rest_a.iter().zip(rest) {
+    for (x, y) in rest {
         sum += (x - y) * (x - y);
     }
     sum
@@ -222,6 +266,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_rounded_to_the_nearest() {
+        for (x, nearest) in [(0.4, 0.0), (0.6, 1.0), (-126.7, -127.0), (1.5, 2.0), (2.5, 2.0), (-0.5, 0.0)] {
+            assert_eq!(rounded(x), nearest);
+        }
+    }
+
+    #[test]
     fn kernels_agree_with_the_definition_at_every_length() {
         let mut random = fastrand::Rng::with_seed(8);
         for length in 1..200 {
@@ -229,6 +280,11 @@ mod tests {
             let b: Vec<i8> = (0..length).map(|_| random.i8(-127..=127)).collect();
             let want: i32 = a.iter().zip(&b).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
             assert_eq!(dot(&a, &b, |x| *x, |y| *y), want);
+            let rows = [&b[..], &a, &b].concat();
+            let mut products = [7; 3];
+            dots(&a, &rows, &mut products);
+            assert_eq!((products[0], products[1]), (want, dot(&a, &a, |x| *x, |y| *y)));
+            assert_eq!(products[2], want);
             let a: Vec<f32> = a.iter().map(|&x| f32::from(x)).collect();
             let b: Vec<f32> = b.iter().map(|&x| f32::from(x)).collect();
             let want: f32 = a.iter().zip(&b).map(|(x, y)| (x - y) * (x - y)).sum();

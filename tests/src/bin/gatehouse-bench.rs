@@ -29,7 +29,8 @@ struct Arguments {
     /// Also writes the tables, the command and the machine to this file as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Builds graphs of the largest galleries, too: more than an hour. And backlogs of up to ten million events.
+    /// Has peers build graphs of a million templates, too, and measures a million of 512 dimensions: most of an hour. And
+    /// backlogs of up to ten million events.
     #[arg(long)]
     full: bool,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.

@@ -4,7 +4,7 @@ use super::synthetic::People;
 use super::*;
 
 /// Enough for a lens, and for a second one after it has grown.
-const MANY: usize = 5_000;
+const MANY: usize = 9_000;
 
 /// Probes of all kinds against the oracle.
 fn compare(gallery: &Gallery, model: &Model, people: &mut People) {
@@ -52,12 +52,13 @@ fn data_without_wide_directions_is_still_answered_exactly() {
     };
     let gallery = Gallery::new(settings(Metric::Cosine, usize::MAX));
     let mut model = Model::default();
-    for number in 0..1_100 {
+    for number in 0..2_300 {
         let sample = noise();
         gallery.add(key(number), std::slice::from_ref(&sample));
         model.0.push((key(number), vec![sample]));
     }
     settle(&gallery);
+    assert!(!gallery.read().table.wants_lens(), "a lens was tried");
     for _ in 0..10 {
         let probe = noise();
         assert_eq!(gallery.identify(&door(), &probe, None), model.identify(&gallery, &probe));

@@ -47,8 +47,8 @@ pub(super) fn with_means(templates: &[f32], dimensions: usize, samples: usize) -
 fn rounded(vector: &[f32]) -> impl Iterator<Item = f32> {
     let scale = vector.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) / 127.0;
     vector.iter().map(move |x| {
-        let coarse = (x / scale).round();
-        let rest = (x / scale * 254.0 - 254.0 * coarse).round().clamp(-127.0, 127.0);
+        let coarse = (x / scale).round_ties_even();
+        let rest = (x / scale * 254.0 - 254.0 * coarse).round_ties_even().clamp(-127.0, 127.0);
         (coarse * 254.0 + rest) * (scale / 254.0)
     })
 }
