@@ -17,6 +17,8 @@ mod check;
 mod columns;
 mod file;
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use gatehouse_config::Config;
 use parquet::errors::ParquetError;
@@ -43,6 +45,10 @@ const PREFIX: &str = "archive/events/";
 const CONTENT_TYPE: &str = "application/vnd.apache.parquet";
 /// Names the lock under which the archive grows and events are dropped; any number that nobody else uses.
 const LOCK: i64 = 0x6761_7465_6172_6368;
+/// How long a lock that is held is asked for again: the server notices the end of a run a moment after it, and one run
+/// may follow another at once.
+const LETTING_GO: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const DOING: &str = "archive events";
 
@@ -143,12 +149,18 @@ pub(super) async fn open(config: &Config) -> Result<Files, SyncError> {
     files::sees_all(&link).await?;
     let objects = Objects::open(config, crate::objects::Limits::default())?;
     objects.guard().await?;
-    let row = timed(DOING, CALL, link.client.query_one("select pg_try_advisory_lock($1)", &[&LOCK])).await?;
-    match row.get(0) {
-        true => Ok(Files { link, objects }),
-        false => Err(SyncError::Setup(
-            "another archive, check or retention is at work: wait for its end".to_owned(),
-        )),
+    let begin = Instant::now();
+    loop {
+        let ask = link.client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]);
+        if timed(DOING, CALL, ask).await?.get(0) {
+            return Ok(Files { link, objects });
+        }
+        if begin.elapsed() > LETTING_GO {
+            return Err(SyncError::Setup(
+                "another archive, check or retention is at work: wait for its end".to_owned(),
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

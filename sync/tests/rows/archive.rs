@@ -238,6 +238,21 @@ async fn a_day_waits_until_nothing_of_it_can_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_the_end_of_the_one_before_and_not_for_one_at_work() {
+    let (bed, s3) = (Bed::new("archive_turns").await, S3Server::start().unwrap());
+    let config = prepared(&bed, &s3.objects()).await;
+    let other = bed.database.connect().await.unwrap();
+    other.batch_execute("select pg_advisory_lock(x'6761746561726368'::bigint)").await.unwrap();
+    let busy = archive(&config, None).await.unwrap_err();
+    assert!(busy.to_string().contains("is at work"), "{busy}");
+    let mut next = Box::pin(archive(&config, None));
+    let soon = tokio::time::timeout(std::time::Duration::from_millis(300), &mut next).await;
+    assert!(soon.is_err(), "the lock is held");
+    drop(other);
+    next.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_names_what_is_missing_too_many_or_another() {
     let (bed, s3) = (Bed::new("archive_check").await, S3Server::start().unwrap());
     let server = s3.objects();
