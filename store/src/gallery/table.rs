@@ -251,6 +251,7 @@ mod tests {
         assert_eq!(table.insert(9, &template), Some(17));
         assert_eq!(table.slots(), 512);
     }
+
     #[test]
     fn rows_behind_the_first_segment_are_found_and_wiped() {
         let mut table = Table::new(2);

@@ -30,7 +30,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Has peers build graphs of a million templates, too, and measures a million of 512 dimensions: most of an hour. And
-    /// backlogs of up to ten million events.
+    /// backlogs of up to five million events.
     #[arg(long)]
     full: bool,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.
