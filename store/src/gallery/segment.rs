@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::lines::Lines;
+use super::lines::{LINE, Lines};
 use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
 
@@ -216,6 +217,14 @@ impl Segment {
     pub(super) fn blocks(&self, chunk: usize) -> &[Block] {
         let bytes = self.sketches.all().get(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES);
         bytes.unwrap_or_default().as_chunks::<BLOCK>().0.as_chunks::<SKETCH>().0
+    }
+
+    /// Asks the memory for what a look at a row reads, and does not wait for it.
+    #[inline(always)]
+    pub(super) fn fetch(&self, row: usize) {
+        let place = row * self.dimensions..(row + 1) * self.dimensions;
+        place.step_by(LINE).for_each(|at| prefetch_index(self.quantised.all(), at));
+        prefetch_index(&self.known, row);
     }
 
     /// Makes room for a chunk's sketches through a lens, all rows as free ones.

@@ -2,15 +2,15 @@
 //!
 //! Runs of chunks, one after another: all sketches of a run are compared without a branch, then the rows that are left
 //! are noted. A run's results stay in the first-level cache. The noted rows of several runs are looked at together: they
-//! lie all over a large memory, which is read at its full speed only while nothing comes between; and what they tighten
-//! holds for the runs after them. Where nothing is known yet, the rows with the nearest sketches of the first run are
+//! lie all over a large memory, are asked for as they are noted, and have come by then; and what they tighten holds for the
+//! runs after them. Where nothing is known yet, the rows with the nearest sketches of the first run are
 //! measured at once, so that the bound is tight from the beginning.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
+
 use super::Scan;
-use crate::gallery::lines::LINE;
 use crate::gallery::segment::{BLOCK, Block, CHUNK_BLOCKS, CHUNK_ROWS, SEGMENT_ROWS, Segment};
 use crate::gallery::sketch::{Lens, SKETCH, Sketch};
 use crate::gallery::table::Table;
@@ -21,6 +21,9 @@ const RUN_CHUNKS: usize = 16;
 const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
+/// Bytes by which sketches are asked for before they are compared, line by line: a processor that looks ahead by itself
+/// stays behind a memory that is as fast as this. Behind the end of a segment that does nothing.
+const AHEAD: usize = 16 * 1024;
 /// Rows that are noted before they are looked at: many times what a processor can wait for at once, and of 128 dimensions
 /// what is fetched for so many fits a first cache of 48 KiB. The last run may add all of its own.
 const NOTED: usize = 256;
@@ -105,7 +108,7 @@ impl Scan<'_> {
             self.seed(compared, run);
         }
         let before = noted.count;
-        noted.take(compared, sketch.limit(self.reach, table.sketch_error())?, run.slot);
+        noted.take(compared, sketch.limit(self.reach, table.sketch_error())?, run);
         let left = noted.count - before;
         if noted.count >= NOTED {
             self.look_at(noted, sketch, table);
@@ -117,7 +120,6 @@ impl Scan<'_> {
     #[inline(always)]
     fn look_at(&mut self, noted: &mut Noted, sketch: &Sketch, table: &Table) {
         let count = std::mem::take(&mut noted.count);
-        self.fetch(&noted.slots[..count], table.segments());
         let mut limit = sketch.limit(self.reach, table.sketch_error());
         for (slot, square) in noted.slots[..count].iter().zip(&noted.squares[..count]) {
             let slot = *slot as usize;
@@ -127,23 +129,6 @@ impl Scan<'_> {
                 limit = sketch.limit(self.reach, table.sketch_error());
             }
         }
-    }
-
-    /// Reads a little of every row that is looked at next, and decides nothing: the processor waits for many of them at
-    /// once where no branch stands between, else for one after another.
-    #[inline(always)]
-    fn fetch(&self, slots: &[u32], segments: &[Segment]) {
-        let mut read = 0;
-        for slot in slots {
-            let slot = *slot as usize;
-            let (segment, row) = (&segments[slot / SEGMENT_ROWS], slot % SEGMENT_ROWS);
-            for line in segment.quantised(row).chunks(LINE) {
-                read ^= line[0];
-            }
-            read ^= segment.coarse(row).square.to_bits() as i8;
-        }
-        // What nobody uses would not be read.
-        black_box(read);
     }
 
     /// Measures the nearest rows by their sketches.
@@ -185,18 +170,19 @@ impl Compared {
 }
 
 impl Noted {
-    /// Notes the rows of a run within the limit; `slot` is that of its first row.
+    /// Notes the rows of a run within the limit, and asks for them.
     #[inline(always)]
-    fn take(&mut self, compared: &Compared, limit: u16, slot: u32) {
-        let blocks = (slot..).step_by(BLOCK).zip(compared.squares.iter().zip(&compared.least));
-        for (slot, (squares, least)) in blocks {
+    fn take(&mut self, compared: &Compared, limit: u16, run: &Run<'_>) {
+        let blocks = compared.squares.iter().zip(&compared.least);
+        for (first, (squares, least)) in (0..).step_by(BLOCK).zip(blocks) {
             if *least > limit {
                 continue;
             }
             let mut rows = mask(squares, limit);
             while rows != 0 {
                 let row = rows.trailing_zeros();
-                self.slots[self.count] = slot + row;
+                run.segment.fetch(run.first * CHUNK_ROWS + (first + row) as usize);
+                self.slots[self.count] = run.slot + first + row;
                 self.squares[self.count] = squares[row as usize];
                 self.count += 1;
                 rows &= rows - 1;
@@ -210,6 +196,7 @@ impl Noted {
 fn block_squares(probe: &[u8; SKETCH], block: &Block) -> [u16; BLOCK] {
     let mut squares = [0_u16; BLOCK];
     for (rows, coordinate) in block.iter().zip(probe) {
+        prefetch_index(rows, AHEAD);
         let coordinate = u16::from(*coordinate);
         for i in 0..BLOCK {
             // Below zero it wraps, and its square wraps back.
