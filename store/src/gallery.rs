@@ -28,6 +28,7 @@ mod norms;
 mod people;
 pub(crate) mod rates;
 mod review;
+mod scratch;
 mod segment;
 mod sketch;
 mod slots;

@@ -6,6 +6,8 @@
 
 use zeroize::Zeroizing;
 
+use super::scratch::Scratch;
+
 /// Rounds of the iteration: axes of different width are well apart after these.
 const ROUNDS: usize = 8;
 /// How far from orthonormal the axes may be.
@@ -27,19 +29,20 @@ pub(super) fn widest(sample: &[f32], dimensions: usize, count: usize) -> Option<
         return None;
     }
     let middle = middle(sample, dimensions);
-    let covariance = covariance(sample, &middle);
+    let covariance = covariance(sample, &middle)?;
     let mut random = fastrand::Rng::with_seed(1);
-    let mut axes: Zeroizing<Vec<f64>> =
-        Zeroizing::new((0..count * dimensions).map(|_| random.f64() - 0.5).collect());
+    let (mut axes, mut next) = (Scratch::new(count * dimensions)?, Scratch::new(count * dimensions)?);
+    axes.fill_with(|| random.f64() - 0.5);
     for _ in 0..ROUNDS {
-        let mut next = Zeroizing::new(Vec::with_capacity(axes.len()));
-        for axis in axes.chunks_exact(dimensions) {
-            next.extend(covariance.chunks_exact(dimensions).map(|row| dot(row, axis)));
+        let pairs = axes.chunks_exact(dimensions).zip(next.chunks_exact_mut(dimensions));
+        for (axis, next) in pairs {
+            let rows = covariance.chunks_exact(dimensions).map(|row| dot(row, axis));
+            next.iter_mut().zip(rows).for_each(|(to, x)| *to = x);
         }
         make_orthonormal(&mut next, dimensions);
-        axes = next;
+        std::mem::swap(&mut axes, &mut next);
     }
-    is_orthonormal(&axes, dimensions).then_some(Axes { middle, axes })
+    is_orthonormal(&axes, dimensions).then(|| Axes { middle, axes: Zeroizing::new(axes.to_vec()) })
 }
 
 fn middle(sample: &[f32], dimensions: usize) -> Zeroizing<Vec<f64>> {
@@ -53,10 +56,11 @@ fn middle(sample: &[f32], dimensions: usize) -> Zeroizing<Vec<f64>> {
     middle
 }
 
-/// Covariance of the sample, up to a factor, with a little in every direction, so that no axis vanishes.
-fn covariance(sample: &[f32], middle: &[f64]) -> Zeroizing<Vec<f64>> {
+/// Covariance of the sample, up to a factor, with a little in every direction, so that no axis vanishes; none where the
+/// system has no memory for it.
+fn covariance(sample: &[f32], middle: &[f64]) -> Option<Scratch<f64>> {
     let dimensions = middle.len();
-    let mut matrix = Zeroizing::new(vec![0.0; dimensions * dimensions]);
+    let mut matrix = Scratch::<f64>::new(dimensions * dimensions)?;
     let mut centred = Zeroizing::new(vec![0.0; dimensions]);
     for vector in sample.chunks_exact(dimensions) {
         centred.iter_mut().zip(vector.iter().zip(middle)).for_each(|(c, (x, m))| *c = f64::from(*x) - m);
@@ -66,7 +70,7 @@ fn covariance(sample: &[f32], middle: &[f64]) -> Zeroizing<Vec<f64>> {
     }
     let trace: f64 = (0..dimensions).map(|i| matrix[i * dimensions + i]).sum();
     (0..dimensions).for_each(|i| matrix[i * dimensions + i] += trace * 1e-9 + f64::MIN_POSITIVE);
-    matrix
+    Some(matrix)
 }
 
 /// Gram and Schmidt, each axis twice: once leaves an error where axes were nearly parallel.

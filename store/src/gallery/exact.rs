@@ -198,7 +198,7 @@ mod tests {
         for (dimensions, has_sketches) in [(128, false), (128, true), (100, true)] {
             let mut people = People::new(dimensions, 41);
             let mut table = Table::new(dimensions);
-            for owner in 0..3_000 {
+            for owner in 0..5_000 {
                 table.insert(owner, &Probe::new(people.stranger().as_slice(), false));
             }
             if has_sketches {

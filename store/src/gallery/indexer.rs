@@ -201,7 +201,7 @@ impl Worker {
             let state = self.read();
             (state.table.lens_sample(), state.settings.dimensions, state.index.epoch)
         };
-        let lens = Lens::new(&sample, dimensions).map(Arc::new);
+        let lens = sample.and_then(|sample| Lens::new(&sample, dimensions)).map(Arc::new);
         {
             let mut state = self.write();
             if state.index.epoch != epoch {

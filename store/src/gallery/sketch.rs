@@ -12,6 +12,7 @@
 use zeroize::Zeroizing;
 
 use super::axes::{self, Axes};
+use super::scratch::Scratch;
 use super::vector::square_distance;
 
 /// Bytes of a sketch: about as many directions as encodings of faces really use.
@@ -79,11 +80,11 @@ impl Lens {
     pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
         let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
-        // Some of them say it, and what is taken here stays with the process.
+        // Some of them say it.
         let vectors = sample.chunks_exact(dimensions);
         let stride = vectors.len().div_ceil(WIDTH_SAMPLE).max(1);
         let rows = vectors.len().div_ceil(stride).max(1);
-        let mut columns = Zeroizing::new(vec![0.0; SKETCH * rows]);
+        let mut columns = Scratch::<f64>::new(SKETCH * rows)?;
         for (row, vector) in vectors.step_by(stride).enumerate() {
             let (coordinates, _) = lens.coordinates(vector);
             coordinates.iter().enumerate().for_each(|(at, c)| columns[at * rows + row] = *c);
@@ -95,7 +96,7 @@ impl Lens {
             width = width.max(column[rows - 1 - cut] - column[cut]);
             *floor = column[rows / 2];
         }
-        lens.step = (width / f64::from(STEPS)).max(nearer(sample, dimensions) / NEAR);
+        lens.step = (width / f64::from(STEPS)).max(nearer(sample, dimensions)? / NEAR);
         let reach = lens.step * f64::from(STEPS);
         lens.floors.iter_mut().for_each(|floor| *floor -= reach / 2.0);
         (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
@@ -150,16 +151,17 @@ impl Lens {
     }
 }
 
-/// The distance than which one in [`NEARER`] of those between vectors of the sample is shorter.
-fn nearer(sample: &[f32], dimensions: usize) -> f64 {
+/// The distance than which one in [`NEARER`] of those between vectors of the sample is shorter; none where the system has
+/// no memory for them.
+fn nearer(sample: &[f32], dimensions: usize) -> Option<f64> {
     let vectors = sample.chunks_exact(dimensions);
     let stride = vectors.len().div_ceil(NEAR_SAMPLE).max(1);
     let some: Vec<&[f32]> = vectors.step_by(stride).collect();
     let pairs = some.iter().enumerate().flat_map(|(at, a)| some[..at].iter().map(move |b| (a, b)));
-    let mut squares: Zeroizing<Vec<f32>> =
-        Zeroizing::new(pairs.map(|(a, b)| square_distance(a, b)).collect());
+    let mut squares = Scratch::<f32>::new(some.len() * some.len().saturating_sub(1) / 2)?;
+    squares.iter_mut().zip(pairs).for_each(|(square, (a, b))| *square = square_distance(a, b));
     squares.sort_unstable_by(f32::total_cmp);
-    squares.get(squares.len() / NEARER).map_or(0.0, |square| f64::from(*square).sqrt())
+    Some(squares.get(squares.len() / NEARER).map_or(0.0, |square| f64::from(*square).sqrt()))
 }
 
 #[cfg(test)]

@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
+use super::scratch::Scratch;
 use super::segment::{CHUNK_ROWS, NOBODY, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment};
 use super::sketch::Lens;
 use super::vector::{Coarse, Probe};
 
-/// Components of all templates from which on sketches pay; below it the full scan takes a few microseconds, and a lens
+/// Components of all templates from which on sketches pay; below it the full scan takes ten microseconds or so, and a lens
 /// and the thread that makes it would be a good part of the memory of all templates.
-const LENS_MINIMUM: usize = 256 * 1024;
+const LENS_MINIMUM: usize = 500_000;
 /// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
 const LENS_GROWTH: usize = 4;
 /// Templates that a lens is made from: the widest directions of many thousands show in as many.
@@ -151,16 +150,16 @@ impl Table {
         self.is_looking
     }
 
-    /// Vectors to make a lens from, spread over all templates.
-    pub(super) fn lens_sample(&self) -> Zeroizing<Vec<f32>> {
+    /// Vectors to make a lens from, spread over all templates; none where the system has no memory for them.
+    pub(super) fn lens_sample(&self) -> Option<Scratch<f32>> {
         let stride = self.taken.div_ceil(LENS_SAMPLE).max(1);
-        let mut sample = Zeroizing::new(Vec::with_capacity((self.taken / stride + 1) * self.dimensions));
+        let mut sample = Scratch::new(self.taken.div_ceil(stride) * self.dimensions)?;
         let rows = self.segments.iter().flat_map(|segment| (0..SEGMENT_ROWS).map(move |row| (segment, row)));
         let taken = rows.filter(|(segment, row)| segment.owner(*row).is_some());
-        for (segment, row) in taken.step_by(stride) {
-            sample.extend_from_slice(&segment.vector(row));
+        for ((segment, row), vector) in taken.step_by(stride).zip(sample.chunks_exact_mut(self.dimensions)) {
+            vector.copy_from_slice(&segment.vector(row));
         }
-        sample
+        Some(sample)
     }
 
     /// Takes a new lens, for new chunks at once and for the others with [`Table::look_through`]; with none, notes
@@ -191,7 +190,8 @@ impl Table {
     /// Makes a lens where one is due and sketches everything at once: for a table on which no probe waits.
     pub(super) fn sketch_all(&mut self) {
         if self.wants_lens() {
-            self.set_lens(Lens::new(&self.lens_sample(), self.dimensions).map(Arc::new));
+            let lens = self.lens_sample().and_then(|sample| Lens::new(&sample, self.dimensions));
+            self.set_lens(lens.map(Arc::new));
             (0..).take_while(|chunk| self.look_through(*chunk)).for_each(drop);
         }
     }

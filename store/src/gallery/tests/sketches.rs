@@ -4,7 +4,7 @@ use super::synthetic::People;
 use super::*;
 
 /// Enough for a lens, and for a second one after it has grown.
-const MANY: usize = 9_000;
+const MANY: usize = 16_000;
 
 /// Probes of all kinds against the oracle.
 fn compare(gallery: &Gallery, model: &Model, people: &mut People) {
@@ -52,7 +52,7 @@ fn data_without_wide_directions_is_still_answered_exactly() {
     };
     let gallery = Gallery::new(settings(Metric::Cosine, usize::MAX));
     let mut model = Model::default();
-    for number in 0..2_300 {
+    for number in 0..4_200 {
         let sample = noise();
         gallery.add(key(number), std::slice::from_ref(&sample));
         model.0.push((key(number), vec![sample]));
