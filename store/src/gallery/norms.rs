@@ -31,11 +31,11 @@ impl Norms {
         Self { count: 1.0, sum: norm, squares: norm * norm }
     }
 
-    /// Adds (1) or takes away (-1) what others have counted.
-    pub(super) fn merge(&mut self, others: Self, sign: f64) {
-        self.count += sign * others.count;
-        self.sum += sign * others.sum;
-        self.squares += sign * others.squares;
+    /// Takes `before` away and adds `after`.
+    pub(super) fn change(&mut self, before: Self, after: Self) {
+        self.count += after.count - before.count;
+        self.sum += after.sum - before.sum;
+        self.squares += after.squares - before.squares;
     }
 
     /// Whether it is of length 1, but for rounding.
@@ -63,28 +63,64 @@ impl Norms {
     }
 }
 
+/// Sums over the lengths of one person's templates: in `f32`, since people are many.
+#[derive(Clone, Copy, Default)]
+pub(super) struct OwnNorms {
+    sum: f32,
+    squares: f32,
+}
+
+impl OwnNorms {
+    /// The same with one more template.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded, and taken away as it was added")]
+    #[must_use]
+    pub(super) fn with(self, template: Norms) -> Self {
+        let Norms { sum, squares, .. } = self.among(0);
+        Self { sum: (sum + template.sum) as f32, squares: (squares + template.squares) as f32 }
+    }
+
+    /// As sums over so many templates.
+    #[expect(clippy::cast_precision_loss, reason = "a person has few")]
+    pub(super) fn among(self, templates: usize) -> Norms {
+        Norms { count: templates as f64, sum: self.sum.into(), squares: self.squares.into() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn who_goes_leaves_nothing_behind() {
+        let (mut norms, mut own) = (Norms::of(&[1.5]), OwnNorms::default());
+        for count in 0..32 {
+            let more = own.with(Norms::of(&[0.1 + 0.3 * count as f32]));
+            norms.change(own.among(count), more.among(count + 1));
+            own = more;
+        }
+        assert!((norms.mean().unwrap() - 4.6515).abs() < 1e-3, "{norms:?}");
+        norms.change(own.among(32), Norms::default());
+        assert!((norms.mean().unwrap() - 1.5).abs() < 1e-9, "{norms:?}");
+    }
+
+    #[test]
     fn lengths_are_judged_once_enough_are_known() {
         let mut norms = Norms::default();
         for at in 0..31 {
-            norms.merge(Norms::of(&[1.3 + 0.01 * at as f32]), 1.0);
+            norms.change(Norms::default(), Norms::of(&[1.3 + 0.01 * at as f32]));
         }
         assert!(norms.fits(Norms::of(&[100.0]), false), "31 templates say nothing");
-        norms.merge(Norms::of(&[1.61]), 1.0);
+        norms.change(Norms::default(), Norms::of(&[1.61]));
         assert!(norms.fits(Norms::of(&[1.1]), false) && norms.fits(Norms::of(&[-1.9]), false));
         assert!(!norms.fits(Norms::of(&[0.8]), false) && !norms.fits(Norms::of(&[2.1]), false));
-        norms.merge(Norms::of(&[1.61]), -1.0);
+        norms.change(Norms::of(&[1.61]), Norms::default());
         assert!(norms.fits(Norms::of(&[100.0]), false), "who is erased is not counted");
     }
 
     #[test]
     fn normalised_models_allow_for_rounding_and_nothing_more() {
         let mut norms = Norms::default();
-        (0..32).for_each(|_| norms.merge(Norms::of(&[0.6, 0.8]), 1.0));
+        (0..32).for_each(|_| norms.change(Norms::default(), Norms::of(&[0.6, 0.8])));
         assert!(
             norms.fits(Norms::of(&[0.61, 0.81]), false)
                 && !norms.fits(Norms::of(&[1.2, 1.6]), false)

@@ -8,7 +8,7 @@ use super::engine::{Near, Nearest};
 use super::follow::Follow;
 use super::graph::Graph;
 use super::indexer::Index;
-use super::norms::Norms;
+use super::norms::{Norms, OwnNorms};
 use super::slots::Slots;
 use super::table::Table;
 use super::transform::Transform;
@@ -23,7 +23,14 @@ struct Owner {
     /// Where the mean of the templates lies; none where there is only one.
     mean: Option<u32>,
     /// Lengths of the templates before anything was normalised.
-    norms: Norms,
+    norms: OwnNorms,
+}
+
+impl Owner {
+    /// How many templates there are and how long.
+    fn norms(&self) -> Norms {
+        self.norms.among(self.slots.as_slice().len())
+    }
 }
 
 /// Everything behind the lock.
@@ -96,10 +103,11 @@ impl State {
         for template in templates {
             let Some(slot) = self.table.insert(place, template) else { break };
             if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
+                let before = owner.norms();
                 owner.slots.push(slot);
-                owner.norms.merge(template.norms, 1.0);
+                owner.norms = owner.norms.with(template.norms);
+                self.norms.change(before, owner.norms());
             }
-            self.norms.merge(template.norms, 1.0);
             self.index.added(slot);
         }
         self.renew_mean(place);
@@ -149,7 +157,7 @@ impl State {
         if let Some(slot) = owner.mean {
             self.means.remove(slot);
         }
-        self.norms.merge(owner.norms, -1.0);
+        self.norms.change(owner.norms(), Norms::default());
         self.empty.push(place);
         let removed = owner.slots.as_slice().len();
         self.index.removals += removed as u64;
@@ -202,7 +210,8 @@ impl State {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);
         }
-        let owner = Some(Owner { key: person, slots: Slots::default(), mean: None, norms: Norms::default() });
+        let owner =
+            Some(Owner { key: person, slots: Slots::default(), mean: None, norms: OwnNorms::default() });
         let place = match self.empty.pop() {
             Some(place) => {
                 *self.owners.get_mut(place as usize)? = owner;

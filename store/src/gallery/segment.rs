@@ -2,7 +2,8 @@
 //!
 //! What a search reads lies by kind, each kind of the whole segment together: all sketches in one run, since memory is
 //! read at its full speed in long runs only; and quantised templates where their place follows from the row alone, so
-//! that a processor can wait for many of them at once. The full templates, which hardly any search reads, lie in chunks.
+//! that a processor can wait for many of them at once. The full templates, which hardly any search reads, lie in chunks,
+//! and what of a chunk was never used takes no memory.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use prefetch_index::prefetch_index;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::lines::{LINE, Lines};
+use super::mapped::Mapped;
 use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
 
@@ -17,8 +19,7 @@ use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, 
 pub(super) const BLOCK: usize = 64;
 /// Blocks of sketches per chunk.
 pub(super) const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Rows by which a segment grows and is sketched: 32 KiB of quantised 128-d templates, which a first-level cache holds,
-/// and at most 168 KiB of unused memory.
+/// Rows by which a segment grows and is sketched: 32 KiB of quantised 128-d templates, which a first-level cache holds.
 pub(super) const CHUNK_ROWS: usize = 256;
 /// Chunks per segment: 2.5 MiB of sketches, of which only those of chunks in use take memory.
 pub(super) const SEGMENT_CHUNKS: usize = 256;
@@ -48,9 +49,9 @@ pub(super) struct Known {
 /// What makes full templates of quantised ones, row after row.
 enum Full {
     /// The full vectors themselves.
-    Fine(Zeroizing<Vec<f32>>),
+    Fine(Mapped<f32>),
     /// What quantisation left of rounded ones.
-    Rests(Zeroizing<Vec<i8>>),
+    Rests(Mapped<i8>),
 }
 
 /// At most [`SEGMENT_ROWS`] rows, free or taken.
@@ -88,18 +89,21 @@ impl Segment {
         self.full.len()
     }
 
-    /// Adds a chunk of free rows, of full templates or rounded ones, to be sketched through a lens where there is one.
-    pub(super) fn grow(&mut self, is_rounded: bool, lens: Option<&Arc<Lens>>) {
+    /// Adds a chunk of free rows, of full templates or rounded ones, to be sketched through a lens where there is one;
+    /// none where the system has no memory for it.
+    pub(super) fn grow(&mut self, is_rounded: bool, lens: Option<&Arc<Lens>>) -> Option<()> {
         let length = CHUNK_ROWS * self.dimensions;
-        self.full.push(if is_rounded {
-            Full::Rests(Zeroizing::new(vec![0; length]))
+        let full = if is_rounded {
+            Mapped::new(length).map(Full::Rests)
         } else {
-            Full::Fine(Zeroizing::new(vec![0.0; length]))
-        });
+            Mapped::new(length).map(Full::Fine)
+        };
+        self.full.push(full?);
         self.known.resize(self.full.len() * CHUNK_ROWS, FREE);
         if let Some(lens) = lens {
             self.begin(self.full.len() - 1, lens);
         }
+        Some(())
     }
 
     /// The person whose row it is; none for a free one.

@@ -1,8 +1,10 @@
 //! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Why that is so: a sketch has the coordinates of the template along 39 orthonormal axes through the middle of the
-//! gallery, and as the last one the length of what they leave over. Turning keeps distances, leaving the rest
-//! together shortens them (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
+//! Why that is so: a sketch has the coordinates of the template along 39 axes through the middle of the gallery, `Ax`,
+//! and as the last one the length of what they leave over, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are as good as
+//! orthonormal, and lengthen nothing; so that is the length of `Bx` for some matrix `B` with
+//! `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`: together the two keep distances. Leaving `Bx` together shortens them
+//! (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
 //! coordinates are rounded to steps; that error is known and told. So a template whose sketch is too far away
 //! cannot be near: a search that reads all sketches, and only the templates that they leave, is exact whatever the
 //! axes are. Good axes only leave fewer: they are those along which the gallery is widest, see [`super::axes`].
@@ -12,7 +14,7 @@
 use zeroize::Zeroizing;
 
 use super::axes::{self, Axes};
-use super::scratch::Scratch;
+use super::mapped::Mapped;
 use super::vector::square_distance;
 
 /// Bytes of a sketch: about as many directions as encodings of faces really use.
@@ -34,7 +36,7 @@ const NEAR_SAMPLE: usize = 100;
 const CLAMPED: usize = 100;
 /// Vectors of the sample by which that is measured.
 const WIDTH_SAMPLE: usize = 300;
-/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, axes are orthonormal to 1e-12 of that: the
+/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, squares of them with an error of 1e-12 of that: the
 /// square root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
 const SLACK: f32 = 0.01;
 /// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any other
@@ -45,7 +47,7 @@ const FAR: f64 = 2_000.0;
 pub(super) struct Lens {
     middle: Zeroizing<Vec<f64>>,
     /// One after another, each as long as a template.
-    axes: Zeroizing<Vec<f64>>,
+    axes: Zeroizing<Vec<f32>>,
     /// Lowest coordinates.
     floors: [f64; SKETCH],
     step: f64,
@@ -84,7 +86,7 @@ impl Lens {
         let vectors = sample.chunks_exact(dimensions);
         let stride = vectors.len().div_ceil(WIDTH_SAMPLE).max(1);
         let rows = vectors.len().div_ceil(stride).max(1);
-        let mut columns = Scratch::<f64>::new(SKETCH * rows)?;
+        let mut columns = Mapped::<f64>::new(SKETCH * rows)?;
         for (row, vector) in vectors.step_by(stride).enumerate() {
             let (coordinates, _) = lens.coordinates(vector);
             coordinates.iter().enumerate().for_each(|(at, c)| columns[at * rows + row] = *c);
@@ -158,7 +160,7 @@ fn nearer(sample: &[f32], dimensions: usize) -> Option<f64> {
     let stride = vectors.len().div_ceil(NEAR_SAMPLE).max(1);
     let some: Vec<&[f32]> = vectors.step_by(stride).collect();
     let pairs = some.iter().enumerate().flat_map(|(at, a)| some[..at].iter().map(move |b| (a, b)));
-    let mut squares = Scratch::<f32>::new(some.len() * some.len().saturating_sub(1) / 2)?;
+    let mut squares = Mapped::<f32>::new(some.len() * some.len().saturating_sub(1) / 2)?;
     squares.iter_mut().zip(pairs).for_each(|(square, (a, b))| *square = square_distance(a, b));
     squares.sort_unstable_by(f32::total_cmp);
     Some(squares.get(squares.len() / NEARER).map_or(0.0, |square| f64::from(*square).sqrt()))

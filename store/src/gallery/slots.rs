@@ -9,8 +9,8 @@ const FEW: usize = 5;
 pub(super) enum Slots {
     /// So many of these.
     Few(u8, [u32; FEW]),
-    /// More.
-    Many(Vec<u32>),
+    /// More: not a vector, whose capacity all would take memory for.
+    Many(Box<[u32]>),
 }
 
 impl Default for Slots {
@@ -36,14 +36,16 @@ impl Slots {
                     *free = slot;
                     *count += 1;
                 }
-                None => *self = Self::Many(slots.iter().copied().chain([slot]).collect()),
+                None => *self = Self::Many(more(slots, slot)),
             },
-            Self::Many(slots) => {
-                slots.reserve_exact(1);
-                slots.push(slot);
-            }
+            Self::Many(slots) => *slots = more(slots, slot),
         }
     }
+}
+
+/// The slots and one behind them.
+fn more(slots: &[u32], slot: u32) -> Box<[u32]> {
+    slots.iter().copied().chain([slot]).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::scratch::Scratch;
+use super::mapped::Mapped;
 use super::segment::{CHUNK_ROWS, NOBODY, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment};
 use super::sketch::Lens;
 use super::vector::{Coarse, Probe};
@@ -90,7 +90,8 @@ impl Table {
         u32::try_from(self.chunks() * CHUNK_ROWS).unwrap_or(NOBODY)
     }
 
-    /// Puts a template into a free slot; none where there is no room for another chunk in 32-bit slots.
+    /// Puts a template into a free slot; none where there is no room for another chunk, in 32-bit slots or in
+    /// the system's memory.
     pub(super) fn insert(&mut self, owner: u32, template: &Probe) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -151,9 +152,9 @@ impl Table {
     }
 
     /// Vectors to make a lens from, spread over all templates; none where the system has no memory for them.
-    pub(super) fn lens_sample(&self) -> Option<Scratch<f32>> {
+    pub(super) fn lens_sample(&self) -> Option<Mapped<f32>> {
         let stride = self.taken.div_ceil(LENS_SAMPLE).max(1);
-        let mut sample = Scratch::new(self.taken.div_ceil(stride) * self.dimensions)?;
+        let mut sample = Mapped::new(self.taken.div_ceil(stride) * self.dimensions)?;
         let rows = self.segments.iter().flat_map(|segment| (0..SEGMENT_ROWS).map(move |row| (segment, row)));
         let taken = rows.filter(|(segment, row)| segment.owner(*row).is_some());
         for ((segment, row), vector) in taken.step_by(stride).zip(sample.chunks_exact_mut(self.dimensions)) {
@@ -210,7 +211,7 @@ impl Table {
         if self.segments.last().is_none_or(|segment| segment.chunks() == SEGMENT_CHUNKS) {
             self.segments.push(Segment::new(self.dimensions, !self.segments.is_empty()));
         }
-        self.segments.last_mut()?.grow(self.is_rounded, self.lenses.last());
+        self.segments.last_mut()?.grow(self.is_rounded, self.lenses.last())?;
         self.free.extend((first + 1..end).rev());
         Some(first)
     }

@@ -1,7 +1,8 @@
-//! Numbers that are needed for a moment only.
+//! Numbers in a mapping of their own.
 //!
-//! What is taken from the common memory and given back often stays with the process, beside what was taken after it. A
-//! mapping of its own goes back to the system whole.
+//! What is taken from the common memory and given back often stays with the process, beside what was taken after it; and
+//! zeros from there are often written ones. A mapping goes back to the system whole, and its pages take no memory until
+//! they are written.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -11,14 +12,14 @@ use memmap2::MmapMut;
 use zeroize::Zeroize;
 
 /// Numbers in memory of their own, wiped when they go.
-pub(super) struct Scratch<T> {
+pub(super) struct Mapped<T> {
     memory: MmapMut,
     /// In bytes: a mapping takes whole pages.
     length: usize,
     kind: PhantomData<T>,
 }
 
-impl<T: Pod> Scratch<T> {
+impl<T: Pod> Mapped<T> {
     /// So many zeros; none where the system has no memory for them.
     pub(super) fn new(count: usize) -> Option<Self> {
         let length = count.checked_mul(size_of::<T>())?;
@@ -27,7 +28,7 @@ impl<T: Pod> Scratch<T> {
     }
 }
 
-impl<T: Pod> Deref for Scratch<T> {
+impl<T: Pod> Deref for Mapped<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -35,13 +36,13 @@ impl<T: Pod> Deref for Scratch<T> {
     }
 }
 
-impl<T: Pod> DerefMut for Scratch<T> {
+impl<T: Pod> DerefMut for Mapped<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         bytemuck::cast_slice_mut(&mut self.memory[..self.length])
     }
 }
 
-impl<T> Drop for Scratch<T> {
+impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         self.memory.zeroize();
     }
@@ -54,12 +55,12 @@ mod tests {
     #[test]
     fn it_is_as_long_as_asked_for_and_keeps_what_is_written() {
         for count in [0, 1, 511, 100_000] {
-            let mut scratch = Scratch::<f64>::new(count).unwrap();
-            assert_eq!(scratch.len(), count);
-            assert!(scratch.iter().all(|number| *number == 0.0));
-            scratch.fill(2.5);
-            assert!(scratch.iter().all(|number| *number == 2.5));
+            let mut mapped = Mapped::<f64>::new(count).unwrap();
+            assert_eq!(mapped.len(), count);
+            assert!(mapped.iter().all(|number| *number == 0.0));
+            mapped.fill(2.5);
+            assert!(mapped.iter().all(|number| *number == 2.5));
         }
-        assert!(Scratch::<f64>::new(usize::MAX).is_none());
+        assert!(Mapped::<f64>::new(usize::MAX).is_none());
     }
 }
