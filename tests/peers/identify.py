@@ -1,7 +1,8 @@
 """Time per probe of other searches on the vectors of `gatehouse-bench identify`, one thread, k = 1.
 
-Usage: identify.py FOLDER DIMENSIONS [--graphs]; FOLDER has templates.f32 and probes.f32 (rows of little-endian f32)
-and nearest.u32 (the row of the nearest template of every probe). One JSON object per measurement on stdout.
+Usage: identify.py FOLDER DIMENSIONS [PEER...]; FOLDER has templates.f32 and probes.f32 (rows of little-endian f32)
+and nearest.u32 (the row of the nearest template of every probe). Every exact search, and the graphs of the peers that
+are named: faiss, hnswlib, usearch. One JSON object per measurement on stdout.
 """
 
 import json
@@ -67,7 +68,7 @@ def peers(templates, probes, nearest, graphs):
         flat = faiss.IndexFlatL2(dimensions)
         flat.add(templates)
         yield measure("faiss flat", lambda q: flat.search(q, 1)[1], *common, None)
-        if graphs:
+        if "faiss" in graphs:
             begin = time.perf_counter()
             index = faiss.IndexHNSWFlat(dimensions, CONNECTIONS)
             index.hnsw.efConstruction = CONSTRUCTION_WIDTH
@@ -90,7 +91,7 @@ def peers(templates, probes, nearest, graphs):
         brute.add_items(templates)
         brute.set_num_threads(1)
         yield measure("hnswlib brute force", lambda q: brute.knn_query(q, k=1)[0], *common, None)
-        if graphs:
+        if "hnswlib" in graphs:
             begin = time.perf_counter()
             small = hnswlib.Index(space="l2", dim=dimensions)
             small.init_index(max_elements=count, M=CONNECTIONS, ef_construction=CONSTRUCTION_WIDTH)
@@ -107,7 +108,7 @@ def peers(templates, probes, nearest, graphs):
             return search(templates, q, 1, MetricKind.L2sq, exact=True, threads=1).keys
 
         yield measure("usearch exact", exact, *common, None)
-        if graphs:
+        if "usearch" in graphs:
             begin = time.perf_counter()
             large = Index(
                 ndim=dimensions,
@@ -132,7 +133,7 @@ def main():
     templates = numpy.fromfile(folder / "templates.f32", dtype="<f4").reshape(-1, dimensions)
     probes = numpy.fromfile(folder / "probes.f32", dtype="<f4").reshape(-1, dimensions)
     nearest = numpy.fromfile(folder / "nearest.u32", dtype="<u4")
-    for result in peers(templates, probes, nearest, "--graphs" in sys.argv):
+    for result in peers(templates, probes, nearest, sys.argv[3:]):
         print(json.dumps(result), flush=True)
 
 

@@ -14,14 +14,14 @@ pub(super) fn python() -> Option<PathBuf> {
     std::env::var_os(PYTHON).map(PathBuf::from).filter(|path| path.exists())
 }
 
-/// Measures all of them: name, median, 99th percentile (microseconds), recall and build time (seconds).
+/// Measures all of them, and the graphs of some: name, median, 99th percentile (microseconds), recall and build time (seconds).
 pub(super) fn measure(
     python: &Path,
     templates: &[f32],
     probes: &[f32],
     nearest: &[u32],
     dimensions: usize,
-    graphs: bool,
+    graphs: &[&str],
 ) -> Result<Vec<Value>> {
     let folder = std::env::temp_dir().join(format!("gatehouse-peers-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -33,9 +33,7 @@ pub(super) fn measure(
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/identify.py");
     let mut command = Command::new(python);
     command.arg(script).arg(&folder).arg(dimensions.to_string());
-    if graphs {
-        command.arg("--graphs");
-    }
+    command.args(graphs);
     let output = command.output().context("cannot start the Python of the peers");
     std::fs::remove_dir_all(&folder)?;
     let output = output?;
