@@ -197,11 +197,19 @@ impl Worker {
     /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there. The mean
     /// templates lie where the others do and take the same one: a probe is seen through it once.
     fn sketch(&self) {
-        let (sample, dimensions, epoch) = {
+        let (sample, templates, dimensions, epoch) = {
             let state = self.read();
-            (state.table.lens_sample(), state.settings.dimensions, state.index.epoch)
+            let table = &state.table;
+            (table.lens_sample(), table.taken(), state.settings.dimensions, state.index.epoch)
         };
         let lens = sample.and_then(|sample| Lens::new(&sample, dimensions)).map(Arc::new);
+        if lens.is_none() {
+            tracing::warn!(
+                templates,
+                "no sketches of the gallery: memory is short, all templates are alike or of very few dimensions; \
+                 identification stays exact but slower, until a restart or many more templates"
+            );
+        }
         {
             let mut state = self.write();
             if state.index.epoch != epoch {
