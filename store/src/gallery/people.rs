@@ -101,7 +101,12 @@ impl State {
         }
         let Some(place) = self.place(person) else { return };
         for template in templates {
-            let Some(slot) = self.table.insert(place, template) else { break };
+            let Some(slot) = self.table.insert(place, template) else {
+                tracing::error!(
+                    "no memory for a template: this person may not be recognised until a restart"
+                );
+                break;
+            };
             if let Some(Some(owner)) = self.owners.get_mut(place as usize) {
                 let before = owner.norms();
                 owner.slots.push(slot);
