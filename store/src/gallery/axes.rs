@@ -12,8 +12,8 @@ use super::mapped::Mapped;
 const ROUNDS: usize = 8;
 /// How far from orthonormal the axes may be.
 const TOLERANCE: f64 = 1e-12;
-/// What axes are shortened by before they are rounded: by rounding, 39 of them can lengthen a vector by this share of
-/// 39^(1/2) times 2^-24, which is 3.8e-7, at most.
+/// Factor by which axes are shortened before they are rounded. Rounding so many as a sketch has, 39, lengthens a vector
+/// by at most 39^(1/2) times 2^-24 of its length, which is 3.8e-7.
 const SHORTER: f64 = 1.0 - 1e-6;
 /// Sums of a dot product that are kept apart, so that they can be added at once.
 const LANES: usize = 8;
@@ -137,10 +137,12 @@ mod tests {
     fn identical_vectors_have_orthonormal_axes_or_none() {
         if let Some(Axes { axes, .. }) = widest(&[0.5; 64 * 20], 64, 31) {
             let axes: Vec<f64> = axes.iter().map(|x| f64::from(*x)).collect();
-            assert!(
-                (dot(&axes[..64], &axes[..64]) - 1.0).abs() < 1e-5
-                    && dot(&axes[..64], &axes[64..128]).abs() < 1e-6
-            );
+            for (i, a) in axes.chunks_exact(64).enumerate() {
+                assert!(dot(a, a) < 1.0, "rounding lengthens nothing");
+                for (j, b) in axes.chunks_exact(64).enumerate() {
+                    assert!((dot(a, b) - f64::from(u8::from(i == j))).abs() < 1e-5, "{i} and {j}");
+                }
+            }
         }
         assert!(widest(&[], 64, 31).is_none());
         assert!(widest(&[1.0; 40], 20, 31).is_none());
