@@ -11,15 +11,16 @@
 //! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length, and only
 //! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
 
+mod adaptive_threshold;
 mod axes;
 mod calibrate;
+pub mod calibration;
 mod corrections;
 mod decide;
 mod encoding;
 mod engine;
 pub mod evaluate;
 mod exact;
-mod follow;
 mod graph;
 mod indexer;
 mod lines;
@@ -34,7 +35,6 @@ mod sketch;
 mod slots;
 mod strangers;
 mod table;
-mod tail;
 #[cfg(test)]
 mod tests;
 pub mod transform;
@@ -43,12 +43,13 @@ mod vector;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use adaptive_threshold::{
+    Basis, CAMERA_VISITS_MIN, Derived, GALLERY_PEOPLE_MIN, NoThreshold, Prospect, StrangerFace,
+};
 pub use calibrate::EXACT_LIMIT_MEASURED;
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
-pub(crate) use follow::Seen;
-pub use follow::{Basis, CAMERA_VISITS_MIN, Derived, EVIDENCE_MIN};
 pub(crate) use measure::Measured;
 pub use review::{Review, Verdict, repeat_radius, repeats};
 pub(crate) use strangers::{Moment, Strangers};
@@ -92,19 +93,27 @@ impl Metric {
 
     /// A distance as the Euclidean one (of unit vectors where the metric is the cosine).
     fn euclidean(self, distance: f32) -> f64 {
+        self.euclidean_of(f64::from(distance))
+    }
+
+    fn euclidean_of(self, distance: f64) -> f64 {
         match self {
-            Self::Euclidean => f64::from(distance),
-            Self::Cosine => (2.0 * f64::from(distance)).max(0.0).sqrt(),
+            Self::Euclidean => distance,
+            Self::Cosine => (2.0 * distance).max(0.0).sqrt(),
+        }
+    }
+
+    fn distance_of(self, euclidean: f64) -> f64 {
+        match self {
+            Self::Euclidean => euclidean,
+            Self::Cosine => euclidean * euclidean / 2.0,
         }
     }
 
     /// The way back.
     #[expect(clippy::cast_possible_truncation, reason = "distances are small")]
     fn of_euclidean(self, distance: f64) -> f32 {
-        match self {
-            Self::Euclidean => distance as f32,
-            Self::Cosine => (distance * distance / 2.0) as f32,
-        }
+        self.distance_of(distance) as f32
     }
 }
 

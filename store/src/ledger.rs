@@ -159,6 +159,7 @@ impl Totals {
             }
             Record::MediaEvicted { bytes, .. } => self.media_bytes = self.media_bytes.saturating_sub(*bytes),
             Record::Profile { .. }
+            | Record::GalleryCalibrated { .. }
             | Record::Samples { .. }
             | Record::SamplesReplaced { .. }
             | Record::TemplateKey(_)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Reading, Truth};
 use crate::error::RecordError;
+use crate::gallery::calibration::Calibration;
 use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::names::{CameraName, EventKey, MediaName};
@@ -25,8 +26,9 @@ pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, Vi
 ///
 /// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
 /// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
-/// Version 5 brought parts of uploads, version 6 thumbnails, version 7 readings of the clock, for which the same holds.
-pub const RECORD_VERSION: u8 = 7;
+/// Version 5 brought parts of uploads, version 6 thumbnails, version 7 readings of the clock, version 8 calibrations, for
+/// which the same holds.
+pub const RECORD_VERSION: u8 = 8;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +270,13 @@ pub enum Record {
     Clock(Reading),
     /// Somebody knows what time it is.
     ClockTruth(Truth),
+    /// The impostor statistics of a gallery's model.
+    GalleryCalibrated {
+        /// Its number.
+        gallery: u8,
+        /// The statistics; none for those that come with the program.
+        calibration: Option<Box<Calibration>>,
+    },
 }
 
 /// Which template key is in force.

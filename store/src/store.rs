@@ -68,7 +68,7 @@ pub use compact::Compacting;
 pub use compare::{Differing, GalleryComparison, Others};
 pub use corrections::{Corrected, CorrectionFault};
 pub use delivery::{Change, MediaTask, Part};
-pub use enrolment::{Alike, Enrolled};
+pub use enrolment::{Alike, Doubt, Enrolled};
 pub use error::StoreError;
 pub use galleries::{GALLERIES_MAX, Galleries, GalleryChanged, GalleryLine, Models};
 pub use ingest::ProbeFace;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
+mod statistics;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -16,6 +18,7 @@ use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::{CameraName, EventKey};
 use gatehouse_store::record::{Identification, Model, Outcome, Person, Verdict};
 use gatehouse_store::store::{Arrival, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt};
+use statistics::statistics;
 
 const OLD: usize = 8;
 const NEW: usize = 16;
@@ -88,6 +91,8 @@ async fn two(directory: &Path) -> Store {
     enrol(&store, "ada", 0, "old").await;
     enrol(&store, "bob", 1, "old").await;
     store.add_gallery(new_model()).await.unwrap();
+    let statistics = statistics("new", NEW, Metric::Cosine);
+    store.calibrate_gallery(Some("new"), Some(statistics)).await.unwrap();
     enrol(&store, "ada", 2, "new").await;
     store
 }
@@ -168,8 +173,11 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
     assert!(matches!(store.add_gallery(third.clone()).await, Err(StoreError::GalleriesFull)));
     store.remove_gallery("new").await.unwrap();
     assert!(matches!(store.switch_gallery("new", true).await, Err(StoreError::UnknownGallery(_))));
-    // Its number is given again, to one of another model.
+    // Its number is given again, to one of another model, of which no error rates are known.
     store.add_gallery(Model { dimensions: 4, ..third }).await.unwrap();
+    assert_eq!(store.gallery_list()[1].calibration, None);
+    let refused = store.switch_gallery("third", false).await;
+    assert!(matches!(refused, Err(StoreError::NoThreshold { .. })), "{refused:?}");
     assert_eq!(store.person("cem").unwrap().galleries.values().sum::<usize>(), 0);
     store.close();
     let store = open(directory.path());
@@ -300,10 +308,9 @@ async fn settings_describe_the_gallery_until_somebody_is_enrolled() {
     store.enrol("ada", "Ada", vec![face(0, 4)]).await.unwrap();
     store.close();
     let store = open(directory.path());
-    assert_eq!(
-        (in_use(&store).as_str(), who(&store.identify(&door(), &[probe(0, 4)]))),
-        ("other", Some("ada"))
-    );
+    let answer = store.identify(&door(), &[probe(0, 4)]);
+    assert_eq!((in_use(&store).as_str(), answer.faces[0].distance), ("other", Some(0.0)));
+    assert_eq!(who(&answer), None, "the threshold of the settings is of another model");
 }
 
 #[tokio::test(flavor = "multi_thread")]

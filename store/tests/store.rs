@@ -1,11 +1,14 @@
 //! The store from its own door: what is told durable is there again, what is erased is gone.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod statistics;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use gatehouse_store::Store;
+use gatehouse_store::gallery::calibration::Calibration;
 use gatehouse_store::gallery::{Basis, Encoding, GallerySettings, Metric};
 use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::EventKey;
@@ -14,6 +17,7 @@ use gatehouse_store::store::{
     Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, StoreError, StoreSettings,
 };
 use gatehouse_store::time::Timestamp;
+use statistics::statistics;
 
 const DIMENSIONS: usize = 16;
 
@@ -363,15 +367,32 @@ async fn a_file_whose_event_never_comes_is_dropped_in_time_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_views() {
+async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
     store.follow_target(Some(0.001), 0.001);
     store.renew_thresholds().unwrap();
-    assert_eq!(store.threshold(None).visits, 0.0);
+    assert_eq!(
+        (store.threshold(None).basis, answer(&store, 1).faces[0].outcome),
+        (Basis::Unknown, Outcome::Stranger)
+    );
+    let other =
+        Calibration { model: "another".into(), ..statistics("test-16", DIMENSIONS, Metric::Euclidean) };
+    let refused = store.calibrate_gallery(None, Some(other)).await;
+    assert!(matches!(refused, Err(StoreError::Calibration(_))), "{refused:?}");
+    let lines = store
+        .calibrate_gallery(None, Some(statistics("test-16", DIMENSIONS, Metric::Euclidean)))
+        .await
+        .unwrap();
+    assert_eq!((lines[0].basis, lines[0].calibration.as_deref()), (Basis::Model, Some("made up")));
+    assert_eq!(answer(&store, 1).faces[0].outcome, Outcome::Match);
     for number in 0..200 {
-        visit(&store, &format!("e{number}"), 2).await;
+        let id = format!("e{number}");
+        let at = Timestamp(Timestamp::now().0 + number * 3_600_000_000);
+        let event = Event { received_at: at, ..event(&id) };
+        let answer = answer(&store, 2);
+        store.record_event(event, answer).await.unwrap().await.unwrap();
     }
     // On a slow machine a fit rests before the next.
     let end = std::time::Instant::now() + Duration::from_secs(10);
@@ -379,9 +400,8 @@ async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_v
         store.renew_thresholds().unwrap();
     }
     let derived = store.threshold(None);
-    // Four faces count as one visit.
-    assert_eq!((derived.visits, derived.basis), (50.0, Basis::Measured));
-    assert_eq!(answer(&store, 2).faces[0].threshold, derived.threshold);
+    assert_eq!((derived.visits, derived.basis), (200.0, Basis::Model));
+    assert_eq!(answer(&store, 2).faces[0].threshold, store.threshold(Some("front")).threshold);
     store.close();
     drop(store);
 
@@ -390,6 +410,8 @@ async fn a_derived_threshold_rests_on_strangers_that_outlive_a_restart_and_the_v
     store.follow_target(Some(0.001), 0.001);
     store.renew_thresholds().unwrap();
     assert_eq!(store.threshold(None), derived);
+    let lines = store.calibrate_gallery(None, None).await.unwrap();
+    assert_eq!((lines[0].basis, &lines[0].calibration), (Basis::Unknown, &None));
     store.follow_target(None, 0.001);
     assert_eq!(answer(&store, 2).faces[0].threshold, 0.5);
     store.close();

@@ -72,7 +72,7 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
 
 fn open(directory: &Path) -> Store {
     let gallery = GallerySettings {
-        model: "dlib".into(),
+        model: "dlib-128".into(),
         dimensions: DIMENSIONS,
         metric: Metric::Euclidean,
         normalised: false,
@@ -107,7 +107,8 @@ async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
         key,
         kind: "face".into(),
         occurred_at: None,
-        received_at: Timestamp::now(),
+        // An hour apart, so that each is a visit of its own.
+        received_at: Timestamp(Timestamp::now().0 + number as i64 * 3_600_000_000),
         media: Vec::new(),
         attributes: "{}".into(),
     };
@@ -160,7 +161,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
         store.enrol(&format!("p{number}"), "Somebody", samples).await.unwrap();
         people.push(person);
     }
-    until(&store, "front", Basis::Measured).await;
+    until(&store, "front", Basis::Model).await;
     for number in 0..LEARNED_FROM {
         visit(&store, "front", number, street.stranger(BLUR)).await;
     }
@@ -169,10 +170,8 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     }
     until(&store, "front", Basis::Camera).await;
     let (front, yard) = (store.threshold(Some("front")), store.threshold(Some("yard")));
-    assert!(front.visits >= CAMERA_VISITS_MIN && yard.basis == Basis::Measured, "{front:?} {yard:?}");
-    assert!(
-        front.threshold < yard.threshold && front.low <= front.threshold && front.threshold <= front.high
-    );
+    assert!(front.visits >= CAMERA_VISITS_MIN && yard.basis == Basis::Model, "{front:?} {yard:?}");
+    assert!(front.threshold < yard.threshold, "{front:?} {yard:?}");
 
     let accepted = let_in(&store, &mut street, "front", BLUR);
     assert!(at_least(accepted, FRESH) <= TARGET, "front: {accepted} of {FRESH} strangers let in");

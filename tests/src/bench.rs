@@ -11,3 +11,4 @@ pub mod objects;
 pub mod steady;
 pub mod sync;
 pub mod table;
+pub mod thresholds;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gatehouse_config::{Config, Metric};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{self, GallerySettings};
+use gatehouse_store::gallery::calibration::{known_calibration, model_advice, title};
+use gatehouse_store::gallery::{self, GallerySettings, NoThreshold};
 use gatehouse_store::record::Model;
 use gatehouse_store::store::StoreSettings;
 
@@ -27,6 +28,20 @@ pub(crate) fn gallery_settings(config: &Config) -> GallerySettings {
         minimum_quality: gallery.minimum_quality,
         exact_limit: gallery.exact_limit.unwrap_or(gallery::EXACT_LIMIT_MEASURED),
     }
+}
+
+/// What to do where the error rates of the model in the settings are not known and no threshold is set: a sentence.
+pub fn model_note(config: &Config) -> Option<String> {
+    let GallerySettings { model, dimensions, metric, .. } = gallery_settings(config);
+    if config.gallery.threshold.is_some() || known_calibration(&model, dimensions, metric).is_some() {
+        return None;
+    }
+    let cause = NoThreshold::UnknownModel {
+        advice: model_advice(&model, dimensions, metric),
+        model: title(&model, dimensions, metric),
+        people: 0,
+    };
+    Some(format!("gallery.model: {cause}"))
 }
 
 /// Whether a gallery is not of the model that the settings describe: they may have been left behind by a switch.

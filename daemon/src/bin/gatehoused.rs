@@ -21,7 +21,10 @@ fn main() -> ExitCode {
 
 fn check_config(path: &Path) -> u8 {
     let (text, code) = match Config::load(path, &Config::process_environment()) {
-        Ok(_) => (format!("{}: no fault", path.display()), exit::OK),
+        Ok(config) => {
+            let note = app::model_note(&config).map_or_else(String::new, |note| format!("\nnote: {note}"));
+            (format!("{}: no fault{note}", path.display()), exit::OK)
+        }
         Err(faults) => (faults.to_string(), exit::CONFIG),
     };
     // The exit code says it too.

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
 
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Alike, Enrolled, Erased};
+use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
 
 use super::shell::Shell;
 use super::table::{Table, pairs, printable};
@@ -96,6 +96,15 @@ fn enrolled(told: &Enrolled, gallery: Option<&str>) -> String {
             "{id} and {other} look alike (distance {distance:.3}): neither may be recognised\n"
         ));
     }
+    for Doubt { nth, id: other, distance } in &told.doubtful {
+        let other = printable(other);
+        text.push_str(&format!(
+            "encoding {nth} is nearer to {other} (distance {distance:.3}) than to {id}: look at the picture again\n"
+        ));
+    }
+    if let Some(cause) = &told.no_threshold {
+        text.push_str(&format!("no face is recognized at present: {cause}\n"));
+    }
     text
 }
 
@@ -158,7 +167,10 @@ mod tests {
             updated_at: String::new(),
         };
         let alike = vec![Alike { id: "b".into(), distance: 0.3 }];
-        let text = enrolled(&Enrolled { person, added: 2, repeated: 1, alike }, None);
+        let text = enrolled(
+            &Enrolled { person, added: 2, repeated: 1, alike, doubtful: Vec::new(), no_threshold: None },
+            None,
+        );
         for part in
             ["2 encodings added, 3 in all", "1 encoding repeats", "a and b look alike (distance 0.300)"]
         {

@@ -27,6 +27,7 @@ fn human(status: &Status) -> String {
         ("broker", broker(&status.broker)),
         ("clock", words::clock(&status.clock)),
         ("gallery", format!("{people}, {templates}, model {}{beside}{differs}", status.model)),
+        ("threshold", threshold(status)),
         ("stored", words::count(status.head_seq, "event", "events")),
         ("pending", format!("{events}, {files}{}", oldest.unwrap_or_default())),
         ("media", format!("{bytes} of {quota}, {disk} free on disk")),
@@ -34,6 +35,13 @@ fn human(status: &Status) -> String {
     ];
     list.extend(status.sinks.iter().map(|sink| (sync::name(sink.sink), sync::summary(sink))));
     pairs(&list)
+}
+
+fn threshold(status: &Status) -> String {
+    match &status.no_threshold {
+        Some(cause) => format!("none, every face is a stranger's: {cause}"),
+        None => format!("{:.4}", status.threshold),
+    }
 }
 
 fn broker(broker: &BrokerStatus) -> String {

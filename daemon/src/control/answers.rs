@@ -2,6 +2,7 @@
 
 use gatehouse_config::Value;
 use gatehouse_store::clock::ClockSource;
+use gatehouse_store::gallery::Basis;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::record::{Effort, Face, Outcome, Person, Sink};
 use gatehouse_sync::SinkState;
@@ -32,6 +33,12 @@ pub struct Status {
     pub people: u64,
     /// Templates in the gallery.
     pub templates: u64,
+    /// Largest distance that is a match, where a camera has none of its own; 0 where nothing is.
+    pub threshold: f32,
+    /// Where it comes from.
+    pub threshold_basis: Basis,
+    /// Why there is none, and what to do.
+    pub no_threshold: Option<String>,
     /// Number of the newest stored event.
     pub head_seq: u64,
     /// Events not delivered yet.

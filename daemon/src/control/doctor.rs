@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use gatehouse_config::Config;
-use gatehouse_store::gallery::Metric;
+use gatehouse_store::gallery::{Derived, Metric};
 use gatehouse_store::record::{Model, Sink};
 use gatehouse_store::store::{Models, OpenReport};
 
@@ -35,6 +35,7 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         opened(&services.opened),
         journal(services).await,
         gallery(config, services.store.galleries().models()),
+        threshold(&services.store.threshold(None)),
         ledger(&state::ledger(&services.store)),
         broker(&state::broker(services)),
         answers(&services.pipeline.stats()),
@@ -86,6 +87,18 @@ fn gallery(config: &Config, models: &Models) -> Finding {
          model, dimensions or metric are others, it follows gallery.target_fpir, whatever thresholds are set"
     );
     Finding::note("gallery", words, advice)
+}
+
+/// Whether any face can be recognized.
+fn threshold(derived: &Derived) -> Finding {
+    match &derived.no_threshold {
+        Some(cause) => Finding::wrong(
+            "threshold",
+            format!("there is none, so every face is a stranger's: {cause}"),
+            "gatehouse gallery report says what is known",
+        ),
+        None => Finding::ok("threshold", format!("{:.4}", derived.threshold)),
+    }
 }
 
 fn state_directory(directory: &Path) -> Finding {

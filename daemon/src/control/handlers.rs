@@ -53,6 +53,9 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(galleries::switch(services, &gallery, force, uid).await?)
         }
         Request::GalleryRemove { gallery } => value(galleries::remove(services, &gallery, uid).await?),
+        Request::GalleryCalibrate { gallery, calibration } => value(
+            galleries::calibrate(services, gallery.as_deref(), calibration.map(|boxed| *boxed), uid).await?,
+        ),
         Request::GalleryCompare => value(ask(services, gatehouse_store::Store::gallery_comparison).await?),
         Request::Identify { camera, gallery, encodings } => {
             value(people::identify(services, camera, gallery.as_deref(), &encodings)?)

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use gatehouse_store::gallery::calibration::Calibration;
 use gatehouse_store::people::SAMPLES_MAX;
 use gatehouse_store::record::Model;
 use gatehouse_store::store::VerifyAt;
@@ -83,6 +84,13 @@ pub enum Request {
     GalleryRemove {
         /// Its name.
         gallery: String,
+    },
+    /// Impostor statistics of a gallery's model; answered as [`Request::GalleryList`] is.
+    GalleryCalibrate {
+        /// Which gallery; none for the one in use.
+        gallery: Option<String>,
+        /// The statistics; none for those that come with the program.
+        calibration: Option<Box<Calibration>>,
     },
     /// Where the galleries differ; answered with [`gatehouse_store::store::GalleryComparison`].
     GalleryCompare,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_store::gallery::StrangerMark;
+use gatehouse_store::gallery::{Basis, StrangerMark};
 use gatehouse_store::names::{CameraName, EventId};
 use gatehouse_store::record::{Effort, Event, Face, Identification, Outcome, Person};
 use gatehouse_store::time::Timestamp;
@@ -38,6 +38,7 @@ pub(crate) struct Answer {
     identification: Identification<Person>,
     /// For each face what is known of a stranger; empty where nothing is.
     strangers: Vec<Option<StrangerMark>>,
+    threshold_basis: Basis,
 }
 
 /// A face as it is published.
@@ -61,6 +62,7 @@ struct AnswerBody<'a> {
     replayed: bool,
     actionable: bool,
     gallery_size: u32,
+    threshold_basis: Basis,
     model: &'a str,
     /// Engine and time; absent where nothing was searched.
     #[serde(flatten)]
@@ -90,6 +92,7 @@ impl Answer {
             replayed,
             identification,
             strangers: Vec::new(),
+            threshold_basis: Basis::Unknown,
         }
     }
 
@@ -97,6 +100,13 @@ impl Answer {
     #[must_use]
     pub(crate) fn with_strangers(mut self, strangers: Vec<Option<StrangerMark>>) -> Self {
         self.strangers = strangers;
+        self
+    }
+
+    /// The same answer with where the threshold of its camera comes from.
+    #[must_use]
+    pub(crate) fn with_basis(mut self, basis: Basis) -> Self {
+        self.threshold_basis = basis;
         self
     }
 
@@ -115,6 +125,7 @@ impl Answer {
             replayed,
             actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
+            threshold_basis: self.threshold_basis,
             model: &self.identification.model,
             effort: self.identification.effort,
             faces: faces.iter().enumerate().map(told).collect(),

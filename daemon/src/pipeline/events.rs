@@ -224,7 +224,8 @@ impl Events {
         };
         let strangers = self.store.take_faces(&event.key, found.faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
-            .with_strangers(strangers);
+            .with_strangers(strangers)
+            .with_basis(galleries.basis(&event.key.camera));
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         if let Some(left_out) = self.lines.one_more(Instant::now()) {
             info!(

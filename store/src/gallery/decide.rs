@@ -8,9 +8,11 @@ use crate::record::Outcome;
 /// twins and photographs of one another lie within a few hundredths; a door must not open for "one of the two".
 pub const AMBIGUITY_RATIO: f32 = 0.1;
 
-/// The decision on one face, from the nearest person's distance and the nearest other person's.
+/// The decision on one face, from the nearest person's distance and the nearest other person's. A threshold of 0 matches
+/// nothing, not even the same numbers.
 pub(super) fn decide(threshold: f32, best: Option<f32>, second: Option<f32>) -> Outcome {
     match (best, second) {
+        _ if threshold <= 0.0 => Outcome::Stranger,
         (Some(best), _) if best > threshold => Outcome::Stranger,
         (Some(best), Some(second)) if second <= threshold && second - best < AMBIGUITY_RATIO * threshold => {
             Outcome::Ambiguous
@@ -50,6 +52,7 @@ mod tests {
         );
         assert_eq!(decide(t, Some(0.3), Some(0.33)), Outcome::Ambiguous);
         assert_eq!(decide(t, Some(0.3), Some(0.35)), Outcome::Match);
+        assert_eq!(decide(0.0, Some(0.0), None), Outcome::Stranger, "no threshold");
         assert_eq!(decide(t, Some(0.0), Some(0.0)), Outcome::Ambiguous, "one face under two names");
     }
 

@@ -18,6 +18,8 @@ pub use super::rates::{Estimate, Threshold};
 pub use samples::{Samples, SamplesFault};
 
 use super::Metric;
+use super::calibration::measure::Faces;
+use super::calibration::{CALIBRATION_PEOPLE_MIN, Calibration, CalibrationTitle};
 use super::encoding::norm;
 use super::rates::Scores;
 use crate::people::SAMPLES_MAX;
@@ -81,6 +83,9 @@ pub enum EvaluateError {
     /// Fewer than three people.
     #[error("there are {0} people; at least 3 are needed, so that one can be a stranger to two others")]
     People(usize),
+    /// Too few people for a calibration.
+    #[error("there are {0} people; a calibration needs at least {CALIBRATION_PEOPLE_MIN}")]
+    Calibration(usize),
     /// Nobody has enough encodings.
     #[error("nobody has more than {0} encodings; one more than is enrolled is needed as a probe")]
     Samples(usize),
@@ -214,6 +219,24 @@ pub fn evaluate(samples: &Samples, plan: &Plan) -> Result<Evaluation, EvaluateEr
         closed,
         open: open(found, rule, &plan.thresholds),
     })
+}
+
+/// Measures a calibration on the same encodings.
+///
+/// # Errors
+/// [`EvaluateError::Calibration`] where there are too few people.
+pub fn calibrate(
+    samples: &Samples,
+    metric: Metric,
+    title: CalibrationTitle,
+    seed: u64,
+) -> Result<Calibration, EvaluateError> {
+    let mut people: Vec<Vec<&[f32]>> = vec![Vec::new(); samples.people()];
+    for (person, encoding) in samples.list() {
+        people[*person as usize].push(encoding.as_slice());
+    }
+    let faces = Faces::new(metric, samples.dimensions(), people.into_iter());
+    faces.measure(title, seed).ok_or(EvaluateError::Calibration(samples.people()))
 }
 
 fn rule(all: &Prepared, people: usize, plan: &Plan) -> Result<Rule, EvaluateError> {

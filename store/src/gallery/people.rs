@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::adaptive_threshold::AdaptiveThreshold;
+use super::calibration::{Calibration, known};
 use super::corrections::{Corrections, nearest_but};
 use super::engine::{Near, Nearest};
-use super::follow::Follow;
 use super::graph::Graph;
 use super::indexer::Index;
 use super::norms::{Norms, OwnNorms};
@@ -38,7 +39,9 @@ pub(super) struct State {
     /// The settings in force.
     pub settings: GallerySettings,
     /// Thresholds that are derived, where they are.
-    pub follow: Option<Follow>,
+    pub adaptive: Option<AdaptiveThreshold>,
+    /// Impostor statistics of the model, where they are known.
+    pub calibration: Option<Arc<Calibration>>,
     /// Lengths of all templates.
     pub norms: Norms,
     /// What every encoding passes before it is compared.
@@ -64,8 +67,22 @@ impl State {
         let (table, means) = (Table::new(settings.dimensions), Table::rounded(settings.dimensions));
         let (owners, empty, places) = (Vec::new(), Vec::new(), HashMap::new());
         let (corrections, index) = (Corrections::default(), Index::default());
-        let (follow, norms) = (None, Norms::default());
-        Self { settings, follow, norms, transform, table, corrections, means, index, owners, empty, places }
+        let calibration = known::known_calibration(&settings.model, settings.dimensions, settings.metric);
+        let (adaptive, norms) = (None, Norms::default());
+        Self {
+            settings,
+            adaptive,
+            calibration,
+            norms,
+            transform,
+            table,
+            corrections,
+            means,
+            index,
+            owners,
+            empty,
+            places,
+        }
     }
 
     /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
@@ -74,7 +91,8 @@ impl State {
     pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
         std::mem::swap(self, fresh);
         std::mem::swap(&mut self.settings, &mut fresh.settings);
-        std::mem::swap(&mut self.follow, &mut fresh.follow);
+        std::mem::swap(&mut self.adaptive, &mut fresh.adaptive);
+        std::mem::swap(&mut self.calibration, &mut fresh.calibration);
         std::mem::swap(&mut self.index, &mut fresh.index);
         self.index.give_up()
     }

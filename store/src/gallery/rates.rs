@@ -69,6 +69,11 @@ impl Scores {
         wilson(ratio(hits, self.len()), self.worth(hits))
     }
 
+    /// How many independent measurements these are worth, for the rate at `threshold`.
+    pub(crate) fn independent(&self, threshold: f32) -> f64 {
+        self.worth(self.sorted.partition_point(|score| score.distance <= threshold))
+    }
+
     /// Share of distances beyond `threshold`.
     pub(crate) fn beyond(&self, threshold: f32) -> Estimate {
         let Estimate { rate, low, high } = self.within(threshold);

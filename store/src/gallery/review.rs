@@ -11,6 +11,11 @@ use crate::keys::KeyId;
 /// or the next frame of a video. Two pictures of one person lie five times as far apart and more.
 const REPEATED_SHARE: f64 = 0.03;
 
+/// How much nearer to another person than to its own a foreign sample is.
+const FOREIGN_RATIO: f64 = 0.8;
+/// The same for a model whose impostor distances are not known.
+const FOREIGN_RATIO_UNKNOWN: f64 = 0.6;
+
 /// The Euclidean distance to a sample within which another sample of the same person tells the same.
 pub fn repeat_radius(sample: &[f32]) -> f64 {
     REPEATED_SHARE * norm(sample)
@@ -39,8 +44,11 @@ pub enum Verdict {
     Good,
     /// It repeats a sample of the same person.
     Repeated,
-    /// It looks more like somebody else: nearer to them than to its own person, or, where its person has no other
-    /// sample, within the threshold of somebody else.
+    /// It is nearer to another person than to its own, or, without other samples of its person, within the threshold of
+    /// another one: worth a second look.
+    Doubtful,
+    /// It is of another person: so near to their samples, and so much farther from its own, that nine of ten such samples
+    /// are wrong (`gatehouse-bench thresholds`).
     Foreign,
 }
 
@@ -94,8 +102,26 @@ impl Gallery {
         let other =
             [nearest.best, nearest.second].into_iter().flatten().find(|near| Some(near.owner) != place);
         let other = other.and_then(|near| Some((state.key(near.owner)?, self.metric.distance(near.square))));
-        let limit = own.unwrap_or(state.threshold(None).next_up());
-        let is_foreign = other.is_some_and(|(_, distance)| distance < limit);
-        Review { verdict: if is_foreign { Verdict::Foreign } else { Verdict::Good }, own, other }
+        let verdict = other.map_or(Verdict::Good, |(_, other)| self.verdict(state, own, other));
+        Review { verdict, own, other }
+    }
+
+    fn verdict(&self, state: &State, own: Option<f32>, other: f32) -> Verdict {
+        let distance = self.metric.euclidean(other);
+        let limit = match &state.calibration {
+            Some(calibration) => calibration.mistaken(state.enrolled(), own.is_some()).unwrap_or(0.0),
+            None => f64::INFINITY,
+        };
+        let ratio = if state.calibration.is_some() { FOREIGN_RATIO } else { FOREIGN_RATIO_UNKNOWN };
+        let is_foreign = match own {
+            Some(own) => distance <= limit && distance < ratio * self.metric.euclidean(own),
+            None => distance <= limit && state.calibration.is_some(),
+        };
+        let doubtful_below = own.unwrap_or(state.threshold(None).next_up());
+        match (is_foreign, other < doubtful_below) {
+            (true, _) => Verdict::Foreign,
+            (false, true) => Verdict::Doubtful,
+            (false, false) => Verdict::Good,
+        }
     }
 }

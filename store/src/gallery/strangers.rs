@@ -113,7 +113,8 @@ impl Strangers {
         counts: bool,
     ) -> Option<StrangerMark> {
         self.sweep(now);
-        if !self.on {
+        // Without a threshold nothing says which faces are of one visitor.
+        if !self.on || threshold <= 0.0 {
             return None;
         }
         if self.today.is_none() {

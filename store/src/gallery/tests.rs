@@ -1,6 +1,6 @@
 //! The gallery against a scan over everything, under random changes, with encodings like those of the field.
 
-mod follow;
+mod adaptive_threshold;
 mod people;
 mod rekey;
 mod sketches;

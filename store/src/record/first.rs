@@ -49,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_versions_2_to_6_is_read_as_it_was_written() {
+    fn a_record_of_versions_2_to_7_is_read_as_it_was_written() {
         let cursor = Record::RowsDelivered { lsn: 300, seq: 5 };
-        for version in [2, 3, 4, 5, 6] {
+        for version in [2, 3, 4, 5, 6, 7] {
             assert_eq!(Record::decode(&[version, 7, 0xac, 2, 5]).unwrap(), cursor);
         }
-        assert_eq!(cursor.encode().unwrap(), [7, 7, 0xac, 2, 5]);
-        assert!(Record::decode(&[8, 7, 0xac, 2, 5]).is_err());
+        assert_eq!(cursor.encode().unwrap(), [8, 7, 0xac, 2, 5]);
+        assert!(Record::decode(&[9, 7, 0xac, 2, 5]).is_err());
     }
 
     #[test]

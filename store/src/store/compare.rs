@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Galleries, ProbeFace, Store, StoreError};
 use crate::names::EventKey;
 use crate::record::{Compared, Identification, Person, Record, Verdict};
+use crate::time::Timestamp;
 use crate::views::entries::{Comparison, Key};
 
 /// People of a list at most; what is beyond is counted.
@@ -75,7 +76,7 @@ impl Store {
             return None;
         }
         let theirs = self.identify_with(beside, &event.camera, &others.faces);
-        beside.impostors().take(&event.camera, &theirs);
+        beside.impostors().take(&event.camera, Timestamp::now(), &theirs);
         let is_whole = !others.unreadable && others.faces.len() == answer.faces.len();
         let verdict = if is_whole { verdict(&people(answer), &people(&theirs)) } else { Verdict::Incomplete };
         let (in_use, other) = (galleries.in_use.name().to_owned(), beside.name().to_owned());

@@ -21,6 +21,21 @@ pub struct Enrolled {
     pub repeated: usize,
     /// People who look so much alike that one may be taken for the other.
     pub alike: Vec<Alike>,
+    /// Samples that are nearer to another person than to their own, from 1: worth a second look.
+    pub doubtful: Vec<Doubt>,
+    /// Why no face is recognized at present, and what to do.
+    pub no_threshold: Option<String>,
+}
+
+/// A sample that is nearer to another person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Which sample, from 1.
+    pub nth: usize,
+    /// The other person's id.
+    pub id: String,
+    /// Distance to the other person.
+    pub distance: f32,
 }
 
 /// Another person, and how near.
@@ -60,7 +75,14 @@ impl Store {
             Some(person) if fresh.is_empty() && given > 0 && person.name == name => person,
             _ => self.enrol_into(&slot, id, name, fresh).await?,
         };
-        Ok(Enrolled { person, added, repeated: given - added, alike: self.alike_to(&slot, &reviews) })
+        Ok(Enrolled {
+            person,
+            added,
+            repeated: given - added,
+            alike: self.alike_to(&slot, &reviews),
+            doubtful: self.doubtful(&reviews),
+            no_threshold: slot.gallery.derived(None).no_threshold.map(|cause| cause.to_string()),
+        })
     }
 
     fn foreign(&self, at: usize, review: Review) -> StoreError {
@@ -73,6 +95,15 @@ impl Store {
             other: other.unwrap_or_default(),
             own: review.own,
         }
+    }
+
+    fn doubtful(&self, reviews: &[Review]) -> Vec<Doubt> {
+        let people = self.inner.people();
+        let doubt = |(at, review): (usize, &Review)| {
+            let (key, distance) = review.other.filter(|_| review.verdict == Verdict::Doubtful)?;
+            Some(Doubt { nth: at + 1, id: people.member(&key)?.profile.person.id.clone(), distance })
+        };
+        reviews.iter().enumerate().filter_map(doubt).collect()
     }
 
     /// Everybody within the threshold of one of the samples, the nearest first.

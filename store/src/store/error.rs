@@ -7,6 +7,7 @@ use super::galleries::GALLERIES_MAX;
 use crate::error::{IoError, RecordError};
 use crate::files::FileError;
 use crate::gallery::EncodingFault;
+use crate::gallery::calibration::CalibrationFault;
 use crate::journal::JournalError;
 use crate::keys::KeyError;
 use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, SAMPLES_MAX};
@@ -99,6 +100,14 @@ pub enum StoreError {
     /// There can be no gallery of such a model.
     #[error(transparent)]
     Model(#[from] ModelFault),
+    /// After a switch no face would be recognized.
+    #[error("gallery `{gallery}` would recognize no face: {cause}; --force switches all the same")]
+    NoThreshold {
+        /// The gallery that was to be switched to.
+        gallery: String,
+        /// Why, and what to do.
+        cause: String,
+    },
     /// After a switch people would not be recognised any more.
     #[error(
         "missing in gallery `{gallery}`, {people} in all: {named}; enrol them with --gallery {gallery}, or switch with --force"
@@ -111,6 +120,9 @@ pub enum StoreError {
         /// The ids of the first of them.
         named: String,
     },
+    /// Impostor statistics cannot be used.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationFault),
     /// A match cannot be corrected.
     #[error(transparent)]
     Correction(#[from] CorrectionFault),
@@ -151,6 +163,8 @@ impl StoreError {
                 | E::GalleryInUse(_)
                 | E::OneGallery
                 | E::Model(_)
+                | E::Calibration(_)
+                | E::NoThreshold { .. }
                 | E::Missing { .. }
                 | E::UnknownMedia
                 | E::Correction(_)

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::templates::{Numbers, TemplateKey};
 use super::thresholds::Impostors;
 use super::{Inner, Store, StoreError};
-use crate::gallery::{Gallery, GallerySettings};
+use crate::gallery::calibration::Calibration;
+use crate::gallery::{Basis, Gallery, GallerySettings};
 use crate::keys::KeyId;
+use crate::names::CameraName;
 use crate::people::Counted;
 use crate::record::{GalleryMark, Model, Record};
 use crate::views::entries::{self, Key};
@@ -76,6 +78,12 @@ pub struct GalleryLine {
     pub templates: usize,
     /// The threshold in force where a camera has none of its own.
     pub threshold: f32,
+    /// Where it comes from.
+    pub basis: Basis,
+    /// Why there is none, and what to do.
+    pub no_threshold: Option<String>,
+    /// Where the impostor statistics of the model come from; none for an unknown model.
+    pub calibration: Option<String>,
 }
 
 /// A finished switch or removal.
@@ -142,6 +150,11 @@ impl Galleries {
         let model = |slot: &Arc<Slot>| slot.mark.model.clone();
         let models = Models { in_use: model(&in_use), beside: beside.as_ref().map(model) };
         Self { models, in_use, beside }
+    }
+
+    /// Where the threshold of a camera comes from, in the gallery that answers.
+    pub fn basis(&self, camera: &CameraName) -> Basis {
+        self.in_use.gallery.basis(camera.as_str())
     }
 
     /// What they are of.
@@ -217,9 +230,21 @@ impl Described {
     }
 
     /// The galleries, empty.
-    pub(super) fn build(&self, rules: &Rules, key: &TemplateKey) -> Result<Galleries, ViewError> {
-        let mut slots: Vec<_> =
-            self.marks.iter().map(|mark| Arc::new(Slot::new(mark.clone(), rules, key))).collect();
+    pub(super) fn build(
+        &self,
+        views: &Views,
+        rules: &Rules,
+        key: &TemplateKey,
+    ) -> Result<Galleries, ViewError> {
+        let mut slots = Vec::new();
+        for mark in &self.marks {
+            let slot = Slot::new(mark.clone(), rules, key);
+            let calibration: Option<Calibration> = views.get(&Key::GalleryCalibration(mark.number))?;
+            if let Err(fault) = slot.gallery.calibrate(calibration.map(Arc::new)) {
+                tracing::warn!(gallery = slot.name(), "{fault}");
+            }
+            slots.push(Arc::new(slot));
+        }
         slots.sort_by_key(|slot| slot.mark.number != self.in_use);
         let mut slots = slots.into_iter();
         let in_use = slots.next().ok_or(ViewError::Damaged("no gallery is described"))?;
@@ -259,12 +284,18 @@ impl Store {
     /// All galleries, the one in use first.
     pub fn gallery_list(&self) -> Vec<GalleryLine> {
         let galleries = self.galleries();
-        let line = |slot: &Arc<Slot>| GalleryLine {
-            model: slot.mark.model.clone(),
-            in_use: Arc::ptr_eq(slot, &galleries.in_use),
-            people: slot.gallery.people(),
-            templates: slot.gallery.templates(),
-            threshold: slot.gallery.threshold(),
+        let line = |slot: &Arc<Slot>| {
+            let derived = slot.gallery.derived(None);
+            GalleryLine {
+                model: slot.mark.model.clone(),
+                in_use: Arc::ptr_eq(slot, &galleries.in_use),
+                people: slot.gallery.people(),
+                templates: slot.gallery.templates(),
+                threshold: derived.threshold,
+                basis: derived.basis,
+                no_threshold: derived.no_threshold.map(|cause| cause.to_string()),
+                calibration: slot.gallery.calibration().map(|calibration| calibration.source.clone()),
+            }
         };
         galleries.all().map(line).collect()
     }
@@ -298,6 +329,25 @@ impl Store {
         Ok(self.gallery_list())
     }
 
+    /// Gives a gallery the impostor statistics of its model, by its name or the one in use; none: those that come with
+    /// the program. Durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownGallery`]; [`StoreError::Calibration`] where they are damaged or of another model.
+    pub async fn calibrate_gallery(
+        &self,
+        gallery: Option<&str>,
+        calibration: Option<Calibration>,
+    ) -> Result<Vec<GalleryLine>, StoreError> {
+        let _door = self.inner.people_door.lock().await;
+        let slot = Arc::clone(self.galleries().named(gallery)?);
+        slot.gallery.check_calibration(calibration.as_ref())?;
+        let (gallery, boxed) = (slot.mark.number, calibration.clone().map(Box::new));
+        self.change(&Record::GalleryCalibrated { gallery, calibration: boxed }).await?;
+        slot.gallery.calibrate(calibration.map(Arc::new))?;
+        Ok(self.gallery_list())
+    }
+
     /// Goes over to the other gallery: every probe that begins afterwards is answered by it.
     ///
     /// # Errors
@@ -309,6 +359,9 @@ impl Store {
         let other = Arc::clone(now.named(Some(name))?);
         if Arc::ptr_eq(&other, &now.in_use) {
             return Err(StoreError::GalleryInUse(name.to_owned()));
+        }
+        if let Some(cause) = other.gallery.derived(None).no_threshold.filter(|_| !force) {
+            return Err(StoreError::NoThreshold { gallery: name.to_owned(), cause: cause.to_string() });
         }
         let missing = self.missing_in(&other, &now.in_use);
         if !missing.is_empty() && !force {

@@ -116,7 +116,7 @@ impl Store {
         answer: Identification<Person>,
     ) -> Result<Pending, StoreError> {
         if let Ok(slot) = self.galleries().named(Some(&answer.model)) {
-            slot.impostors().take(&event.key.camera, &answer);
+            slot.impostors().take(&event.key.camera, event.received_at, &answer);
         }
         let identification = {
             let people = self.inner.people();

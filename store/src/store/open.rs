@@ -106,7 +106,7 @@ impl Store {
         let described = Described::read(&views, &settings.gallery)?;
         let rules = Rules::new(settings.gallery.clone());
         let mut templates = TemplateKeys::open(&views, &keys, described.numbers())?;
-        let galleries = described.build(&rules, &templates.now)?;
+        let galleries = described.build(&views, &rules, &templates.now)?;
         let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
         report.damaged.extend(damaged_index(&events));
         match beginning {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::gallery::rates::{Estimate, Score, Scores, Threshold};
-use crate::gallery::{Derived, Measured};
+use crate::gallery::{Derived, Measured, Prospect};
 use crate::keys::KeyId;
 
 /// Samples measured at most: enough for one in a thousand, and a few seconds in the largest gallery.
@@ -36,8 +36,14 @@ pub struct GalleryReport {
     pub threshold: f32,
     /// The share of strangers that thresholds are derived for; none where one is set.
     pub target_fpir: Option<f64>,
-    /// Where the threshold comes from, and its bounds.
+    /// Where the threshold comes from, and its error rates by the statistics of the model.
     pub derived: Derived,
+    /// Where these statistics come from.
+    pub calibration: Option<String>,
+    /// Independent measurements that the enrolled people are worth for FPIR.
+    pub independent: f64,
+    /// What other numbers of samples would give.
+    pub prospects: Vec<Prospect>,
     /// Cameras with a threshold of their own.
     pub cameras: Vec<CameraLine>,
     /// Strangers taken for somebody, at that threshold; none with fewer than two people.
@@ -139,6 +145,9 @@ impl Store {
             threshold,
             target_fpir: gallery.target(),
             derived,
+            calibration: gallery.calibration().map(|calibration| calibration.source.clone()),
+            independent: others.independent(threshold),
+            prospects: gallery.prospects(),
             cameras: gallery.cameras_apart().into_iter().map(camera).collect(),
             fpir: has(&others).then(|| others.within(threshold)),
             fnir: has(&owns).then(|| owns.beyond(threshold)),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::galleries::Slot;
 use super::{Store, StoreError};
-use crate::gallery::{Derived, Seen};
+use crate::gallery::{Derived, StrangerFace};
 use crate::names::CameraName;
 use crate::record::{Identification, Outcome, Record};
+use crate::time::Timestamp;
 
 /// Strangers' faces that are remembered: about 1 MB, and enough for one in a thousand.
 const STRANGERS_MAX: usize = 20_000;
@@ -29,7 +30,7 @@ const PAUSE_FACTOR_OF_STRANGERS: u32 = 100;
 #[derive(Default)]
 pub(super) struct Impostors {
     /// Oldest first.
-    seen: VecDeque<Seen>,
+    seen: VecDeque<StrangerFace>,
     /// Whether the journal was read.
     is_loaded: bool,
     /// Faces since the last fit.
@@ -41,16 +42,15 @@ pub(super) struct Impostors {
 }
 
 impl Impostors {
-    /// Takes the strangers of an answer. Whoever is near enough to be somebody is no stranger for certain; the fit
-    /// leaves them out.
-    pub(super) fn take<P>(&mut self, camera: &CameraName, answer: &Identification<P>) {
+    /// Takes the strangers of an answer to an event that came at `at`.
+    pub(super) fn take<P>(&mut self, camera: &CameraName, at: Timestamp, answer: &Identification<P>) {
         for face in answer.faces.iter().filter(|face| face.outcome == Outcome::Stranger) {
             let Some(distance) = face.distance else { continue };
             while self.seen.len() >= STRANGERS_MAX {
                 self.seen.pop_front();
             }
-            let (people, threshold) = (answer.gallery_size, face.threshold);
-            self.seen.push_back(Seen { camera: camera.clone(), people, threshold, distance });
+            let (at_s, people) = (at.0 / 1_000_000, answer.gallery_size);
+            self.seen.push_back(StrangerFace { camera: camera.clone(), at_s, people, distance });
             self.fresh += 1;
         }
     }
@@ -128,13 +128,15 @@ impl Store {
             if let Ok(Record::Event { event, identification }) = record
                 && identification.model == slot.name()
             {
-                newest.push((event.key.camera, identification));
+                newest.push((event, identification));
             }
         }
         let mut impostors = slot.impostors();
         // What came meanwhile is among the newest events or comes twice, which is few; it must not come first.
         impostors.seen.clear();
-        newest.iter().rev().for_each(|(camera, answer)| impostors.take(camera, answer));
+        for (event, answer) in newest.iter().rev() {
+            impostors.take(&event.key.camera, event.received_at, answer);
+        }
         impostors.is_loaded = true;
         Ok(())
     }

@@ -101,7 +101,15 @@ impl<'a> Draft<'a> {
             Record::GalleryRemoved { gallery } => {
                 self.remove(&Key::Comparison)?;
                 self.remove(&Key::Gallery(gallery))?;
+                self.remove(&Key::GalleryCalibration(gallery))?;
                 self.put(&Key::GalleryGone(gallery), &())
+            }
+            Record::GalleryCalibrated { gallery, calibration } => {
+                let key = Key::GalleryCalibration(gallery);
+                match calibration {
+                    Some(calibration) => self.put(&key, &*calibration),
+                    None => self.remove(&key),
+                }
             }
             Record::Compared(compared) => {
                 let mut comparison: Comparison = self.get(&Key::Comparison)?.unwrap_or_default();

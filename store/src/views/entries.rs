@@ -27,6 +27,7 @@ pub(crate) const ERASURE: u8 = b'x';
 pub(crate) const GALLERY: u8 = b'g';
 pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
+pub(crate) const GALLERY_CALIBRATION: u8 = b'a';
 pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) const PEOPLE_TAKEN: u8 = b'y';
 pub(crate) const UPLOAD: u8 = b'l';
@@ -68,6 +69,8 @@ pub(crate) enum Key<'a> {
     GalleryGone(u8),
     /// The number of the gallery that answers.
     GalleryInUse,
+    /// The impostor statistics of a gallery's model, where an operator gave them.
+    GalleryCalibration(u8),
     /// How two galleries compare.
     Comparison,
     /// How far the people of the central side were taken in.
@@ -101,6 +104,7 @@ impl Key<'_> {
             Self::Gallery(number) => vec![GALLERY, *number],
             Self::GalleryGone(number) => vec![GALLERY_GONE, *number],
             Self::GalleryInUse => vec![GALLERY_IN_USE],
+            Self::GalleryCalibration(number) => vec![GALLERY_CALIBRATION, *number],
             Self::Comparison => vec![COMPARISON],
             Self::PeopleTaken => vec![PEOPLE_TAKEN],
             Self::Upload(id) => named(UPLOAD, id),

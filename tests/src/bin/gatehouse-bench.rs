@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
-use gatehouse_tests::bench::{backlog, identify, ingest, journal, markdown, month, objects, sync};
+use gatehouse_tests::bench::{
+    backlog, identify, ingest, journal, markdown, month, objects, sync, thresholds,
+};
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
 const ON_DISK: &str = "/var/tmp";
@@ -33,6 +35,9 @@ struct Arguments {
     /// backlogs of up to five million events.
     #[arg(long)]
     full: bool,
+    /// Encodings with names for `thresholds`, as MODEL,METRIC,FILE.csv; can be repeated.
+    #[arg(long, value_name = "SET")]
+    encodings: Vec<thresholds::EncodingSet>,
     /// Measures one size of the searches and prints JSON: how the benchmark calls itself.
     #[arg(long, hide = true)]
     size: Option<usize>,
@@ -59,6 +64,8 @@ enum What {
     Sync,
     /// What pending events cost, and the start over them.
     Backlog,
+    /// Whether derived thresholds keep their target on the encodings that are named.
+    Thresholds,
 }
 
 fn main() -> Result<ExitCode> {
@@ -89,8 +96,9 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tables = Vec::new();
-    for what in [What::Identify, What::Journal, What::Ingest, What::Sync, What::Backlog] {
-        if !arguments.what.is_empty() && !arguments.what.contains(&what) {
+    for what in [What::Identify, What::Journal, What::Ingest, What::Sync, What::Backlog, What::Thresholds] {
+        let is_meant = arguments.what.is_empty() && what != What::Thresholds;
+        if !is_meant && !arguments.what.contains(&what) {
             continue;
         }
         let new = match what {
@@ -106,6 +114,7 @@ fn main() -> Result<ExitCode> {
                 runtime.block_on(objects::run())?,
             ],
             What::Backlog => vec![backlog::run(arguments.full)?],
+            What::Thresholds => thresholds::run(&arguments.encodings)?,
         };
         for table in &new {
             writeln!(std::io::stdout(), "{table}")?;

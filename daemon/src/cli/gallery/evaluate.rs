@@ -6,8 +6,9 @@ use std::io::{BufReader, stdin};
 use std::path::{Path, PathBuf};
 
 use gatehouse_store::gallery::Metric;
+use gatehouse_store::gallery::calibration::CalibrationTitle;
 use gatehouse_store::gallery::evaluate::{
-    Closed, Estimate, Evaluation, Method, Norms, Open, Plan, Point, Samples, Target, evaluate,
+    Closed, Estimate, Evaluation, Method, Norms, Open, Plan, Point, Samples, Target, calibrate, evaluate,
 };
 
 use crate::cli::shell::Shell;
@@ -38,6 +39,15 @@ pub(in crate::cli) struct Args {
     /// Another seed makes other people strangers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write the impostor statistics of the model to this file, as numbers without encodings, for `gallery calibrate`.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    save_calibration: Option<PathBuf>,
+    /// Name of the model that made the encodings, as in `gallery.model`.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Where the encodings come from; kept in the calibration.
+    #[arg(long, value_name = "TEXT", default_value = "own encodings")]
+    source: String,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -63,6 +73,13 @@ pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         samples: args.samples,
         seed: args.seed,
     };
+    if let Some((file, model)) = args.save_calibration.as_ref().zip(args.model.as_ref()) {
+        let title = CalibrationTitle { model: model.clone(), source: args.source.clone() };
+        let calibration = calibrate(&samples, plan.metric, title, args.seed).map_err(Fault::refused)?;
+        let json = serde_json::to_vec_pretty(&calibration).map_err(Fault::refused)?;
+        let written = std::fs::write(file, [&json[..], b"\n"].concat());
+        written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;
+    }
     let told = evaluate(&samples, &plan).map_err(Fault::refused)?;
     shell.show(&told, |told| text(told, args.metric))
 }

@@ -1,8 +1,11 @@
 //! `gatehouse gallery list|add|compare|switch|remove`: going over to another model.
 
-use std::io::{IsTerminal, stdin};
+use std::fs::File;
+use std::io::{IsTerminal, Read, stdin};
+use std::path::{Path, PathBuf};
 
 use gatehouse_store::gallery::Metric;
+use gatehouse_store::gallery::calibration::Calibration;
 use gatehouse_store::record::{Model, Verdict};
 use gatehouse_store::store::{GalleryChanged, GalleryComparison, GalleryLine};
 
@@ -14,6 +17,8 @@ use crate::control::types::{Fault, Request};
 
 /// People that a comparison names; `--json` names more.
 const MISSING_SHOWN: usize = 20;
+/// Bytes of a calibration at most: those that are known have about 12 KiB.
+const CALIBRATION_BYTES_MAX: u64 = 256 * 1024;
 
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum Command {
@@ -36,6 +41,21 @@ pub(in crate::cli) enum Command {
         /// All encodings of the model are of length 1.
         #[arg(long)]
         normalised: bool,
+    },
+    /// Load impostor statistics of the gallery's model, so that its threshold can be derived.
+    ///
+    /// FILE comes from `gatehouse gallery evaluate --save-calibration`, run by the model's maker or on your own encodings. It
+    /// holds numbers only.
+    Calibrate {
+        /// The file; `-` is standard input.
+        #[arg(required_unless_present = "remove", value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// For this gallery and not the one in use.
+        #[arg(long, value_name = "NAME")]
+        gallery: Option<String>,
+        /// Go back to the statistics that come with the program.
+        #[arg(long, conflicts_with = "file")]
+        remove: bool,
     },
     /// Where the two galleries differ: events by what came of them, and who is missing in the other.
     Compare,
@@ -77,6 +97,11 @@ pub(in crate::cli) fn run(command: Command, shell: &mut Shell) -> Result<(), Fau
             let request = Request::GalleryAdd(Model { name, dimensions, metric, normalised });
             shell.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
         }
+        Command::Calibrate { file, gallery, .. } => {
+            let calibration = file.as_deref().map(calibration).transpose()?;
+            let request = Request::GalleryCalibrate { gallery, calibration };
+            shell.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
+        }
         Command::Compare => shell.ask_and_show(&Request::GalleryCompare, compare),
         Command::Switch { name, force } => {
             shell.ask_and_show(&Request::GallerySwitch { gallery: name, force }, switched)
@@ -91,6 +116,25 @@ pub(in crate::cli) fn run(command: Command, shell: &mut Shell) -> Result<(), Fau
     }
 }
 
+/// A calibration from a file.
+fn calibration(file: &Path) -> Result<Box<Calibration>, Fault> {
+    let name = file.display();
+    let mut text = Vec::new();
+    let read = if file == Path::new("-") {
+        stdin().lock().take(CALIBRATION_BYTES_MAX).read_to_end(&mut text)
+    } else {
+        File::open(file).and_then(|file| file.take(CALIBRATION_BYTES_MAX).read_to_end(&mut text))
+    };
+    read.map_err(|error| Fault::refused(format!("cannot read {name}: {error}")))?;
+    let parsed: Result<Calibration, _> = serde_json::from_slice(&text);
+    let calibration = parsed.map_err(|error| {
+        Fault::refused(format!("{name} is not a calibration: {error}"))
+            .advise("gatehouse gallery evaluate --save-calibration writes one")
+    })?;
+    calibration.check().map_err(|fault| Fault::refused(format!("{name}: {fault}")))?;
+    Ok(Box::new(calibration))
+}
+
 fn list(galleries: &[GalleryLine]) -> String {
     let mut table = Table::new([
         "NAME",
@@ -102,7 +146,7 @@ fn list(galleries: &[GalleryLine]) -> String {
         "TEMPLATES",
         "THRESHOLD",
     ]);
-    for GalleryLine { model, in_use, people, templates, threshold } in galleries {
+    for GalleryLine { model, in_use, people, templates, threshold, no_threshold, .. } in galleries {
         let metric = match model.metric {
             Metric::Euclidean => "euclidean",
             Metric::Cosine => "cosine",
@@ -115,7 +159,7 @@ fn list(galleries: &[GalleryLine]) -> String {
             if model.normalised { "yes" } else { "no" }.to_owned(),
             people.to_string(),
             templates.to_string(),
-            format!("{threshold:.4}"),
+            no_threshold.as_ref().map_or_else(|| format!("{threshold:.4}"), |_| "none".to_owned()),
         ]);
     }
     table.text("")

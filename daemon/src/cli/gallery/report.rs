@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gatehouse_store::gallery::evaluate::Estimate;
-use gatehouse_store::gallery::{Basis, Derived};
+use gatehouse_store::gallery::{Basis, Derived, Prospect};
 use gatehouse_store::store::{CameraLine, GalleryReport, Pair, Weak};
 
 use super::evaluate::percent;
@@ -34,55 +34,126 @@ pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
 
 fn text(report: &GalleryReport) -> String {
     let known = |estimate: Option<Estimate>, none: &str| estimate.map_or_else(|| none.to_owned(), percent);
-    let mut text = pairs(&[
+    let mut text = verdict(report);
+    text.push_str(&pairs(&[
         ("model", report.model.clone()),
+        ("statistics", statistics(report)),
         ("people", report.people.to_string()),
         ("samples", format!("{}, {} of them measured", report.samples, report.measured)),
+        ("strangers", words::count(report.derived.visits as u64, "visit compared", "visits compared")),
         ("threshold", threshold(&report.derived)),
         ("target", report.target_fpir.map_or_else(|| "none, the threshold is set".to_owned(), share)),
-        ("FPIR", known(report.fpir, "not known with fewer than two people")),
-        ("FNIR", known(report.fnir, "not known while nobody has two samples")),
-    ]);
-    let mut table = Table::new(["STRANGERS", "THRESHOLD", "95 % BOUNDS", "FNIR THERE"]);
-    for line in &report.targets {
-        let share = share(line.fpir);
-        table.row(match line.threshold {
-            Some(t) => [
-                share,
-                format!("{:.4}", t.value),
-                format!("{:.4} to {:.4}", t.low, t.high),
-                known(line.fnir, "-"),
-            ],
-            None => [share, "-".into(), "too few people".into(), "-".into()],
-        });
-    }
+        ("FPIR", model_rates(&report.derived)),
+        ("FPIR, enrolled", enrolled_rate(report)),
+        ("FNIR, enrolled", known(report.fnir, "not known until a person has two samples")),
+    ]));
+    text.push_str(&prospects(report));
     text.push_str(&cameras(report));
-    text.push_str("\nThresholds that keep to a share of strangers:\n");
-    text.push_str(&table.text(""));
+    text.push_str("\nThresholds by the enrolled people alone:\n");
+    text.push_str(&targets(report));
     text.push_str(&alike(report));
     text.push_str(&weak(report));
     text.push_str(
-        "\nFPIR: strangers taken for somebody, as everybody's samples are by all others. FNIR: enrolled people not found by\n\
-         their other samples. In brackets 95 % bounds, by people. Another camera sees worse pictures than an enrolment.\n",
+        "\nFPIR: share of strangers' faces that are accepted. FNIR: share of enrolled people's faces that are missed.\n\
+         enrolled: each enrolled person as a stranger to all others, and against the person's other samples.\n\
+         In brackets 95 % bounds, by people. Pictures of a camera are worse than those of an enrollment.\n",
     );
     text
 }
 
+/// The first line: whether the target is held.
+fn verdict(report: &GalleryReport) -> String {
+    let Derived { no_threshold, bounded_fpir, basis, .. } = &report.derived;
+    if let Some(cause) = no_threshold {
+        return format!("RED: no face is recognized: {cause}\n\n");
+    }
+    match (basis, bounded_fpir) {
+        (Basis::Fixed, None) => {
+            "RED: the threshold is set by hand, and the error rates of the model are not known\n\n".to_owned()
+        }
+        (Basis::Fixed, Some(bound)) => {
+            format!(
+                "The threshold is set by hand. At most {} of strangers are accepted, with 95 % confidence.\n\n",
+                share(*bound)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+fn statistics(report: &GalleryReport) -> String {
+    match (&report.calibration, report.derived.calibration_people) {
+        (Some(source), _) => source.clone(),
+        (None, 0) => "none: the model is not known".to_owned(),
+        (None, people) => format!("{people} enrolled people; the model is not known"),
+    }
+}
+
+/// FPIR by the statistics of the model, with its bound.
+fn model_rates(derived: &Derived) -> String {
+    match (derived.expected_fpir, derived.bounded_fpir) {
+        (Some(expected), Some(bound)) => {
+            format!("{} expected, at most {} with 95 % confidence", share(expected), share(bound))
+        }
+        _ => "not known".to_owned(),
+    }
+}
+
+fn enrolled_rate(report: &GalleryReport) -> String {
+    report.fpir.map_or_else(
+        || "not known with fewer than two people".to_owned(),
+        |rate| format!("{}, worth {:.0} independent people", percent(rate), report.independent),
+    )
+}
+
+/// What more samples of each person would give.
+fn prospects(report: &GalleryReport) -> String {
+    if report.prospects.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["SAMPLES EACH", "THRESHOLD", "MISSED"]);
+    for Prospect { samples, threshold, missed } in &report.prospects {
+        table.row([samples.to_string(), format!("{threshold:.4}"), format!("{:.0} %", missed * 100.0)]);
+    }
+    format!("\nWhat other numbers of samples would give, for as many people:\n{}", table.text(""))
+}
+
+fn targets(report: &GalleryReport) -> String {
+    let known = |estimate: Option<Estimate>| estimate.map_or_else(|| "-".to_owned(), percent);
+    let mut table = Table::new(["STRANGERS", "THRESHOLD", "95 % BOUNDS", "FNIR THERE"]);
+    for line in &report.targets {
+        let share = share(line.fpir);
+        table.row(match line.threshold {
+            Some(t) => {
+                [share, format!("{:.4}", t.value), format!("{:.4} to {:.4}", t.low, t.high), known(line.fnir)]
+            }
+            None => [share, "-".into(), "too few people".into(), "-".into()],
+        });
+    }
+    table.text("")
+}
+
+/// A share in percent, with two significant digits.
 fn share(fpir: f64) -> String {
-    format!("{} %", (fpir * 1e8).round() / 1e6)
+    let percent = fpir * 100.0;
+    let digits = if percent > 0.0 { (1.0 - percent.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    let text = format!("{percent:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} %")
 }
 
 fn threshold(derived: &Derived) -> String {
-    let Derived { threshold, low, high, basis, fpir, visits } = derived;
-    let seen = words::count(*visits as u64, "visit of a stranger", "visits of strangers");
+    let Derived { threshold, basis, central, .. } = derived;
     let from = match basis {
-        Basis::Fixed => return format!("{threshold:.4}, from the settings"),
-        Basis::Prior => "from what is known of such models; too few people were measured".to_owned(),
-        Basis::Measured => format!("from the enrolled people and {seen}"),
-        Basis::Camera => format!("from {seen} to this camera and what is known of the others"),
+        Basis::Fixed => "from the settings",
+        Basis::Model => "from the statistics of the model",
+        Basis::Gallery => "from the enrolled people",
+        Basis::Camera => "from the statistics of the model, lowered by strangers at this camera",
+        Basis::Unknown => return "none".to_owned(),
     };
-    let expected = fpir.map_or_else(String::new, |fpir| format!("; lets {} in", share(fpir)));
-    format!("{threshold:.4} ({low:.4} to {high:.4}), {from}{expected}")
+    let central =
+        central.map_or_else(String::new, |central| format!("; the target is expected at {central:.4}"));
+    format!("{threshold:.4}, {from}{central}")
 }
 
 fn cameras(report: &GalleryReport) -> String {
@@ -128,14 +199,22 @@ fn more(all: usize, shown: usize) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use gatehouse_store::gallery::NoThreshold;
     use gatehouse_store::store::{Bin, TargetLine};
 
     use super::*;
 
     pub(in crate::cli::gallery) fn report() -> GalleryReport {
-        let (threshold, low, high) = (0.42, 0.4, 0.44);
-        let derived =
-            Derived { threshold, low, high, basis: Basis::Measured, fpir: Some(0.001), visits: 12.0 };
+        let derived = Derived {
+            threshold: 0.42,
+            basis: Basis::Model,
+            no_threshold: None,
+            central: Some(0.46),
+            expected_fpir: Some(0.000_2),
+            bounded_fpir: Some(0.001),
+            calibration_people: 2760,
+            visits: 12.0,
+        };
         let rate = Some(Estimate { rate: 0.02, low: 0.01, high: 0.04 });
         GalleryReport {
             model: "dlib-128".into(),
@@ -144,6 +223,9 @@ pub(super) mod tests {
             measured: 5,
             threshold: 0.42,
             target_fpir: Some(0.001),
+            calibration: Some("2,760 people".into()),
+            independent: 3.0,
+            prospects: vec![Prospect { samples: 5, threshold: 0.41, missed: 0.15 }],
             derived: derived.clone(),
             cameras: vec![CameraLine {
                 camera: "garden".into(),
@@ -161,13 +243,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_gallery_without_a_threshold_is_red_and_says_what_to_do() {
+        let mut report = report();
+        report.derived.no_threshold = Some(NoThreshold::UnknownModel {
+            model: "m with 128 components".into(),
+            advice: None,
+            people: 3,
+        });
+        let text = text(&report);
+        assert!(text.starts_with("RED: no face is recognized: the error rates of m"), "{text}");
+        assert!(text.contains("gatehouse gallery calibrate FILE"), "{text}");
+    }
+
+    #[test]
     fn the_report_names_alike_and_weak_people_and_says_what_is_not_known() {
         let text = text(&report());
         for part in [
-            "0.4200 (0.4000 to 0.4400), from the enrolled people and 12 visits of strangers; lets 0.1 % in",
+            "0.4200, from the statistics of the model; the target is expected at 0.4600",
+            "0.02 % expected, at most 0.1 % with 95 % confidence",
             "0.4200, from the settings",
+            "12 visits compared",
+            "15 %",
             "2.00 % (1.00 to 4.00)",
-            "not known while nobody",
+            "not known until a person has two samples",
             "too few people",
             "7 pairs of people within the threshold; the first 1:",
             "anna",

@@ -13,7 +13,11 @@ const LABELS: usize = 6;
 
 /// Draws the report.
 pub(super) fn draw(report: &GalleryReport) -> String {
-    let largest = report.bins.last().map_or(1.0, |bin| bin.to).max(report.derived.high * 1.1);
+    let largest = report
+        .bins
+        .last()
+        .map_or(1.0, |bin| bin.to)
+        .max(report.derived.central.unwrap_or(report.threshold) * 1.1);
     let x = |distance: f32| MARGIN + distance / largest * (WIDTH - 2.0 * MARGIN);
     let bottom = HEIGHT - MARGIN;
     let mut svg = format!(
@@ -37,7 +41,7 @@ pub(super) fn draw(report: &GalleryReport) -> String {
         );
     }
     let at = x(report.threshold);
-    let (low, high) = (x(report.derived.low), x(report.derived.high));
+    let (low, high) = (x(report.threshold), x(report.derived.central.unwrap_or(report.threshold)));
     let _ = writeln!(
         svg,
         "<rect x=\"{low:.1}\" y=\"{MARGIN}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"0.08\"/>",

@@ -1,5 +1,6 @@
 //! A second gallery: add, switch, remove. The log tells who did it and how many are concerned.
 
+use gatehouse_store::gallery::calibration::Calibration;
 use gatehouse_store::record::Model;
 use gatehouse_store::store::{GalleryChanged, GalleryLine};
 use tracing::{info, warn};
@@ -12,6 +13,18 @@ pub(super) async fn add(services: &Services, model: Model, uid: u32) -> Result<V
     let gallery = model.name.clone();
     let galleries = services.store.add_gallery(model).await.map_err(store_fault)?;
     info!(uid, gallery, "gallery added");
+    Ok(galleries)
+}
+
+pub(super) async fn calibrate(
+    services: &Services,
+    gallery: Option<&str>,
+    calibration: Option<Calibration>,
+    uid: u32,
+) -> Result<Vec<GalleryLine>, Fault> {
+    let source = calibration.as_ref().map(|calibration| calibration.source.clone());
+    let galleries = services.store.calibrate_gallery(gallery, calibration).await.map_err(store_fault)?;
+    info!(uid, gallery, source, "gallery calibrated");
     Ok(galleries)
 }
 

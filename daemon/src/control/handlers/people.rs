@@ -5,7 +5,7 @@ use gatehouse_store::names::CameraName;
 use gatehouse_store::people::PersonSummary;
 use gatehouse_store::record::Model;
 use gatehouse_store::store::{Enrolled, Erased, ProbeFace, StoreError};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::store_fault;
 use crate::control::Services;
@@ -29,8 +29,12 @@ pub(super) async fn enroll(
     let gallery = Some(model.name.as_str());
     let enrolled = services.store.enrol_reviewed(id, name, encodings, force, gallery).await;
     let enrolled = enrolled.map_err(store_fault)?;
-    let Enrolled { person, added, repeated, alike } = &enrolled;
-    info!(uid, added, repeated, force, samples = person.samples, alike = alike.len(), "person enrolled");
+    let Enrolled { person, added, repeated, alike, doubtful, no_threshold } = &enrolled;
+    let (alike, doubtful) = (alike.len(), doubtful.len());
+    info!(uid, added, repeated, force, samples = person.samples, alike, doubtful, "person enrolled");
+    if let Some(cause) = no_threshold {
+        warn!("no face is recognized: {cause}");
+    }
     Ok(enrolled)
 }
 

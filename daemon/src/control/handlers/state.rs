@@ -17,6 +17,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
     let store = ask(services, |store| Ok(store.status())).await?;
     let config = services.settings.started();
     let models = services.store.galleries().models().clone();
+    let derived = services.store.threshold(None);
     let oldest = sinks.iter().filter_map(|sink| sink.oldest_pending.clone());
     Ok(Status {
         device: config.device.id.clone(),
@@ -30,6 +31,9 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
         beside: models.beside.map(|model| model.name),
         people: store.people as u64,
         templates: store.templates as u64,
+        threshold: derived.threshold,
+        threshold_basis: derived.basis,
+        no_threshold: derived.no_threshold.map(|cause| cause.to_string()),
         head_seq: store.head.seq,
         pending_events: store.pending_events,
         pending_media: store.pending_media,

@@ -148,7 +148,7 @@ impl Samples {
     }
 
     /// Every encoding with its person's number, from 0.
-    pub(super) fn list(&self) -> &[(u32, Encoding)] {
+    pub fn list(&self) -> &[(u32, Encoding)] {
         &self.list
     }
 }

@@ -1,0 +1,34 @@
+//! Impostor statistics of a model that exists in tests alone: its people lie at right angles to each other.
+
+// Each test binary uses its own part of this, as if it were a crate.
+#![allow(dead_code, unreachable_pub)]
+
+use gatehouse_store::gallery::Metric;
+use gatehouse_store::gallery::calibration::{
+    BoundFactor, CALIBRATION_FORMAT, Calibration, Quantile, SamplesFactor, Spread,
+};
+
+/// Statistics of a model of which one stranger in a thousand comes within a good half of the mean distance.
+pub fn statistics(model: &str, dimensions: usize, metric: Metric) -> Calibration {
+    let unit = match metric {
+        Metric::Euclidean => std::f64::consts::SQRT_2,
+        Metric::Cosine => 1.0,
+    };
+    let point = |share: f64, distance: f64| Quantile { share, distance: distance * unit };
+    Calibration {
+        format: CALIBRATION_FORMAT,
+        model: model.to_owned(),
+        dimensions,
+        metric,
+        source: "made up".into(),
+        people: 100,
+        encodings: 100,
+        norm: Spread { mean: 1.0, deviation: 0.1 },
+        impostor_distance: unit,
+        gallery_deviation: 0.1,
+        impostor: vec![point(0.001, 0.57), point(0.01, 0.64), point(0.5, 1.0), point(0.99, 1.14)],
+        samples: vec![SamplesFactor { samples: 1, factor: 1.0 }],
+        bounds: vec![BoundFactor { people: 1, target: 0.001, factor: 0.9 }],
+        genuine: Vec::new(),
+    }
+}
