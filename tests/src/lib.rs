@@ -7,4 +7,5 @@ pub mod faults;
 pub mod house;
 pub mod plan;
 pub mod scan;
+pub mod shipped;
 pub mod truth;

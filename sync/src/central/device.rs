@@ -81,17 +81,20 @@ pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Resul
              `drop role` if it is nobody's"
         )));
     }
-    let verb = if rotated { "alter" } else { "create" };
-    let options = format!(
-        "format('{verb} role %I login nosuperuser nocreatedb nocreaterole noreplication connection limit \
-         {SESSIONS_MAX} password %L', $1::text, $2::text)"
-    );
+    let verb = if rotated {
+        refuse_powerful(&transaction, &role).await?;
+        "alter role %I"
+    } else {
+        "create role %I nosuperuser nocreatedb nocreaterole noreplication"
+    };
+    let statement =
+        format!("format('{verb} login connection limit {SESSIONS_MAX} password %L', $1::text, $2::text)");
     // %L of nothing is NULL: no password opens then.
     let verifier = match sign_in {
         SignIn::Password(password) => Some(scram_sha_256(password.bytes())),
         SignIn::Certificate => None,
     };
-    run_made(&transaction, DOING, &options, &[&role, &verifier]).await?;
+    run_made(&transaction, DOING, &statement, &[&role, &verifier]).await?;
     run_made(&transaction, DOING, "format('grant gatehouse_device to %I', $1::text)", &[&role]).await?;
     let note = "insert into gatehouse.devices (device_id, site, state_id, version, role_name) values ($1, '', '', '', $2) \
                 on conflict (device_id) do update set role_name = excluded.role_name";
@@ -103,6 +106,26 @@ pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Resul
     timed(DOING, CALL, transaction.commit()).await?;
     let policy = config.central.objects.as_ref().and_then(|_| config.bucket()).map(|b| policy(&b, device));
     Ok(Enrolled { device: device.to_owned(), role, rotated, policy })
+}
+
+/// Refuses a role with attributes that an appliance must not have. They are read here and not reset by `alter role`:
+/// only a superuser may mention them there.
+async fn refuse_powerful(transaction: &Transaction<'_>, role: &str) -> Result<(), SyncError> {
+    let query = "select array_remove(array[case when rolsuper then 'superuser' end, \
+                 case when rolcreatedb then 'createdb' end, case when rolcreaterole then 'createrole' end, \
+                 case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end], null) \
+                 from pg_roles where rolname = $1";
+    let attributes: Vec<String> = timed(DOING, CALL, transaction.query_one(query, &[&role])).await?.get(0);
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    let reset: Vec<_> = attributes.iter().map(|attribute| format!("no{attribute}")).collect();
+    Err(SyncError::Setup(format!(
+        "role `{role}` has attributes that an appliance must not have ({}): nothing was changed; run \
+         `alter role \"{role}\" {}` as a superuser, then enroll again",
+        attributes.join(", "),
+        reset.join(" ")
+    )))
 }
 
 /// Takes the role of an appliance away; its rows stay. Its open sessions see nothing from then on and are ended.
@@ -138,6 +161,7 @@ pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncErro
 
 /// Ends the sessions of a role and removes it. The table of a session goes with it, a moment later.
 async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
+    join(link, role).await?;
     let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = $1";
     timed(RETIRING, CALL, link.client.query_one(end, &[&role])).await?;
     let query = "select format('drop role %I', $1::text)";
@@ -151,6 +175,18 @@ async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
         removed = timed(RETIRING, CALL, link.client.batch_execute(&drop)).await;
     }
     removed
+}
+
+/// Makes the session a member of the role: only a member, or a superuser, may end the role's sessions. From Postgres 16
+/// on, who made a role is none.
+async fn join(link: &Link, role: &str) -> Result<(), SyncError> {
+    let query = "select pg_has_role($1, 'usage'), format('grant %I to current_user', $1::text)";
+    let row = timed(RETIRING, CALL, link.client.query_one(query, &[&role])).await?;
+    let (is_member, grant): (bool, String) = (row.get(0), row.get(1));
+    match is_member {
+        true => Ok(()),
+        false => timed(RETIRING, CALL, link.client.batch_execute(&grant)).await,
+    }
 }
 
 /// A connection to a database with roles, for an id that an appliance can have.

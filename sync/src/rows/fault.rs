@@ -1,7 +1,7 @@
 //! What an error of Postgres means for delivery: told by SQLSTATE and type, never by text.
 
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::{GuardFault, SyncError, certificate, clip, words_of};
 use crate::rows::connect::BATCH;
@@ -9,10 +9,26 @@ use crate::rows::connect::BATCH;
 /// Sorts an error of one call.
 pub(crate) fn classify(doing: &'static str, error: &Error) -> SyncError {
     if let Some(db) = error.as_db_error() {
-        // The message alone: DETAIL and CONTEXT quote values of the row.
-        return by_state(doing, db.code(), &clip(db.message()));
+        return by_state(doing, db.code(), &message_of(db));
     }
     certificate(doing, error).unwrap_or_else(|| SyncError::Unreachable { doing, words: words_of(error) })
+}
+
+/// Classes of SQLSTATE whose DETAIL and HINT name roles, objects and settings only. All others may quote values of a row,
+/// such as `Failing row contains (...)`, and those must never reach a log.
+const CLASSES_WITHOUT_VALUES: &[&str] = &["08", "0A", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57"];
+
+/// The message of the server, with DETAIL and HINT where these hold no data.
+fn message_of(error: &DbError) -> String {
+    let mut text = clip(error.message());
+    let class = error.code().code().get(..2).unwrap_or_default();
+    if CLASSES_WITHOUT_VALUES.contains(&class) {
+        for more in [error.detail(), error.hint()].into_iter().flatten() {
+            text.push_str(": ");
+            text.push_str(clip(more).trim_end_matches('.'));
+        }
+    }
+    text
 }
 
 /// States that come up while a server is in trouble, in plain words: its own may be in another language.

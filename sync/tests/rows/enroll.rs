@@ -131,12 +131,58 @@ async fn an_owner_who_is_no_superuser_prepares_enrolls_and_retires() {
     let steps = central::init(&config).await.unwrap();
     assert!(steps[0].changed && steps[0].what.contains("people"), "{steps:?}");
     let password = Secret::new(DEVICE_PASSWORD.into());
-    let role = central::enroll(&config, "edge-1", SignIn::Password(&password)).await.unwrap().role;
+    let role = central::enroll(&config, "edge-1", SignIn::Certificate).await.unwrap().role;
+    let again = central::enroll(&config, "edge-1", SignIn::Password(&password)).await.unwrap();
+    assert!(again.rotated && again.role == role, "{again:?}");
     let device = bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
     assert_eq!(device.query("select from gatehouse.devices", &[]).await.unwrap().len(), 1);
     let steps = central::retire(&config, "edge-1").await.unwrap();
-    assert!(steps[0].changed, "{steps:?}");
+    assert!(steps.iter().all(|step| step.changed), "{steps:?}");
     assert_eq!(bed.count("select count(*) from gatehouse.devices where role_name is null").await, 1);
+}
+
+#[tokio::test]
+async fn a_role_that_may_do_too_much_is_named_with_the_cure_and_stays_as_it_is() {
+    let bed = Bed::new("powerful").await;
+    bed.enrolled("edge-1").await;
+    let role = bed.role("edge-1").await;
+    let admin = bed.database.connect().await.unwrap();
+    admin.batch_execute(&format!("alter role \"{role}\" createdb bypassrls")).await.unwrap();
+    let password = central::new_password();
+    let config = bed.config("dev");
+    let error = central::enroll(&config, "edge-1", SignIn::Password(&password)).await.unwrap_err();
+    assert!(error.to_string().contains("(createdb, bypassrls)"), "{error}");
+    let cure = format!("alter role \"{role}\" nocreatedb nobypassrls");
+    assert!(error.to_string().contains(&cure), "{error}");
+    bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
+    admin.batch_execute(&cure).await.unwrap();
+    assert!(central::enroll(&config, "edge-1", SignIn::Password(&password)).await.unwrap().rotated);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_server_is_shown_with_its_detail_and_without_values_of_a_row() {
+    let bed = Bed::new("detail").await;
+    // A superuser made the role, so that the owner may not change it.
+    bed.enrolled("edge-1").await;
+    let admin = bed.database.connect().await.unwrap();
+    let owner = format!("{}_admin", bed.database.name);
+    let make = format!(
+        "create role \"{owner}\" login createrole password 'admin'; \
+         grant usage on schema gatehouse to \"{owner}\"; \
+         grant all on all tables in schema gatehouse to \"{owner}\"; \
+         grant gatehouse_privacy to \"{owner}\""
+    );
+    admin.batch_execute(&make).await.unwrap();
+    std::fs::write(bed.folder.path().join("password"), "admin").unwrap();
+    let mut config = bed.config("dev");
+    let rows = config.central.rows.as_mut().unwrap();
+    rows.url = rows.url.replace(&format!("//{SUPERUSER}@"), &format!("//{owner}@"));
+    let error = central::enroll(&config, "edge-1", SignIn::Certificate).await.unwrap_err();
+    assert!(error.to_string().contains("permission denied to alter role"), "{error}");
+    assert!(
+        error.to_string().contains("Only roles with the CREATEROLE attribute and the ADMIN option"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
