@@ -5,6 +5,8 @@
 //!   event.
 //! - *answers* ([`publisher`]): clean session, identifications and the retained status with its last will.
 //!
+//! A fourth, [`probe`], is there only while doctor measures the round trip.
+//!
 //! Every connection starts from nothing: no acknowledgement, no packet id, no unsent answer of an old
 //! connection can reach a new one.
 //!
@@ -19,6 +21,7 @@ mod budget;
 mod input;
 mod link;
 mod options;
+mod probe;
 mod publisher;
 mod receipt;
 mod session;
@@ -35,6 +38,7 @@ pub(crate) use budget::Budget;
 pub(crate) use input::{AckToken, Delivery, Input, InputSettings};
 pub(crate) use link::LinkState;
 pub use link::{Link, Links};
+pub(crate) use probe::{ProbeError, RoundTrip, measure};
 pub(crate) use publisher::{Publisher, PublisherTask};
 pub(crate) use receipt::Receipt;
 

@@ -34,6 +34,8 @@ pub struct BrokerOptions {
     pub client_certificates: bool,
     /// QoS 1 messages on their way to one client.
     pub inflight: u16,
+    /// `set_tcp_nodelay true`; mosquitto's own default is false.
+    pub nodelay: bool,
     /// Further lines of its configuration.
     pub extra: String,
 }
@@ -47,6 +49,7 @@ impl Default for BrokerOptions {
             client_certificates: false,
             // mosquitto's own 20 make the broker the bottleneck of every measurement.
             inflight: 1000,
+            nodelay: true,
             extra: String::new(),
         }
     }
@@ -170,10 +173,11 @@ fn config(
     let mut text = format!(
         "listener {port} 127.0.0.1\npersistence true\npersistence_location {}/\nallow_anonymous {}\n\
          max_inflight_messages {}\nmax_queued_messages 0\nlog_dest stdout\nlog_type error\nlog_type warning\n\
-         set_tcp_nodelay true\n",
+         set_tcp_nodelay {}\n",
         folder.path().display(),
         options.users.is_empty(),
         options.inflight,
+        options.nodelay,
     );
     // As root it would change to a user that cannot write its folder; this line is ignored otherwise.
     text.push_str("user root\n");

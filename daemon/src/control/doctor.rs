@@ -1,6 +1,8 @@
 //! What is wrong and what to do, as far as the daemon itself can see. Each check is one function that gives one
 //! [`Finding`]; none of them changes anything.
 
+mod round_trip;
+
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -40,6 +42,9 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         broker(&state::broker(services)),
         answers(&services.pipeline.stats()),
     ];
+    if state::broker(services).connected {
+        findings.push(round_trip::finding(config).await);
+    }
     match state::sinks(services).await {
         Ok(sinks) => findings.extend(sinks.iter().map(sink)),
         Err(fault) => findings.push(Finding::wrong("delivery", fault.message, "restart the daemon")),

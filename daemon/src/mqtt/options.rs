@@ -31,8 +31,9 @@ const PACKET_MARGIN: u64 = 1024 * 1024;
 /// Largest packet that the answers take: they hear nothing but short words of the broker.
 const SHORT_PACKET_MAX: u32 = 16 * 1024;
 
-/// Put after the client id of the answers.
+/// Put after the client id of the answers, and of what measures the round trip.
 const ANSWERS: &str = "-answers";
+const PROBE: &str = "-probe";
 
 /// Why a client cannot be set up.
 #[derive(Debug, Error)]
@@ -71,6 +72,18 @@ pub(crate) fn answers(config: &Config, will: LastWill) -> Result<Door, OptionsEr
         ConnectProperties { max_packet_size: Some(SHORT_PACKET_MAX), ..ConnectProperties::new() };
     let connect = connect(config, ANSWERS, true, properties);
     door(config, connect, Some(will), SHORT_PACKET_MAX)
+}
+
+/// How the measurement of the round trip connects.
+pub(crate) fn probe(config: &Config) -> Result<Door, OptionsError> {
+    let properties =
+        ConnectProperties { max_packet_size: Some(SHORT_PACKET_MAX), ..ConnectProperties::new() };
+    door(config, connect(config, PROBE, true, properties), None, SHORT_PACKET_MAX)
+}
+
+/// The topic of the measurement: the appliance's own, below the status, where no camera's topic is.
+pub(crate) fn probe_topic(config: &Config) -> String {
+    format!("{}/status/probe/{}", config.mqtt.topic_root, config.mqtt_client_id())
 }
 
 fn connect(config: &Config, suffix: &str, clean_start: bool, properties: ConnectProperties) -> Connect {
