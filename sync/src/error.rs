@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::tls;
+
 /// Longest text of a foreign error that is kept, in characters: enough for a sentence, not for a page of HTML.
 const WORDS_MAX: usize = 300;
 
@@ -206,6 +208,9 @@ impl SyncError {
 
 /// The text of a foreign error and of its causes on one line, without control characters, cut to a sentence.
 pub(crate) fn words_of(error: &(dyn StdError + 'static)) -> String {
+    if let Some(failure) = tls::failure(error) {
+        return clip(&tls::reason(failure));
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -219,28 +224,11 @@ pub(crate) fn words_of(error: &(dyn StdError + 'static)) -> String {
     clip(&text)
 }
 
-/// The TLS failure in the chain of causes, if it was one.
-pub(crate) fn tls_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut cause = Some(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An I/O error hides what it wraps from `source`.
-        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => inner.source(),
-        };
-    }
-    None
-}
-
-/// The same, where it is the certificate that does not hold.
+/// The error where it is the server's certificate that does not hold.
 pub(crate) fn certificate(doing: &'static str, error: &(dyn StdError + 'static)) -> Option<SyncError> {
-    match tls_failure(error)? {
+    match tls::failure(error)? {
         rustls::Error::InvalidCertificate(why) => {
-            Some(SyncError::Certificate { doing, words: clip(&why.to_string()) })
+            Some(SyncError::Certificate { doing, words: clip(&tls::certificate_reason(why)) })
         }
         _ => None,
     }

@@ -13,6 +13,7 @@ mod sink;
 pub mod status;
 mod throttle;
 mod thumbnails;
+pub mod tls;
 mod uploader;
 
 use std::sync::Arc;

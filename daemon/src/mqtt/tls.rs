@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gatehouse_config::Mqtt;
+use gatehouse_sync::tls::reason;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -25,8 +26,16 @@ pub(crate) enum TlsError {
     /// The system has no authorities.
     #[error("the system has no certificate authorities; install ca-certificates or set mqtt.ca_file")]
     NoRoots,
+    /// The appliance's own certificate cannot be used.
+    #[error("the appliance's own certificate, mqtt.cert_file {}: {words}", path.display())]
+    OwnCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        words: String,
+    },
     /// rustls does not take what it was given.
-    #[error("TLS: {0}; check mqtt.cert_file and mqtt.key_file")]
+    #[error("TLS: {}; check mqtt.cert_file and mqtt.key_file", reason(.0))]
     Rustls(#[from] rustls::Error),
 }
 
@@ -42,7 +51,7 @@ pub(crate) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, TlsError> 
             let chain = certificates("mqtt.cert_file", cert)?;
             let key_der =
                 PrivateKeyDer::from_pem_file(key).map_err(|error| pem("mqtt.key_file", key, &error))?;
-            builder.with_client_auth_cert(chain, key_der)?
+            builder.with_client_auth_cert(chain, key_der).map_err(|error| own_certificate(cert, &error))?
         }
         _ => builder.with_no_client_auth(),
     };
@@ -69,6 +78,10 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| pem(key, path, &error))
+}
+
+fn own_certificate(path: &Path, error: &rustls::Error) -> TlsError {
+    TlsError::OwnCertificate { path: path.to_owned(), words: reason(error) }
 }
 
 fn pem(key: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use gatehouse_sync::tls::{certificate_reason, failure, reason};
 use rumqttc::v5::mqttbytes::Error as PacketError;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
+use rustls::CertificateError;
 
 pub(crate) const TIMEOUT: &str = "the broker did not answer in time; check mqtt.url and the network";
 pub(crate) const NOT_MQTT: &str = "what answers at mqtt.url is not an MQTT v5 broker";
@@ -14,13 +16,53 @@ pub(crate) fn unreachable(error: &io::Error) -> String {
 }
 
 pub(crate) fn tls(error: &io::Error) -> String {
+    use rustls::Error as E;
+    match failure(error) {
+        Some(E::InvalidCertificate(why)) => {
+            format!("the broker's certificate: {}; {}", certificate_reason(why), cure(why))
+        }
+        Some(E::AlertReceived(_)) => refused_certificate(error),
+        Some(E::InvalidMessage(_)) => {
+            "what answers at mqtt.url does not speak TLS; is it the port for mqtt://?".to_owned()
+        }
+        Some(other) => {
+            format!("TLS with the broker failed: {}; check mqtt.url and the broker", reason(other))
+        }
+        None => format!(
+            "TLS with the broker failed: {error}; check mqtt.ca_file, mqtt.cert_file and the host in mqtt.url"
+        ),
+    }
+}
+
+/// What helps against a certificate of the broker that does not hold.
+fn cure(why: &CertificateError) -> &'static str {
+    use CertificateError as C;
+    match why {
+        C::UnknownIssuer | C::BadSignature => "name its authority in mqtt.ca_file",
+        C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
+            "renew it at the broker, or set this machine's clock"
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => "use a name of the certificate in mqtt.url",
+        _ => "make it again at the broker, with subjectAltName",
+    }
+}
+
+/// The broker ended TLS with an alert: the appliance's certificate is what it judges.
+fn refused_certificate(error: &io::Error) -> String {
+    let words = failure(error).map(reason).unwrap_or_default();
     format!(
-        "TLS with the broker failed: {error}; check mqtt.ca_file, mqtt.cert_file and the host in mqtt.url"
+        "the broker does not accept this appliance's certificate: {words}; check mqtt.cert_file, and that the broker \
+         trusts the authority that signed it"
     )
 }
 
 pub(crate) fn broke(error: &io::Error) -> String {
-    format!("the connection to the broker broke: {error}")
+    match failure(error) {
+        // With TLS 1.3 the broker looks at the certificate after the handshake is over for the appliance.
+        Some(rustls::Error::AlertReceived(_)) => refused_certificate(error),
+        Some(other) => format!("the connection to the broker broke: {}", reason(other)),
+        None => format!("the connection to the broker broke: {error}"),
+    }
 }
 
 pub(crate) fn packet(error: &PacketError) -> String {

@@ -41,7 +41,22 @@ async fn a_broker_of_a_foreign_authority_is_not_trusted() {
         let files = broker.certificates().unwrap();
         certificates(broker).replace(&*files.ca.to_string_lossy(), &files.stranger_ca.to_string_lossy())
     };
-    error(&House::with_broker(&tls(), foreign).await, "mqtt.ca_file").await;
+    let words =
+        "the broker's certificate: it is signed by an unknown authority; name its authority in mqtt.ca_file";
+    error(&House::with_broker(&tls(), foreign).await, words).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_refuses_the_own_certificate_is_told_from_one_that_is_not_trusted() {
+    let expired = |broker: &Broker| {
+        let files = broker.certificates().unwrap();
+        let text = |path: &std::path::Path| path.display().to_string();
+        certificates(broker)
+            .replace(&text(&files.client), &text(&files.expired.certificate))
+            .replace(&text(&files.client_key), &text(&files.expired.key))
+    };
+    let house = House::with_broker(&tls(), expired).await;
+    error(&house, "the broker does not accept this appliance's certificate").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,8 @@ use super::call::Limits;
 use super::classify::{classify, has_code, no_bucket};
 use super::marker::MARKER;
 use crate::central::Finding;
-use crate::error::{GuardFault, SyncError, tls_failure, words_of};
+use crate::error::{GuardFault, SyncError};
+use crate::tls;
 
 /// Clocks may differ by 15 minutes before signatures are refused; a third of it is worth a word.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -130,8 +131,8 @@ impl Objects {
             Err(_) => None,
         };
         let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
-        if let Some(error) = answer.as_ref().err().and_then(|error| tls_failure(error)) {
-            return list.bad("TLS", words_of(error), tls_advice(error));
+        if let Some(error) = answer.as_ref().err().and_then(|error| tls::failure(error)) {
+            return list.bad("TLS", tls::reason(error), tls_advice(error));
         }
         if endpoint.starts_with("https") {
             list.good("TLS", "the server's certificate is good");

@@ -53,7 +53,7 @@ pub(super) fn client(rows: &Rows) -> Result<ClientConfig, SyncError> {
     };
     let chain = certificates("central.rows.cert_file", cert)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|e| pem("central.rows.key_file", key, &e))?;
-    builder.with_client_auth_cert(chain, key).map_err(unusable)
+    builder.with_client_auth_cert(chain, key).map_err(|error| pem("central.rows.cert_file", cert, &error))
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, SyncError> {

@@ -1,5 +1,5 @@
-//! Until when the certificates that the settings name are valid. Of a certificate only its two dates are read; whether
-//! it is genuine is TLS's business.
+//! Until when the certificates that the settings name are valid, and whether TLS takes their form. Of a certificate only
+//! the version and the two dates are read; TLS judges whether it is genuine.
 
 use std::path::Path;
 
@@ -17,6 +17,10 @@ const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
+/// Keys of certificates that only sign others. TLS takes version 1 for these, other programs do not.
+const AUTHORITIES: [&str; 3] = ["mqtt.ca_file", "central.objects.ca_file", "central.rows.ca_file"];
+const VERSION_ADVICE: &str =
+    "make it with an extension, see /usr/share/doc/gatehouse/examples/mosquitto/gatehouse.conf";
 
 /// One finding for each file of certificates that the settings name.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -51,6 +55,13 @@ fn finding(key: &str, file: &Path, now: DateTime<Utc>) -> Finding {
     else {
         return Finding::wrong("certificate", format!("{name} holds no certificate"), "put a PEM file there");
     };
+    if certificates.iter().any(|der| is_version_1(der) == Some(true)) {
+        let words = format!("the certificate in {name} is X.509 version 1");
+        return match AUTHORITIES.contains(&key) {
+            true => Finding::note("certificate", words, VERSION_ADVICE),
+            false => Finding::wrong("certificate", words, VERSION_ADVICE),
+        };
+    }
     let words = format!("{name} is valid from {} to {}", begin.format("%Y-%m-%d"), end.format("%Y-%m-%d"));
     match () {
         () if now < begin => {
@@ -62,11 +73,20 @@ fn finding(key: &str, file: &Path, now: DateTime<Utc>) -> Finding {
     }
 }
 
-/// First and last instant of a certificate: TBSCertificate is version, serial, algorithm, issuer, validity.
-fn dates(certificate: &[u8]) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+/// The content of TBSCertificate: version, serial, algorithm, issuer, validity.
+fn body(certificate: &[u8]) -> Option<&[u8]> {
     let (outer, _) = value(certificate, SEQUENCE)?;
-    let (body, _) = value(outer, SEQUENCE)?;
-    let mut rest = body;
+    value(outer, SEQUENCE).map(|(body, _)| body)
+}
+
+/// Version 1 is the default, and DER leaves a default out.
+fn is_version_1(certificate: &[u8]) -> Option<bool> {
+    body(certificate)?.first().map(|tag| *tag != VERSION)
+}
+
+/// First and last instant of a certificate.
+fn dates(certificate: &[u8]) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let mut rest = body(certificate)?;
     if rest.first() == Some(&VERSION) {
         rest = skip(rest)?;
     }
