@@ -34,7 +34,6 @@ use crate::supervise::{Tasks, stopped, systemd, watchdog};
 pub use error::AppError;
 pub use settings::Settings;
 use state_directory::StateLock;
-pub use wiring::model_note;
 
 /// Budget of orders under way and of housekeeping.
 const TASKS_BUDGET: Duration = Duration::from_secs(5);

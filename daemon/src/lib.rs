@@ -11,6 +11,7 @@ mod credstore;
 pub mod exit;
 pub mod log;
 pub mod mqtt;
+pub mod notes;
 pub mod pipeline;
 pub mod sources;
 pub mod supervise;

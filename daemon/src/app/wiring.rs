@@ -31,7 +31,7 @@ pub(crate) fn gallery_settings(config: &Config) -> GallerySettings {
 }
 
 /// What to do where the error rates of the model in the settings are not known and no threshold is set: a sentence.
-pub fn model_note(config: &Config) -> Option<String> {
+pub(crate) fn model_note(config: &Config) -> Option<String> {
     let GallerySettings { model, dimensions, metric, .. } = gallery_settings(config);
     if config.gallery.threshold.is_some() || known_calibration(&model, dimensions, metric).is_some() {
         return None;

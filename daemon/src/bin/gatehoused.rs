@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use gatehouse_config::Config;
 use gatehouse_daemon::arguments::{Arguments, Command};
+use gatehouse_daemon::notes::notes;
 use gatehouse_daemon::{app, exit, log};
 use tracing::error;
 
@@ -22,8 +23,8 @@ fn main() -> ExitCode {
 fn check_config(path: &Path) -> u8 {
     let (text, code) = match Config::load(path, &Config::process_environment()) {
         Ok(config) => {
-            let note = app::model_note(&config).map_or_else(String::new, |note| format!("\nnote: {note}"));
-            (format!("{}: no fault{note}", path.display()), exit::OK)
+            let notes = notes(&config).into_iter().map(|note| format!("\nnote: {note}"));
+            (format!("{}: no fault{}", path.display(), notes.collect::<String>()), exit::OK)
         }
         Err(faults) => (faults.to_string(), exit::CONFIG),
     };

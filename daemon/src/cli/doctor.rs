@@ -20,6 +20,7 @@ use crate::control::doctor::{clock, free_space};
 use crate::control::free_bytes;
 use crate::control::types::{Fault, Request};
 use crate::exit;
+use crate::notes::notes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -36,6 +37,7 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
             findings.extend(secrets::without_tpm());
             let known = Config::load(&args.config, &[]).ok();
             findings.extend(known.iter().flat_map(certificates::findings));
+            findings.extend(known.iter().flat_map(noted));
             let wrong = findings.iter().any(|finding| finding.grade == Grade::Wrong);
             (findings, if wrong { exit::REFUSED } else { exit::OK })
         }
@@ -70,10 +72,17 @@ fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
         findings.push(secrets::finding(&known));
         findings.extend(secrets::without_tpm());
         findings.extend(certificates::findings(&known));
+        findings.extend(noted(&known));
         findings.extend(outside::findings(&known));
     }
     findings.push(Finding::ok("version", format!("gatehouse {}", crate::VERSION)));
     findings
+}
+
+/// What the settings allow although it is hardly meant.
+fn noted(config: &Config) -> Vec<Finding> {
+    let finding = |words| Finding::note("settings", words, "set mqtt.username, or remove the password");
+    notes(config).into_iter().map(finding).collect()
 }
 
 fn settings(config: &Path) -> Finding {

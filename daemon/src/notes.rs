@@ -1,0 +1,45 @@
+//! What the settings allow although it is hardly meant: said by `gatehoused check-config` and `gatehouse doctor`.
+
+use gatehouse_config::Config;
+
+use crate::app::wiring::model_note;
+use crate::credstore::{Credstore, FOLDER};
+
+/// The name of the broker's password among the sealed secrets.
+const PASSWORD: &str = "mqtt-password";
+
+/// One sentence for each.
+pub fn notes(config: &Config) -> Vec<String> {
+    let password = password_without_user(config, &Credstore::at(FOLDER.into()));
+    password.into_iter().chain(model_note(config)).collect()
+}
+
+fn password_without_user(config: &Config, store: &Credstore) -> Option<String> {
+    // A password_file without a user name is a fault of the settings already.
+    let is_ignored = config.mqtt.username.is_none() && store.names().contains(&PASSWORD);
+    is_ignored.then(|| {
+        let folder = store.folder().display();
+        format!(
+            "a password for the broker is sealed in {folder}, but mqtt.username is not set: it is not sent"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_is_not_sent_is_pointed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Credstore::at(folder.path().to_owned());
+        let note = |mqtt: &str| {
+            let text = format!("[device]\nid = \"t\"\nenvironment = \"dev\"\n[mqtt]\n{mqtt}");
+            password_without_user(&Config::from_text(&text).unwrap(), &store)
+        };
+        assert_eq!(note(""), None);
+        std::fs::write(store.path(PASSWORD), "sealed").unwrap();
+        assert!(note("").unwrap().contains("mqtt.username is not set"));
+        assert_eq!(note("username = \"house-1\""), None);
+    }
+}
