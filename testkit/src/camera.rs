@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rumqttc::v5::mqttbytes::QoS;
+pub use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{Outgoing, TlsConfiguration, Transport};
@@ -20,9 +20,11 @@ use tokio::task::JoinHandle;
 mod answering;
 mod echo;
 mod listener;
+mod visitor;
 pub use answering::Answering;
 pub use echo::Echo;
 pub use listener::{Listener, Received};
+pub use visitor::Visitor;
 
 /// Messages of one camera that are on their way at once.
 const WINDOW: usize = 100;

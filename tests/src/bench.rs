@@ -7,6 +7,7 @@ pub mod journal;
 pub mod markdown;
 pub mod measure;
 pub mod month;
+mod nodelay;
 pub mod objects;
 pub mod steady;
 pub mod sync;

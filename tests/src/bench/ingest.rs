@@ -15,6 +15,7 @@ use gatehouse_testkit::wait;
 use serde_json::json;
 
 use super::measure::{Spread, bare_append, millis};
+use super::nodelay;
 use super::steady;
 use super::table::Table;
 
@@ -51,7 +52,8 @@ pub async fn run() -> Result<Vec<Table>> {
     let latency = latency(&address, &people).await?;
     let steady = steady::run(&daemon, &address, &people).await?;
     let throughput = throughput(&broker, &mut daemon, &people).await?;
-    Ok(vec![latency, steady, throughput])
+    let nodelay = nodelay::run(&mut daemon, &people).await?;
+    Ok(vec![latency, nodelay, steady, throughput])
 }
 
 fn connected(broker: &Broker, device: &str) -> Result<Daemon> {
