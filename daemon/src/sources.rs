@@ -5,11 +5,16 @@
 //! never panics, and says of everything it does not take why, in a [`Refusal`] that holds nothing of a face.
 
 mod attributes;
+mod camera_time;
 mod encoding;
 mod faces;
+mod identity;
 mod native;
+mod notes;
+mod patterns;
 mod refusal;
 mod scan;
+mod side_fields;
 mod topic;
 
 use bytes::Bytes;
@@ -46,6 +51,13 @@ pub struct Visit {
     /// For an event with neither id nor time nor face: what the ids of all events with this content begin with. The
     /// next such event is another visit, not the same one again.
     pub bare: Option<String>,
+    /// Whether the age of the event, or whether it came before, cannot be known: its time or id could not be read.
+    /// Then no door may act on the answer.
+    pub is_freshness_unknown: bool,
+    /// Side fields that were dropped.
+    pub fields_dropped: u64,
+    /// What the camera should learn of its event: a few short sentences that repeat no value.
+    pub notes: Vec<String>,
 }
 
 /// Where a media payload belongs; the payload itself is the file.

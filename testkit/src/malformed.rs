@@ -43,7 +43,7 @@ pub enum Fault {
     OddBase64,
     /// More faces than any camera sees.
     TooManyFaces,
-    /// An event id with a slash.
+    /// A picture sent for an event id that is none.
     BadEventId,
     /// A picture named in the event that leaves its folder.
     EscapingMediaName,
@@ -80,7 +80,7 @@ impl Fault {
 
     /// Whether the message is a media file (and not an event).
     pub fn is_media(self) -> bool {
-        self == Self::EscapingMediaTopic
+        matches!(self, Self::EscapingMediaTopic | Self::BadEventId)
     }
 }
 
@@ -116,8 +116,9 @@ pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malform
             whole
         }
         Fault::BrokenUtf8 => {
+            // Outside of a string: within one it would be repaired.
             let mut whole = event(good).payload();
-            whole.splice(8..9, [0xff, 0xfe]);
+            whole.splice(1..1, [0xff, 0xfe]);
             whole
         }
         Fault::NotAnObject => format!("[\"{id}\"]").into_bytes(),
@@ -142,13 +143,13 @@ pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malform
                 .to_string()
                 .into_bytes()
         }
-        Fault::BadEventId => event(good).payload_with("id", "../../etc/passwd".into()),
         Fault::EscapingMediaName => event(good).payload_with("media", json!(["../../../etc/passwd"])),
-        Fault::EscapingMediaTopic => vec![0xff, 0xd8, 0xff, 0xd9],
+        Fault::EscapingMediaTopic | Fault::BadEventId => vec![0xff, 0xd8, 0xff, 0xd9],
         Fault::BadCamera | Fault::Retained => event(good).payload(),
     };
     let topic = match fault {
         Fault::EscapingMediaTopic => format!("{camera}/media/{id}/.."),
+        Fault::BadEventId => format!("{camera}/media/{{{id}}}/a.jpg"),
         Fault::BadCamera => "front.door number 1/event".into(),
         _ => format!("{camera}/event"),
     };

@@ -160,7 +160,8 @@ fn check_answers(plan: &Plan, ears: &Ears) -> Result<()> {
 /// The reason of the contract's ledger for each way to be malformed.
 fn reason(fault: Fault) -> &'static str {
     match fault {
-        Fault::NotJson | Fault::BrokenUtf8 | Fault::NotAnObject => "not_json",
+        Fault::NotJson | Fault::BrokenUtf8 => "not_json",
+        Fault::NotAnObject => "wrong_type",
         Fault::TooDeep => "too_deep",
         Fault::TooLarge => "too_large",
         Fault::WrongDimensions | Fault::OddBase64 => "wrong_dimensions",

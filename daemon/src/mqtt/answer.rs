@@ -35,6 +35,10 @@ pub(crate) struct Answer {
     /// Age at arrival by the camera's own clock.
     age_at_arrival: Duration,
     replayed: bool,
+    /// Whether age or novelty cannot be known: then no door may act on it.
+    is_freshness_unknown: bool,
+    /// What was dropped or not understood of the event.
+    notes: Vec<String>,
     identification: Identification<Person>,
     /// For each face what is known of a stranger; empty where nothing is.
     strangers: Vec<Option<StrangerMark>>,
@@ -67,6 +71,8 @@ struct AnswerBody<'a> {
     /// Engine and time; absent where nothing was searched.
     #[serde(flatten)]
     effort: Option<Effort>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
     faces: Vec<FaceBody<'a>>,
 }
 
@@ -90,10 +96,26 @@ impl Answer {
             received,
             age_at_arrival: Duration::from_millis(age),
             replayed,
+            is_freshness_unknown: false,
+            notes: Vec::new(),
             identification,
             strangers: Vec::new(),
             threshold_basis: Basis::Unknown,
         }
+    }
+
+    /// The same answer with notes for the camera's engineer.
+    #[must_use]
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
+        self
+    }
+
+    /// The same answer, never actionable where the age of the event or whether it came before cannot be known.
+    #[must_use]
+    pub(crate) fn with_unknown_freshness(mut self, is_unknown: bool) -> Self {
+        self.is_freshness_unknown = is_unknown;
+        self
     }
 
     /// The same answer with what is known of its strangers, face by face.
@@ -123,11 +145,14 @@ impl Answer {
             received_at: self.received_at.to_string(),
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             replayed,
-            actionable: !replayed && faces.iter().any(|face| face.outcome == Outcome::Match),
+            actionable: !replayed
+                && !self.is_freshness_unknown
+                && faces.iter().any(|face| face.outcome == Outcome::Match),
             gallery_size: self.identification.gallery_size,
             threshold_basis: self.threshold_basis,
             model: &self.identification.model,
             effort: self.identification.effort,
+            notes: &self.notes,
             faces: faces.iter().enumerate().map(told).collect(),
         })
     }
@@ -323,6 +348,21 @@ mod tests {
         assert_eq!(body(&again, received, false), (0, true, false));
         let (late, received) = answer(10_500, false, Outcome::Match);
         assert_eq!(body(&late, received, false), (10_500, true, false));
+    }
+
+    #[test]
+    fn a_match_of_unknown_freshness_is_not_actionable() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        assert_eq!(body(&answer.with_unknown_freshness(true), received, false), (0, false, false));
+    }
+
+    #[test]
+    fn notes_are_absent_where_there_are_none() {
+        let (answer, received) = answer(0, false, Outcome::Match);
+        let json =
+            |answer: &Answer| -> Value { serde_json::from_slice(&answer.body(received, false)).unwrap() };
+        assert_eq!(json(&answer).get("notes"), None);
+        assert_eq!(json(&answer.with_notes(vec!["a".to_owned()]))["notes"], serde_json::json!(["a"]));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) struct Counters {
     pub(crate) media_received: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) refused: Counter,
+    pub(crate) fields_dropped: Counter,
     pub(crate) answers_sent: Counter,
     pub(crate) answers_refused: Counter,
     pub(crate) answers_given_up: Counter,
@@ -58,6 +59,9 @@ pub struct PipelineStats {
     pub duplicates: u64,
     /// Of both, refused.
     pub refused: u64,
+    /// Side fields of events that were dropped: they looked like a face encoding or were too much.
+    #[serde(default)]
+    pub fields_dropped: u64,
     /// Answers handed to the connection, again ones included.
     pub answers_sent: u64,
     /// Answers that the broker refused.
@@ -75,6 +79,7 @@ impl Counters {
             media_received: self.media_received.get(),
             duplicates: self.duplicates.get(),
             refused: self.refused.get(),
+            fields_dropped: self.fields_dropped.get(),
             answers_sent: self.answers_sent.get(),
             answers_refused: self.answers_refused.get(),
             answers_given_up: self.answers_given_up.get(),

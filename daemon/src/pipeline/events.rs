@@ -210,14 +210,15 @@ impl Events {
         galleries: &Galleries,
         arrival: Arrival,
     ) -> Result<(Pending, Option<Receipt>), StoreError> {
-        let Visit { event, others, bare, .. } = visit;
+        let Visit { event, others, bare, is_freshness_unknown, fields_dropped, notes, .. } = visit;
         let seen = match bare {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
             _ => self.store.seen(&event.key).await?,
         };
         let identification = found.answer(&self.store, galleries);
         let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
-        let came = match (seen, replayed) {
+        self.counters.fields_dropped.add(fields_dropped);
+        let came = match (seen, replayed || is_freshness_unknown) {
             (true, _) => store::Arrival::Known,
             (false, true) => store::Arrival::Late,
             (false, false) => store::Arrival::Fresh,
@@ -225,7 +226,9 @@ impl Events {
         let strangers = self.store.take_faces(&event.key, found.faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
             .with_strangers(strangers)
-            .with_basis(galleries.basis(&event.key.camera));
+            .with_basis(galleries.basis(&event.key.camera))
+            .with_unknown_freshness(is_freshness_unknown)
+            .with_notes(notes);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
         if let Some(left_out) = self.lines.one_more(Instant::now()) {
             info!(

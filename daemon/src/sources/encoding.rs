@@ -24,7 +24,9 @@ pub(crate) fn encoding(raw: &RawValue, dimensions: usize) -> Result<Encoding, Fa
         Some(b'[') => from_array(text, dimensions)?,
         Some(b'"') => from_base64(text, dimensions)?,
         _ => {
-            return Err(Fault::new(Reason::NotJson, "an encoding is neither an array of numbers nor base64"));
+            let detail =
+                "an encoding must be an array of numbers, or a text with base64 of little-endian f32";
+            return Err(Fault::new(Reason::WrongType, detail));
         }
     };
     Encoding::new(values, dimensions).map_err(|fault| match fault {
@@ -47,9 +49,7 @@ fn from_array(text: &str, dimensions: usize) -> Result<Vec<f32>, Fault> {
         let value = match part.trim() {
             // What JavaScript writes for NaN and infinity.
             "null" => return Err(not_finite()),
-            part => part.parse::<f32>().map_err(|_| {
-                Fault::new(Reason::NotJson, "an encoding holds something that is not a number")
-            })?,
+            part => part.parse::<f32>().map_err(|_| no_number(part))?,
         };
         values.push(value);
     }
@@ -81,8 +81,18 @@ fn wrong_dimensions(have: usize, want: usize) -> Fault {
     Fault::new(Reason::WrongDimensions, format!("an encoding has {have} components, the gallery has {want}"))
 }
 
+/// The scan has put what no float holds, as NaN and 1e400, into quotes.
+fn no_number(part: &str) -> Fault {
+    let number = part.trim_matches('"').parse::<f64>();
+    let is_cut = part.ends_with("...\"");
+    if is_cut || number.is_ok_and(|number| !number.is_finite()) {
+        return not_finite();
+    }
+    Fault::new(Reason::WrongType, "an encoding must hold numbers alone, without quotes or inner lists")
+}
+
 fn not_finite() -> Fault {
-    Fault::new(Reason::NotFinite, "an encoding holds NaN or infinity")
+    Fault::new(Reason::NotFinite, "an encoding holds a number that is not finite")
 }
 
 #[cfg(test)]
@@ -117,14 +127,18 @@ mod tests {
             ("[1,2,1e999]", Reason::NotFinite),
             ("[1,2,-1e39]", Reason::NotFinite),
             ("[1,2,null]", Reason::NotFinite),
+            ("[1,2,\"NaN\"]", Reason::NotFinite),
+            ("[1,\"-Infinity\",2]", Reason::NotFinite),
+            ("[1,2,\"1e400\"]", Reason::NotFinite),
+            ("[1,2,\"999...\"]", Reason::NotFinite),
             ("[0,0,-0.0]", Reason::ZeroVector),
-            ("[1,2,\"3\"]", Reason::NotJson),
-            ("[1,[2],3]", Reason::NotJson),
-            ("[[1,2,3]]", Reason::NotJson),
-            ("[1,2,true]", Reason::NotJson),
-            ("null", Reason::NotJson),
-            ("7", Reason::NotJson),
-            ("{}", Reason::NotJson),
+            ("[1,2,\"3\"]", Reason::WrongType),
+            ("[1,[2],3]", Reason::WrongType),
+            ("[[1,2,3]]", Reason::WrongType),
+            ("[1,2,true]", Reason::WrongType),
+            ("null", Reason::WrongType),
+            ("7", Reason::WrongType),
+            ("{}", Reason::WrongType),
             ("\"\"", Reason::WrongDimensions),
             ("\"!!!!\"", Reason::BadBase64),
             ("\"\\ud800\"", Reason::BadBase64),

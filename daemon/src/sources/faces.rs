@@ -6,31 +6,75 @@ use std::fmt;
 use gatehouse_store::record::Model;
 use gatehouse_store::store::{Models, Others, ProbeFace};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::sources::encoding::encoding;
 use crate::sources::refusal::{Fault, Reason};
+use crate::sources::side_fields::{Cause, Member, Place, SideFields};
 
 /// The fields of one JSON object, none of them read yet.
 pub(crate) struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
+/// A part of an event that must be of one type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    Event,
+    Faces,
+    Face,
+    Encodings,
+    Media,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Event => "the event",
+            Self::Faces => "faces",
+            Self::Face => "a face",
+            Self::Encodings => "encodings",
+            Self::Media => "media",
+        }
+    }
+
+    fn form(self) -> &'static str {
+        match self {
+            Self::Event => "an object: {\"id\": \"17\", \"kind\": \"doorbell\"}",
+            Self::Faces => "a list of objects: [{\"encoding\": [...]}]",
+            Self::Face => "an object: {\"encoding\": [...]}",
+            Self::Encodings => "an object with an encoding for each model: {\"dlib-128\": [...]}",
+            Self::Media => "a list of names: [\"a.jpg\"]",
+        }
+    }
+
+    /// The words of the parser about a place, never about a content.
+    fn fault(self, error: &serde_json::Error) -> Fault {
+        let (name, form) = (self.name(), self.form());
+        let place = format!("line {} column {}", error.line(), error.column());
+        match error.classify() {
+            Category::Data => Fault::new(Reason::WrongType, format!("{name} must be {form}")),
+            Category::Eof => Fault::new(Reason::NotJson, format!("{name} ends too early, at {place}")),
+            _ => Fault::new(Reason::NotJson, format!("{name} is not JSON, at {place}")),
+        }
+    }
+}
+
 impl<'a> Fields<'a> {
-    /// Takes a JSON object apart. A key that is there twice is a fault: readers differ in which one counts.
-    pub(crate) fn of(text: &'a str, what: &str) -> Result<Self, Fault> {
-        let fields: Self = serde_json::from_str(text).map_err(|error| not_json(what, &error))?;
-        let mut seen = HashSet::with_capacity(fields.0.len());
-        if fields.0.iter().all(|(key, _)| seen.insert(key)) {
+    /// Takes a JSON object apart. A key that counts must not be there twice: readers differ in which one holds.
+    pub(crate) fn of(text: &'a str, part: Part, counts: impl Fn(&str) -> bool) -> Result<Self, Fault> {
+        let fields: Self = serde_json::from_str(text).map_err(|error| part.fault(&error))?;
+        let mut seen = HashSet::new();
+        if fields.0.iter().filter(|(key, _)| counts(key)).all(|(key, _)| seen.insert(key)) {
             Ok(fields)
         } else {
-            Err(Fault::new(Reason::NotJson, format!("{what} has a key twice")))
+            Err(Fault::new(Reason::NotJson, format!("{} has a key twice", part.name())))
         }
     }
 
     /// Takes a field out; `null` is as good as none.
     pub(crate) fn take(&mut self, key: &str) -> Option<&'a RawValue> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
-        Some(self.0.swap_remove(at).1).filter(|raw| raw.get() != "null")
+        Some(self.0.remove(at).1).filter(|raw| raw.get() != "null")
     }
 
     /// What was not taken.
@@ -59,20 +103,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// The words of the parser about a place, never about a content.
-pub(crate) fn not_json(what: &str, error: &serde_json::Error) -> Fault {
-    let place = format!("line {} column {}", error.line(), error.column());
-    let words = match error.classify() {
-        serde_json::error::Category::Eof => format!("{what} ends too early, at {place}"),
-        serde_json::error::Category::Data => format!("{what} is of the wrong type, at {place}"),
-        _ => format!("{what} is not JSON, at {place}"),
-    };
-    Fault::new(Reason::NotJson, words)
-}
-
 /// The elements of a JSON array.
-pub(crate) fn elements<'a>(raw: &'a RawValue, what: &str) -> Result<Vec<&'a RawValue>, Fault> {
-    serde_json::from_str(raw.get()).map_err(|error| not_json(what, &error))
+pub(crate) fn elements(raw: &RawValue, part: Part) -> Result<Vec<&RawValue>, Fault> {
+    serde_json::from_str(raw.get()).map_err(|error| part.fault(&error))
 }
 
 /// The faces of an event, and beside each what is to be kept of it as an attribute (its box, unknown fields).
@@ -81,17 +114,25 @@ pub(crate) struct Faces {
     pub(crate) probes: Vec<ProbeFace>,
     /// The same for the second gallery.
     pub(crate) others: Others,
-    pub(crate) details: Vec<Value>,
+    pub(crate) details: Vec<Vec<Member>>,
 }
 
-/// Longest name of a model that is repeated in an answer, in characters.
-const MODEL_CHARS_MAX: usize = 64;
+/// Fields of a face that have a meaning.
+const FACE_FIELDS: [&str; 5] = ["model", "encoding", "encodings", "quality", "box"];
+
+/// Longest name of a model that is repeated in an answer, in bytes.
+const MODEL_BYTES_MAX: usize = 64;
 
 /// Reads the `faces` of an event for galleries of these models.
-pub(crate) fn faces(raw: Option<&RawValue>, models: &Models, most: usize) -> Result<Faces, Fault> {
+pub(crate) fn faces(
+    raw: Option<&RawValue>,
+    models: &Models,
+    most: usize,
+    side: &mut SideFields,
+) -> Result<Faces, Fault> {
     let mut faces = Faces::default();
     let Some(raw) = raw else { return Ok(faces) };
-    let found = elements(raw, "faces")?;
+    let found = elements(raw, Part::Faces)?;
     if found.len() > most {
         return Err(Fault::new(
             Reason::TooManyFaces,
@@ -99,8 +140,9 @@ pub(crate) fn faces(raw: Option<&RawValue>, models: &Models, most: usize) -> Res
         ));
     }
     let mut unanswered = None;
-    for raw in found {
-        unanswered = faces.take(raw, models)?.or(unanswered);
+    for (at, raw) in found.into_iter().enumerate() {
+        let place = Place::event().field("faces").element(at);
+        unanswered = faces.take(raw, models, &place, side)?.or(unanswered);
     }
     match unanswered {
         // What is only for the second gallery is no visit that could be answered.
@@ -112,14 +154,20 @@ pub(crate) fn faces(raw: Option<&RawValue>, models: &Models, most: usize) -> Res
 impl Faces {
     /// Takes one face: the encoding of the gallery in use is to be answered, that of the second one to be compared. Gives
     /// back what to say where there is only the second.
-    fn take(&mut self, raw: &RawValue, models: &Models) -> Result<Option<Fault>, Fault> {
+    fn take(
+        &mut self,
+        raw: &RawValue,
+        models: &Models,
+        place: &Place,
+        side: &mut SideFields,
+    ) -> Result<Option<Fault>, Fault> {
         let (in_use, beside) = (&models.in_use, models.beside.as_ref());
-        let mut fields = Fields::of(raw.get(), "a face")?;
+        let mut fields = Fields::of(raw.get(), Part::Face, |key| FACE_FIELDS.contains(&key))?;
         let model = fields.take("model").map(model_name).transpose()?;
         let mut told = Vec::new();
         told.extend(fields.take("encoding").map(|raw| (model, raw)));
         if let Some(raw) = fields.take("encodings") {
-            let by_model = Fields::of(raw.get(), "encodings")?.rest().into_iter();
+            let by_model = Fields::of(raw.get(), Part::Encodings, |_| true)?.rest().into_iter();
             told.extend(
                 by_model.filter(|(_, raw)| raw.get() != "null").map(|(model, raw)| (Some(model), raw)),
             );
@@ -133,9 +181,8 @@ impl Faces {
         let own = of(in_use).or_else(unnamed);
         let other = beside.and_then(|model| Some((model, of(model)?)));
         if own.is_none() && other.is_none() {
-            return Err(told
-                .first()
-                .map_or_else(|| no_encoding(in_use), |(name, _)| wrong_model(name, in_use)));
+            let other = told.first().map(|(name, _)| wrong_model(name, in_use));
+            return Err(other.unwrap_or_else(|| no_encoding(in_use, place, fields, side)));
         }
         let quality = fields.take("quality").map(quality).transpose()?;
         if let Some((model, raw)) = other {
@@ -150,8 +197,7 @@ impl Faces {
         };
         let encoding = encoding(raw, in_use.dimensions).map_err(|fault| named(fault, in_use))?;
         self.probes.push(ProbeFace { encoding, quality });
-        let details: Result<Map<_, _>, Fault> = fields.rest().into_iter().map(value).collect();
-        self.details.push(Value::Object(details?));
+        self.details.push(details(place, fields, side));
         Ok(None)
     }
 }
@@ -161,16 +207,38 @@ fn model_name(raw: &RawValue) -> Result<String, Fault> {
     name.map_err(|_| Fault::new(Reason::WrongModel, "the model of a face is not a text"))
 }
 
-fn no_encoding(model: &Model) -> Fault {
+/// A face without an encoding at its place; one at another place is named.
+fn no_encoding(model: &Model, place: &Place, fields: Fields<'_>, side: &mut SideFields) -> Fault {
+    side.members(place, fields.rest());
     let Model { name, dimensions, .. } = model;
-    Fault::new(
-        Reason::WrongDimensions,
-        format!("a face has no encoding of {dimensions}, as model {name} gives"),
-    )
+    side.misplaced_fault().unwrap_or_else(|| {
+        let detail = format!("a face has no encoding of {dimensions}, as model {name} gives");
+        Fault::new(Reason::WrongDimensions, detail)
+    })
+}
+
+/// What is kept of a face.
+fn details(place: &Place, mut fields: Fields<'_>, side: &mut SideFields) -> Vec<Member> {
+    let mut kept = Vec::new();
+    if let Some(raw) = fields.take("box") {
+        if is_box(raw) {
+            kept.push(Member { name: "box".to_owned(), json: raw.get().to_owned() });
+        } else {
+            side.drop_field(&place.field("box"), Cause::Box);
+        }
+    }
+    kept.extend(side.members(place, fields.rest()));
+    kept
+}
+
+fn is_box(raw: &RawValue) -> bool {
+    serde_json::from_str::<[f64; 4]>(raw.get()).is_ok()
 }
 
 fn wrong_model(told: &Option<String>, model: &Model) -> Fault {
-    let told: String = told.iter().flat_map(|name| name.chars()).take(MODEL_CHARS_MAX).collect();
+    // A longer text may be anything, also an encoding at a wrong place.
+    let is_shown = |name: &&String| name.len() <= MODEL_BYTES_MAX && !name.chars().any(char::is_control);
+    let told = told.as_ref().filter(is_shown).map_or("another name", String::as_str);
     Fault::new(Reason::WrongModel, format!("a face is of model {told}, the gallery is of {}", model.name))
 }
 
@@ -180,12 +248,6 @@ fn named(Fault { reason, detail }: Fault, model: &Model) -> Fault {
         Reason::WrongDimensions => Fault::new(reason, format!("{detail}; its model is {}", model.name)),
         _ => Fault { reason, detail },
     }
-}
-
-/// Builds a field that is kept as it is.
-pub(crate) fn value((key, raw): (String, &RawValue)) -> Result<(String, Value), Fault> {
-    let value = serde_json::from_str(raw.get()).map_err(|error| not_json("a field", &error))?;
-    Ok((key, value))
 }
 
 fn quality(raw: &RawValue) -> Result<f32, Fault> {

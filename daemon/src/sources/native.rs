@@ -3,21 +3,25 @@
 //! Order of an event: size, then a scan of the bytes ([`crate::sources::scan`]), then the object field by
 //! field with nothing built but what is wanted, then the event. A refusal carries the event id once that was
 //! read, so the id is read first.
+//!
+//! A defect in a field that no answer needs costs that field and never the visit; a note in the answer names it. A field
+//! on which safety rests is refused, or makes the answer not actionable.
 
-use bytes::Bytes;
 use gatehouse_config::Config;
 use gatehouse_store::names::{CameraName, EventId, EventKey, MediaName};
 use gatehouse_store::record::{Event, Item};
-use gatehouse_store::sha256;
 use gatehouse_store::store::Models;
 use gatehouse_store::time::Timestamp;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::sources::attributes::{Attributes, CAMERA_TIME};
-use crate::sources::faces::{Faces, Fields, elements, faces};
+use crate::sources::attributes::Attributes;
+use crate::sources::camera_time::{self, TimeFault};
+use crate::sources::faces::{Faces, Fields, Part, elements, faces};
+use crate::sources::identity::{GivenId, content_id, ring_id};
+use crate::sources::notes::Notes;
 use crate::sources::refusal::{Fault, Reason, Refusal};
-use crate::sources::scan::scan;
+use crate::sources::scan::{Text, scan, without_padding};
+use crate::sources::side_fields::{Member, Place, SideFields, object};
 use crate::sources::{Message, Source, Upload, Visit, topic};
 
 /// Longest event payload, in bytes (contract, section 2).
@@ -29,17 +33,8 @@ const MEDIA_NAMES_MAX: usize = 16;
 /// Longest kind, in bytes.
 const KIND_BYTES_MAX: usize = 64;
 
-/// Longest camera time that is kept as text, in characters; RFC 3339 needs below 40.
-const TIME_TEXT_CHARS_MAX: usize = 128;
-
-/// No camera tells a time before this and means it: 2020-01-01.
-const PLAUSIBLE_FROM: Timestamp = Timestamp(1_577_836_800_000_000);
-
-/// No camera tells a time after this and means it: 2100-01-01.
-const PLAUSIBLE_UNTIL: Timestamp = Timestamp(4_102_444_800_000_000);
-
-/// How far a camera's clock may run ahead, in microseconds: one day.
-const AHEAD_MAX: i64 = 86_400_000_000;
+/// Fields of an event that have a meaning.
+const EVENT_FIELDS: [&str; 6] = ["id", "time", "kind", "faces", "media", "attributes"];
 
 /// The native source.
 pub struct Native {
@@ -78,44 +73,49 @@ impl Native {
         models: &Models,
         known: &mut Option<EventId>,
     ) -> Result<Visit, Fault> {
-        let mut fields = Fields::of(checked(message.payload)?, "the event")?;
-        let given = fields.take("id");
-        let mut id = match given {
-            Some(raw) => event_id(raw)?,
-            None => content_id(camera, message.payload)?,
+        let mut notes = Notes::default();
+        let payload = without_padding(message.payload);
+        let text = checked(payload, &mut notes)?;
+        let mut fields = Fields::of(&text, Part::Event, |key| EVENT_FIELDS.contains(&key))?;
+        let given = GivenId::read(fields.take("id"), camera)?;
+        let mut id = match &given {
+            GivenId::Usable(id) | GivenId::Derived(id) => id.clone(),
+            GivenId::Absent | GivenId::Unusable => content_id(camera, payload)?,
         };
         *known = Some(id.clone());
-        let Faces { probes, others, details } = faces(fields.take("faces"), models, self.max_faces)?;
+        let time = Time::read(fields.take("time"), message.received_at);
+        let mut side = SideFields::new(models);
+        let Faces { probes, others, details } =
+            faces(fields.take("faces"), models, self.max_faces, &mut side)?;
         let kind = kind(fields.take("kind"), !probes.is_empty())?;
         let media = media_names(fields.take("media"))?;
-        let time = fields.take("time");
-        let occurred_at = time.and_then(|raw| plausible(raw, message.received_at));
         let mut bare = None;
-        if given.is_none() && time.is_none() && probes.is_empty() {
+        let has_id = matches!(given, GivenId::Usable(_) | GivenId::Derived(_));
+        if !has_id && time.occurred_at.is_none() && probes.is_empty() {
             let prefix = format!("{id}-");
             id = ring_id(&prefix, message.received_at)?;
             bare = Some(prefix);
         }
-        let mut attributes = Attributes::default();
-        attributes.add_own(fields.take("attributes"))?;
-        for field in fields.rest() {
-            attributes.add_field(field)?;
+        let attributes = attributes(fields, &time, &details, &mut side);
+        if probes.is_empty()
+            && let Some(fault) = side.misplaced_fault()
+        {
+            return Err(fault);
         }
-        if let (Some(raw), None) = (time, occurred_at) {
-            attributes.add(CAMERA_TIME, time_text(raw));
-        }
-        if details.iter().any(|face| face.as_object().is_some_and(|fields| !fields.is_empty())) {
-            attributes.add("faces", Value::Array(details));
-        }
-        let event = Event {
-            key: EventKey { camera: camera.clone(), id },
-            kind,
-            occurred_at,
-            received_at: message.received_at,
-            media,
-            attributes: attributes.finish()?,
-        };
-        Ok(Visit { event, faces: probes, others, bare })
+        notes.extend(time.fault.map(TimeFault::note));
+        notes.extend(given.note());
+        side.note(&mut notes);
+        let key = EventKey { camera: camera.clone(), id };
+        let (occurred_at, received_at) = (time.occurred_at, message.received_at);
+        Ok(Visit {
+            event: Event { key, kind, occurred_at, received_at, media, attributes },
+            faces: probes,
+            others,
+            bare,
+            is_freshness_unknown: time.fault.is_some() || given == GivenId::Unusable,
+            fields_dropped: side.dropped(),
+            notes: notes.finish(),
+        })
     }
 
     fn check_media(&self, upload: Upload, message: &Message<'_>) -> Result<Upload, Refusal> {
@@ -157,12 +157,12 @@ impl Source for Native {
     }
 }
 
-fn checked(payload: &Bytes) -> Result<&str, Fault> {
+fn checked<'a>(payload: &'a [u8], notes: &mut Notes) -> Result<Text<'a>, Fault> {
     if payload.len() > EVENT_BYTES_MAX {
         let detail = format!("{} bytes, an event has at most {EVENT_BYTES_MAX}", payload.len());
         return Err(Fault::new(Reason::TooLarge, detail));
     }
-    scan(payload)
+    scan(payload, notes)
 }
 
 fn retained() -> Fault {
@@ -172,23 +172,43 @@ fn retained() -> Fault {
     )
 }
 
-fn event_id(raw: &RawValue) -> Result<EventId, Fault> {
-    let id = text(raw).and_then(|text| EventId::try_from(text).ok());
-    id.ok_or_else(|| Fault::new(Reason::BadEventId, "the id is not a text of 1 to 64 of A-Z a-z 0-9 . _ : -"))
+/// The `time` of an event.
+struct Time<'a> {
+    occurred_at: Option<Timestamp>,
+    /// Why the camera's time does not count, and the time itself.
+    fault: Option<TimeFault>,
+    raw: Option<&'a RawValue>,
 }
 
-/// The id of an event that has none: the same content of the same camera is the same event.
-fn content_id(camera: &CameraName, payload: &[u8]) -> Result<EventId, Fault> {
-    let content = [camera.as_str().as_bytes(), b"/", &sha256(payload)].concat();
-    let id = format!("content-{}", hex::encode(&sha256(&content)[..16]));
-    EventId::try_from(id).map_err(|_| Fault::new(Reason::BadEventId, "no id could be derived"))
+impl<'a> Time<'a> {
+    fn read(raw: Option<&'a RawValue>, now: Timestamp) -> Self {
+        match raw.map(|raw| camera_time::read(raw, now)) {
+            None => Self { occurred_at: None, fault: None, raw },
+            Some(Ok(time)) => Self { occurred_at: Some(time), fault: None, raw },
+            Some(Err(fault)) => Self { occurred_at: None, fault: Some(fault), raw },
+        }
+    }
 }
 
-/// The id of an event that is like every other of its camera, as a ring of a simple button: the time of arrival
-/// tells them apart. A visitor must not be lost for ringing as the last one did.
-fn ring_id(prefix: &str, received_at: Timestamp) -> Result<EventId, Fault> {
-    let id = format!("{prefix}{:x}", received_at.0);
-    EventId::try_from(id).map_err(|_| Fault::new(Reason::BadEventId, "no id could be derived"))
+/// The text of all that is kept beside the known fields.
+fn attributes(
+    mut fields: Fields<'_>,
+    time: &Time<'_>,
+    details: &[Vec<Member>],
+    side: &mut SideFields,
+) -> String {
+    let mut attributes = Attributes::default();
+    attributes.add_own(fields.take("attributes"), side);
+    attributes.extend(side.members(&Place::event(), fields.rest()));
+    if let (Some(raw), Some(_)) = (time.raw, time.fault) {
+        attributes.add_camera_time(raw, side);
+    }
+    if details.iter().any(|face| !face.is_empty()) {
+        let faces: Vec<String> = details.iter().map(|face| object(face)).collect();
+        let json = format!("[{}]", faces.join(","));
+        attributes.extend([Member { name: "faces".to_owned(), json }]);
+    }
+    attributes.finish(side)
 }
 
 /// The kind; a camera that tells none is taken by what it sends.
@@ -204,7 +224,7 @@ fn kind(raw: Option<&RawValue>, has_faces: bool) -> Result<String, Fault> {
 
 fn media_names(raw: Option<&RawValue>) -> Result<Vec<MediaName>, Fault> {
     let Some(raw) = raw else { return Ok(Vec::new()) };
-    let found = elements(raw, "media")?;
+    let found = elements(raw, Part::Media)?;
     if found.len() > MEDIA_NAMES_MAX {
         let detail = format!("{} media names, at most {MEDIA_NAMES_MAX} are taken", found.len());
         return Err(Fault::new(Reason::TooManyMedia, detail));
@@ -212,19 +232,6 @@ fn media_names(raw: Option<&RawValue>) -> Result<Vec<MediaName>, Fault> {
     let name = |raw: &RawValue| text(raw).and_then(|text| MediaName::try_from(text).ok());
     let names: Option<Vec<_>> = found.into_iter().map(name).collect();
     names.ok_or_else(|| Fault::new(Reason::BadMediaName, "a media name is not 1 to 64 of A-Z a-z 0-9 . _ -"))
-}
-
-/// The camera's time where it is one and may be right. The upper bound follows the appliance's own clock only
-/// where that one is plausible itself: a board without a clock starts in 1970.
-fn plausible(raw: &RawValue, now: Timestamp) -> Option<Timestamp> {
-    let time = Timestamp::parse(&text(raw)?)?;
-    let ahead = now >= PLAUSIBLE_FROM && time.0 > now.0.saturating_add(AHEAD_MAX);
-    (time >= PLAUSIBLE_FROM && time < PLAUSIBLE_UNTIL && !ahead).then_some(time)
-}
-
-fn time_text(raw: &RawValue) -> Value {
-    let kept = text(raw).unwrap_or_else(|| raw.get().to_owned());
-    Value::String(kept.chars().take(TIME_TEXT_CHARS_MAX).collect())
 }
 
 fn text(raw: &RawValue) -> Option<String> {

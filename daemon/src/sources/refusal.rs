@@ -8,8 +8,12 @@ use gatehouse_store::record::Item;
 /// The reason of a refusal: a stable word in the ledger and on `rejected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Not UTF-8, not JSON, not an object, a key given twice, or a field of the wrong type.
+    /// Not JSON, or a key that counts given twice.
     NotJson,
+    /// JSON of another type than the field needs.
+    WrongType,
+    /// A face encoding outside its place, and none at it.
+    MisplacedEncoding,
     /// JSON nested too deep.
     TooDeep,
     /// More bytes than allowed.
@@ -55,6 +59,8 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
+            Self::WrongType => "wrong_type",
+            Self::MisplacedEncoding => "misplaced_encoding",
             Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
             Self::Empty => "empty",
