@@ -5,7 +5,7 @@ use gatehouse_store::store::Corrected;
 use super::shell::Shell;
 use super::table::{Table, pairs, printable};
 use super::{identify, input, words};
-use crate::control::answers::{EventLine, FaceLine};
+use crate::control::answers::{EventLine, FaceLine, JsonText};
 use crate::control::types::{Fault, LIST_MAX, Request};
 
 #[derive(Debug, clap::Subcommand)]
@@ -128,11 +128,10 @@ fn show(event: &EventLine) -> String {
         ("gallery", format!("{gallery}, model {}{}", event.model, identify::found(event.effort))),
     ]);
     let mut text = format!("{head}\n{}", identify::faces(&event.faces));
-    if let Some(serde_json::Value::Object(attributes)) = &event.attributes
-        && !attributes.is_empty()
-    {
+    let attributes = event.attributes.as_ref().map(JsonText::members).unwrap_or_default();
+    if !attributes.is_empty() {
         let lines: Vec<_> =
-            attributes.iter().map(|(name, value)| (printable(name), value.to_string())).collect();
+            attributes.iter().map(|(name, value)| (printable(name), value.get().to_owned())).collect();
         let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         text.push_str("\nattributes\n");
         text.push_str(&pairs(&lines));

@@ -1,5 +1,7 @@
 //! What comes back over the control socket. Instants are RFC 3339 in UTC.
 
+use std::collections::BTreeMap;
+
 use gatehouse_config::Value;
 use gatehouse_store::clock::ClockSource;
 use gatehouse_store::gallery::Basis;
@@ -7,6 +9,7 @@ use gatehouse_store::ledger::Column;
 use gatehouse_store::record::{Effort, Face, Outcome, Person, Sink};
 use gatehouse_sync::SinkState;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 /// How the appliance is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,7 +238,35 @@ pub struct EventLine {
     pub media: Vec<String>,
     /// The camera's own attributes; only of a single event, not in a list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub attributes: Option<serde_json::Value>,
+    pub attributes: Option<JsonText>,
+}
+
+/// Any JSON, as the text that it was: numbers keep every digit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JsonText(Box<RawValue>);
+
+impl JsonText {
+    /// A text that is JSON; another one as a JSON string.
+    pub fn new(text: String) -> Option<Self> {
+        RawValue::from_string(text.clone()).or_else(|_| to_raw_value(&text)).ok().map(Self)
+    }
+
+    /// The members of an object with the text of their values; empty for anything else.
+    pub fn members(&self) -> BTreeMap<String, Self> {
+        serde_json::from_str(self.0.get()).unwrap_or_default()
+    }
+
+    /// The text.
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for JsonText {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
 }
 
 /// A media file.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use gatehouse_store::files::SealedReader;
 use gatehouse_store::store::StoreError;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::answers::MediaHeader;
 use super::types::{Fault, LIST_MAX, Request};
@@ -25,8 +25,8 @@ pub(super) const CENTRAL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What goes back.
 pub(super) enum Answer {
-    /// One line.
-    Value(Value),
+    /// One line, as text: attributes of events keep every digit of their numbers.
+    Value(Box<RawValue>),
     /// One line and the bytes of a file.
     Media(Box<MediaHeader>, SealedReader),
 }
@@ -108,7 +108,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
 }
 
 fn value(value: impl Serialize) -> Result<Answer, Fault> {
-    serde_json::to_value(value).map(Answer::Value).map_err(Fault::refused)
+    to_raw_value(&value).map(Answer::Value).map_err(Fault::refused)
 }
 
 /// Asks the store something that may wait for the disk.

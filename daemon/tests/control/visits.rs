@@ -22,9 +22,10 @@ async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
 
     let picture: Vec<u8> = (0..200_000_u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
     let event = json!({"id": "e:1", "kind": "face", "faces": [{"encoding": encoding(1, 77)}],
-        "media": ["snapshot.jpg"], "attributes": {"zone": "porch\u{1b}[2J"}});
+        "media": ["snapshot.jpg"], "attributes": {"zone": "porch\u{1b}[2J", "iccid": "NUMBER"}});
+    let event = event.to_string().replace("\"NUMBER\"", "89490200001234567891");
     camera.publish("gatehouse/door/media/e:1/snapshot.jpg", picture.clone(), false, PATIENCE).await.unwrap();
-    camera.publish("gatehouse/door/event", event.to_string(), false, PATIENCE).await.unwrap();
+    camera.publish("gatehouse/door/event", event, false, PATIENCE).await.unwrap();
     camera.publish("gatehouse/door/event", "not json", false, PATIENCE).await.unwrap();
     until("the messages", || home.json(&["ledger"])["events"]["received"] == 2);
     until("the picture", || home.json(&["ledger"])["files"]["stored"] == 1);
@@ -37,6 +38,8 @@ async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
     assert_eq!(home.json(&["event", "show", "1"]), home.json(&["event", "show", "door/e:1"]));
     let shown = home.says(&["event", "show", "1"]);
     assert!(shown.contains("Anna") && shown.contains("snapshot.jpg") && shown.contains("zone"), "{shown}");
+    assert!(shown.contains("89490200001234567891"), "{shown}");
+    assert!(home.says(&["--json", "event", "show", "1"]).contains("\"iccid\":89490200001234567891"));
     assert!(!shown.contains('\u{1b}'), "a camera cannot steer the terminal");
 
     let files = home.json(&["media", "list", "--event", "door/e:1"]);

@@ -6,6 +6,7 @@ use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person,
 use gatehouse_store::store::Change;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::rows::json;
 
@@ -24,7 +25,8 @@ enum Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         clock_uncertainty_ms: Option<u64>,
         identification: Value,
-        attributes: Value,
+        /// As it is: numbers keep every digit.
+        attributes: Option<&'a RawValue>,
     },
     File {
         device: &'a str,
@@ -132,7 +134,7 @@ fn of_event<'a>(
         clock_uncertainty_ms: time.uncertainty_ms,
         // Both were JSON before; what is none any more must not break its line.
         identification: serde_json::from_str(&answer).unwrap_or_default(),
-        attributes: serde_json::from_str(&event.attributes).unwrap_or_default(),
+        attributes: serde_json::from_str(&event.attributes).ok(),
     }
 }
 

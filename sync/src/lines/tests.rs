@@ -43,7 +43,7 @@ impl House {
                 occurred_at: None,
                 received_at: Timestamp::now(),
                 media: Vec::new(),
-                attributes: "{\"zone\":\"porch\"}".into(),
+                attributes: "{\"zone\":\"porch\",\"iccid\":89490200001234567891}".into(),
             };
             let person = Some(Person { id: "anna".into(), name: "Anna".into() });
             let (distance, margin, quality) = (Some(0.3), None, None);
@@ -80,6 +80,8 @@ impl House {
             let text = String::from_utf8(zstd::decode_all(pressed.as_slice()).unwrap()).unwrap();
             assert!(pressed.len() < text.len(), "{} of {} bytes", pressed.len(), text.len());
             assert!(text.ends_with('\n') && !text.contains("nna"), "nobody is named");
+            let exact = text.matches("\"iccid\":89490200001234567891}").count();
+            assert_eq!(exact, text.matches("\"type\":\"event\"").count(), "a number lost digits");
             lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
         }
         lines

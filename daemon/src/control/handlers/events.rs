@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{ask, people, store_fault};
 use crate::control::Services;
-use crate::control::answers::{EventLine, FaceLine};
+use crate::control::answers::{EventLine, FaceLine, JsonText};
 use crate::control::types::Fault;
 
 pub(super) fn query(
@@ -96,6 +96,6 @@ fn line(view: EventView, whole: bool) -> EventLine {
         faces: view.identification.faces.into_iter().map(FaceLine::from).collect(),
         media: media.into_iter().map(String::from).collect(),
         // They were one JSON object when they were stored; what cannot be read so is shown as it is.
-        attributes: whole.then(|| serde_json::from_str(&attributes).unwrap_or_else(|_| attributes.into())),
+        attributes: whole.then(|| JsonText::new(attributes)).flatten(),
     }
 }
