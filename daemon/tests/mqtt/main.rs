@@ -6,6 +6,7 @@ mod house;
 mod safety;
 mod secure;
 mod strangers;
+mod surplus;
 
 use std::time::Duration;
 
