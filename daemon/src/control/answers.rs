@@ -248,8 +248,8 @@ pub struct JsonText(Box<RawValue>);
 
 impl JsonText {
     /// A text that is JSON; another one as a JSON string.
-    pub fn new(text: String) -> Option<Self> {
-        RawValue::from_string(text.clone()).or_else(|_| to_raw_value(&text)).ok().map(Self)
+    pub fn new(text: &str) -> Option<Self> {
+        RawValue::from_string(text.to_owned()).or_else(|_| to_raw_value(text)).ok().map(Self)
     }
 
     /// The members of an object with the text of their values; empty for anything else.

@@ -96,6 +96,6 @@ fn line(view: EventView, whole: bool) -> EventLine {
         faces: view.identification.faces.into_iter().map(FaceLine::from).collect(),
         media: media.into_iter().map(String::from).collect(),
         // They were one JSON object when they were stored; what cannot be read so is shown as it is.
-        attributes: whole.then(|| JsonText::new(attributes)).flatten(),
+        attributes: whole.then(|| JsonText::new(&attributes)).flatten(),
     }
 }

@@ -255,9 +255,15 @@ fn no_mutation_of_an_event_makes_it_panic() {
         with("faces", &json!([{"encoding": base64, "box": [0, 0, 1, 1], "quality": 0.5}])),
         json!({"id": "1", "time": "2026-11-20T11:59:58Z", "media": ["a.jpg"], "kind": "motion", "x": 1e10})
             .to_string(),
+        json!({"id": "{1}", "time": "2026-11-30 14:10:00+0000[UTC]", "e0": vec![0.5; 15], "x": "0.1 ".repeat(15)})
+            .to_string(),
     ];
     let mut random = fastrand::Rng::with_seed(2);
-    let pieces: [&[u8]; 14] = [
+    let pieces: [&[u8]; 18] = [
+        b"NaN",
+        b"0.25,",
+        b"\\ud800",
+        b"QUJDRGVmZ2hp",
         b"{",
         b"}",
         b"[",
@@ -289,7 +295,9 @@ fn no_mutation_of_an_event_makes_it_panic() {
                 }
             }
         }
-        taken += usize::from(read(&bytes).is_ok());
+        let Ok(visit) = read(&bytes) else { continue };
+        assert!(attributes(&visit).is_object() && visit.event.attributes.len() <= 8192);
+        taken += 1;
     }
     assert!(taken > 1000, "{taken}");
 }
