@@ -34,6 +34,18 @@ fn split(input: &[u8]) -> Option<(bool, &str, &[u8])> {
     Some((retained, std::str::from_utf8(&input[..end]).ok()?, &input[end + 1..]))
 }
 
+/// Most numbers of one array. Boxes of faces, which have four each, count one by one.
+fn longest_array(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(elements) => {
+            let own = elements.iter().filter(|element| element.is_number()).count();
+            elements.iter().map(longest_array).fold(own, usize::max)
+        }
+        serde_json::Value::Object(members) => members.values().map(longest_array).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((retained, topic, payload)) = split(input) else { return };
     let payload = Bytes::copy_from_slice(payload);
@@ -42,6 +54,9 @@ fuzz_target!(|input: &[u8]| {
         let attributes: serde_json::Value =
             serde_json::from_str(&visit.event.attributes).expect("attributes are JSON");
         assert!(attributes.is_object(), "attributes are one object");
+        assert!(visit.event.attributes.len() <= 8192, "attributes have a bound");
+        assert!(longest_array(&attributes) <= 16, "many numbers are an encoding");
+        assert!(visit.notes.len() <= 8 && visit.notes.iter().all(|note| note.chars().count() <= 300));
         assert!(!retained, "a retained message is old by nature");
     }
     if let Ok(upload) = SOURCES.media(&message) {
