@@ -181,8 +181,8 @@ impl Faces {
         let own = of(in_use).or_else(unnamed);
         let other = beside.and_then(|model| Some((model, of(model)?)));
         if own.is_none() && other.is_none() {
-            let other = told.first().map(|(name, _)| wrong_model(name, in_use));
-            return Err(other.unwrap_or_else(|| no_encoding(in_use, place, fields, side)));
+            let of_others = told.first().map(|(name, _)| wrong_model(name, in_use));
+            return Err(of_others.unwrap_or_else(|| no_encoding(in_use, place, fields, side)));
         }
         let quality = fields.take("quality").map(quality).transpose()?;
         if let Some((model, raw)) = other {

@@ -4,6 +4,7 @@ use super::*;
 use crate::sources::attributes::ATTRIBUTES_BYTES_MAX;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use gatehouse_testkit::malformed::{Fault, malformed};
 
 /// Length of the encodings in these tests, as dlib gives them.
 const LENGTH: usize = 128;
@@ -208,5 +209,27 @@ fn a_wrong_type_is_named_with_the_right_one() {
     ] {
         let refusal = read(event.to_string()).err().unwrap();
         assert_eq!((refusal.reason, refusal.detail.as_str()), (Reason::WrongType, words));
+    }
+}
+
+#[test]
+fn every_malformed_message_of_the_scenario_is_refused() {
+    let models = Models { in_use: model("dlib-128", LENGTH), beside: None };
+    for fault in Fault::ALL {
+        let malformed = malformed(fault, "door", "7", &mut fastrand::Rng::with_seed(3));
+        let (topic, payload) = (format!("gatehouse/{}", malformed.topic), Bytes::from(malformed.payload));
+        let (retained, received_at) = (malformed.retain, Timestamp(0));
+        let message = Message { topic: &topic, payload: &payload, retained, received_at };
+        let event = native().event(&message, &models).map(|read| read.err());
+        let media = native().media(&message).map(|read| read.err());
+        let refusal = if fault.is_media() { media } else { event };
+        let reason = refusal.flatten().map(|refusal| refusal.reason);
+        match fault {
+            Fault::BrokenUtf8 => assert_eq!(reason, Some(Reason::NotJson)),
+            Fault::NotAnObject => assert_eq!(reason, Some(Reason::WrongType)),
+            Fault::BadEventId => assert_eq!(reason, Some(Reason::BadEventId)),
+            Fault::Overflow => assert_eq!(reason, Some(Reason::NotFinite)),
+            _ => assert!(reason.is_some(), "{fault:?}"),
+        }
     }
 }
