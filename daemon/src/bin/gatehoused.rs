@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 fn check_config(path: &Path) -> u8 {
     let (text, code) = match Config::load(path, &Config::process_environment()) {
         Ok(config) => {
-            let notes = notes(&config).into_iter().map(|note| format!("\nnote: {note}"));
+            let notes =
+                notes(&config).into_iter().map(|note| format!("\nnote: {}; {}", note.text, note.advice));
             (format!("{}: no fault{}", path.display(), notes.collect::<String>()), exit::OK)
         }
         Err(faults) => (faults.to_string(), exit::CONFIG),

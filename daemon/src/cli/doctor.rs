@@ -81,8 +81,7 @@ fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
 
 /// What the settings allow although it is hardly meant.
 fn noted(config: &Config) -> Vec<Finding> {
-    let finding = |words| Finding::note("settings", words, "set mqtt.username, or remove the password");
-    notes(config).into_iter().map(finding).collect()
+    notes(config).into_iter().map(|note| Finding::note("settings", note.text, note.advice)).collect()
 }
 
 fn settings(config: &Path) -> Finding {

@@ -6,14 +6,20 @@ use super::table::{Table, shown};
 
 /// The page.
 pub fn page(tables: &[Table]) -> String {
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let command: Vec<String> = std::env::args().skip(1).map(|argument| without_folders(&argument)).collect();
     let mut page = format!(
-        "# Benchmarks\n\nWritten by `./run bench {}`; written anew, not edited.\n\nMachine: {}.\n",
+        "# Benchmarks\n\nWritten by `./run bench {}`, not by hand.\n\nMachine: {}.\n",
         command.join(" "),
         machine()
     );
     tables.iter().for_each(|table| section(table, &mut page));
     page
+}
+
+/// An argument without the folders of the files that it names.
+fn without_folders(argument: &str) -> String {
+    let last = |part: &str| part.rsplit('/').next().unwrap_or(part).to_owned();
+    argument.split(',').map(last).collect::<Vec<_>>().join(",")
 }
 
 fn section(table: &Table, page: &mut String) {
