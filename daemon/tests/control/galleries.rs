@@ -77,6 +77,19 @@ fn both(old: &[f32], new: &[f32]) -> Value {
     json!({"encodings": {"dlib-128": old, "arc": new}})
 }
 
+/// Impostor statistics of the new model: its people lie at right angles to each other.
+fn statistics() -> Value {
+    json!({
+        "format": 1, "model": "arc", "dimensions": 32, "metric": "cosine", "source": "made up",
+        "people": 100, "encodings": 100, "norm": {"mean": 1.0, "deviation": 0.1},
+        "impostor_distance": 1.0, "gallery_deviation": 0.1,
+        "impostor": [{"share": 0.001, "distance": 0.57}, {"share": 0.5, "distance": 1.0}],
+        "samples": [{"samples": 1, "factor": 1.0}],
+        "bounds": [{"people": 1, "target": 0.001, "factor": 0.9}],
+        "genuine": [],
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_house_goes_over_to_another_model_without_a_gap() {
     let house = House::new().await;
@@ -97,6 +110,13 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     ]);
     assert!(list.contains("arc") && list.contains("beside"), "{list}");
     house.enroll("ada", &json!([in_new(0)]).to_string(), "arc");
+    // Without error rates of the model a switch would shut the door.
+    let (code, said) = home.fails(&["gallery", "switch", "arc"]);
+    assert!(code == 1 && said.contains("would recognize no face") && said.contains("calibrate"), "{said}");
+    let file = home.path("arc.json");
+    std::fs::write(&file, statistics().to_string()).unwrap();
+    let list = home.json(&["gallery", "calibrate", "--gallery", "arc", &file.to_string_lossy()]);
+    assert_eq!((&list[1]["basis"], &list[1]["calibration"]), (&json!("model"), &json!("made up")), "{list}");
 
     // The dual run.
     let answer = house.event("both", both(&encoding(1, 9), &in_new(0))).await;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::table::{Table, shown};
 
-/// The page.
-pub fn page(tables: &[Table]) -> String {
+/// The page under a title.
+pub fn page(title: &str, tables: &[Table]) -> String {
     let command: Vec<String> = std::env::args().skip(1).map(|argument| without_folders(&argument)).collect();
     let mut page = format!(
-        "# Benchmarks\n\nWritten by `./run bench {}`, not by hand.\n\nMachine: {}.\n",
+        "# {title}\n\nWritten by `./run bench {}`, not by hand.\n\nMachine: {}.\n",
         command.join(" "),
         machine()
     );
@@ -58,7 +58,7 @@ mod tests {
         let mut table = Table::new("Speed", &["what", "us"]);
         table.rows.push(vec![json!("a scan"), json!(12)]);
         table.notes.push("lower is better".to_owned());
-        let page = page(&[table]);
+        let page = page("Benchmarks", &[table]);
         assert!(
             page.contains("## Speed\n\n| what | us |\n| --- | --- |\n| a scan | 12 |\n\n- lower is better\n")
         );

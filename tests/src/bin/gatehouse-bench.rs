@@ -1,4 +1,4 @@
-//! `gatehouse-bench [ingest|journal|identify|sync|backlog] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
+//! `gatehouse-bench [ingest|journal|identify|sync|backlog|thresholds] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
 //! its parts in the same run.
 
 use std::io::Write;
@@ -127,7 +127,9 @@ fn main() -> Result<ExitCode> {
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &arguments.markdown {
-        std::fs::write(file, markdown::page(&tables))
+        let is_accuracy = arguments.what == [What::Thresholds];
+        let title = if is_accuracy { "Accuracy of derived thresholds" } else { "Benchmarks" };
+        std::fs::write(file, markdown::page(title, &tables))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)

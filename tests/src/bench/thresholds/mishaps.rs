@@ -155,7 +155,7 @@ impl House {
         }
     }
 
-    /// Someone who is everywhere as far from the first person's faces as twins are.
+    /// A second person whose faces are as far from those of the first as twins are.
     fn enroll_twin(&mut self, dimensions: usize) {
         let step = TWIN_DISTANCE / (dimensions as f32).sqrt();
         let faces = self.rest.first().into_iter().flatten().take(SAMPLES);
@@ -167,12 +167,12 @@ impl House {
     /// Visits of one stranger on as many days, then all strangers.
     fn one_stranger_often(&self, random: &mut Rng) -> Outcome {
         let (_, face) = &self.strangers[random.usize(..self.strangers.len())];
-        let told = self.gallery.identify(&door(), face, None);
+        let answer = self.gallery.identify(&door(), face, None);
         let seen = |day: usize| StrangerFace {
             camera: door(),
             at_s: day as i64 * 86_400,
             people: u32::try_from(self.gallery.people()).unwrap_or(u32::MAX),
-            distance: told.distance.unwrap_or(1.0),
+            distance: answer.distance.unwrap_or(1.0),
         };
         let visits: Vec<StrangerFace> = (0..VISITS).map(seen).collect();
         self.gallery.derive(visits.iter());
@@ -181,7 +181,7 @@ impl House {
         Outcome { is_closed: is_shut, threshold: f64::from(camera), ..self.outcome_as_is(TARGET) }
     }
 
-    /// Only those strangers stay who are nearest to one of them.
+    /// Keeps only the strangers who are nearest to one of them.
     fn keep_one_family(&mut self, people: &People, random: &mut Rng) {
         let (anchor, _) = self.strangers[random.usize(..self.strangers.len())];
         let first = |person: usize| people.faces(person)[0].as_slice().to_vec();
