@@ -77,6 +77,11 @@ impl<'a> Fields<'a> {
         Some(self.0.remove(at).1).filter(|raw| raw.get() != "null")
     }
 
+    /// What was not taken yet.
+    pub(crate) fn left(&self) -> &[(String, &'a RawValue)] {
+        &self.0
+    }
+
     /// What was not taken.
     pub(crate) fn rest(self) -> Vec<(String, &'a RawValue)> {
         self.0

@@ -36,6 +36,20 @@ const KIND_BYTES_MAX: usize = 64;
 /// Fields of an event that have a meaning.
 const EVENT_FIELDS: [&str; 6] = ["id", "time", "kind", "faces", "media", "attributes"];
 
+/// Names under which cameras send the time of an event by mistake, in any case of letters.
+const TIME_NAMES: [&str; 10] = [
+    "time",
+    "timestamp",
+    "ts",
+    "datetime",
+    "date_time",
+    "event_time",
+    "eventTime",
+    "occurred_at",
+    "utctime",
+    "utc_time",
+];
+
 /// The native source.
 pub struct Native {
     root: String,
@@ -84,6 +98,7 @@ impl Native {
         };
         *known = Some(id.clone());
         let time = Time::read(fields.take("time"), message.received_at);
+        let misnamed = time.raw.is_none().then(|| misnamed_time(&fields, message.received_at)).flatten();
         let mut side = SideFields::new(models);
         let Faces { probes, others, details } =
             faces(fields.take("faces"), models, self.max_faces, &mut side)?;
@@ -91,7 +106,7 @@ impl Native {
         let media = media_names(fields.take("media"))?;
         let mut bare = None;
         let has_id = matches!(given, GivenId::Usable(_) | GivenId::Derived(_));
-        if !has_id && time.occurred_at.is_none() && probes.is_empty() {
+        if !has_id && time.occurred_at.is_none() && misnamed.is_none() && probes.is_empty() {
             let prefix = format!("{id}-");
             id = ring_id(&prefix, message.received_at)?;
             bare = Some(prefix);
@@ -103,6 +118,7 @@ impl Native {
             return Err(fault);
         }
         notes.extend(time.fault.map(TimeFault::note));
+        notes.extend(misnamed.as_deref());
         notes.extend(given.note());
         side.note(&mut notes);
         let key = EventKey { camera: camera.clone(), id };
@@ -112,7 +128,7 @@ impl Native {
             faces: probes,
             others,
             bare,
-            is_freshness_unknown: time.fault.is_some() || given == GivenId::Unusable,
+            is_freshness_unknown: time.fault.is_some() || misnamed.is_some() || given == GivenId::Unusable,
             fields_dropped: side.dropped(),
             notes: notes.finish(),
         })
@@ -170,6 +186,18 @@ fn retained() -> Fault {
         Reason::Retained,
         "the message is marked as retained and therefore old: publish without retain",
     )
+}
+
+/// A note where an event without `time` has a time under another name. Its age is then known to the camera and not to the
+/// appliance, so that it must not count as fresh.
+fn misnamed_time(fields: &Fields<'_>, now: Timestamp) -> Option<String> {
+    let is_meant = |name: &str| TIME_NAMES.iter().any(|meant| meant.eq_ignore_ascii_case(name));
+    let is_time = |raw: &RawValue| camera_time::read(raw, now).is_ok();
+    let (name, _) = fields.left().iter().find(|(name, raw)| is_meant(name) && is_time(raw))?;
+    Some(format!(
+        "{name} looks like the time of the event: its place is time; without it the age is unknown and the answer is not \
+         actionable"
+    ))
 }
 
 /// The `time` of an event.

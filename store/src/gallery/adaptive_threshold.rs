@@ -57,6 +57,8 @@ const STRANGERS_FACTOR_MIN: f64 = 0.8;
 const CLEAR_SHARE_MIN: f64 = 0.05;
 /// Look-alike pairs that the gallery may hold in any case: one person who is enrolled twice, or twins.
 const LOOK_ALIKE_PAIRS: usize = 1;
+/// The largest share of strangers that the settings allow.
+const TARGET_MAX: f64 = 0.1;
 /// Probability below which a number of look-alike pairs refutes a threshold.
 const REFUTED_BELOW: f64 = 0.05;
 
@@ -76,11 +78,13 @@ pub enum Basis {
     Unknown,
 }
 
-/// What another number of samples would give.
+/// What another number of samples, or another target, would give.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Prospect {
     /// Samples of each person.
     pub samples: usize,
+    /// Share of strangers that may be accepted.
+    pub target: f64,
     /// The threshold that would be in force.
     pub threshold: f32,
     /// Share of the enrolled people's pictures that would be missed.
@@ -409,7 +413,8 @@ impl Gallery {
         self.read().adaptive.as_ref().map(|adaptive| adaptive.target)
     }
 
-    /// What other numbers of samples would give for as many people; empty where nothing is known of that.
+    /// What other numbers of samples, and a target ten times as large, would give for as many people; empty where nothing
+    /// is known of that.
     pub fn prospects(&self) -> Vec<Prospect> {
         let state = self.read();
         let target = state.adaptive.as_ref().map(|adaptive| adaptive.target);
@@ -417,13 +422,15 @@ impl Gallery {
             return Vec::new();
         };
         let people = state.people().max(1);
-        let prospect = |samples: usize| {
+        let prospect = |samples: usize, target: f64| {
             let per_person = samples as f64;
             let bound = calibration.bound(Enrolled { people, samples: per_person }, target)?;
             let missed = calibration.missed_share(per_person, bound)?;
-            Some(Prospect { samples, threshold: self.metric.of_euclidean(bound), missed })
+            Some(Prospect { samples, target, threshold: self.metric.of_euclidean(bound), missed })
         };
-        calibration.genuine.iter().filter_map(|curve| prospect(curve.samples)).collect()
+        let samples = || calibration.genuine.iter().map(|curve| curve.samples);
+        let targets = [target, (10.0 * target).min(TARGET_MAX)];
+        targets.iter().flat_map(|target| samples().filter_map(|samples| prospect(samples, *target))).collect()
     }
 
     /// Where the threshold of a camera comes from.

@@ -106,16 +106,20 @@ fn enrolled_rate(report: &GalleryReport) -> String {
     )
 }
 
-/// What more samples of each person would give.
+/// What more samples of each person, or another target, would give.
 fn prospects(report: &GalleryReport) -> String {
     if report.prospects.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["SAMPLES EACH", "THRESHOLD", "MISSED"]);
-    for Prospect { samples, threshold, missed } in &report.prospects {
-        table.row([samples.to_string(), format!("{threshold:.4}"), format!("{:.0} %", missed * 100.0)]);
+    let mut table = Table::new(["TARGET", "SAMPLES EACH", "THRESHOLD", "MISSED"]);
+    for Prospect { samples, target, threshold, missed } in &report.prospects {
+        let missed = format!("{:.0} %", missed * 100.0);
+        table.row([share(*target), samples.to_string(), format!("{threshold:.4}"), missed]);
     }
-    format!("\nWhat other numbers of samples would give, for as many people:\n{}", table.text(""))
+    format!(
+        "\nWhat other numbers of samples, or another target, would give for as many people:\n{}",
+        table.text("")
+    )
 }
 
 fn targets(report: &GalleryReport) -> String {
@@ -225,7 +229,7 @@ pub(super) mod tests {
             target_fpir: Some(0.001),
             calibration: Some("2,760 people".into()),
             independent: 3.0,
-            prospects: vec![Prospect { samples: 5, threshold: 0.41, missed: 0.15 }],
+            prospects: vec![Prospect { samples: 5, target: 0.01, threshold: 0.41, missed: 0.15 }],
             derived: derived.clone(),
             cameras: vec![CameraLine {
                 camera: "garden".into(),

@@ -138,6 +138,27 @@ fn a_time_that_does_not_count_is_kept_as_an_attribute_and_makes_no_answer_fresh(
 }
 
 #[test]
+fn a_time_under_another_name_makes_no_answer_fresh() {
+    for name in ["timestamp", "ts", "Time", "dateTime", "UtcTime"] {
+        let visit = read(with(name, &json!("2025-11-20T12:00:00Z"))).ok().unwrap();
+        assert!(visit.is_freshness_unknown && visit.event.occurred_at.is_none(), "{name}");
+        assert!(
+            visit.notes[0].starts_with(name) && visit.notes[0].contains("its place is time"),
+            "{:?}",
+            visit.notes
+        );
+        assert!(visit.event.attributes.contains(name), "kept as an attribute: {}", visit.event.attributes);
+    }
+    // A counter or a word under such a name is no time, and `time` at its place is enough.
+    for (name, value) in [("ts", json!(17)), ("timestamp", json!("none"))] {
+        let visit = read(with(name, &value)).ok().unwrap();
+        assert!(!visit.is_freshness_unknown && visit.notes.is_empty(), "{name}: {:?}", visit.notes);
+    }
+    let both = json!({"id": "7", "time": "2025-11-20T12:00:00Z", "timestamp": "2025-11-20T12:00:00Z"});
+    assert!(!read(both.to_string()).ok().unwrap().is_freshness_unknown);
+}
+
+#[test]
 fn a_time_that_is_understood_or_absent_is_as_fresh_as_it_says() {
     for time in [json!(1_763_640_000), json!("1763640000123"), json!("2025-11-20 12:00:00 +0000")] {
         let visit = read(with("time", &time)).ok().unwrap();
