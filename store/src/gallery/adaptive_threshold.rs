@@ -577,8 +577,7 @@ fn visits<'a>(strangers: impl Iterator<Item = &'a StrangerFace>) -> HashMap<&'a 
 
 impl fmt::Display for NoThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WAYS: &str =
-            "load a calibration of the model (gatehouse gallery calibrate FILE), or set gallery.threshold";
+        const WAYS: &str = "load a calibration (gatehouse gallery calibrate FILE), or set gallery.threshold";
         match self {
             Self::UnknownModel { model, advice, people } => {
                 write!(f, "the error rates of {model} are not known")?;
@@ -587,7 +586,7 @@ impl fmt::Display for NoThreshold {
                 }
                 write!(
                     f,
-                    ": name a known model in gallery.model, {WAYS}, or enroll {GALLERY_PEOPLE_MIN} people (now {people})"
+                    ": enroll {GALLERY_PEOPLE_MIN} people (now {people}), name a known model in gallery.model, {WAYS}"
                 )
             }
             Self::Contradicted { model, by } => write!(
