@@ -1,7 +1,7 @@
 //! Measures a [`Calibration`] on encodings with names: those of a model's maker, or those of a gallery itself.
 //!
 //! Every person weighs the same, however many encodings there are. Bounds come from galleries and strangers that are
-//! drawn from random parts of the people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6): encodings of
+//! drawn from resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6): encodings of
 //! one person are not independent.
 
 use std::collections::{HashMap, HashSet};
@@ -322,7 +322,7 @@ impl Faces {
         }
     }
 
-    /// Thresholds of one gallery and its strangers, all from a random part of the people, as shares of the central ones.
+    /// Thresholds of one gallery and its strangers, all of resampled people, as shares of the central ones.
     fn draw(
         &self,
         matrix: &Matrix,
@@ -331,8 +331,7 @@ impl Faces {
         random: &mut Rng,
     ) -> Option<[Share; TARGETS.len()]> {
         let mut times = vec![0_u32; self.people()];
-        // Each drawn person counts once: one wrong label that counts twice would decide alone.
-        (0..self.people()).for_each(|_| times[random.usize(..self.people())] = 1);
+        (0..self.people()).for_each(|_| times[random.usize(..self.people())] += 1);
         let drawn = matrix.people.iter().copied().filter(|person| times[*person] > 0);
         let enrolled = random.choose_multiple(drawn, people);
         if enrolled.len() < people {
