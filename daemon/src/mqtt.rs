@@ -15,11 +15,12 @@
 //! stops reading and goes on to acknowledge, and answers go through a client of their own.
 
 mod answer;
-mod backlog;
 mod backoff;
 mod budget;
+mod freshness;
 mod input;
 mod link;
+mod moment;
 mod options;
 mod probe;
 mod publisher;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 pub use answer::ANSWER_EXPIRY;
 pub(crate) use answer::{Answer, Outgoing, Rejected, StatusMessage};
 pub(crate) use budget::Budget;
+pub(crate) use freshness::Waited;
 pub(crate) use input::{AckToken, Delivery, Input, InputSettings};
 pub(crate) use link::LinkState;
 pub use link::{Link, Links};

@@ -1,13 +1,16 @@
 //! What the appliance publishes. The text is made at the moment of sending, never before: age, replay and
 //! whether a door may act on it depend on that moment.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatehouse_store::gallery::{Basis, StrangerMark};
 use gatehouse_store::names::{CameraName, EventId};
 use gatehouse_store::record::{Effort, Event, Face, Identification, Outcome, Person};
 use gatehouse_store::time::Timestamp;
 use serde::Serialize;
+
+use crate::mqtt::freshness::Waited;
+use crate::mqtt::moment::Moment;
 
 /// How long an identification may be acted on, and how long the broker keeps it (Message Expiry).
 pub const ANSWER_EXPIRY: Duration = Duration::from_secs(10);
@@ -30,8 +33,8 @@ pub(crate) struct Answer {
     camera: CameraName,
     occurred_at: Option<Timestamp>,
     received_at: Timestamp,
-    /// Monotonic twin of `received_at`: a step of the clock must not make an old answer young.
-    received: Instant,
+    /// A step of the wall clock must not make an old answer young: when it was read and how long it may have waited.
+    waited: Waited,
     /// Age at arrival by the camera's own clock.
     age_at_arrival: Duration,
     replayed: bool,
@@ -77,11 +80,11 @@ struct AnswerBody<'a> {
 }
 
 impl Answer {
-    /// The answer to an event that arrived at `received`; `replayed` where it was delivered before or waited.
+    /// The answer to an event that was read as `waited` says; `replayed` where it was delivered before.
     pub(crate) fn new(
         root: &str,
         event: &Event,
-        received: Instant,
+        waited: Waited,
         replayed: bool,
         identification: Identification<Person>,
     ) -> Self {
@@ -93,7 +96,7 @@ impl Answer {
             camera: event.key.camera.clone(),
             occurred_at: event.occurred_at,
             received_at: event.received_at,
-            received,
+            waited,
             age_at_arrival: Duration::from_millis(age),
             replayed,
             is_freshness_unknown: false,
@@ -132,9 +135,11 @@ impl Answer {
         self
     }
 
-    fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
-        let age = self.age_at_arrival.saturating_add(now.saturating_duration_since(self.received));
-        let replayed = self.replayed || resent || age > ANSWER_EXPIRY;
+    fn body(&self, now: Moment, resent: bool) -> Vec<u8> {
+        let since_read = now - self.waited.read_at;
+        let age = self.age_at_arrival.saturating_add(since_read);
+        let age_at_most = age.max(self.waited.at_most.saturating_add(since_read));
+        let replayed = self.replayed || resent || age_at_most > ANSWER_EXPIRY;
         let faces = &self.identification.faces;
         let told = |(at, face)| FaceBody { face, stranger: self.strangers.get(at).and_then(Option::as_ref) };
         to_json(&AnswerBody {
@@ -215,7 +220,7 @@ impl Outgoing {
     }
 
     /// The text as of `now`. What was on its way once may have arrived: sent again it is `replayed`.
-    pub(crate) fn body(&self, now: Instant, resent: bool) -> Vec<u8> {
+    pub(crate) fn body(&self, now: Moment, resent: bool) -> Vec<u8> {
         match self {
             Self::Answer(answer) => answer.body(now, resent),
             Self::Rejected(rejected) => rejected.body(),
@@ -293,8 +298,8 @@ mod tests {
     use gatehouse_store::record::Engine;
     use serde_json::Value;
 
-    fn answer(age_at_arrival: u64, replayed: bool, outcome: Outcome) -> (Answer, Instant) {
-        let received = Instant::now();
+    fn answer(age_at_arrival: u64, replayed: bool, outcome: Outcome) -> (Answer, Moment) {
+        let received = Moment::now();
         let received_at = Timestamp::now();
         let event = Event {
             key: EventKey { camera: "door".try_into().unwrap(), id: "1".try_into().unwrap() },
@@ -316,10 +321,11 @@ mod tests {
         let effort = Some(Effort { engine: Engine::Exact, micros: 40 });
         let identification =
             Identification { gallery_size: 1, model: "m".to_owned(), faces: vec![face], effort };
-        (Answer::new("gatehouse", &event, received, replayed, identification), received)
+        let waited = Waited { read_at: received, at_most: Duration::ZERO, is_live: true };
+        (Answer::new("gatehouse", &event, waited, replayed, identification), received)
     }
 
-    fn body(answer: &Answer, now: Instant, resent: bool) -> (u64, bool, bool) {
+    fn body(answer: &Answer, now: Moment, resent: bool) -> (u64, bool, bool) {
         let body: Value = serde_json::from_slice(&answer.body(now, resent)).unwrap();
         let flag = |key: &str| body[key].as_bool().unwrap();
         (body["age_ms"].as_u64().unwrap(), flag("replayed"), flag("actionable"))
@@ -334,10 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_engine_and_time() {
-        let (answer, received) = answer(0, false, Outcome::Match);
-        let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
-        assert!(body["engine"] == "exact" && body["micros"] == 40, "{body}");
+    fn what_may_have_waited_too_long_is_not_actionable() {
+        let (mut answer, received) = answer(0, false, Outcome::Match);
+        answer.waited.at_most = Duration::from_secs(4);
+        assert_eq!(body(&answer, received, false), (0, false, true));
+        assert_eq!(body(&answer, received + Duration::from_secs(7), false), (7000, true, false));
+        answer.waited.at_most = Duration::MAX;
+        assert_eq!(body(&answer, received, false), (0, true, false));
     }
 
     #[test]
@@ -374,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn faces_are_told_as_the_contract_says() {
+    fn faces_and_engine_are_told_as_the_contract_says() {
         let (answer, received) = answer(0, false, Outcome::Match);
         let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
         let face = &body["faces"][0];
@@ -383,5 +392,6 @@ mod tests {
         assert_eq!(face["distance"], 0.25);
         assert!(face["margin"].is_null());
         assert_eq!(body["event_id"], "1");
+        assert!(body["engine"] == "exact" && body["micros"] == 40, "{body}");
     }
 }

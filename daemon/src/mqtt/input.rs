@@ -9,7 +9,7 @@
 //! read and TCP holds the broker back. Acknowledgements are written all the while, and make room.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use gatehouse_config::Config;
@@ -18,12 +18,13 @@ use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tracing::{error, info};
 
-use crate::mqtt::backlog::Backlog;
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::budget::{Admission, Budget};
+use crate::mqtt::freshness::{Freshness, Waited};
 use crate::mqtt::link::LinkState;
+use crate::mqtt::moment::Moment;
 use crate::mqtt::options;
-use crate::mqtt::session::{Heard, Session, SessionError, Stashed, pings};
+use crate::mqtt::session::{Heard, Session, SessionError, Stashed, proofs};
 use crate::mqtt::wire::Wire;
 use crate::mqtt::{Phase, reached};
 
@@ -69,8 +70,8 @@ pub(crate) struct Delivery {
     pub(crate) marker: bool,
     pub(crate) received: Instant,
     pub(crate) received_at: Timestamp,
-    /// How long it may have waited at the broker for us to come back.
-    pub(crate) waited: Duration,
+    /// How long it may have waited before it was read.
+    pub(crate) waited: Waited,
     pub(crate) ack: AckToken,
     pub(crate) bytes: OwnedSemaphorePermit,
 }
@@ -84,7 +85,7 @@ pub(crate) struct InputSettings {
     pub(crate) suffix: &'static str,
     /// Topic filters.
     pub(crate) filters: Vec<String>,
-    /// Topic of a retained message that the broker sends after the backlog (see [`Backlog`]).
+    /// Topic of a retained message that the broker sends after the backlog (see [`Freshness`]).
     pub(crate) marker: Option<String>,
 }
 
@@ -96,7 +97,7 @@ pub(crate) struct Input {
     link: LinkState,
     phase: watch::Receiver<Phase>,
     out: Option<mpsc::UnboundedSender<Delivery>>,
-    backlog: Backlog,
+    freshness: Freshness,
     packet_max: u32,
 }
 
@@ -105,8 +106,7 @@ enum Step {
     Acknowledge(Ack),
     Admit(Option<Admission>),
     Hear(Heard),
-    Ping,
-    Quiet,
+    Prove,
     Phase,
 }
 
@@ -121,16 +121,8 @@ impl Input {
         out: mpsc::UnboundedSender<Delivery>,
     ) -> Self {
         let packet_max = options::packet_max(&config);
-        Self {
-            config,
-            settings,
-            budget,
-            link,
-            phase,
-            out: Some(out),
-            backlog: Backlog::default(),
-            packet_max,
-        }
+        let freshness = Freshness::new(settings.marker.is_some());
+        Self { config, settings, budget, link, phase, out: Some(out), freshness, packet_max }
     }
 
     /// Takes messages until the phase is [`Phase::Disconnect`].
@@ -183,9 +175,9 @@ impl Input {
             opened = Wire::open(door) => opened?,
             () = reached(&mut self.phase, Phase::Disconnect) => return Ok(()),
         };
-        self.backlog.connected(answer.session_present, Instant::now());
+        self.freshness.connected(answer.session_present, Moment::now());
         let keep_alive = answer.properties.and_then(|properties| properties.server_keep_alive);
-        let mut pings = pings(keep_alive);
+        let (mut proofs, keep_alive) = proofs(keep_alive, self.settings.marker.is_some());
         let mut session = Session::begin(wire, &self.settings).await?;
         // Unbounded by itself: each belongs to a message under way, and those are bounded by the budget.
         let (queue, mut acks) = mpsc::unbounded_channel();
@@ -198,24 +190,27 @@ impl Input {
                 // The broker keeps what is not acknowledged.
                 session.stash = None;
             }
-            let quiet = tokio::time::sleep(self.backlog.patience());
             let reading = phase == Phase::Run && session.stash.is_none();
             let size = session.stashed();
             let step = tokio::select! {
                 biased;
                 Ok(()) = self.phase.changed() => Step::Phase,
                 Some(ack) = acks.recv() => Step::Acknowledge(ack),
-                _ = pings.tick() => Step::Ping,
+                _ = proofs.tick() => Step::Prove,
                 admission = self.budget.admit(size.unwrap_or(0)), if size.is_some() => Step::Admit(admission),
                 heard = session.hear(), if reading => Step::Hear(heard?),
-                () = quiet, if self.backlog.is_open() && reading => Step::Quiet,
             };
             match step {
-                Step::Acknowledge(ack) => session.acknowledge(ack, &mut acks).await?,
+                Step::Acknowledge(ack) => {
+                    let messages = session.acknowledge(ack, &mut acks).await?;
+                    self.freshness.acknowledged(messages);
+                }
                 Step::Admit(admission) => self.hand_on(&mut session, admission, &queue),
                 Step::Hear(heard) => self.take(&mut session, heard, &queue)?,
-                Step::Ping => session.ping(reading).await?,
-                Step::Quiet => self.backlog.close(),
+                Step::Prove => {
+                    let due = self.freshness.due(Moment::now(), keep_alive);
+                    session.prove(due, reading).await?;
+                }
                 Step::Phase => {}
             }
         }
@@ -228,7 +223,6 @@ impl Input {
         first: Heard,
         queue: &mpsc::UnboundedSender<Ack>,
     ) -> Result<(), SessionError> {
-        self.backlog.alive(Instant::now());
         self.heard(session, first);
         for _ in 1..HEARD_AT_ONCE {
             if let Some(bytes) = session.stashed() {
@@ -253,6 +247,7 @@ impl Input {
                 self.link.up();
                 info!(client = self.settings.name, "connected to the broker and subscribed");
             }
+            Heard::Pong => self.freshness.ping_answered(Moment::now()),
             Heard::Other => {}
         }
     }
@@ -260,11 +255,13 @@ impl Input {
     fn stash(&mut self, session: &mut Session, packet: Publish) {
         let marker = self.settings.marker.as_ref().is_some_and(|topic| packet.topic == topic.as_bytes());
         // Copies for an earlier subscription may stand in the middle of the backlog.
-        if marker && session.is_of_marker(&packet) {
-            self.backlog.close();
+        let is_current = marker && session.is_of_marker(&packet);
+        self.freshness.message_read(is_current);
+        if is_current {
+            self.freshness.marker_arrived();
         }
         let (received, received_at) = (Instant::now(), Timestamp::now());
-        let waited = self.backlog.waited(received);
+        let waited = self.freshness.waited(Moment::now());
         session.stash = Some(Stashed { packet, marker, received, received_at, waited });
     }
 

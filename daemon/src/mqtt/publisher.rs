@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::mqtt::answer::{ANSWER_EXPIRY, Outgoing, StatusMessage};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::link::LinkState;
+use crate::mqtt::moment::Moment;
 use crate::mqtt::options::{self, KEEP_ALIVE};
 use crate::mqtt::receipt::Receipt;
 use crate::mqtt::session::{SessionError, pings};
@@ -218,7 +219,7 @@ impl PublisherTask {
             connection.wire.queue(&publish(id, &self.status_topic(), true, body, properties))?;
         }
         while let Some((id, message, resent)) = self.window.next(now) {
-            let body = message.body(now, resent);
+            let body = message.body(Moment::now(), resent);
             let properties = properties(Some(ANSWER_EXPIRY), message.correlation());
             connection.wire.queue(&publish(id, message.topic(), false, body, properties))?;
             self.counters.answers_sent.add(1);

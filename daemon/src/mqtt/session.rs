@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::warn;
 
+use crate::mqtt::freshness::{Due, PROOF_INTERVAL, Waited};
 use crate::mqtt::input::{Ack, InputSettings};
 use crate::mqtt::options::{KEEP_ALIVE, OptionsError};
 use crate::mqtt::wire::{Wire, WireError};
@@ -66,7 +67,7 @@ pub(crate) struct Stashed {
     pub(crate) marker: bool,
     pub(crate) received: Instant,
     pub(crate) received_at: Timestamp,
-    pub(crate) waited: Duration,
+    pub(crate) waited: Waited,
 }
 
 /// What came.
@@ -76,6 +77,8 @@ pub(crate) enum Heard {
     Message(Publish),
     /// The topics are subscribed.
     Subscribed,
+    /// The answer to a ping.
+    Pong,
     /// Nothing to act on.
     Other,
 }
@@ -84,6 +87,7 @@ pub(crate) enum Heard {
 pub(crate) struct Session {
     wire: Wire,
     filters: Vec<String>,
+    marker: Option<String>,
     /// Subscription identifier of the marker: other connections have others.
     marker_id: usize,
     /// At most one message that has no room yet.
@@ -98,26 +102,22 @@ impl Session {
         let marker_id = fastrand::usize(1..=SUBSCRIPTION_ID_MAX);
         let filters = settings.filters.clone();
         let silent_since = Instant::now();
-        let mut session = Self { wire, filters, marker_id, stash: None, silent_since };
-        let filter = |path: &String, retain_forward_rule| Filter {
-            path: path.clone(),
-            qos: QoS::AtLeastOnce,
-            nolocal: false,
-            // A camera that retains its messages is told so with the first of them.
-            preserve_retain: true,
-            retain_forward_rule,
-        };
+        let mut session =
+            Self { wire, filters, marker: settings.marker.clone(), marker_id, stash: None, silent_since };
         let topics =
             settings.filters.iter().map(|path| filter(path, RetainForwardRule::OnNewSubscribe)).collect();
         let mut requests =
             vec![Packet::Subscribe(Subscribe { pkid: TOPICS, filters: topics, properties: None })];
-        if let Some(path) = &settings.marker {
-            let filters = vec![filter(path, RetainForwardRule::OnEverySubscribe)];
-            let properties = Some(SubscribeProperties { id: Some(marker_id), user_properties: Vec::new() });
-            requests.push(Packet::Subscribe(Subscribe { pkid: MARKER, filters, properties }));
-        }
+        requests.extend(session.marker());
         session.wire.write(requests).await?;
         Ok(session)
+    }
+
+    /// Subscribes the marker under the present identifier; none where there is no marker.
+    fn marker(&self) -> Option<Packet> {
+        let filters = vec![filter(self.marker.as_ref()?, RetainForwardRule::OnEverySubscribe)];
+        let properties = SubscribeProperties { id: Some(self.marker_id), user_properties: Vec::new() };
+        Some(Packet::Subscribe(Subscribe { pkid: MARKER, filters, properties: Some(properties) }))
     }
 
     /// Waits for what comes. May be dropped while it waits.
@@ -141,6 +141,7 @@ impl Session {
         match packet {
             Packet::Publish(publish) => Ok(Heard::Message(publish)),
             Packet::SubAck(answer) => self.subscribed(&answer),
+            Packet::PingResp(_) => Ok(Heard::Pong),
             _ => Ok(Heard::Other),
         }
     }
@@ -168,12 +169,12 @@ impl Session {
         packet.properties.as_ref().is_some_and(|all| all.subscription_identifiers.contains(&self.marker_id))
     }
 
-    /// Writes this acknowledgement and those that wait behind it.
+    /// Writes this acknowledgement and those that wait behind it; how many.
     pub(crate) async fn acknowledge(
         &mut self,
         first: Ack,
         more: &mut mpsc::UnboundedReceiver<Ack>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<usize, SessionError> {
         let mut batch = vec![first];
         while batch.len() < ACKS_AT_ONCE {
             match more.try_recv() {
@@ -185,16 +186,22 @@ impl Session {
             batch.iter().filter_map(|ack| ack.packet).map(|id| Packet::PubAck(PubAck::new(id, None)));
         self.wire.write(packets).await?;
         // Only now the messages are no longer under way.
-        drop(batch);
-        Ok(())
+        Ok(batch.len())
     }
 
-    /// Pings; `reading` where the answer to the last one could have been heard.
-    pub(crate) async fn ping(&mut self, reading: bool) -> Result<(), SessionError> {
+    /// Sends what is due; `reading` where the answer to the last ping could have been read.
+    pub(crate) async fn prove(&mut self, due: Due, reading: bool) -> Result<(), SessionError> {
         if reading && self.silent_since.elapsed() > 2 * KEEP_ALIVE {
             return Err(SessionError::Silent);
         }
-        Ok(self.wire.write([Packet::PingReq(PingReq)]).await?)
+        let marker = if due.marker {
+            self.marker_id = fastrand::usize(1..=SUBSCRIPTION_ID_MAX);
+            self.marker()
+        } else {
+            None
+        };
+        let ping = due.ping.then_some(Packet::PingReq(PingReq));
+        Ok(self.wire.write(marker.into_iter().chain(ping)).await?)
     }
 
     /// Writes what is left and says goodbye; the broker keeps the session.
@@ -209,10 +216,35 @@ impl Session {
     }
 }
 
+fn filter(path: &str, retain_forward_rule: RetainForwardRule) -> Filter {
+    Filter {
+        path: path.to_owned(),
+        qos: QoS::AtLeastOnce,
+        nolocal: false,
+        // A camera that retains its messages is told so with the first of them.
+        preserve_retain: true,
+        retain_forward_rule,
+    }
+}
+
 /// Twice within the time after which a side counts as gone.
 pub(crate) fn pings(server_keep_alive: Option<u16>) -> Interval {
+    ticks(ping_interval(server_keep_alive))
+}
+
+/// When proofs of freshness are looked at, and the longest pause between two pings.
+pub(crate) fn proofs(server_keep_alive: Option<u16>, has_marker: bool) -> (Interval, Duration) {
+    let keep_alive = ping_interval(server_keep_alive);
+    (ticks(if has_marker { PROOF_INTERVAL.min(keep_alive) } else { keep_alive }), keep_alive)
+}
+
+fn ping_interval(server_keep_alive: Option<u16>) -> Duration {
     let allowed = server_keep_alive.map(|seconds| Duration::from_secs(seconds.max(1).into()));
-    let mut pings = interval(allowed.map_or(KEEP_ALIVE, |allowed| KEEP_ALIVE.min(allowed)) / 2);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pings
+    allowed.map_or(KEEP_ALIVE, |allowed| KEEP_ALIVE.min(allowed)) / 2
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -174,7 +174,7 @@ mod tests {
 
     fn send(window: &mut Window, now: Instant) -> Option<(u16, String, bool)> {
         let (packet, message, resent) = window.next(now)?;
-        let body = String::from_utf8(message.body(now, resent)).unwrap();
+        let body = String::from_utf8(message.body(crate::mqtt::moment::Moment::now(), resent)).unwrap();
         Some((packet, body.split("\"reason\":\"").nth(1)?.split('"').next()?.to_owned(), resent))
     }
 

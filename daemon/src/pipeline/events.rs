@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;
 
-use crate::mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt};
+use crate::mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt, Waited};
 use crate::pipeline::acks::AckLane;
 use crate::pipeline::lines::Lines;
 use crate::pipeline::rate::RateLimit;
@@ -71,7 +71,7 @@ enum What {
 struct Arrival {
     received: Instant,
     dup: bool,
-    waited: Duration,
+    waited: Waited,
     bytes: u64,
 }
 
@@ -177,7 +177,7 @@ impl Events {
     /// Refuses what a camera sends above its rate.
     fn admit(&mut self, visit: Visit, arrival: Arrival) -> Result<Visit, Refusal> {
         // What the broker kept for us comes all at once and is no camera's fault.
-        let live = !arrival.dup && arrival.waited.is_zero();
+        let live = !arrival.dup && arrival.waited.is_live;
         if !live || self.rate.allow(&visit.event.key.camera, arrival.received) {
             return Ok(visit);
         }
@@ -216,7 +216,7 @@ impl Events {
             _ => self.store.seen(&event.key).await?,
         };
         let identification = found.answer(&self.store, galleries);
-        let replayed = seen || arrival.dup || arrival.waited > ANSWER_EXPIRY;
+        let replayed = seen || arrival.dup || arrival.waited.at_most > ANSWER_EXPIRY;
         self.counters.fields_dropped.add(fields_dropped);
         let came = match (seen, replayed || is_freshness_unknown) {
             (true, _) => store::Arrival::Known,
@@ -224,7 +224,7 @@ impl Events {
             (false, false) => store::Arrival::Fresh,
         };
         let strangers = self.store.take_faces(&event.key, found.faces, &identification, came);
-        let answer = Answer::new(&self.root, &event, arrival.received, replayed, identification.clone())
+        let answer = Answer::new(&self.root, &event, arrival.waited, replayed, identification.clone())
             .with_strangers(strangers)
             .with_basis(galleries.basis(&event.key.camera))
             .with_unknown_freshness(is_freshness_unknown)
