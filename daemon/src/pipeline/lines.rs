@@ -1,4 +1,4 @@
-//! How many lines the log gets of single events.
+//! How many lines the log gets of single events and refusals.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const LINES_PER_SECOND: u32 = 10;
 
 /// Counts the lines of the present second.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines {
     since: Option<Instant>,
     told: u32,

@@ -1,6 +1,7 @@
 //! Refusing a message: counted in the ledger, answered where there is a topic to answer on, acknowledged.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
@@ -9,6 +10,7 @@ use gatehouse_store::store::StoreError;
 use tracing::warn;
 
 use crate::mqtt::{Outgoing, Publisher, Receipt, Rejected};
+use crate::pipeline::lines::Lines;
 use crate::pipeline::{Counters, Shared};
 use crate::sources::Refusal;
 
@@ -19,6 +21,8 @@ pub(crate) struct Refuser {
     store: Store,
     publisher: Publisher,
     counters: Arc<Counters>,
+    /// One bound for all inputs: a camera must not fill the log.
+    lines: Arc<Mutex<Lines>>,
 }
 
 impl Refuser {
@@ -28,6 +32,7 @@ impl Refuser {
             store: shared.store.clone(),
             publisher: shared.publisher.clone(),
             counters: shared.counters.clone(),
+            lines: Arc::default(),
         }
     }
 
@@ -50,11 +55,21 @@ impl Refuser {
         let key = camera.clone().zip(event_id.clone()).map(|(camera, id)| EventKey { camera, id });
         let correlation = key.map(|key| key.correlation());
         let Some(camera) = camera.map(String::from).or(misnamed) else {
-            warn!(?item, reason, detail, "message refused");
+            if let Some(left_out) = self.one_more_line() {
+                warn!(?item, reason, detail, left_out, "message refused");
+            }
             return None;
         };
-        warn!(?item, camera, reason, detail, correlation, "message refused");
+        if let Some(left_out) = self.one_more_line() {
+            warn!(?item, camera, reason, detail, correlation, left_out, "message refused");
+        }
         let rejected = Rejected::new(&self.root, &camera, event_id, correlation, reason, &detail);
         Some(self.publisher.send(Outgoing::Rejected(rejected)))
+    }
+
+    /// Whether this refusal has a line in the log, and then how many were left out since the last one.
+    fn one_more_line(&self) -> Option<u64> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.one_more(Instant::now())
     }
 }
