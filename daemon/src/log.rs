@@ -5,26 +5,57 @@
 //! better by itself; INFO = what an operator wants to find later (start, stop, connections, orders); DEBUG = for
 //! those who look for a fault. Never in any of them: secrets, encodings, names or ids of people. One event's lines
 //! share the field `correlation`, in the journal `GATEHOUSE_CORRELATION`.
+//!
+//! A caller never waits for the log: one thread writes, from a [`queue`] with a bound.
 
 mod journald;
+mod queue;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
+use std::time::Duration;
 
+use gatehouse_store::time::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use queue::LineQueue;
+
+pub use queue::LogError;
 
 /// Variable that sets the level of our own lines: `error`, `warn`, `info` (default), `debug` or `trace`.
 pub const LEVEL_VARIABLE: &str = "GATEHOUSE_LOG";
 
+/// An end waits this long for the last lines to be written: a reader that reads takes milliseconds, and the end of the
+/// daemon is bounded by the service manager.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The log of this process. Its drop waits a limited time for the last lines.
+#[derive(Debug)]
+pub enum Log {
+    /// Lines to standard error.
+    Lines(LineQueue<Vec<u8>>),
+    /// Entries for systemd's journal.
+    Journal(LineQueue<Vec<String>>),
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        match self {
+            Self::Lines(queue) => queue.wait_written(FLUSH_TIMEOUT),
+            Self::Journal(queue) => queue.wait_written(FLUSH_TIMEOUT),
+        }
+    }
+}
+
 /// Starts the log of this process.
 ///
 /// # Errors
-/// Where one is started already.
-pub fn init() -> Result<(), TryInitError> {
+/// Where one is started already, or its thread cannot be started.
+pub fn init() -> Result<Log, LogError> {
     let level = std::env::var(LEVEL_VARIABLE).ok().and_then(|level| level.parse().ok());
     // Other crates may speak of what passes through them; only their complaints are let through.
     let filter = Targets::new()
@@ -32,11 +63,30 @@ pub fn init() -> Result<(), TryInitError> {
         .with_target("gatehouse", level.unwrap_or(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
     if stderr_is_the_journal() {
-        registry.with(journald::Journald).try_init()
+        let queue = LineQueue::start(journald::send, journald::dropped)?;
+        registry.with(journald::Journald(queue.clone())).try_init()?;
+        Ok(Log::Journal(queue))
     } else {
         let ansi = stderr().is_terminal();
-        let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false).with_ansi(ansi);
-        registry.with(lines).try_init()
+        let write = |line: Vec<u8>| {
+            // There is nowhere left to complain to.
+            let _ = stderr().write_all(&line);
+        };
+        let report = |dropped| {
+            let now = Timestamp::now();
+            format!(
+                "{now}  WARN lines of the log were dropped: it was not read fast enough dropped={dropped}\n"
+            )
+            .into_bytes()
+        };
+        let queue = LineQueue::start(write, report)?;
+        let writer = queue.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_target(false)
+            .with_ansi(ansi);
+        registry.with(lines).try_init()?;
+        Ok(Log::Lines(queue))
     }
 }
 

@@ -35,10 +35,11 @@ fn check_config(path: &Path) -> u8 {
 }
 
 fn serve(path: &Path) -> u8 {
-    if let Err(error) = log::init() {
+    // Held to the end: its drop waits for the last lines.
+    let _log = log::init().inspect_err(|error| {
         // Nothing worse than a silent start: the daemon does its work all the same.
         let _ = writeln!(io::stderr(), "gatehoused: no log: {error}");
-    }
+    });
     match app::run(path) {
         Ok(()) => exit::OK,
         Err(failure) => {

@@ -9,13 +9,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::queue::LineQueue;
+
 /// Longest field name that journald takes.
 const NAME_BYTES_MAX: usize = 64;
 /// Put before our own field names, so that they meet nobody else's.
 const PREFIX: &str = "GATEHOUSE_";
 
 /// The layer.
-pub(super) struct Journald;
+pub(super) struct Journald(pub(super) LineQueue<Vec<String>>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -43,11 +45,26 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
                 fields.list.extend(of_span.list.iter().cloned());
             }
         }
-        let entry = entry(event, &fields);
-        let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
-        // There is nowhere left to complain to.
-        let _ = systemd::journal::send(&entry);
+        self.0.push(entry(event, &fields));
     }
+}
+
+/// Sends an entry to journald; blocks while journald does not read.
+#[allow(clippy::needless_pass_by_value, reason = "the queue hands its entries over")]
+pub(super) fn send(entry: Vec<String>) {
+    let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
+    // There is nowhere left to complain to.
+    let _ = systemd::journal::send(&entry);
+}
+
+/// The entry about entries that were dropped.
+pub(super) fn dropped(entries: u64) -> Vec<String> {
+    vec![
+        format!("MESSAGE=lines of the log were dropped: it was not read fast enough dropped={entries}"),
+        format!("PRIORITY={}", priority(Level::WARN)),
+        "SYSLOG_IDENTIFIER=gatehoused".to_owned(),
+        format!("{PREFIX}DROPPED={entries}"),
+    ]
 }
 
 /// What an event or a span carries.

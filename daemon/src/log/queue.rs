@@ -1,0 +1,140 @@
+//! The queue between those who log and the one thread that writes.
+//!
+//! A reader that does not read (a pipe, journald) must not stop the caller, which may be the thread that answers
+//! cameras. So only the writer thread blocks. Lines beyond the bound are dropped and counted, and the first line that
+//! is written afterwards says how many.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tracing_subscriber::util::TryInitError;
+
+/// Lines that wait at most: a start or a burst of faults, and well below a megabyte.
+const QUEUE_LINES: usize = 1024;
+
+/// Interval at which an end looks whether all is written: there is no other sign of it, and an end is rare.
+const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Why the log does not start.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// No thread can be had.
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    /// The process has a log already.
+    #[error(transparent)]
+    Started(#[from] TryInitError),
+}
+
+/// The callers' end. Never blocks.
+#[derive(Debug)]
+pub struct LineQueue<T> {
+    lines: SyncSender<T>,
+    shared: Arc<Shared>,
+}
+
+/// What both ends count.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Lines that are queued or being written.
+    unwritten: AtomicUsize,
+    /// Lines that were dropped and not reported.
+    dropped: AtomicU64,
+}
+
+impl<T> Clone for LineQueue<T> {
+    fn clone(&self) -> Self {
+        Self { lines: self.lines.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send + 'static> LineQueue<T> {
+    /// Starts the thread that passes lines to `write`; `report` makes the line about dropped ones.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub(super) fn start(
+        mut write: impl FnMut(T) + Send + 'static,
+        report: impl Fn(u64) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        let (sender, lines): (_, Receiver<T>) = sync_channel(QUEUE_LINES);
+        let shared = Arc::new(Shared::default());
+        let counts = Arc::clone(&shared);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            for line in lines {
+                let dropped = counts.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    write(report(dropped));
+                }
+                write(line);
+                counts.unwritten.fetch_sub(1, Ordering::Release);
+            }
+        })?;
+        Ok(Self { lines: sender, shared })
+    }
+}
+
+impl<T> LineQueue<T> {
+    /// Queues a line, or drops and counts it.
+    pub(super) fn push(&self, line: T) {
+        self.shared.unwritten.fetch_add(1, Ordering::Relaxed);
+        if self.lines.try_send(line).is_err() {
+            self.shared.unwritten.fetch_sub(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything is written, at most `timeout`.
+    pub(super) fn wait_written(&self, timeout: Duration) {
+        let begin = Instant::now();
+        while self.shared.unwritten.load(Ordering::Acquire) > 0 && begin.elapsed() < timeout {
+            std::thread::sleep(FLUSH_POLL_INTERVAL);
+        }
+    }
+}
+
+/// One write is one line: the layer that formats lines writes each at once.
+impl Write for LineQueue<Vec<u8>> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_blocked_writer_blocks_no_caller_and_says_how_many_lines_were_dropped() {
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&written);
+        let write = move |line: String| {
+            let _ = blocked.recv();
+            seen.lock().unwrap().push(line);
+        };
+        let queue = LineQueue::start(write, |dropped| format!("dropped {dropped}")).unwrap();
+        // Until the writer has taken the first line there is one place less.
+        queue.push("first".to_owned());
+        std::thread::sleep(Duration::from_millis(200));
+        (0..QUEUE_LINES + 7).for_each(|nth| queue.push(nth.to_string()));
+        let begin = Instant::now();
+        queue.wait_written(Duration::from_millis(50));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        drop(unblock);
+        queue.wait_written(Duration::from_secs(30));
+        let written = written.lock().unwrap();
+        assert_eq!(written[..3], ["first", "dropped 7", "0"]);
+        assert_eq!(written.len(), QUEUE_LINES + 2);
+    }
+}
