@@ -124,10 +124,12 @@ async fn events_that_waited_for_a_blocked_thread_are_not_actionable() -> Result<
     let thread = String::from_utf8(thread)?.trim().to_owned();
     let delay = format!("inject=epoll_wait,epoll_pwait:delay_exit={}:when=1", GAP.as_micros());
     let log = site.daemon.folder().path().join("strace.log");
-    let _blocked = Launch::new(strace, log)
+    let mut blocked = Launch::new(strace, log)
         .args(["-p", &thread, "-e", "trace=epoll_wait,epoll_pwait", "-e", &delay])
         .spawn()?;
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let ended = blocked.ended()?;
+    ensure!(ended.is_none(), "tracing needs root or kernel.yama.ptrace_scope=0: {}", blocked.log_tail(1000));
     let ids = site.publish("blocked", 1).await?;
     site.are_stale(&ids).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
