@@ -140,12 +140,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_with_nagles_algorithm_is_told_from_one_without() {
+    async fn a_broker_with_nagles_algorithm_differs_from_one_without() {
         let slow = BrokerOptions { nodelay: false, ..BrokerOptions::default() };
         let slow = measured(&slow).await.unwrap();
         assert!(slow.stall > Duration::from_millis(30) && slow.first < slow.stall, "{slow:?}");
         let quick = measured(&BrokerOptions::default()).await.unwrap();
-        assert!(quick.stall < Duration::from_millis(20), "{quick:?}");
+        assert!(quick.stall < slow.stall / 2, "{quick:?} {slow:?}");
     }
 
     #[tokio::test]
