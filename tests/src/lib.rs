@@ -5,6 +5,7 @@ pub mod bench;
 pub mod drive;
 pub mod faults;
 pub mod house;
+pub mod measure;
 pub mod plan;
 pub mod scan;
 pub mod shipped;

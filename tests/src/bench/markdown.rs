@@ -4,14 +4,20 @@ use std::fmt::Write as _;
 
 use super::table::{Table, shown};
 
-/// The page under a title.
+/// A page of benchmarks under a title, with the machine that ran them.
 pub fn page(title: &str, tables: &[Table]) -> String {
     let command: Vec<String> = std::env::args().skip(1).map(|argument| without_folders(&argument)).collect();
-    let mut page = format!(
-        "# {title}\n\nWritten by `./run bench {}`, not by hand.\n\nMachine: {}.\n",
-        command.join(" "),
-        machine()
-    );
+    let head = format!("# {title}\n\nWritten by `./run bench {}`, not by hand.\n", command.join(" "));
+    format!("{head}\nMachine: {}.\n{}", machine(), sections(tables))
+}
+
+/// A page of tables under a title that a command writes.
+pub fn document(title: &str, command: &str, tables: &[Table]) -> String {
+    format!("# {title}\n\nWritten by `{command}`, not by hand.\n{}", sections(tables))
+}
+
+fn sections(tables: &[Table]) -> String {
+    let mut page = String::new();
     tables.iter().for_each(|table| section(table, &mut page));
     page
 }
