@@ -1,4 +1,4 @@
-//! The command line of the daemon. It lies here, and not in the program, so that the manual is made from it.
+//! The command line of the daemon. It is part of the library, because the man page is generated from it.
 
 use std::path::PathBuf;
 
@@ -6,21 +6,21 @@ use clap::{Parser, Subcommand};
 
 use crate::cli;
 
-/// The Gatehouse daemon: identifies visitors, keeps every event safely, delivers to the central side.
+/// Run the Gatehouse daemon: identify faces, store events, deliver them to the central services.
 #[derive(Debug, Parser)]
 #[command(name = "gatehoused", version, max_term_width = 100)]
 pub struct Arguments {
-    /// The settings; conf.d/*.toml beside the file and GATEHOUSE__SECTION__KEY come on top.
+    /// Settings file; conf.d/*.toml in the same folder and GATEHOUSE__SECTION__KEY override it.
     #[arg(long, global = true, value_name = "FILE", default_value = cli::DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// What to do instead of serving.
+    /// Command to run instead of the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the daemon's program can do beside serving.
+/// Commands of the daemon's program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print every fault of the settings with file, line and key; exit code 0 or 78.
+    /// Check the settings: print all faults with file, line and key; exit code 0 or 78.
     CheckConfig,
 }

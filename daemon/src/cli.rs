@@ -1,10 +1,11 @@
-//! The operator's tool. One short file per group of commands; every command asks the daemon over its control
-//! socket, except `central`, `setup`, `provision` and `completions`, which need no daemon.
+//! The operator's tool, with one file per group of commands. Every command sends requests to the daemon over its
+//! control socket, except `central`, `setup`, `provision`, `completions` and `gallery evaluate`.
 
 mod central;
 mod config;
 mod doctor;
 mod event;
+mod format;
 mod gallery;
 mod identify;
 mod input;
@@ -14,13 +15,12 @@ mod media;
 mod person;
 mod provision;
 mod selftest;
+mod session;
 mod setup;
-mod shell;
 mod status;
 mod store;
 mod sync;
 mod table;
-mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,23 +29,22 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell as CompletionShell;
 
 use crate::control::types::Fault;
-use shell::Shell;
+use session::Session;
 
-/// Where the settings are unless said otherwise.
+/// Default path of the settings.
 pub const DEFAULT_CONFIG: &str = "/etc/gatehouse/gatehouse.toml";
+/// Heading of the options that every command has.
+const GLOBAL_OPTIONS: &str = "Global options";
 
-/// Operates the Gatehouse appliance on this machine.
-///
-/// Exit codes: 0 done, 1 refused or not found, 2 the command line is wrong, 69 the daemon is not reachable,
-/// 77 not permitted.
+/// Operate the Gatehouse appliance on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "gatehouse", version, max_term_width = 100)]
 struct Cli {
     /// Control socket of the daemon.
-    #[arg(long, global = true, env = "GATEHOUSE_SOCKET", default_value = "/run/gatehouse/control.sock")]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "PATH", env = "GATEHOUSE_SOCKET", default_value = "/run/gatehouse/control.sock")]
     socket: PathBuf,
-    /// Print JSON, for programs.
-    #[arg(long, global = true)]
+    /// Print JSON instead of text.
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -53,56 +52,56 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How the appliance is: broker, gallery, what is stored and what waits.
+    /// Show broker connection, clock, gallery, stored and pending data.
     Status,
-    /// What is wrong, and what to do about it.
+    /// Find faults and show how to correct them.
     Doctor(doctor::Args),
-    /// Does the daemon do its work? A face is looked up and the journal gone through; nothing is kept of it.
+    /// Test the running daemon: search for a face, write to the journal; stores no event.
     SelfTest(selftest::Args),
-    /// Enrolled people.
+    /// Enroll, list, rename and erase people.
     #[command(subcommand)]
     Person(person::Command),
-    /// How well faces are told apart, and going over to another model.
+    /// Measure recognition, and change to another face model.
     #[command(subcommand)]
     Gallery(gallery::Command),
-    /// Ask the gallery who somebody is; nothing is kept of it.
+    /// Identify face encodings; stores nothing.
     Identify(identify::Args),
-    /// Stored events.
+    /// List, show and correct stored events.
     #[command(subcommand)]
     Event(event::Command),
-    /// Stored pictures and clips.
+    /// List and fetch stored pictures and clips.
     #[command(subcommand)]
     Media(media::Command),
-    /// Delivery to the central side.
+    /// Show and control delivery to the central services.
     #[command(subcommand)]
     Sync(sync::Command),
-    /// The proof that nothing is lost: received, stored, delivered, pending, dropped.
+    /// Show message accounting: received, stored, delivered, pending, dropped.
     Ledger,
-    /// The keys: what there is, and going over to new ones.
+    /// Show keys, and rotate the template key.
     #[command(subcommand)]
     Key(key::Command),
-    /// What lies on the disk.
+    /// Verify, compact and clean up data on disk.
     #[command(subcommand)]
     Store(store::Command),
-    /// The settings in force.
+    /// Show or reload the settings.
     #[command(subcommand)]
     Config(config::Command),
-    /// Prepare or check the central database and bucket; works without the daemon.
+    /// Manage the central database and bucket; does not need the daemon.
     #[command(subcommand)]
     Central(central::Command),
-    /// Seal the appliance's secrets for this machine; works without the daemon.
+    /// Seal the appliance's secrets for this machine; does not need the daemon.
     Setup(setup::Args),
-    /// Take in a provisioning file once, as the first boot of an appliance does; works without the daemon.
+    /// Apply a provisioning file once, as the first boot does; does not need the daemon.
     Provision(provision::Args),
-    /// Print the completions of a shell.
+    /// Print the completion script of a shell.
     Completions {
-        /// Which shell.
+        /// The shell.
         #[arg(value_enum)]
         shell: CompletionKind,
     },
 }
 
-/// The shells that completions exist for.
+/// Supported shells.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CompletionKind {
     Bash,
@@ -110,7 +109,7 @@ enum CompletionKind {
     Fish,
 }
 
-/// The command line of the tool, for the manual.
+/// The command line of the tool, also for the man pages.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -118,39 +117,39 @@ pub fn command() -> clap::Command {
 /// Runs the tool with the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut shell = Shell::new(cli.socket, cli.json);
-    match run(cli.command, &mut shell) {
+    let mut session = Session::new(cli.socket, cli.json);
+    match run(cli.command, &mut session) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            shell.complain(&fault);
+            session.print_error(&fault);
             ExitCode::from(fault.code)
         }
     }
 }
 
-fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Status => status::run(shell),
-        Command::Doctor(args) => doctor::run(&args, shell),
-        Command::SelfTest(args) => selftest::run(&args, shell),
-        Command::Person(command) => person::run(command, shell),
-        Command::Gallery(command) => gallery::run(command, shell),
-        Command::Identify(args) => identify::run(args, shell),
-        Command::Event(command) => event::run(command, shell),
-        Command::Media(command) => media::run(command, shell),
-        Command::Sync(command) => sync::run(&command, shell),
-        Command::Ledger => ledger::run(shell),
-        Command::Key(command) => key::run(&command, shell),
-        Command::Store(command) => store::run(&command, shell),
-        Command::Config(command) => config::run(&command, shell),
-        Command::Central(command) => central::run(command, shell),
-        Command::Setup(args) => setup::run(&args, shell),
-        Command::Provision(args) => provision::run(&args, shell),
-        Command::Completions { shell: kind } => completions(kind, shell),
+        Command::Status => status::run(session),
+        Command::Doctor(args) => doctor::run(&args, session),
+        Command::SelfTest(args) => selftest::run(&args, session),
+        Command::Person(command) => person::run(command, session),
+        Command::Gallery(command) => gallery::run(command, session),
+        Command::Identify(args) => identify::run(args, session),
+        Command::Event(command) => event::run(command, session),
+        Command::Media(command) => media::run(command, session),
+        Command::Sync(command) => sync::run(&command, session),
+        Command::Ledger => ledger::run(session),
+        Command::Key(command) => key::run(&command, session),
+        Command::Store(command) => store::run(&command, session),
+        Command::Config(command) => config::run(&command, session),
+        Command::Central(command) => central::run(command, session),
+        Command::Setup(args) => setup::run(&args, session),
+        Command::Provision(args) => provision::run(&args, session),
+        Command::Completions { shell: kind } => completions(kind, session),
     }
 }
 
-fn completions(kind: CompletionKind, shell: &mut Shell) -> Result<(), Fault> {
+fn completions(kind: CompletionKind, session: &mut Session) -> Result<(), Fault> {
     let kind = match kind {
         CompletionKind::Bash => CompletionShell::Bash,
         CompletionKind::Zsh => CompletionShell::Zsh,
@@ -159,7 +158,7 @@ fn completions(kind: CompletionKind, shell: &mut Shell) -> Result<(), Fault> {
     let mut script = Vec::new();
     clap_complete::generate(kind, &mut Cli::command(), "gatehouse", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
-    shell.show(&script, |script| script.clone())
+    session.show(&script, |script| script.clone())
 }
 
 #[cfg(test)]
@@ -167,12 +166,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_passes_the_checks_of_clap() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_forms_of_the_contract_are_understood() {
+    fn command_lines_of_the_contract_parse() {
         for line in [
             "gatehouse --socket /x --json person enroll --id a --name B --encodings -",
             "gatehouse identify probe.json",

@@ -1,4 +1,4 @@
-//! `gatehouse central`: reads the settings itself and needs no daemon.
+//! `gatehouse central`: manages the central services. It reads the settings itself and does not need the daemon.
 
 mod archive;
 mod device;
@@ -12,59 +12,59 @@ use gatehouse_config::Config;
 use gatehouse_sync::central::{self, Finding, Step};
 
 use super::DEFAULT_CONFIG;
-use super::shell::Shell;
+use super::session::Session;
 use super::table::printable;
 use crate::control::types::Fault;
 use crate::exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make schema, bucket and lifecycle rules, as far as they are missing; can be repeated at will.
+    /// Create the schema, bucket and lifecycle rules that are missing; can be repeated.
     Init(Args),
-    /// Say in words what is wrong with the central side; changes nothing.
+    /// Check database and bucket; changes nothing.
     Check(Args),
-    /// Bring the schema of the database to a version, or to the newest.
+    /// Migrate the database schema to the newest or a given version.
     Migrate(Migrate),
-    /// Make the role with which one appliance signs in; again: give it a new password.
+    /// Create the database role of an appliance, or give it a new password.
     ///
-    /// With its role it adds its own rows and sees no others. Where the settings name a bucket, the policy to attach
-    /// to its S3 keys is shown as well.
+    /// With its role the appliance adds its own rows and sees no others. If the settings name a bucket, the policy for
+    /// its S3 keys is printed as well.
     EnrollDevice(device::Enroll),
-    /// Take the role of an appliance away; its rows stay.
+    /// Remove the database role of an appliance; its rows are kept.
     RetireDevice(device::Retire),
-    /// A URL that gives one file to everybody who has it, for a while; each is noted in the audit log.
+    /// Create a presigned download URL; recorded in the audit log.
     Url(files::Url),
-    /// Look for objects without a row in gatehouse.files, and for rows without an object; changes nothing without --fix.
+    /// List objects without a row in gatehouse.files and rows without an object; changes nothing without --fix.
     Orphans(files::Orphans),
     /// Read objects back and compare size and SHA-256 with gatehouse.files.
     Verify(files::Verify),
-    /// Mark a file for deletion; its object stays for 30 days.
+    /// Mark a file for deletion; its object is kept for 30 days.
     DeleteFile(files::OfFile),
-    /// Take the mark of a file away.
+    /// Unmark a file for deletion.
     Undelete(files::OfFile),
-    /// Remove the objects of files that were marked 30 days ago.
+    /// Remove the objects of files marked for deletion at least 30 days ago.
     PurgeDeleted(Args),
-    /// Write events of whole days as Parquet into the bucket, for tools that read many of them; or prove that all is there.
+    /// Archive events of whole days as Parquet in the bucket, or check that the archive is complete.
     Archive(archive::Archive),
-    /// Drop months of events from the database that are in the archive as a whole; changes nothing without --drop.
+    /// Drop months of events that are completely archived from the database; changes nothing without --drop.
     Retention(archive::Retention),
-    /// People of all appliances of the deployment.
+    /// Manage the people shared by all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
-    /// Say whose faces these are, by the search of the central database.
+    /// Identify face encodings with the central database.
     Identify(people::Identify),
-    /// Make the key under which the appliances of a deployment share people.
+    /// Create a deployment key, with which appliances share people.
     MakeKey(people::MakeKey),
-    /// How the fleet is, visits per day, unknown visitors; or all that is known of one person.
+    /// Report on appliances, visits per day and unknown visitors, or on one person.
     Report(report::Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Migrate {
-    /// Version to go to; 0 is an empty database.
+    /// Target version; 0 is an empty database.
     #[arg(long, value_name = "N")]
     to: Option<i32>,
-    /// Go down although what only later versions keep is lost by it.
+    /// Migrate down even if data of later versions is lost.
     #[arg(long)]
     discard: bool,
     #[command(flatten)]
@@ -73,75 +73,74 @@ pub(super) struct Migrate {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The settings with the [central] sections.
+    /// Settings file with the [central] sections.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Fault::refused)?;
     match command {
-        Command::Person(command) => people::run(command, &runtime, shell),
-        Command::Identify(command) => people::find(&command, &runtime, shell),
-        Command::MakeKey(command) => people::make_key(&command, shell),
+        Command::Person(command) => people::run(command, &runtime, session),
+        Command::Identify(command) => people::find(&command, &runtime, session),
+        Command::MakeKey(command) => people::make_key(&command, session),
         Command::Init(args) => {
             let config = settings(&args.config)?;
             let steps = runtime.block_on(central::init(&config)).map_err(|error| {
-                Fault::refused(error)
-                    .advise("gatehouse central check looks at everything and changes nothing")
+                Fault::refused(error).advise("run gatehouse central check, which changes nothing")
             })?;
-            shell.show(&steps, |steps| steps_told(steps))
+            session.show(&steps, |steps| steps_text(steps))
         }
         Command::Check(args) => {
             let config = settings(&args.config)?;
             let findings = runtime.block_on(central::check(&config));
-            shell.show(&findings, |findings| findings_told(findings))?;
+            session.show(&findings, |findings| findings_text(findings))?;
             match findings.iter().all(|finding| finding.ok) {
                 true => Ok(()),
-                // All has been said on standard output.
+                // The findings are already on standard output.
                 false => Err(Fault::with_code(exit::REFUSED, "")),
             }
         }
         Command::Migrate(Migrate { to, discard, args }) => {
             let config = settings(&args.config)?;
             let steps = runtime.block_on(central::migrate(&config, to, discard)).map_err(Fault::refused)?;
-            shell.show(&steps, |steps| steps_told(steps))
+            session.show(&steps, |steps| steps_text(steps))
         }
-        Command::EnrollDevice(args) => runtime.block_on(device::enroll(args, shell)),
-        Command::Url(args) => runtime.block_on(files::url(&args, shell)),
-        Command::Orphans(args) => runtime.block_on(files::orphans(&args, shell)),
-        Command::Verify(args) => runtime.block_on(files::verify(&args, shell)),
-        Command::DeleteFile(args) => runtime.block_on(files::mark(&args, shell)),
-        Command::Undelete(args) => runtime.block_on(files::unmark(&args, shell)),
-        Command::PurgeDeleted(args) => runtime.block_on(files::purge(&args, shell)),
-        Command::Archive(args) => runtime.block_on(archive::archive(&args, shell)),
-        Command::Retention(args) => runtime.block_on(archive::retention(&args, shell)),
-        Command::RetireDevice(args) => runtime.block_on(device::retire(&args, shell)),
-        Command::Report(args) => runtime.block_on(report::run(&args, shell)),
+        Command::EnrollDevice(args) => runtime.block_on(device::enroll(args, session)),
+        Command::Url(args) => runtime.block_on(files::url(&args, session)),
+        Command::Orphans(args) => runtime.block_on(files::orphans(&args, session)),
+        Command::Verify(args) => runtime.block_on(files::verify(&args, session)),
+        Command::DeleteFile(args) => runtime.block_on(files::mark(&args, session)),
+        Command::Undelete(args) => runtime.block_on(files::unmark(&args, session)),
+        Command::PurgeDeleted(args) => runtime.block_on(files::purge(&args, session)),
+        Command::Archive(args) => runtime.block_on(archive::archive(&args, session)),
+        Command::Retention(args) => runtime.block_on(archive::retention(&args, session)),
+        Command::RetireDevice(args) => runtime.block_on(device::retire(&args, session)),
+        Command::Report(args) => runtime.block_on(report::run(&args, session)),
     }
 }
 
 fn settings(path: &Path) -> Result<Config, Fault> {
     Config::load(path, &Config::process_environment()).map_err(|faults| {
-        Fault::refused(faults).advise("correct the settings, or name others with --config FILE")
+        Fault::refused(faults).advise("correct the settings, or name another file with --config FILE")
     })
 }
 
-fn steps_told(steps: &[Step]) -> String {
+fn steps_text(steps: &[Step]) -> String {
     let line = |step: &Step| {
-        let mark = if step.changed { "made   " } else { "present" };
+        let mark = if step.changed { "created" } else { "present" };
         format!("{mark}  {}\n", printable(&step.what))
     };
     steps.iter().map(line).collect()
 }
 
-fn findings_told(findings: &[Finding]) -> String {
+fn findings_text(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         let mark = if finding.ok { "ok   " } else { "WRONG" };
         let advice = finding.advice.as_ref().map(|advice| format!("\n       -> {}", printable(advice)));
-        let (what, words) = (printable(&finding.what), printable(&finding.words));
-        format!("{mark}  {what}: {words}{}\n", advice.unwrap_or_default())
+        let (what, message) = (printable(&finding.what), printable(&finding.words));
+        format!("{mark}  {what}: {message}{}\n", advice.unwrap_or_default())
     };
     findings.iter().map(line).collect()
 }

@@ -1,27 +1,27 @@
 //! `gatehouse config show|reload`
 
-use super::shell::Shell;
+use super::session::Session;
 use super::table::Table;
 use crate::control::answers::{Reloaded, SettingLine};
 use crate::control::types::{Fault, Request};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Every setting in force and where it comes from.
+    /// Show every setting in force and its source.
     Show,
-    /// Read the settings again; says what is in force at once and what needs a restart.
+    /// Reload the settings and show which of them need a restart.
     Reload,
 }
 
-pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Show => shell.ask_and_show(&Request::ConfigShow, |lines: &Vec<SettingLine>| show(lines)),
-        Command::Reload => shell.ask_and_show(&Request::ConfigReload, reloaded),
+        Command::Show => session.ask_and_show(&Request::ConfigShow, |lines: &Vec<SettingLine>| show(lines)),
+        Command::Reload => session.ask_and_show(&Request::ConfigReload, reloaded),
     }
 }
 
 fn show(lines: &[SettingLine]) -> String {
-    let mut table = Table::new(["KEY", "VALUE", "FROM", ""]);
+    let mut table = Table::new(["KEY", "VALUE", "SOURCE", ""]);
     for line in lines {
         table.row([
             line.key.clone(),
@@ -34,6 +34,6 @@ fn show(lines: &[SettingLine]) -> String {
 }
 
 fn reloaded(done: &Reloaded) -> String {
-    let told = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
-    format!("in force now: {}\nneeds a restart: {}\n", told(&done.applied), told(&done.at_restart))
+    let list = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+    format!("in force now: {}\nafter a restart: {}\n", list(&done.applied), list(&done.at_restart))
 }

@@ -1,4 +1,4 @@
-//! `gatehouse doctor`: what the daemon sees, and what the tool can see by itself, also where the daemon is down.
+//! `gatehouse doctor`: findings of the daemon, and of the tool itself, which also works while the daemon is down.
 
 mod certificates;
 mod machine;
@@ -13,7 +13,7 @@ use chrono::Utc;
 use gatehouse_config::Config;
 
 use super::DEFAULT_CONFIG;
-use super::shell::Shell;
+use super::session::Session;
 use super::table::printable;
 use crate::control::answers::{Finding, Grade, Status};
 use crate::control::doctor::{clock, free_space};
@@ -24,15 +24,15 @@ use crate::notes::notes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The settings to look at where the daemon cannot be asked.
+    /// Settings file to check while the daemon is not reachable.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
-    let (findings, code) = match shell.ask::<Vec<Finding>>(&Request::Doctor) {
+pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
+    let (findings, code) = match session.ask::<Vec<Finding>>(&Request::Doctor) {
         Ok(mut findings) => {
-            findings.extend(version(&shell.ask::<Status>(&Request::Status)?));
+            findings.extend(version(&session.ask::<Status>(&Request::Status)?));
             findings.extend(machine::findings());
             findings.extend(secrets::without_tpm());
             let known = Config::load(&args.config, &[]).ok();
@@ -46,18 +46,18 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         }
         Err(fault) => return Err(fault),
     };
-    shell.show(&findings, |findings| human(findings))?;
+    session.show(&findings, |findings| text(findings))?;
     match code {
         exit::OK => Ok(()),
-        // All has been said on standard output.
+        // The findings are already on standard output.
         code => Err(Fault::with_code(code, "")),
     }
 }
 
 fn version(status: &Status) -> Option<Finding> {
     (status.version != crate::VERSION).then(|| {
-        let words = format!("the daemon is {}, this tool {}", status.version, crate::VERSION);
-        Finding::note("version", words, "restart the daemon: systemctl restart gatehoused")
+        let message = format!("the daemon is {}, this tool {}", status.version, crate::VERSION);
+        Finding::note("version", message, "restart the daemon: systemctl restart gatehoused")
     })
 }
 
@@ -79,7 +79,7 @@ fn without_daemon(config: &Path, fault: Fault) -> Vec<Finding> {
     findings
 }
 
-/// What the settings allow although it is hardly meant.
+/// Settings that are valid but unusual.
 fn noted(config: &Config) -> Vec<Finding> {
     notes(config).into_iter().map(|note| Finding::note("settings", note.text, note.advice)).collect()
 }
@@ -88,21 +88,23 @@ fn settings(config: &Path) -> Finding {
     let name = config.display();
     match File::open(config).map_err(|error| error.kind()) {
         Err(ErrorKind::PermissionDenied) => {
-            Finding::note("settings", format!("{name} may not be read by you"), "run as root")
+            Finding::note("settings", format!("{name} cannot be read by this user"), "run as root")
         }
-        Err(_) => {
-            Finding::wrong("settings", format!("{name} is not there"), "say where they are: --config FILE")
-        }
+        Err(_) => Finding::wrong(
+            "settings",
+            format!("{name} does not exist"),
+            "name the settings file: --config FILE",
+        ),
         Ok(_) => match Config::load(config, &[]) {
-            Ok(_) => Finding::ok("settings", format!("{name} has no fault")),
+            Ok(_) => Finding::ok("settings", format!("{name} has no faults")),
             Err(faults) => {
-                Finding::wrong("settings", faults.to_string(), "correct them, then start the daemon")
+                Finding::wrong("settings", faults.to_string(), "correct the settings, then start the daemon")
             }
         },
     }
 }
 
-pub(super) fn human(findings: &[Finding]) -> String {
+pub(super) fn text(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
     let indent = " ".repeat(width + 9);
     let mut text = String::new();
@@ -112,18 +114,18 @@ pub(super) fn human(findings: &[Finding]) -> String {
             Grade::Note => "note ",
             Grade::Wrong => "WRONG",
         };
-        let words: Vec<_> = finding.words.lines().map(printable).collect();
-        let words = words.join(&format!("\n{indent}"));
-        text.push_str(&format!("{grade}  {:width$}  {words}\n", finding.what));
+        let lines: Vec<_> = finding.words.lines().map(printable).collect();
+        let message = lines.join(&format!("\n{indent}"));
+        text.push_str(&format!("{grade}  {:width$}  {message}\n", finding.what));
         if let Some(advice) = &finding.advice {
             text.push_str(&format!("{indent}-> {}\n", printable(advice)));
         }
     }
     let wrong = findings.iter().filter(|finding| finding.grade == Grade::Wrong).count();
     text.push_str(&match wrong {
-        0 => "\nall well\n".to_owned(),
-        1 => "\n1 thing is wrong\n".to_owned(),
-        many => format!("\n{many} things are wrong\n"),
+        0 => "\nno faults\n".to_owned(),
+        1 => "\n1 fault\n".to_owned(),
+        many => format!("\n{many} faults\n"),
     });
     text
 }

@@ -5,23 +5,23 @@ mod models;
 mod report;
 mod svg;
 
-use super::shell::Shell;
+use super::session::Session;
 use crate::control::types::Fault;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Measure how well a model tells your own people apart; works without the daemon and keeps nothing.
+    /// Evaluate a model on a file of encodings; needs no daemon, stores nothing.
     Evaluate(evaluate::Args),
-    /// How the enrolled people lie: error rates to expect, who looks alike, who is enrolled weakly.
+    /// Gallery report: expected error rates, look-alikes, weak enrollments.
     Report(report::Args),
     #[command(flatten)]
     Models(models::Command),
 }
 
-pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Evaluate(args) => evaluate::run(&args, shell),
-        Command::Report(args) => report::run(&args, shell),
-        Command::Models(command) => models::run(command, shell),
+        Command::Evaluate(args) => evaluate::run(&args, session),
+        Command::Report(args) => report::run(&args, session),
+        Command::Models(command) => models::run(command, session),
     }
 }

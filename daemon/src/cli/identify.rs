@@ -4,43 +4,43 @@ use std::path::PathBuf;
 
 use gatehouse_store::record::{Effort, Outcome};
 
-use super::shell::Shell;
+use super::session::Session;
 use super::table::Table;
-use super::{input, words};
+use super::{format, input};
 use crate::control::answers::{FaceLine, IdentifyAnswer};
 use crate::control::types::{Fault, Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// JSON file with one encoding or an array of them; `-` is standard input.
+    /// JSON file with one encoding or an array of encodings; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Judge by the threshold of this camera.
-    #[arg(long)]
+    /// Use the threshold of this camera.
+    #[arg(long, value_name = "CAMERA")]
     camera: Option<String>,
-    /// Ask this gallery and not the one in use.
+    /// Search this gallery instead of the one in use.
     #[arg(long, value_name = "NAME")]
     gallery: Option<String>,
 }
 
-pub(super) fn run(args: Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(args: Args, session: &mut Session) -> Result<(), Fault> {
     let Args { file, camera, gallery } = args;
     let encodings = input::encodings(&file)?;
-    shell.ask_and_show(&Request::Identify { camera, gallery, encodings }, |answer: &IdentifyAnswer| {
-        let against = words::count(answer.gallery_size.into(), "person", "people");
+    session.ask_and_show(&Request::Identify { camera, gallery, encodings }, |answer: &IdentifyAnswer| {
+        let against = format::count(answer.gallery_size.into(), "person", "people");
         let IdentifyAnswer { model, effort, .. } = answer;
-        format!("{}\nagainst {against}, model {model}{}\n", faces(&answer.faces), found(*effort))
+        format!("{}\nagainst {against}, model {model}{}\n", faces(&answer.faces), effort_text(*effort))
     })
 }
 
-/// How an answer was found, behind other words; nothing where it is not known.
-pub(super) fn found(effort: Option<Effort>) -> String {
+/// Engine and time of a search, to be appended to a line; empty if unknown.
+pub(super) fn effort_text(effort: Option<Effort>) -> String {
     effort.map_or_else(String::new, |Effort { engine, micros }| {
         format!(", engine {}, {micros} us", engine.as_str())
     })
 }
 
-/// Faces with their answers.
+/// A table of faces with their outcomes.
 pub(super) fn faces(faces: &[FaceLine]) -> String {
     let mut table =
         Table::new(["FACE", "OUTCOME", "ID", "NAME", "DISTANCE", "THRESHOLD", "MARGIN", "QUALITY"]);
@@ -51,16 +51,16 @@ pub(super) fn faces(faces: &[FaceLine]) -> String {
             outcome(face.outcome).to_owned(),
             id.to_owned(),
             name.to_owned(),
-            words::distance(face.distance),
-            words::distance(Some(face.threshold)),
-            words::distance(face.margin),
-            words::distance(face.quality),
+            format::distance(face.distance),
+            format::distance(Some(face.threshold)),
+            format::distance(face.margin),
+            format::distance(face.quality),
         ]);
     }
-    table.text("no face\n")
+    table.text("no faces\n")
 }
 
-/// The word for a decision.
+/// Name of an outcome.
 pub(super) fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Match => "match",

@@ -1,4 +1,4 @@
-//! Encodings from a file or standard input, and instants as people write them.
+//! Reads encodings from a file or standard input, and parses points in time.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use crate::control::encodings::RawEncoding;
 use crate::control::types::{ENCODINGS_MAX, Fault, REQUEST_BYTES_MAX};
 
-/// Longest file: what fits into a request as numbers in text.
+/// Largest file: the numbers must fit into one request as text.
 const FILE_BYTES_MAX: usize = REQUEST_BYTES_MAX;
 
-/// Reads an array of encodings, or a single one; `-` is standard input.
+/// Reads an array of encodings, or a single one. `-` is standard input.
 pub(super) fn encodings(file: &Path) -> Result<Vec<RawEncoding>, Fault> {
     let name = file.display();
     let text = read(file).map_err(|error| Fault::refused(format!("cannot read {name}: {error}")))?;
@@ -27,43 +27,43 @@ pub(super) fn encodings(file: &Path) -> Result<Vec<RawEncoding>, Fault> {
         serde_json::from_slice(&text)
     };
     parsed.map_err(|error| {
-        // The parser's own words may repeat what it read, and that is biometric data.
+        // The parser's message may quote the input, which is biometric data.
         let (line, column) = (error.line(), error.column());
-        Fault::refused(format!("{name} holds no encodings (line {line}, character {column})")).advise(
-            "a JSON array of encodings is needed: each an array of numbers, or base64 of little-endian f32",
+        Fault::refused(format!("{name} does not contain encodings (line {line}, character {column})")).advise(
+            "give a JSON array of encodings: each an array of numbers, or base64 of little-endian f32",
         )
     })
 }
 
 fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
-    let bound = FILE_BYTES_MAX as u64 + 1;
+    let limit = FILE_BYTES_MAX as u64 + 1;
     if file == Path::new("-") {
-        io::stdin().lock().take(bound).read_to_end(&mut text)?;
+        io::stdin().lock().take(limit).read_to_end(&mut text)?;
     } else {
-        File::open(file)?.take(bound).read_to_end(&mut text)?;
+        File::open(file)?.take(limit).read_to_end(&mut text)?;
     }
     Ok(text)
 }
 
-/// Whether the text is one encoding and not an array of them: a string, or an array that begins with a number.
+/// Whether the text is a single encoding: a string, or an array that begins with a number.
 fn is_single(text: &[u8]) -> bool {
-    let mut marks = text.iter().filter(|byte| !byte.is_ascii_whitespace());
-    match marks.next() {
-        Some(b'[') => marks.next().is_some_and(|byte| !matches!(byte, b'[' | b'"' | b']')),
+    let mut bytes = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match bytes.next() {
+        Some(b'[') => bytes.next().is_some_and(|byte| !matches!(byte, b'[' | b'"' | b']')),
         _ => true,
     }
 }
 
-/// An instant as RFC 3339: given so, as a day (`2026-11-20`), or as a time back from now (`90s`, `15m`, `2h`, `7d`).
+/// Parses RFC 3339, a day (`2026-11-20`) or an age (`90s`, `15m`, `2h`, `7d`), and returns RFC 3339.
 pub(super) fn since(text: &str) -> Result<String, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(told(time.with_timezone(&Utc)));
+        return Ok(rfc3339(time.with_timezone(&Utc)));
     }
     if let Some(midnight) = text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)) {
-        return Ok(told(midnight.and_utc()));
+        return Ok(rfc3339(midnight.and_utc()));
     }
-    let back = text.char_indices().next_back().and_then(|(at, unit)| {
+    let age = text.char_indices().next_back().and_then(|(at, unit)| {
         let seconds = match unit {
             's' => 1,
             'm' => 60,
@@ -74,12 +74,12 @@ pub(super) fn since(text: &str) -> Result<String, String> {
         let count: i64 = text[..at].parse().ok().filter(|count| *count >= 0)?;
         TimeDelta::try_seconds(count.checked_mul(seconds)?)
     });
-    back.and_then(|back| Utc::now().checked_sub_signed(back)).map(told).ok_or_else(|| {
-        "a time is needed: RFC 3339, a day like 2026-11-20, or back from now like 15m, 2h, 7d".to_owned()
+    age.and_then(|age| Utc::now().checked_sub_signed(age)).map(rfc3339).ok_or_else(|| {
+        "expected RFC 3339, a day such as 2026-11-20, or an age such as 15m, 2h or 7d".to_owned()
     })
 }
 
-fn told(time: DateTime<Utc>) -> String {
+fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn one_encoding_and_an_array_of_them_are_both_understood() {
+    fn a_single_encoding_and_an_array_of_encodings_parse() {
         assert_eq!(file("[1, 2]").unwrap().len(), 1);
         assert_eq!(file(" [ [1, 2], \"AACAPwAAAEA=\" ]").unwrap().len(), 2);
         assert_eq!(file("\"AACAPwAAAEA=\"").unwrap(), file("[1, 2]").unwrap());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_encodings_says_where_and_what_is_needed() {
+    fn a_file_without_encodings_is_refused_with_the_position() {
         let fault = file("[[1, 2],\n [\"secret-name\"]]").unwrap_err();
         assert_eq!(fault.code, crate::exit::REFUSED);
         assert!(fault.message.contains("line 2") && !fault.message.contains("secret-name"), "{fault}");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_understood_as_people_write_them() {
+    fn days_ages_and_rfc_3339_parse() {
         assert_eq!(since("2026-11-20").unwrap(), "2026-11-20T00:00:00.000000Z");
         assert_eq!(since("2026-11-20T01:00:00+01:00").unwrap(), "2026-11-20T00:00:00.000000Z");
         assert!(since("15m").is_ok());

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::shell::Shell;
+use super::session::Session;
 use super::table::Table;
 use crate::control::answers::{LedgerAnswer, Sums};
 use crate::control::types::{Fault, Request};
 
-pub(super) fn run(shell: &mut Shell) -> Result<(), Fault> {
-    shell.ask_and_show(&Request::Ledger, human)
+pub(super) fn run(session: &mut Session) -> Result<(), Fault> {
+    session.ask_and_show(&Request::Ledger, text)
 }
 
-fn human(ledger: &LedgerAnswer) -> String {
+fn text(ledger: &LedgerAnswer) -> String {
     let columns = [&ledger.events, &ledger.files, &ledger.bytes];
     let mut table = Table::new(["", "EVENTS", "FILES", "BYTES"]);
     let mut row = |what: &str, number: &dyn Fn(&Sums) -> u64| {
@@ -33,11 +33,11 @@ fn human(ledger: &LedgerAnswer) -> String {
     for reason in reasons(columns.map(|sums| &sums.column.dropped)) {
         row(&format!("    {reason}"), &|sums| sums.column.dropped.get(reason).copied().unwrap_or(0));
     }
-    let verdict = match ledger.holds {
-        true => "it adds up: nothing is lost",
-        false => "IT DOES NOT ADD UP: keep the state directory and report this fault",
+    let result = match ledger.holds {
+        true => "the ledger adds up: every message is accounted for",
+        false => "THE LEDGER DOES NOT ADD UP: keep the state directory and report this fault",
     };
-    format!("{}\n{verdict}\n", table.text(""))
+    format!("{}\n{result}\n", table.text(""))
 }
 
 fn reasons(columns: [&BTreeMap<String, u64>; 3]) -> BTreeSet<&str> {

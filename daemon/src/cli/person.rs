@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use gatehouse_store::people::PersonSummary;
 use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
 
-use super::shell::Shell;
+use super::session::Session;
 use super::table::{Table, pairs, printable};
-use super::{input, words};
+use super::{format, input};
 use crate::control::types::{Fault, Request};
 use crate::exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Enrol a person, or add encodings to one who is enrolled.
+    /// Enroll a person, or add encodings to an enrolled person.
     Enroll {
-        /// Identifier of the person, your own.
+        /// Identifier of the person, chosen by you.
         #[arg(long)]
         id: String,
         /// Display name.
@@ -25,16 +25,16 @@ pub(super) enum Command {
         /// JSON file with an array of encodings; `-` is standard input.
         #[arg(long, value_name = "FILE")]
         encodings: PathBuf,
-        /// Enrol encodings also where they look more like somebody else.
+        /// Enroll encodings even if they are nearer to another person.
         #[arg(long)]
         force: bool,
-        /// Into this gallery and not the one in use.
+        /// Enroll into this gallery instead of the one in use.
         #[arg(long, value_name = "NAME")]
         gallery: Option<String>,
     },
-    /// Everybody enrolled.
+    /// List the enrolled people.
     List,
-    /// One person.
+    /// Show one person.
     Show {
         /// Identifier of the person.
         id: String,
@@ -43,77 +43,82 @@ pub(super) enum Command {
     Rename {
         /// Identifier of the person.
         id: String,
-        /// The new name.
+        /// New display name.
         #[arg(long)]
         name: String,
     },
-    /// Forget a person for good: the key is destroyed, and with it the encodings and the link to every past visit.
+    /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
     Erase {
         /// Identifier of the person.
         id: String,
-        /// Needed on a terminal, since this cannot be undone.
+        /// Erase without a question; an erasure cannot be undone.
         #[arg(long)]
         yes: bool,
     },
 }
 
-pub(super) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
         Command::Enroll { id, name, encodings, force, gallery } => {
             let encodings = input::encodings(&encodings)?;
             let request = Request::PersonEnroll { id, name, encodings, force, gallery: gallery.clone() };
-            shell.ask_and_show(&request, |told| enrolled(told, gallery.as_deref()))
+            session.ask_and_show(&request, |answer| enrolled(answer, gallery.as_deref()))
         }
-        Command::List => shell.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people)),
-        Command::Show { id } => shell.ask_and_show(&Request::PersonShow { id }, show),
-        Command::Rename { id, name } => shell
+        Command::List => {
+            session.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people))
+        }
+        Command::Show { id } => session.ask_and_show(&Request::PersonShow { id }, show),
+        Command::Rename { id, name } => session
             .ask_and_show(&Request::PersonRename { id, name }, |person: &PersonSummary| {
                 format!("{} is now {}", printable(&person.id), printable(&person.name))
             }),
         Command::Erase { id, yes } => {
             confirmed(yes, stdin().is_terminal(), "an erasure")?;
-            shell.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
-                let encodings = words::count(erased.samples as u64, "encoding", "encodings");
+            session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
+                let encodings = format::count(erased.samples as u64, "encoding", "encodings");
                 format!("{} is erased, with {encodings}", printable(&erased.id))
             })
         }
     }
 }
 
-fn enrolled(told: &Enrolled, gallery: Option<&str>) -> String {
-    let id = printable(&told.person.id);
-    let added = words::count(told.added as u64, "encoding", "encodings");
-    let samples = gallery.and_then(|name| told.person.galleries.get(name)).unwrap_or(&told.person.samples);
-    let place = gallery.map_or_else(String::new, |name| format!(" in {}", printable(name)));
-    let mut text = format!("{id} is enrolled{place}: {added} added, {samples} in all\n");
-    if told.repeated > 0 {
-        let repeated = words::count(told.repeated as u64, "encoding repeats", "encodings repeat");
-        text.push_str(&format!("{repeated} others and added nothing\n"));
+fn enrolled(answer: &Enrolled, gallery: Option<&str>) -> String {
+    let id = printable(&answer.person.id);
+    let added = format::count(answer.added as u64, "encoding", "encodings");
+    let samples =
+        gallery.and_then(|name| answer.person.galleries.get(name)).unwrap_or(&answer.person.samples);
+    let target = gallery.map_or_else(String::new, |name| format!(" in {}", printable(name)));
+    let mut text = format!("{id} is enrolled{target}: {added} added, {samples} in total\n");
+    if answer.repeated > 0 {
+        let repeated =
+            format::count(answer.repeated as u64, "encoding is a duplicate", "encodings are duplicates");
+        text.push_str(&format!("{repeated} and not added\n"));
     }
-    for Alike { id: other, distance } in &told.alike {
+    for Alike { id: other, distance } in &answer.alike {
         let other = printable(other);
         text.push_str(&format!(
-            "{id} and {other} look alike (distance {distance:.3}): neither may be recognised\n"
+            "{id} and {other} look alike (distance {distance:.3}): possibly neither is recognized\n"
         ));
     }
-    for Doubt { nth, id: other, distance } in &told.doubtful {
+    for Doubt { nth, id: other, distance } in &answer.doubtful {
         let other = printable(other);
         text.push_str(&format!(
-            "encoding {nth} is nearer to {other} (distance {distance:.3}) than to {id}: look at the picture again\n"
+            "encoding {nth} is nearer to {other} (distance {distance:.3}) than to {id}: check the picture\n"
         ));
     }
-    if let Some(cause) = &told.no_threshold {
+    if let Some(cause) = &answer.no_threshold {
         text.push_str(&format!("no face is recognized at present: {cause}\n"));
     }
     text
 }
 
-/// Whether what cannot be undone is meant.
+/// Refuses a step that cannot be undone on a terminal without `--yes`.
 pub(super) fn confirmed(yes: bool, terminal: bool, what: &str) -> Result<(), Fault> {
     if yes || !terminal {
         return Ok(());
     }
-    Err(Fault::with_code(exit::USAGE, format!("{what} cannot be undone")).advise("say it again with --yes"))
+    Err(Fault::with_code(exit::USAGE, format!("{what} cannot be undone"))
+        .advise("repeat the command with --yes"))
 }
 
 fn list(people: &[PersonSummary]) -> String {
@@ -123,11 +128,11 @@ fn list(people: &[PersonSummary]) -> String {
             person.id.clone(),
             person.name.clone(),
             person.samples.to_string(),
-            words::time(&person.enrolled_at),
-            words::time(&person.updated_at),
+            format::time(&person.enrolled_at),
+            format::time(&person.updated_at),
         ]);
     }
-    table.text("nobody is enrolled; gatehouse person enroll adds somebody\n")
+    table.text("no people are enrolled; gatehouse person enroll adds one\n")
 }
 
 fn show(person: &PersonSummary) -> String {
@@ -136,19 +141,19 @@ fn show(person: &PersonSummary) -> String {
         ("name", person.name.clone()),
         ("encodings", encodings(person)),
         ("corrections", person.corrections.to_string()),
-        ("enrolled", words::time(&person.enrolled_at)),
-        ("changed", words::time(&person.updated_at)),
+        ("enrolled", format::time(&person.enrolled_at)),
+        ("changed", format::time(&person.updated_at)),
     ])
 }
 
-/// With each gallery where there are two.
+/// Number of encodings, for each gallery if there are two.
 fn encodings(person: &PersonSummary) -> String {
     if person.galleries.len() < 2 {
         return person.samples.to_string();
     }
-    let told =
+    let counts =
         person.galleries.iter().map(|(gallery, samples)| format!("{samples} in {}", printable(gallery)));
-    told.collect::<Vec<_>>().join(", ")
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -156,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_enrolment_tells_what_was_left_out_and_who_looks_alike() {
+    fn an_enrollment_shows_duplicates_and_look_alikes() {
         let person = PersonSummary {
             id: "a".into(),
             name: "A".into(),
@@ -171,9 +176,11 @@ mod tests {
             &Enrolled { person, added: 2, repeated: 1, alike, doubtful: Vec::new(), no_threshold: None },
             None,
         );
-        for part in
-            ["2 encodings added, 3 in all", "1 encoding repeats", "a and b look alike (distance 0.300)"]
-        {
+        for part in [
+            "2 encodings added, 3 in total",
+            "1 encoding is a duplicate",
+            "a and b look alike (distance 0.300)",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }
@@ -182,6 +189,6 @@ mod tests {
     fn an_erasure_on_a_terminal_needs_yes() {
         assert_eq!(confirmed(false, true, "it").unwrap_err().code, exit::USAGE);
         assert!(confirmed(true, true, "it").is_ok());
-        assert!(confirmed(false, false, "it").is_ok(), "a script has made up its mind");
+        assert!(confirmed(false, false, "it").is_ok(), "scripts are not asked");
     }
 }

@@ -1,8 +1,8 @@
-//! `gatehouse provision`: an appliance is set up by a file on its card, without anybody there.
+//! `gatehouse provision`: sets up an appliance from a file on its card, without an operator.
 //!
-//! Order: all of the file is checked; its secrets are sealed; its settings are written; the file gets another name
-//! and is overwritten and removed. Each step is durable before the next, and each may be repeated, so that after a
-//! power cut at any place the next boot brings it to its end. A file that is at fault is left as it is.
+//! Order: the whole file is checked, its secrets are sealed, its settings are written, and the file is renamed,
+//! overwritten and removed. Each step is durable before the next one starts, and can be repeated. After a power cut the
+//! next boot therefore completes the procedure. A faulty file is not changed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,104 +11,106 @@ use std::path::{Path, PathBuf};
 use gatehouse_config::{Provisioning, Secret};
 use serde::Serialize;
 
-use super::setup::{Places, has_its_own, refuse_key_beside, told, without_tpm};
-use super::shell::Shell;
+use super::session::Session;
+use super::setup::{Paths, credstore_fault, has_its_own, refuse_second_root_key, without_tpm};
 use crate::control::types::Fault;
 use crate::credstore::{self, Credstore, ROOT_KEY, WithoutTpm, new_root_key, put, sync_folder_of};
 use crate::exit;
 
-/// Where the file is looked for: the boot partition of a Raspberry Pi, that of others, and the root file system.
-const PLACES: [&str; 3] = [
+/// Paths of the file: boot partition of a Raspberry Pi, of other boards, and the root file system.
+const SEARCH_PATHS: [&str; 3] = [
     "/boot/firmware/gatehouse-provision.toml",
     "/boot/gatehouse-provision.toml",
     "/etc/gatehouse-provision.toml",
 ];
-/// Put after the name of a file that was taken in and is about to be removed.
-const TAKEN: &str = ".taken";
+/// Suffix of a file that was applied and is to be removed.
+const APPLIED_SUFFIX: &str = ".taken";
 
-/// Checks a provisioning file as a whole, seals its secrets, puts its settings into conf.d/50-provisioned.toml, and
-/// then overwrites and removes it. A file at fault is left in place.
+/// Check a provisioning file, seal its secrets, write its settings to conf.d/50-provisioned.toml, and then overwrite
+/// and remove the file. A faulty file is not changed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file; else gatehouse-provision.toml in /boot/firmware, /boot and /etc is looked for.
+    /// Provisioning file [default: gatehouse-provision.toml in /boot/firmware, /boot or /etc].
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Only check the file; nothing is changed.
+    /// Only check the file; change nothing.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
-    places: Places,
+    paths: Paths,
 }
 
-/// What was done.
+/// Result of the command.
 #[derive(Debug, Default, Serialize)]
-struct Done {
-    /// The file; none where there was nothing to take in.
+struct ProvisionResult {
+    /// The file, or none if no file was found.
     file: Option<PathBuf>,
-    /// The device it is now.
+    /// Device id from the file.
     device: String,
-    /// The secrets that are there now.
+    /// All sealed secrets.
     secrets: Vec<&'static str>,
-    /// Of those sealed now, the ones that the TPM did not seal although there is one.
+    /// Secrets sealed by this command without the TPM, although there is one.
     without_tpm: Vec<WithoutTpm>,
     /// Whether the file was only checked.
     only_checked: bool,
 }
 
-pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let files: Vec<PathBuf> = match &args.file {
         Some(file) => vec![file.clone()],
-        None => PLACES.iter().map(PathBuf::from).collect(),
+        None => SEARCH_PATHS.iter().map(PathBuf::from).collect(),
     };
     if !args.check {
-        for file in files.iter().filter(|file| taken(file).exists()) {
-            // Its content was taken in before a power cut.
-            shred(&taken(file)).map_err(|error| unshredded(&taken(file), &error))?;
+        for file in files.iter().filter(|file| applied_path(file).exists()) {
+            // It was applied before a power cut.
+            let applied = applied_path(file);
+            shred(&applied).map_err(|error| not_removed(&applied, &error))?;
         }
     }
     let Some(file) = files.iter().find(|file| args.file.is_some() || file.exists()) else {
-        let none = Done { only_checked: args.check, ..Done::default() };
-        return shell.show(&none, |_| "there is no provisioning file\n".to_owned());
+        let none = ProvisionResult { only_checked: args.check, ..ProvisionResult::default() };
+        return session.show(&none, |_| "there is no provisioning file\n".to_owned());
     };
-    let store = Credstore::at(args.places.credstore.clone());
-    let read = Provisioning::read(file, &args.places.config).map_err(|faults| {
+    let store = Credstore::at(args.paths.credstore.clone());
+    let read = Provisioning::read(file, &args.paths.config).map_err(|faults| {
         Fault::with_code(exit::CONFIG, faults)
-            .advise("nothing was changed; correct the file, it is still in its place")
+            .advise("nothing was changed; correct the file, it was not removed")
     })?;
-    let mut done = Done { file: Some(file.clone()), only_checked: args.check, ..Done::default() };
+    let mut done =
+        ProvisionResult { file: Some(file.clone()), only_checked: args.check, ..ProvisionResult::default() };
     if !args.check {
-        done.without_tpm = take_in(&read, &store)?;
-        let taken = taken(file);
+        done.without_tpm = apply(&read, &store)?;
+        let applied = applied_path(file);
         let removed =
-            fs::rename(file, &taken).and_then(|()| sync_folder_of(&taken)).and_then(|()| shred(&taken));
-        removed.map_err(|error| unshredded(file, &error))?;
+            fs::rename(file, &applied).and_then(|()| sync_folder_of(&applied)).and_then(|()| shred(&applied));
+        removed.map_err(|error| not_removed(file, &error))?;
     }
     done.device = read.config.device.id;
     done.secrets = store.names();
-    shell.show(&done, human)
+    session.show(&done, text)
 }
 
-/// Seals and writes what the file says; hands back what the TPM did not seal.
-fn take_in(read: &Provisioning, store: &Credstore) -> Result<Vec<WithoutTpm>, Fault> {
+/// Seals the secrets and writes the settings of the file. Returns the secrets sealed without the TPM.
+fn apply(read: &Provisioning, store: &Credstore) -> Result<Vec<WithoutTpm>, Fault> {
     let mut without_tpm = Vec::new();
     if let Some(key) = root_key(read, store)? {
-        without_tpm.extend(store.seal(ROOT_KEY, &key).map_err(told)?);
+        without_tpm.extend(store.seal(ROOT_KEY, &key).map_err(credstore_fault)?);
     }
     for (name, secret) in read.secrets.iter().filter(|(name, _)| **name != ROOT_KEY) {
-        without_tpm.extend(store.seal(name, secret).map_err(told)?);
+        without_tpm.extend(store.seal(name, secret).map_err(credstore_fault)?);
     }
-    let at = |error: io::Error| Fault::refused(format!("{}: {error}", read.target.display()));
-    // The folder is closed to others, and no secret is in the file.
-    put(&read.target, read.settings.as_bytes(), 0o644).map_err(at)?;
+    let fault = |error: io::Error| Fault::refused(format!("{}: {error}", read.target.display()));
+    // Other users cannot enter the folder, and the file contains no secret.
+    put(&read.target, read.settings.as_bytes(), 0o644).map_err(fault)?;
     Ok(without_tpm)
 }
 
-/// The root key that is to be sealed, if any. One that is there is never replaced: the file may be an old one.
+/// The root key to be sealed, if any. An existing key is never replaced, because the file may be an old one.
 fn root_key(read: &Provisioning, store: &Credstore) -> Result<Option<Secret>, Fault> {
     let given = read.secrets.get(ROOT_KEY).and_then(|given| credstore::root_key(given.bytes()));
     if store.holds(ROOT_KEY) {
         let Some(given) = given else { return Ok(None) };
-        return match store.open_root_key().map_err(told)? == given {
+        return match store.open_root_key().map_err(credstore_fault)? == given {
             true => Ok(None),
             false => {
                 Err(Fault::refused(format!("{} holds another root key", store.path(ROOT_KEY).display()))
@@ -120,20 +122,20 @@ fn root_key(read: &Provisioning, store: &Credstore) -> Result<Option<Secret>, Fa
         Some(given) => Ok(Some(given)),
         None if has_its_own(&read.config) => Ok(None),
         None if read.config.state.directory.join("keys").exists() => {
-            Err(refuse_key_beside(&read.config.state.directory))
+            Err(refuse_second_root_key(&read.config.state.directory))
         }
-        None => new_root_key().map(Some).map_err(told),
+        None => new_root_key().map(Some).map_err(credstore_fault),
     }
 }
 
-fn taken(file: &Path) -> PathBuf {
+fn applied_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(TAKEN);
+    name.push(APPLIED_SUFFIX);
     name.into()
 }
 
-/// Overwrites a file in place and removes it. A memory card writes elsewhere than it is told, so that a copy may be
-/// left in a block of it that no program can read any more.
+/// Overwrites a file in place and removes it. A memory card may write to other blocks, so that a copy can remain in a
+/// block that programs cannot read.
 fn shred(file: &Path) -> io::Result<()> {
     let mut open = OpenOptions::new().write(true).open(file)?;
     let length = usize::try_from(open.metadata()?.len()).map_err(io::Error::other)?;
@@ -146,19 +148,19 @@ fn shred(file: &Path) -> io::Result<()> {
     sync_folder_of(file)
 }
 
-fn unshredded(file: &Path, error: &io::Error) -> Fault {
-    Fault::refused(format!("{} was taken in, but could not be removed: {error}", file.display()))
-        .advise("remove it by hand: it holds secrets")
+fn not_removed(file: &Path, error: &io::Error) -> Fault {
+    Fault::refused(format!("{} was applied, but could not be removed: {error}", file.display()))
+        .advise("remove it by hand: it contains secrets")
 }
 
-fn human(done: &Done) -> String {
+fn text(done: &ProvisionResult) -> String {
     let file = done.file.as_deref().unwrap_or(Path::new("")).display();
     if done.only_checked {
-        return format!("{file}: no fault, for device {}\n", done.device);
+        return format!("{file}: no faults, for device {}\n", done.device);
     }
     let secrets = if done.secrets.is_empty() { "none".to_owned() } else { done.secrets.join(", ") };
     format!(
-        "{file} was taken in: this is {} now; sealed secrets: {secrets}; the file was overwritten and removed\n{}",
+        "{file} was applied: this device is {}; sealed secrets: {secrets}; the file was overwritten and removed\n{}",
         done.device,
         without_tpm(&done.without_tpm)
     )

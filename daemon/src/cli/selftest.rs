@@ -1,4 +1,4 @@
-//! `gatehouse self-test`: does the daemon do its work? Asked after an upgrade, by `packaging/after-upgrade`.
+//! `gatehouse self-test`: whether the daemon works. `packaging/after-upgrade` runs it after an upgrade.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -8,56 +8,56 @@ use gatehouse_config::{Config, parse_duration};
 
 use super::DEFAULT_CONFIG;
 use super::doctor::{self, outside};
-use super::shell::Shell;
+use super::session::Session;
 use crate::control::answers::{BrokerStatus, Finding, Grade, Status};
 use crate::control::types::{Fault, Request};
 use crate::{VERSION, exit};
 
-/// Pause between two looks at a daemon that is starting.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Interval between two requests to a daemon that is starting.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Wait so long for a daemon that is starting, and for its broker.
+    /// Maximum wait for a starting daemon and its broker, such as 30s or 5m.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     wait: Duration,
-    /// The settings: they say where the broker is.
+    /// Settings file; names the broker.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
-    let status = settled(shell, args.wait)?;
+pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
+    let status = settled(session, args.wait)?;
     let mut findings = vec![version(&status.version)];
-    findings.extend(shell.ask::<Vec<Finding>>(&Request::SelfTest)?);
+    findings.extend(session.ask::<Vec<Finding>>(&Request::SelfTest)?);
     let reached =
         || Config::load(&args.config, &[]).is_ok_and(|known| outside::broker(&known).grade == Grade::Ok);
     findings.push(broker(&status.broker, reached));
-    shell.show(&findings, |findings| doctor::human(findings))?;
+    session.show(&findings, |findings| doctor::text(findings))?;
     match findings.iter().any(|finding| finding.grade == Grade::Wrong) {
         false => Ok(()),
-        // All has been said on standard output.
+        // The result is already on standard output.
         true => Err(Fault::with_code(exit::REFUSED, "")),
     }
 }
 
-/// The status, as soon as the daemon answers and is connected, else what it is when the time is over.
-fn settled(shell: &Shell, wait: Duration) -> Result<Status, Fault> {
-    let end = Instant::now() + wait;
+/// Waits until the daemon answers and is connected to the broker, at most for `wait`.
+fn settled(session: &Session, wait: Duration) -> Result<Status, Fault> {
+    let deadline = Instant::now() + wait;
     loop {
-        let status = shell.ask::<Status>(&Request::Status);
+        let status = session.ask::<Status>(&Request::Status);
         let is_settled = match &status {
             Ok(status) => status.broker.connected,
             Err(fault) => fault.code != exit::UNREACHABLE,
         };
-        if is_settled || Instant::now() >= end {
+        if is_settled || Instant::now() >= deadline {
             return status;
         }
-        sleep(PAUSE);
+        sleep(POLL_INTERVAL);
     }
 }
 
-/// A daemon of before the upgrade that goes on is no proof of the new one.
+/// A daemon of the old version that still runs proves nothing about the new one.
 fn version(daemon: &str) -> Finding {
     match daemon == VERSION {
         true => Finding::ok("version", format!("gatehoused {daemon}")),
@@ -69,7 +69,7 @@ fn version(daemon: &str) -> Finding {
     }
 }
 
-/// A broker that is away says nothing about the daemon; one that is there and not used by it does.
+/// Only a reachable broker without a connection of the daemon is a fault of the daemon.
 fn broker(status: &BrokerStatus, reached: impl FnOnce() -> bool) -> Finding {
     let address = &status.address;
     let why = status.error.as_deref().unwrap_or("no reason given");
@@ -77,19 +77,17 @@ fn broker(status: &BrokerStatus, reached: impl FnOnce() -> bool) -> Finding {
         true => Finding::ok("broker", format!("connected to {address}")),
         false if reached() => Finding::wrong(
             "broker",
-            format!("it is there at {address}, but the daemon is not connected: {why}"),
-            "check [mqtt] and what the broker logs",
+            format!("{address} is reachable, but the daemon is not connected: {why}"),
+            "check [mqtt] and the log of the broker",
         ),
-        false => Finding::note(
-            "broker",
-            format!("{address} cannot be reached: not tested"),
-            "gatehouse doctor says more",
-        ),
+        false => {
+            Finding::note("broker", format!("{address} is not reachable: not tested"), "see gatehouse doctor")
+        }
     }
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "a time is needed, like 30s or 5m".to_owned())
+    parse_duration(text).ok_or_else(|| "expected a duration such as 30s or 5m".to_owned())
 }
 
 #[cfg(test)]
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_broker_that_is_there_speaks_against_the_daemon() {
+    fn only_a_reachable_broker_without_a_connection_is_a_fault() {
         let grade = |connected, reached: bool| {
             let status = BrokerStatus { address: "b:1".into(), connected, error: None };
             broker(&status, || reached).grade

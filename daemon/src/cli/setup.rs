@@ -1,4 +1,4 @@
-//! `gatehouse setup`: seals the appliance's secrets for this machine; works without the daemon.
+//! `gatehouse setup`: seals the appliance's secrets for this machine. It does not need the daemon.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,85 +9,88 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::DEFAULT_CONFIG;
-use super::shell::Shell;
+use super::session::Session;
 use crate::app::root_key::DEV_FILE;
 use crate::control::types::Fault;
 use crate::credstore::{self, Credstore, CredstoreError, FOLDER, ROOT_KEY, WithoutTpm, new_root_key, put};
 use crate::exit;
 
-/// Longest file read as a root key, in bytes: 64 digits and what an editor leaves around them.
+/// Largest root key file in bytes: 64 digits, and line ends or a byte order mark from an editor.
 const KEY_FILE_BYTES_MAX: u64 = 128;
 
-/// Seals what is given, and makes a root key where there is none. Every FILE may be `-`, one of them, for standard
-/// input; a line end at its end is not part of the secret.
+/// Seal the given secrets, and create a root key if there is none. One FILE may be `-` for standard input. A line end
+/// at the end of a file is not part of the secret.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A root key of yours (32 bytes, or 64 hexadecimal digits), in the place of a new one.
+    /// Use this root key (32 bytes, or 64 hexadecimal digits) instead of a new one.
     #[arg(long, value_name = "FILE")]
     root_key_file: Option<PathBuf>,
-    /// The password for the broker.
+    /// Password for the broker.
     #[arg(long, value_name = "FILE")]
     mqtt_password_file: Option<PathBuf>,
-    /// The password for central Postgres.
+    /// Password for the central Postgres.
     #[arg(long, value_name = "FILE")]
     rows_password_file: Option<PathBuf>,
-    /// The access key for central S3.
+    /// Access key for the central S3.
     #[arg(long, value_name = "FILE")]
     objects_access_key_file: Option<PathBuf>,
-    /// The secret key for central S3.
+    /// Secret key for the central S3.
     #[arg(long, value_name = "FILE")]
     objects_secret_key_file: Option<PathBuf>,
-    /// The key under which appliances of the deployment share people.
+    /// Deployment key, with which the appliances of a deployment share people.
     #[arg(long, value_name = "FILE")]
     deployment_key_file: Option<PathBuf>,
-    /// Write the root key into this new file, to be kept away from this machine.
+    /// Write a copy of the root key to this new file; keep it away from this machine.
     #[arg(long, value_name = "FILE")]
     copy_root_key_to: Option<PathBuf>,
-    /// Take another root key although there is one: all that is sealed with it is lost for good.
+    /// Replace an existing root key: all data sealed with it is lost permanently.
     #[arg(long)]
     force_new_root_key: bool,
-    /// Seal again what opens with the key of the host alone: with the TPM too, where there is one now.
+    /// Seal secrets again that are sealed without the TPM, if there is a TPM now.
     #[arg(long)]
     reseal: bool,
     #[command(flatten)]
-    places: Places,
+    paths: Paths,
 }
 
-/// Where settings and sealed secrets are.
+/// Paths of settings and sealed secrets.
 #[derive(Debug, clap::Args)]
-pub(super) struct Places {
-    /// The settings.
+pub(super) struct Paths {
+    /// Settings file.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
-    /// The folder of sealed credentials.
+    /// Folder of the sealed secrets.
     #[arg(long, value_name = "FOLDER", default_value = FOLDER)]
     pub(super) credstore: PathBuf,
 }
 
-/// What was done.
+/// Result of the command.
 #[derive(Debug, Default, Serialize)]
-struct Done {
-    /// Sealed now.
+struct SetupResult {
+    /// Secrets sealed by this command.
     sealed: Vec<&'static str>,
-    /// All that are there.
+    /// All sealed secrets.
     present: Vec<&'static str>,
-    /// Of those sealed now, the ones that the TPM did not seal although there is one.
+    /// Secrets sealed by this command without the TPM, although there is one.
     without_tpm: Vec<WithoutTpm>,
-    /// Whether a root key was made.
+    /// Whether a root key was created.
     root_key_made: bool,
+    /// Where the copy of the root key was written.
+    #[serde(skip)]
+    root_key_copy: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let given = args.secrets()?;
     if let Some(file) = args.copy_root_key_to.as_ref().filter(|file| file.exists()) {
-        return Err(Fault::refused(format!("{} is there already", file.display())).advise("name a new file"));
+        return Err(Fault::refused(format!("{} exists already", file.display())).advise("name a new file"));
     }
-    let store = Credstore::at(args.places.credstore.clone());
+    let store = Credstore::at(args.paths.credstore.clone());
     let root_key = root_key(args, &store)?;
-    let mut done = Done::default();
+    let mut done = SetupResult::default();
     if args.reseal {
         for name in store.of_host_alone() {
-            done.seal(&store, name, &store.open(name).map_err(told)?)?;
+            done.seal(&store, name, &store.open(name).map_err(credstore_fault)?)?;
         }
     }
     if let Some(key) = root_key {
@@ -95,23 +98,24 @@ pub(super) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         done.root_key_made = args.root_key_file.is_none();
     }
     if let Some(file) = &args.copy_root_key_to {
-        let key = store.open_root_key().map_err(told)?;
+        let key = store.open_root_key().map_err(credstore_fault)?;
         put(file, key.bytes(), 0o600)
             .map_err(|error| Fault::refused(format!("{}: {error}", file.display())))?;
+        done.root_key_copy = Some(file.clone());
     }
     for (name, secret) in given {
         done.seal(&store, name, &secret)?;
     }
     done.present = store.names();
-    shell.show(&done, human)
+    session.show(&done, text)
 }
 
-impl Done {
+impl SetupResult {
     fn seal(&mut self, store: &Credstore, name: &'static str, secret: &Secret) -> Result<(), Fault> {
-        let without_tpm = store.seal(name, secret).map_err(told)?;
-        self.without_tpm.retain(|before| before.secret != name);
+        let without_tpm = store.seal(name, secret).map_err(credstore_fault)?;
+        self.without_tpm.retain(|earlier| earlier.secret != name);
         self.without_tpm.extend(without_tpm);
-        self.sealed.retain(|before| *before != name);
+        self.sealed.retain(|earlier| *earlier != name);
         self.sealed.push(name);
         Ok(())
     }
@@ -128,7 +132,7 @@ impl Args {
         ];
         let all = files.iter().map(|(_, file)| *file).chain([&self.root_key_file]);
         if all.flatten().filter(|file| *file == Path::new("-")).count() > 1 {
-            return Err(Fault::with_code(exit::USAGE, "standard input can be one secret only"));
+            return Err(Fault::with_code(exit::USAGE, "only one secret can be read from standard input"));
         }
         let given = files.into_iter().filter_map(|(name, file)| Some((name, file.as_deref()?)));
         given.map(|(name, file)| Ok((name, read(file)?))).collect()
@@ -140,12 +144,14 @@ fn read(file: &Path) -> Result<Secret, Fault> {
     read_secret(file).map_err(Fault::refused)
 }
 
-/// The root key that is to be sealed, if any.
+/// The root key to be sealed, if any.
 fn root_key(args: &Args, store: &Credstore) -> Result<Option<Secret>, Fault> {
     let given = args.root_key_file.as_deref().map(read_root_key).transpose()?;
     if store.holds(ROOT_KEY) && !args.force_new_root_key {
         return match given {
-            Some(given) if store.open_root_key().map_err(told)? != given => Err(refuse_other_key(store)),
+            Some(given) if store.open_root_key().map_err(credstore_fault)? != given => {
+                Err(refuse_other_key(store))
+            }
             _ => Ok(None),
         };
     }
@@ -153,21 +159,21 @@ fn root_key(args: &Args, store: &Credstore) -> Result<Option<Secret>, Fault> {
         return Ok(given);
     }
     if !args.force_new_root_key {
-        // They say where the state is: beside a sealed one no key may be made.
-        let settings = Config::load(&args.places.config, &[]).map_err(|faults| {
+        // The settings name the state directory. No key may be created if that directory was sealed with another one.
+        let settings = Config::load(&args.paths.config, &[]).map_err(|faults| {
             Fault::with_code(exit::CONFIG, faults).advise("correct the settings first; nothing was changed")
         })?;
         if has_its_own(&settings) {
             return Ok(None);
         }
         if settings.state.directory.join("keys").exists() {
-            return Err(refuse_key_beside(&settings.state.directory));
+            return Err(refuse_second_root_key(&settings.state.directory));
         }
     }
-    new_root_key().map(Some).map_err(told)
+    new_root_key().map(Some).map_err(credstore_fault)
 }
 
-/// Whether the daemon finds its root key elsewhere.
+/// Whether the daemon has a root key outside of the credential store.
 pub(super) fn has_its_own(settings: &Config) -> bool {
     settings.keys.root_key_file.is_some() || settings.state.directory.join(DEV_FILE).exists()
 }
@@ -175,67 +181,77 @@ pub(super) fn has_its_own(settings: &Config) -> bool {
 fn read_root_key(file: &Path) -> Result<Secret, Fault> {
     let path = if file == Path::new("-") { Path::new("/dev/stdin") } else { file };
     let read = || -> io::Result<Zeroizing<Vec<u8>>> {
-        // Room for all of it at once: a growing buffer would leave unwiped copies behind.
+        // The buffer must not grow: that would leave copies that are not wiped.
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * KEY_FILE_BYTES_MAX as usize));
         File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().map_err(|error| Fault::refused(format!("{}: {error}", file.display())))?;
     credstore::root_key(&bytes).ok_or_else(|| {
-        Fault::refused(format!("{} holds no root key", file.display()))
-            .advise("it is 32 bytes or 64 hexadecimal digits: openssl rand -hex 32")
+        Fault::refused(format!("{} does not contain a root key", file.display()))
+            .advise("a root key has 32 bytes or 64 hexadecimal digits; create one with: openssl rand -hex 32")
     })
 }
 
 fn refuse_other_key(store: &Credstore) -> Fault {
     Fault::refused(format!("{} holds another root key", store.path(ROOT_KEY).display())).advise(
-        "everything on this appliance is sealed with it; --force-new-root-key takes the new one and gives all of that up",
+        "all data on this appliance is sealed with that key; --force-new-root-key replaces the key, and all of that data is lost",
     )
 }
 
-/// A new key beside a sealed state would open nothing.
-pub(super) fn refuse_key_beside(state: &Path) -> Fault {
-    Fault::refused(format!("{} was sealed with a root key that is not in the credential store", state.display()))
+/// A new key could not open the existing state.
+pub(super) fn refuse_second_root_key(state: &Path) -> Fault {
+    Fault::refused(format!("{} is sealed with a root key that is not in the credential store", state.display()))
         .advise(
-            "hand over your copy of it: gatehouse setup --root-key-file FILE; without one, move the folder away or \
-             give it up with --force-new-root-key",
+            "give your copy of the key: gatehouse setup --root-key-file FILE; without a copy, move the folder away, or \
+             lose its data with --force-new-root-key",
         )
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
-pub(super) fn told(error: CredstoreError) -> Fault {
+#[allow(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
+pub(super) fn credstore_fault(error: CredstoreError) -> Fault {
     let fault = Fault::refused(&error);
     match error {
         CredstoreError::NoTool => fault,
         CredstoreError::Late { .. } => {
-            fault.advise("try it once more; if a TPM hangs, switch the machine off and on; nothing was lost")
+            fault.advise("try again; if the TPM hangs, switch the machine off and on; no data was lost")
         }
-        _ => fault.advise("run it as root on the appliance itself; nothing was lost"),
+        _ => fault.advise("run the command as root on the appliance; no data was lost"),
     }
 }
 
-/// What an installer is told of secrets that the TPM did not seal; nothing where there are none.
+/// Warning about secrets that are sealed without the TPM; empty if there are none.
 pub(super) fn without_tpm(secrets: &[WithoutTpm]) -> String {
     let line = |one: &WithoutTpm| {
-        format!("{} is sealed with the key of the host alone, not with the TPM: {}\n", one.secret, one.reason)
+        format!("{} is sealed without the TPM, with the host key only: {}\n", one.secret, one.reason)
     };
     let mut text: String = secrets.iter().map(line).collect();
     if !text.is_empty() {
-        text.push_str("A copy of the disk opens it. Once the TPM can be used: gatehouse setup --reseal\n");
+        text.push_str(
+            "A copy of the disk is enough to open it. When the TPM works, run: gatehouse setup --reseal\n",
+        );
     }
     text
 }
 
-fn human(done: &Done) -> String {
-    let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    let mut text = format!("sealed now: {}\nsealed in all: {}\n", list(&done.sealed), list(&done.present));
-    if done.root_key_made {
+fn text(done: &SetupResult) -> String {
+    let present = if done.present.is_empty() { "none".to_owned() } else { done.present.join(", ") };
+    let mut text = match done.sealed.as_slice() {
+        [] => "nothing was changed\n".to_owned(),
+        sealed => format!("sealed now: {}\n", sealed.join(", ")),
+    };
+    text.push_str(&format!("sealed secrets: {present}\n"));
+    if let Some(file) = &done.root_key_copy {
+        text.push_str(&format!("copy of the root key: {}, readable by its owner only\n", file.display()));
+    } else if done.root_key_made {
         text.push_str(
-            "A root key was made. Without it nothing on this appliance can be read again: keep a copy elsewhere\n\
+            "A root key was created. Without it no data on this appliance can be read: keep a copy elsewhere\n\
              (gatehouse setup --copy-root-key-to FILE).\n",
         );
     }
     text.push_str(&without_tpm(&done.without_tpm));
-    text.push_str("They are in force after a restart: systemctl restart gatehoused\n");
+    if !done.sealed.is_empty() {
+        text.push_str("The daemon uses them after a restart: systemctl restart gatehoused\n");
+    }
     text
 }

@@ -1,37 +1,39 @@
 //! `gatehouse status`
 
-use super::shell::Shell;
+use super::session::Session;
 use super::table::pairs;
-use super::{sync, words};
+use super::{format, sync};
 use crate::control::answers::{BrokerStatus, Status};
 use crate::control::types::{Fault, Request};
 
-pub(super) fn run(shell: &mut Shell) -> Result<(), Fault> {
-    shell.ask_and_show(&Request::Status, human)
+pub(super) fn run(session: &mut Session) -> Result<(), Fault> {
+    session.ask_and_show(&Request::Status, text)
 }
 
-fn human(status: &Status) -> String {
+fn text(status: &Status) -> String {
     let site = if status.site.is_empty() { String::new() } else { format!(" at {}", status.site) };
-    let disk = status.free_bytes.map_or_else(|| "?".to_owned(), words::bytes);
-    let oldest = status.oldest_pending.as_deref().map(|at| format!(", oldest {}", words::ago(at)));
-    let people = words::count(status.people, "person", "people");
-    let templates = words::count(status.templates, "template", "templates");
-    let beside = status.beside.as_ref().map_or_else(String::new, |model| format!("; beside it {model}"));
-    let differs = if status.settings_differ { "; not what the settings describe, see doctor" } else { "" };
-    let events = words::count(status.pending_events, "event", "events");
-    let files = words::count(status.pending_media, "media file", "media files");
-    let (bytes, quota) = (words::bytes(status.media_bytes), words::bytes(status.media_quota_bytes));
+    let disk = status.free_bytes.map_or_else(|| "unknown".to_owned(), format::bytes);
+    let oldest = status.oldest_pending.as_deref().map(|at| format!(", oldest {}", format::ago(at)));
+    let people = format::count(status.people, "person", "people");
+    let templates = format::count(status.templates, "template", "templates");
+    let second = status.beside.as_ref().map_or_else(String::new, |model| format!("; second gallery {model}"));
+    let differs =
+        if status.settings_differ { "; differs from the settings, see gatehouse doctor" } else { "" };
+    let events = format::count(status.pending_events, "event", "events");
+    let files = format::count(status.pending_media, "media file", "media files");
+    let used = format::bytes(status.media_bytes);
+    let quota = format::bytes(status.media_quota_bytes);
     let mut list = vec![
         ("device", format!("{}{site} ({})", status.device, status.environment)),
-        ("version", format!("{}, up {}", status.version, words::duration(status.uptime_seconds))),
+        ("version", format!("{}, up {}", status.version, format::duration(status.uptime_seconds))),
         ("broker", broker(&status.broker)),
-        ("clock", words::clock(&status.clock)),
-        ("gallery", format!("{people}, {templates}, model {}{beside}{differs}", status.model)),
+        ("clock", format::clock(&status.clock)),
+        ("gallery", format!("{people}, {templates}, model {}{second}{differs}", status.model)),
         ("threshold", threshold(status)),
-        ("stored", words::count(status.head_seq, "event", "events")),
+        ("stored", format::count(status.head_seq, "event", "events")),
         ("pending", format!("{events}, {files}{}", oldest.unwrap_or_default())),
-        ("media", format!("{bytes} of {quota}, {disk} free on disk")),
-        ("in flight", words::bytes(status.in_flight_bytes)),
+        ("media", format!("{used} of {quota}, {disk} free on disk")),
+        ("in flight", format::bytes(status.in_flight_bytes)),
     ];
     list.extend(status.sinks.iter().map(|sink| (sync::name(sink.sink), sync::summary(sink))));
     pairs(&list)
@@ -39,7 +41,7 @@ fn human(status: &Status) -> String {
 
 fn threshold(status: &Status) -> String {
     match &status.no_threshold {
-        Some(cause) => format!("none, every face is a stranger's: {cause}"),
+        Some(cause) => format!("none, every face counts as a stranger: {cause}"),
         None => format!("{:.4}", status.threshold),
     }
 }

@@ -2,65 +2,65 @@
 
 use gatehouse_store::store::{Compacting, Retained, Verified, VerifyAt};
 
-use super::shell::Shell;
-use super::words;
+use super::format;
+use super::session::Session;
 use crate::control::types::{Fault, Request};
 use crate::exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Read every byte and say what is damaged and what is lost by it.
+    /// Verify all data on disk.
     ///
-    /// Runs beside the daemon's work and takes as long as the disk needs. Exit code 1 where something is damaged.
+    /// Reads every byte while the daemon works, and takes as long as the disk needs. The exit code is 1 if data is damaged.
     Verify,
-    /// Give back the disk that removed entries of the views still take.
+    /// Free the disk space of removed entries in the views.
     ///
-    /// The views are what is looked up; the journal makes them anew at the next start, which takes the longer the more events
-    /// there are. Nothing is lost by it, and until then all goes on.
+    /// The next start rebuilds the views from the journal, which takes longer with more events. No data is lost, and the
+    /// daemon works normally until then.
     Compact,
-    /// Let go now what has been kept for the days of `[retention]`, as is done every night.
+    /// Apply the retention policy now, as happens every night.
     ///
-    /// Events go in pieces of about 16 MB, several at a time, so that some stay longer than the days.
+    /// Events are removed in journal segments of about 16 MB, so that some are kept longer than `[retention]` requires.
     Retain,
 }
 
-pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Verify => verify(shell),
-        Command::Compact => compact(shell),
-        Command::Retain => retain(shell),
+        Command::Verify => verify(session),
+        Command::Compact => compact(session),
+        Command::Retain => retain(session),
     }
 }
 
-fn compact(shell: &mut Shell) -> Result<(), Fault> {
-    let compacting: Compacting = shell.ask(&Request::StoreCompact)?;
-    shell.show(&compacting, |compacting| {
+fn compact(session: &mut Session) -> Result<(), Fault> {
+    let compacting: Compacting = session.ask(&Request::StoreCompact)?;
+    session.show(&compacting, |compacting| {
         format!(
-            "the views take {} now; the next start makes them anew: systemctl restart gatehoused\n",
-            words::bytes(compacting.bytes)
+            "the views use {} now; the next start of the daemon rebuilds them, for example: systemctl restart gatehoused\n",
+            format::bytes(compacting.bytes)
         )
     })
 }
 
-fn retain(shell: &mut Shell) -> Result<(), Fault> {
-    let retained: Retained = shell.ask(&Request::StoreRetain)?;
-    shell.show(&retained, |retained| {
+fn retain(session: &mut Session) -> Result<(), Fault> {
+    let retained: Retained = session.ask(&Request::StoreRetain)?;
+    session.show(&retained, |retained| {
         format!(
-            "let go: {} of the journal, {}; given up undelivered: {}, {}; erased: {}\n",
-            words::count(retained.segments as u64, "piece", "pieces"),
-            words::count(retained.files_evicted, "media file", "media files"),
-            words::count(retained.events_dropped, "event", "events"),
-            words::count(retained.files_dropped, "media file", "media files"),
-            words::count(retained.people_erased as u64, "person", "people"),
+            "removed: {}, {}; dropped before delivery: {}, {}; erased: {}\n",
+            format::count(retained.segments as u64, "journal segment", "journal segments"),
+            format::count(retained.files_evicted, "media file", "media files"),
+            format::count(retained.events_dropped, "event", "events"),
+            format::count(retained.files_dropped, "media file", "media files"),
+            format::count(retained.people_erased as u64, "person", "people"),
         )
     })
 }
 
-fn verify(shell: &mut Shell) -> Result<(), Fault> {
+fn verify(session: &mut Session) -> Result<(), Fault> {
     let mut all = Verified::default();
     let mut at = Some(VerifyAt::default());
     while let Some(next) = at {
-        let step: Verified = shell.ask(&Request::StoreVerify { at: next })?;
+        let step: Verified = session.ask(&Request::StoreVerify { at: next })?;
         all.keys += step.keys;
         all.records += step.records;
         all.entries += step.entries;
@@ -70,38 +70,38 @@ fn verify(shell: &mut Shell) -> Result<(), Fault> {
         all.damaged.extend(step.damaged);
         at = step.next;
     }
-    shell.show(&all, human)?;
+    session.show(&all, text)?;
     match all.damaged.is_empty() {
         true => Ok(()),
-        // Everything was said already.
+        // The result is already on standard output.
         false => Err(Fault::with_code(exit::REFUSED, "")),
     }
 }
 
-fn human(all: &Verified) -> String {
+fn text(all: &Verified) -> String {
     let mut text = format!(
         "read {}, {}, {} and {}\n",
-        words::count(all.keys, "key", "keys"),
-        words::count(all.records, "journal record", "journal records"),
-        words::count(all.entries, "entry of the views", "entries of the views"),
-        words::count(all.files, "media file", "media files"),
+        format::count(all.keys, "key", "keys"),
+        format::count(all.records, "journal record", "journal records"),
+        format::count(all.entries, "entry of the views", "entries of the views"),
+        format::count(all.files, "media file", "media files"),
     );
     for damaged in &all.damaged {
         text.push_str(&format!("  {damaged}\n"));
     }
     let lost = match (all.records_lost, all.files_lost) {
-        (0, 0) => "nothing is lost".to_owned(),
+        (0, 0) => "no data is lost".to_owned(),
         (records, files) => format!(
-            "lost: {}, {}; the ledger counts them as dropped{{damage}} when they are missed",
-            words::count(records, "journal record", "journal records"),
-            words::count(files, "media file", "media files"),
+            "lost: {}, {}; the ledger counts them as dropped (damage) once they are needed",
+            format::count(records, "journal record", "journal records"),
+            format::count(files, "media file", "media files"),
         ),
     };
     match all.damaged.len() {
-        0 => text.push_str("all of it is what was written\n"),
+        0 => text.push_str("no damage found\n"),
         count => text.push_str(&format!(
-            "{}; {lost}; look at dmesg, the disk may be failing\n",
-            words::count(count as u64, "place is damaged", "places are damaged")
+            "{}; {lost}; check dmesg, the disk may be failing\n",
+            format::count(count as u64, "item is damaged", "items are damaged")
         )),
     }
     text

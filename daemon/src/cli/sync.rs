@@ -5,85 +5,89 @@ use std::time::Duration;
 use gatehouse_store::record::Sink;
 use gatehouse_sync::{Conflict, PAUSE_MAX, SinkState};
 
-use super::shell::Shell;
+use super::format;
+use super::session::Session;
 use super::table::{Table, printable};
-use super::words;
 use crate::control::answers::SinkLine;
 use crate::control::types::{Fault, Request};
 
-/// Shortest pause.
-const MINUTE: Duration = Duration::from_secs(60);
+/// Shortest pause; shorter ones would end before an operator sees their effect.
+const PAUSE_MIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// How delivery to each central side goes.
+    /// Show the state of delivery to database and objects.
     Status,
-    /// Try every central side now instead of at the next retry.
+    /// Retry delivery now instead of at the next scheduled retry.
     Now,
-    /// Let nothing leave, while cameras are answered and everything is kept; until then, `resume`, or a restart.
+    /// Pause delivery; cameras are still answered and all events stored.
+    ///
+    /// The pause ends after the given time, with `gatehouse sync resume`, or with a restart of the daemon.
     Pause {
-        /// How long: 30m, 2h, 7d at most.
+        /// Length of the pause, from 1m to 7d.
         #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = pause)]
         time: u64,
     },
-    /// Let delivery go on.
+    /// Resume delivery.
     Resume,
-    /// Changes of one person that two appliances made without knowing of each other, and which holds.
+    /// List conflicting changes of people by two appliances, and which one is kept.
     Conflicts,
 }
 
-pub(super) fn run(command: &Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Status => shell.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| human(sinks)),
-        Command::Now => shell.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
+        Command::Status => session.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| text(sinks)),
+        Command::Now => session.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
             let any = |state| sinks.iter().any(|sink| sink.state == state);
-            let told = match (any(SinkState::Paused), any(SinkState::Scheduled)) {
-                (true, _) => "delivery is paused and nobody is asked; `gatehouse sync resume` ends it",
-                (_, true) => "all but objects are asked now; pictures and clips wait for sync.media_hours",
-                _ => "every configured central side is asked now",
+            let message = match (any(SinkState::Paused), any(SinkState::Scheduled)) {
+                (true, _) => "delivery is paused; `gatehouse sync resume` ends the pause",
+                (_, true) => {
+                    "delivery to the database starts now; pictures and clips wait for sync.media_hours"
+                }
+                _ => "delivery starts now",
             };
-            format!("{told}\n{}", human(sinks))
+            format!("{message}\n{}", text(sinks))
         }),
         Command::Pause { time } => {
-            shell.ask_and_show(&Request::SyncPause { seconds: *time }, |sinks: &Vec<SinkLine>| {
+            session.ask_and_show(&Request::SyncPause { seconds: *time }, |sinks: &Vec<SinkLine>| {
                 format!(
-                    "nothing leaves for {}; `gatehouse sync resume` ends it\n{}",
-                    words::duration(*time),
-                    human(sinks)
+                    "delivery is paused for {}; `gatehouse sync resume` ends the pause\n{}",
+                    format::duration(*time),
+                    text(sinks)
                 )
             })
         }
-        Command::Resume => shell.ask_and_show(&Request::SyncResume, |sinks: &Vec<SinkLine>| {
-            format!("delivery goes on\n{}", human(sinks))
+        Command::Resume => session.ask_and_show(&Request::SyncResume, |sinks: &Vec<SinkLine>| {
+            format!("delivery resumes\n{}", text(sinks))
         }),
         Command::Conflicts => {
-            shell.ask_and_show(&Request::SyncConflicts, |told: &Vec<Conflict>| conflicts(told))
+            session.ask_and_show(&Request::SyncConflicts, |list: &Vec<Conflict>| conflicts(list))
         }
     }
 }
 
 fn pause(text: &str) -> Result<u64, String> {
-    let time = gatehouse_config::parse_duration(text).filter(|time| (MINUTE..=PAUSE_MAX).contains(time));
-    time.map(|time| time.as_secs()).ok_or_else(|| "1m to 7d are taken, as in 30m or 2h".to_owned())
+    let time = gatehouse_config::parse_duration(text).filter(|time| (PAUSE_MIN..=PAUSE_MAX).contains(time));
+    time.map(|time| time.as_secs()).ok_or_else(|| "expected 1m to 7d, such as 30m or 2h".to_owned())
 }
 
-fn conflicts(told: &[Conflict]) -> String {
-    let mut table = Table::new(["SEEN", "PERSON", "WHAT", "HOLDS", "MADE", "DOES NOT", "MADE"]);
-    for conflict in told {
+fn conflicts(list: &[Conflict]) -> String {
+    let mut table = Table::new(["FOUND", "PERSON", "FIELD", "KEPT FROM", "CHANGED", "LOST FROM", "CHANGED"]);
+    for conflict in list {
         table.row([
-            words::time(&conflict.at),
+            format::time(&conflict.at),
             conflict.person.clone().unwrap_or_else(|| "-".to_owned()),
             conflict.field.clone(),
             conflict.kept_by.clone(),
-            words::time(&conflict.kept_at),
+            format::time(&conflict.kept_at),
             conflict.lost_by.clone(),
-            words::time(&conflict.lost_at),
+            format::time(&conflict.lost_at),
         ]);
     }
     table.text("no conflicts\n")
 }
 
-fn human(sinks: &[SinkLine]) -> String {
+fn text(sinks: &[SinkLine]) -> String {
     let mut table =
         Table::new(["SINK", "STATE", "PENDING", "OLDEST", "DELIVERED", "PEOPLE", "SET ASIDE", "NEXT TRY"]);
     for sink in sinks {
@@ -92,24 +96,25 @@ fn human(sinks: &[SinkLine]) -> String {
             name(sink.sink).to_owned(),
             state(sink).to_owned(),
             sink.pending.to_string(),
-            or_dash(sink.oldest_pending.as_deref().map(words::ago)),
+            or_dash(sink.oldest_pending.as_deref().map(format::ago)),
             sink.delivered.to_string(),
             sink.taken.to_string(),
             sink.set_aside.to_string(),
-            or_dash(sink.next_retry.as_deref().map(words::time)),
+            or_dash(sink.next_retry.as_deref().map(format::time)),
         ]);
     }
     let mut text = table.text("");
     for sink in sinks {
         let lines = [("", &sink.error), ("set aside: ", &sink.last_set_aside)];
-        for (what, words) in lines.into_iter().filter_map(|(what, words)| Some((what, words.as_ref()?))) {
-            text.push_str(&format!("\n{}: {what}{}", name(sink.sink), printable(words)));
+        for (what, message) in lines.into_iter().filter_map(|(what, message)| Some((what, message.as_ref()?)))
+        {
+            text.push_str(&format!("\n{}: {what}{}", name(sink.sink), printable(message)));
         }
     }
     text
 }
 
-/// What a sink is called.
+/// Name of a sink.
 pub(super) fn name(sink: Sink) -> &'static str {
     match sink {
         Sink::Rows => "database",
@@ -117,7 +122,7 @@ pub(super) fn name(sink: Sink) -> &'static str {
     }
 }
 
-/// A sink in one line.
+/// State of a sink in one line.
 pub(super) fn summary(sink: &SinkLine) -> String {
     let state = state(sink);
     match &sink.error {

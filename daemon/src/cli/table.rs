@@ -1,8 +1,8 @@
-//! A small table: aligned columns, numbers to the right, nothing wider than it must be.
+//! Text tables: aligned columns, numbers to the right.
 
 use std::fmt::Write;
 
-/// Between two columns.
+/// Space between two columns.
 const GAP: &str = "  ";
 
 /// Rows under a head.
@@ -22,7 +22,7 @@ impl Table {
         self.rows.push(cells.map(|cell| printable(&cell)).into());
     }
 
-    /// The text; `empty` where there is no row.
+    /// The table as text, or `empty` without rows.
     pub(super) fn text(&self, empty: &str) -> String {
         if self.rows.len() < 2 {
             return empty.to_owned();
@@ -47,7 +47,7 @@ impl Table {
         text
     }
 
-    /// Whether a column holds nothing but numbers, with a unit or not, and gaps.
+    /// Whether a column holds only numbers, with or without a unit, and empty cells.
     fn is_number(&self, at: usize) -> bool {
         let cells = self.rows.iter().skip(1).map(|row| row[at].as_str());
         let mut filled = cells.filter(|cell| !matches!(*cell, "" | "-")).peekable();
@@ -59,7 +59,7 @@ impl Table {
     }
 }
 
-/// Names and values under each other, the values aligned.
+/// One line per name and value, with the values aligned.
 pub(super) fn pairs(list: &[(&str, String)]) -> String {
     let width = list.iter().map(|(name, _)| length(name)).max().unwrap_or(0);
     let mut text = String::new();
@@ -71,7 +71,7 @@ pub(super) fn pairs(list: &[(&str, String)]) -> String {
     text
 }
 
-/// Text from outside (names, kinds, attributes) must not steer the terminal.
+/// Replaces control characters: text from outside (names, kinds, attributes) must not control the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_numbers_stand_to_the_right() {
+    fn columns_are_aligned_and_numbers_are_right_aligned() {
         let mut table = Table::new(["ID", "SAMPLES", "SIZE", "NAME"]);
         table.row(["a".into(), "5".into(), "1.5 MB".into(), "Zoë".into()]);
         table.row(["long-id".into(), "12".into(), "-".into(), "B".into()]);
@@ -98,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_table_says_so_instead_of_showing_a_head() {
-        assert_eq!(Table::new(["ID"]).text("nobody is enrolled\n"), "nobody is enrolled\n");
+    fn an_empty_table_prints_the_given_text() {
+        assert_eq!(Table::new(["ID"]).text("no rows\n"), "no rows\n");
     }
 
     #[test]
-    fn text_from_a_camera_cannot_steer_the_terminal() {
+    fn text_from_a_camera_cannot_control_the_terminal() {
         let mut table = Table::new(["KIND"]);
         table.row(["\u{1b}[2Jx\n".into()]);
         assert!(!table.text("").contains('\u{1b}'));

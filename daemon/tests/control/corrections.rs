@@ -34,7 +34,7 @@ async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
 
     assert_eq!(home.fails(&["event", "correct", "door/wrong"]).0, 2, "it must say what is wrong");
     let said = home.says(&["event", "correct", "door/wrong", "--not-person"]);
-    assert!(said.contains("not Alice") && said.contains("1 correction"), "{said}");
+    assert!(said.contains("no longer matched with Alice") && said.contains("1 correction"), "{said}");
     assert_eq!(home.json(&["identify", &probe])["faces"][0]["outcome"], "stranger");
     assert_eq!(home.json(&["person", "show", "a1"])["corrections"], 1);
 

@@ -148,5 +148,8 @@ fn an_encoding_that_looks_more_like_somebody_else_is_refused_unless_forced() {
     let said = home.says(&[&bert[..], &["--force"]].concat());
     assert!(said.contains("3 encodings added") && said.contains("bert and alice look alike"), "{said}");
     let said = home.says(&["person", "enroll", "--id", "alice", "--name", "A", "--encodings", &alice]);
-    assert!(said.contains("0 encodings added, 2 in all") && said.contains("2 encodings repeat"), "{said}");
+    assert!(
+        said.contains("0 encodings added, 2 in total") && said.contains("2 encodings are duplicates"),
+        "{said}"
+    );
 }

@@ -9,40 +9,40 @@ use gatehouse_config::Secret;
 use gatehouse_sync::central::{self, Enrolled, SignIn};
 use serde::Serialize;
 
-use super::{settings, steps_told};
+use super::{settings, steps_text};
 use crate::cli::DEFAULT_CONFIG;
-use crate::cli::shell::Shell;
+use crate::cli::session::Session;
 use crate::control::types::Fault;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Enroll {
-    /// The appliance's device.id.
+    /// The device.id of the appliance.
     #[arg(value_name = "ID")]
     device: String,
-    /// Write the password to this file, readable by its owner alone, instead of showing it.
+    /// Write the password to this file, readable by its owner only, instead of printing it.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Make no password: the appliance signs in with a certificate of its own.
+    /// Create no password: the appliance signs in with its own certificate.
     #[arg(long, conflicts_with = "password_file")]
     certificate: bool,
-    /// Settings with the [central] sections and a role that may make roles.
+    /// Settings file with the [central] sections, and with a database role that may create roles.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Retire {
-    /// The appliance's device.id.
+    /// The device.id of the appliance.
     #[arg(value_name = "ID")]
     device: String,
-    /// Settings with the [central] sections and a role that may make roles.
+    /// Settings file with the [central] sections, and with a database role that may create roles.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-/// What is shown once and kept nowhere.
+/// Result of the command. The password is printed once and not stored.
 #[derive(Serialize)]
-struct Told<'a> {
+struct EnrollResult<'a> {
     #[serde(flatten)]
     enrolled: &'a Enrolled,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,83 +51,84 @@ struct Told<'a> {
     password_file: Option<&'a Path>,
 }
 
-pub(super) async fn enroll(args: Enroll, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn enroll(args: Enroll, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.config)?;
     let password = central::new_password();
-    // On the disk before the database knows it: a file that cannot be written must not lock the appliance out.
-    let file = args.password_file.as_deref().map(|path| Pending::write(path, &password)).transpose()?;
+    // The file is written before the database changes: a failed write must not lock the appliance out.
+    let file = args.password_file.as_deref().map(|path| PendingFile::write(path, &password)).transpose()?;
     let sign_in = if args.certificate { SignIn::Certificate } else { SignIn::Password(&password) };
     let enrolled = central::enroll(&config, &args.device, sign_in).await.map_err(Fault::refused)?;
-    file.map(Pending::keep).transpose()?;
-    let told = Told {
+    file.map(PendingFile::keep).transpose()?;
+    let result = EnrollResult {
         enrolled: &enrolled,
         password: password.text().filter(|_| args.password_file.is_none() && !args.certificate),
         password_file: args.password_file.as_deref(),
     };
-    shell.show(&told, enrolled_told)
+    session.show(&result, enrolled_text)
 }
 
-pub(super) async fn retire(args: &Retire, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn retire(args: &Retire, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.config)?;
     let steps = central::retire(&config, &args.device).await.map_err(Fault::refused)?;
-    shell.show(&steps, |steps| steps_told(steps))
+    session.show(&steps, |steps| steps_text(steps))
 }
 
-/// A file beside its later place; removed unless it is kept.
-struct Pending {
-    place: PathBuf,
-    now: PathBuf,
+/// A file under a temporary name; removed unless it is kept.
+struct PendingFile {
+    target: PathBuf,
+    temporary: PathBuf,
 }
 
-impl Pending {
-    fn write(place: &Path, password: &Secret) -> Result<Self, Fault> {
+impl PendingFile {
+    fn write(target: &Path, password: &Secret) -> Result<Self, Fault> {
         let fault = |error: io::Error| {
-            Fault::refused(format!("cannot write {}: {error}", place.display()))
+            Fault::refused(format!("cannot write {}: {error}", target.display()))
                 .advise("nothing was changed; name another --password-file")
         };
-        let mut name = place.as_os_str().to_owned();
+        let mut name = target.as_os_str().to_owned();
         name.push(".new");
-        let pending = Self { place: place.to_owned(), now: name.into() };
-        // One that was left from before may be readable by others: its permissions would stay.
-        match fs::remove_file(&pending.now) {
+        let pending = Self { target: target.to_owned(), temporary: name.into() };
+        // An older file may be readable by others, and overwriting would keep its permissions.
+        match fs::remove_file(&pending.temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
             _ => {}
         }
+        let mut options = OpenOptions::new();
         let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&pending.now).map_err(fault)?;
+            options.write(true).create_new(true).mode(0o600).open(&pending.temporary).map_err(fault)?;
         file.write_all(password.bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
         Ok(pending)
     }
 
     fn keep(self) -> Result<(), Fault> {
-        fs::rename(&self.now, &self.place).map_err(|error| {
-            Fault::refused(format!("cannot write {}: {error}", self.place.display()))
-                .advise("the password is a new one already: run the command again")
+        fs::rename(&self.temporary, &self.target).map_err(|error| {
+            Fault::refused(format!("cannot write {}: {error}", self.target.display()))
+                .advise("the database already has the new password: run the command again")
         })
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingFile {
     fn drop(&mut self) {
-        // Not there any more where it was kept.
-        let _ = fs::remove_file(&self.now);
+        // A kept file has been renamed, so this fails.
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
-fn enrolled_told(told: &Told<'_>) -> String {
-    let Enrolled { device, role, rotated, policy } = told.enrolled;
-    let how = if *rotated { "signs in anew" } else { "is new" };
-    let mut text = format!("role      {role}: {how}; the user in central.rows.url of `{device}`\n");
-    match (told.password, told.password_file) {
-        (Some(password), _) => text.push_str(&format!("password  {password}\n          shown this once\n")),
+fn enrolled_text(result: &EnrollResult<'_>) -> String {
+    let Enrolled { device, role, rotated, policy } = result.enrolled;
+    let change = if *rotated { "has a new sign-in" } else { "is new" };
+    let mut text = format!("role      {role}: {change}; the user in central.rows.url of `{device}`\n");
+    match (result.password, result.password_file) {
+        (Some(password), _) => text.push_str(&format!("password  {password}\n          not shown again\n")),
         (None, Some(file)) => text.push_str(&format!("password  in {}\n", file.display())),
         (None, None) => text.push_str(&format!(
-            "password  none: give it a certificate with the common name {role}, and the server a line in pg_hba.conf:\n          \
+            "password  none: issue a certificate with the common name {role}, and add this line to pg_hba.conf of the server:\n          \
              hostssl all {role} all cert\n"
         )),
     }
     if let Some(policy) = policy {
-        text.push_str(&format!("\nThe policy of its S3 keys:\n{policy:#}\n"));
+        text.push_str(&format!("\nPolicy for its S3 keys:\n{policy:#}\n"));
     }
     text
 }

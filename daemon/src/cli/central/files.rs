@@ -6,10 +6,10 @@ use gatehouse_sync::central::verify::{self, Differing, SAMPLE_MAX, Scope, Verifi
 use gatehouse_sync::central::{grant, orphans::Orphans as Found};
 
 use super::{Args, settings};
+use crate::cli::format;
 use crate::cli::media::{self, Expires};
-use crate::cli::shell::Shell;
+use crate::cli::session::Session;
 use crate::cli::table::printable;
-use crate::cli::words;
 use crate::control::types::Fault;
 use crate::exit;
 
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Orphans {
     /// Move objects without a row to quarantine/, and set rows without an object to `deleted`.
     #[arg(long)]
     fix: bool,
-    /// Do so also where it touches more than a tenth of all files.
+    /// Fix even if more than a tenth of all files are affected.
     #[arg(long, requires = "fix")]
     force: bool,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Orphans {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Verify {
-    /// Read so many files, any of them.
+    /// Number of randomly chosen files to read.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(SAMPLE_MAX)))]
     sample: u32,
     /// Read every file.
@@ -57,20 +57,20 @@ pub(in crate::cli) struct OfFile {
     args: Args,
 }
 
-pub(super) async fn url(args: &Url, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn url(args: &Url, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let granted = grant::url(&config, &args.file, args.expires.expires).await.map_err(Fault::refused)?;
-    shell.show(&granted, media::granted)
+    session.show(&granted, media::granted)
 }
 
-pub(super) async fn orphans(args: &Orphans, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn orphans(args: &Orphans, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let order = if args.fix { Order::Fix { force: args.force } } else { Order::Look };
     let found = orphans::orphans(&config, order).await.map_err(Fault::refused)?;
-    shell.show(&found, found_told)
+    session.show(&found, found_text)
 }
 
-fn found_told(found: &Found) -> String {
+fn found_text(found: &Found) -> String {
     let line = |orphan: &Orphan| match &orphan.id {
         None => format!("no row     {}\n", printable(&orphan.key)),
         Some(id) => format!("no object  {}  (file {id})\n", printable(&orphan.key)),
@@ -82,40 +82,40 @@ fn found_told(found: &Found) -> String {
     }
     text.push_str(&format!(
         "{} and {}: {} without a row, {} without an object\n",
-        words::count(found.objects, "object", "objects"),
-        words::count(found.rows, "row", "rows"),
+        format::count(found.objects, "object", "objects"),
+        format::count(found.rows, "row", "rows"),
         found.without_row,
         found.without_object
     ));
     if found.waiting > 0 {
         text.push_str(&format!(
-            "{} without a row, which may still come\n",
-            words::count(found.waiting, "object", "objects")
+            "{} without a row, which may still arrive\n",
+            format::count(found.waiting, "object", "objects")
         ));
     }
     match found.fixed {
-        Some(fixed) => text.push_str(&format!("{fixed} put right\n")),
+        Some(fixed) => text.push_str(&format!("{fixed} fixed\n")),
         None if found.without_row + found.without_object > 0 => {
-            text.push_str("nothing was changed; --fix puts them right\n");
+            text.push_str("nothing was changed; --fix fixes them\n");
         }
         None => {}
     }
     text
 }
 
-pub(super) async fn verify(args: &Verify, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn verify(args: &Verify, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let scope = if args.all { Scope::All } else { Scope::Sample(args.sample) };
     let verified = verify::verify(&config, scope).await.map_err(Fault::refused)?;
-    shell.show(&verified, verified_told)?;
+    session.show(&verified, verified_text)?;
     match verified.differ {
         0 => Ok(()),
-        // All has been said on standard output.
+        // The result is already on standard output.
         _ => Err(Fault::with_code(exit::REFUSED, "")),
     }
 }
 
-fn verified_told(verified: &Verified) -> String {
+fn verified_text(verified: &Verified) -> String {
     let line = |one: &Differing| {
         format!("DIFFERS  {}: {}  (file {})\n", printable(&one.key), printable(&one.words), one.id)
     };
@@ -124,32 +124,33 @@ fn verified_told(verified: &Verified) -> String {
     if more > 0 {
         text.push_str(&format!("and {more} more\n"));
     }
-    let (files, bytes) = (words::count(verified.files, "file", "files"), words::bytes(verified.bytes));
+    let files = format::count(verified.files, "file", "files");
+    let bytes = format::bytes(verified.bytes);
     text.push_str(&format!("{files} read back ({bytes}), {} differ\n", verified.differ));
     text
 }
 
-pub(super) async fn mark(args: &OfFile, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn mark(args: &OfFile, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let changed = delete::mark(&config, &args.file).await.map_err(Fault::refused)?;
-    shell.show(&changed, |Changed { id, purged_after, .. }| {
-        let after = purged_after.as_deref().map(words::time).unwrap_or_default();
+    session.show(&changed, |Changed { id, purged_after, .. }| {
+        let after = purged_after.as_deref().map(format::time).unwrap_or_default();
         format!(
-            "{id} is marked; `gatehouse central purge-deleted` removes it after {after}, undelete keeps it"
+            "{id} is marked for deletion; `gatehouse central purge-deleted` removes it after {after}, undelete unmarks it"
         )
     })
 }
 
-pub(super) async fn unmark(args: &OfFile, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn unmark(args: &OfFile, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.args.config)?;
     let changed = delete::unmark(&config, &args.file).await.map_err(Fault::refused)?;
-    shell.show(&changed, |Changed { id, status, .. }| format!("{id} is {status} again"))
+    session.show(&changed, |Changed { id, status, .. }| format!("{id} is {status} again"))
 }
 
-pub(super) async fn purge(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn purge(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.config)?;
     let purged = delete::purge(&config).await.map_err(Fault::refused)?;
-    shell.show(&purged, |Purged { files, waiting }| {
-        format!("{} removed, {waiting} marked and not due yet", words::count(*files, "file", "files"))
+    session.show(&purged, |Purged { files, waiting }| {
+        format!("{} removed, {waiting} marked but not due yet", format::count(*files, "file", "files"))
     })
 }

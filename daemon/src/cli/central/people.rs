@@ -1,4 +1,4 @@
-//! `gatehouse central person|identify|make-key`: people at the central side, without an appliance.
+//! `gatehouse central person|identify|make-key`: people in the central database, without an appliance.
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _, stdin};
@@ -14,9 +14,9 @@ use gatehouse_sync::central::people::{Absence, CentralPerson, People};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::super::shell::Shell;
+use super::super::session::Session;
 use super::super::table::{Table, printable};
-use super::super::{identify, input, person, words};
+use super::super::{format, identify, input, person};
 use super::{Args, settings};
 use crate::app::wiring::gallery_settings;
 use crate::control::answers::FaceLine;
@@ -24,40 +24,40 @@ use crate::control::types::Fault;
 
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum Command {
-    /// Enrol a person for all appliances, or add encodings to one who is enrolled.
+    /// Enroll a person on all appliances, or add encodings to an enrolled person.
     Enroll {
-        /// Identifier of the person, your own.
+        /// Identifier of the person, chosen by you.
         #[arg(long)]
         id: String,
         /// Display name.
         #[arg(long)]
         name: String,
-        /// JSON file with an array of encodings of the model of the settings; `-` is standard input.
+        /// JSON file with an array of encodings of gallery.model; `-` is standard input.
         #[arg(long, value_name = "FILE")]
         encodings: PathBuf,
-        /// Enrol encodings also where they look more like somebody else.
+        /// Enroll encodings even if they are nearer to another person.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         args: Args,
     },
-    /// Everybody enrolled centrally.
+    /// List the people in the central database.
     List {
         #[command(flatten)]
         args: Args,
     },
-    /// Who has neither been at any door nor been changed for so long; with --erase they are forgotten for good.
+    /// List people without a visit and without a change for a number of days; --erase erases them.
     ///
-    /// The days are counted back from where every appliance has delivered its events, since what one of them still holds may
-    /// be a visit.
+    /// The days are counted back from the time up to which all appliances have delivered their events, because an event
+    /// that is not delivered yet may be a visit.
     Absent {
-        /// Days without a visit.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        /// Number of days without a visit.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
-        /// Erase them, here and on every appliance as soon as it hears of it.
+        /// Erase them in the database; appliances follow when they receive the erasure.
         #[arg(long)]
         erase: bool,
-        /// Needed with --erase on a terminal, since this cannot be undone.
+        /// Erase without a question; an erasure cannot be undone.
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -67,17 +67,17 @@ pub(in crate::cli) enum Command {
     Rename {
         /// Identifier of the person.
         id: String,
-        /// The new name.
+        /// New display name.
         #[arg(long)]
         name: String,
         #[command(flatten)]
         args: Args,
     },
-    /// Forget a person for good, here and on every appliance as soon as it hears of it.
+    /// Erase a person in the database; appliances follow when they receive the erasure.
     Erase {
         /// Identifier of the person.
         id: String,
-        /// Needed on a terminal, since this cannot be undone.
+        /// Erase without a question; an erasure cannot be undone.
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -87,11 +87,11 @@ pub(in crate::cli) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Identify {
-    /// JSON file with one encoding or an array of them; `-` is standard input.
+    /// JSON file with one encoding or an array of encodings; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Largest distance at which somebody is recognised; without it gallery.threshold of the settings.
-    #[arg(long)]
+    /// Largest distance of a match [default: gallery.threshold of the settings].
+    #[arg(long, value_name = "T")]
     threshold: Option<f32>,
     #[command(flatten)]
     args: Args,
@@ -99,20 +99,20 @@ pub(in crate::cli) struct Identify {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct MakeKey {
-    /// A new file, readable by its owner alone.
+    /// New file for the key, readable by its owner only.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// What was done to whom.
+/// Result of a change.
 #[derive(Debug, Serialize)]
-struct Done<'a> {
+struct PersonChanged<'a> {
     id: &'a str,
-    /// Encodings that were added.
+    /// Number of encodings that were added.
     added: usize,
 }
 
-pub(super) fn run(command: Command, runtime: &Runtime, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
     match command {
         Command::Enroll { id, name, encodings, force, args } => {
             let (config, gallery) = of_model(&args, None)?;
@@ -122,40 +122,46 @@ pub(super) fn run(command: Command, runtime: &Runtime, shell: &mut Shell) -> Res
                 .block_on(async {
                     People::open(&config).await?.enrol(person, encodings, gallery, force).await
                 })
-                .map_err(told)?;
-            shell.show(&Done { id: &id, added }, |done| {
-                let encodings = words::count(done.added as u64, "encoding", "encodings");
+                .map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added }, |done| {
+                let encodings = format::count(done.added as u64, "encoding", "encodings");
                 format!("{} is enrolled: {encodings} added", printable(done.id))
             })
         }
         Command::List { args } => {
             let config = settings(&args.config)?;
-            let people =
-                runtime.block_on(async { People::open(&config).await?.list().await }).map_err(told)?;
-            shell.show(&people, |people| table(people))
+            let people = runtime
+                .block_on(async { People::open(&config).await?.list().await })
+                .map_err(Fault::refused)?;
+            session.show(&people, |people| table(people))
         }
         Command::Absent { days, erase, yes, args } => {
             if erase {
                 person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
             }
             let config = settings(&args.config)?;
-            let absence = runtime.block_on(absent(&config, days, erase)).map_err(told)?;
-            shell.show(&absence, absence_told)
+            let absence = runtime.block_on(absent(&config, days, erase)).map_err(Fault::refused)?;
+            session.show(&absence, absence_text)
         }
         Command::Rename { id, name, args } => {
             let config = settings(&args.config)?;
             let renamed = async { People::open(&config).await?.rename(&id, &name).await };
-            runtime.block_on(renamed).map_err(told)?;
-            shell.show(&Done { id: &id, added: 0 }, |_| {
+            runtime.block_on(renamed).map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |_| {
                 format!("{} is now {}", printable(&id), printable(&name))
             })
         }
         Command::Erase { id, yes, args } => {
             person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
             let config = settings(&args.config)?;
-            runtime.block_on(async { People::open(&config).await?.erase(&id).await }).map_err(told)?;
-            shell.show(&Done { id: &id, added: 0 }, |done| {
-                format!("{} is erased here; each appliance follows when it hears of it", printable(done.id))
+            runtime
+                .block_on(async { People::open(&config).await?.erase(&id).await })
+                .map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
+                format!(
+                    "{} is erased in the database; appliances follow when they receive the erasure",
+                    printable(done.id)
+                )
             })
         }
     }
@@ -173,54 +179,54 @@ async fn absent(config: &Config, days: u32, erase: bool) -> Result<Absence, Sync
     Ok(absence)
 }
 
-fn absence_told(absence: &Absence) -> String {
-    let mut table = Table::new(["ID", "NAME", "LAST THERE"]);
+fn absence_text(absence: &Absence) -> String {
+    let mut table = Table::new(["ID", "NAME", "LAST VISIT"]);
     for person in &absence.people {
-        table.row([person.id.clone(), person.name.clone(), words::time(&person.last_there)]);
+        table.row([person.id.clone(), person.name.clone(), format::time(&person.last_there)]);
     }
-    let mut text = table.text("nobody has been away for so long\n");
+    let mut text = table.text("no people without a visit for that long\n");
     if let Some(device) = &absence.waits_for {
-        let until = words::time(&absence.heard_until);
+        let until = format::time(&absence.heard_until);
         text.push_str(&format!(
-            "\ncounted back from {until}: what came to {} since then is not here yet\n",
+            "\ncounted back from {until}: later events of {} are not delivered yet\n",
             printable(device)
         ));
     }
     if absence.erased {
-        text.push_str("\nerased here; each appliance follows when it hears of it\n");
+        text.push_str("\nerased in the database; appliances follow when they receive the erasure\n");
     }
     text
 }
 
-pub(super) fn find(command: &Identify, runtime: &Runtime, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn find(command: &Identify, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
     let (config, gallery) = of_model(&command.args, command.threshold)?;
     if gallery.threshold <= 0.0 {
         return Err(Fault::refused("the settings have no gallery.threshold").advise(
-            "name one with --threshold; `gatehouse gallery report` on an appliance tells the one in force",
+            "give one with --threshold; `gatehouse gallery report` on an appliance shows the threshold in force",
         ));
     }
     let encodings = read(&command.file, &gallery)?;
     let faces = runtime
         .block_on(async { People::open(&config).await?.identify(&encodings, gallery).await })
-        .map_err(told)?;
+        .map_err(Fault::refused)?;
     let faces: Vec<FaceLine> = faces.into_iter().map(FaceLine::from).collect();
-    shell.show(&faces, |faces| identify::faces(faces))
+    session.show(&faces, |faces| identify::faces(faces))
 }
 
-pub(super) fn make_key(command: &MakeKey, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) fn make_key(command: &MakeKey, session: &mut Session) -> Result<(), Fault> {
     let file = &command.file;
-    let told = |error: std::io::Error| {
+    let fault = |error: std::io::Error| {
         Fault::refused(format!("{}: {error}", file.display()))
-            .advise("name a new file in a folder of your own")
+            .advise("name a new file in a folder that you can write to")
     };
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(told)?;
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(fault)?;
     let secret = DeploymentKey::generate();
-    new.write_all(secret.as_bytes()).and_then(|()| new.write_all(b"\n")).map_err(told)?;
-    new.sync_all().map_err(told)?;
-    shell.show(&file, |file| {
+    new.write_all(secret.as_bytes()).and_then(|()| new.write_all(b"\n")).map_err(fault)?;
+    new.sync_all().map_err(fault)?;
+    session.show(&file, |file| {
         format!(
-            "{}: give it to every appliance of the deployment (central.people.key_file, or `gatehouse setup \
-             --deployment-key-file`), keep a copy where no appliance is, and show it to nobody else",
+            "{}: install this key on every appliance of the deployment (central.people.key_file, or `gatehouse setup \
+             --deployment-key-file`), keep a copy at another place, and keep it secret",
             file.display()
         )
     })
@@ -230,7 +236,7 @@ fn of_model(args: &Args, threshold: Option<f32>) -> Result<(Config, GallerySetti
     let config = settings(&args.config)?;
     let mut gallery = gallery_settings(&config);
     gallery.threshold = threshold.unwrap_or(gallery.threshold);
-    // Thresholds of single cameras are of appliances.
+    // Thresholds of cameras apply to appliances only.
     gallery.camera_thresholds.clear();
     Ok((config, gallery))
 }
@@ -243,10 +249,6 @@ fn read(file: &Path, gallery: &GallerySettings) -> Result<Vec<Encoding>, Fault> 
     input::encodings(file)?.into_iter().enumerate().map(checked).collect()
 }
 
-fn told(error: SyncError) -> Fault {
-    Fault::refused(error)
-}
-
 fn table(people: &[CentralPerson]) -> String {
     let mut table = Table::new(["ID", "NAME", "NAMED BY", "ENCODINGS", "CHANGED"]);
     for person in people {
@@ -255,8 +257,8 @@ fn table(people: &[CentralPerson]) -> String {
             person.name.clone(),
             person.named_by.clone(),
             person.samples.to_string(),
-            words::time(&person.updated_at),
+            format::time(&person.updated_at),
         ]);
     }
-    table.text("nobody is enrolled centrally\n")
+    table.text("no people are enrolled in the database\n")
 }

@@ -5,39 +5,39 @@ use std::path::PathBuf;
 use gatehouse_sync::central::{self, Appliance, Person, Report};
 
 use super::settings;
-use crate::cli::shell::Shell;
+use crate::cli::session::Session;
 use crate::cli::table::Table;
-use crate::cli::{DEFAULT_CONFIG, words};
+use crate::cli::{DEFAULT_CONFIG, format};
 use crate::control::types::Fault;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Visits of so many days (UTC), today included.
+    /// Number of days of visits (UTC), including today.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=400))]
     days: u16,
-    /// Instead: all that the database has of this person, for an access request; noted in the audit log.
+    /// Report all data about this person, for an access request; recorded in the audit log.
     #[arg(long, value_name = "ID", conflicts_with = "days")]
     person: Option<String>,
-    /// Settings with the [central] sections.
+    /// Settings file with the [central] sections.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-pub(super) async fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(super) async fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.config)?;
     match &args.person {
         Some(id) => {
             let person = central::person(&config, id).await.map_err(Fault::refused)?;
-            shell.show(&person, person_told)
+            session.show(&person, person_text)
         }
         None => {
             let report = central::report(&config, args.days).await.map_err(Fault::refused)?;
-            shell.show(&report, report_told)
+            session.show(&report, report_text)
         }
     }
 }
 
-fn report_told(report: &Report) -> String {
+fn report_text(report: &Report) -> String {
     let mut fleet =
         Table::new(["APPLIANCE", "SITE", "VERSION", "LAST SEEN", "DELIVERED", "PENDING", "OLDEST", "LOST"]);
     for one in &report.fleet {
@@ -45,14 +45,14 @@ fn report_told(report: &Report) -> String {
             one.device_id.clone(),
             one.site.clone(),
             one.version.clone(),
-            one.last_seen.as_deref().map_or_else(|| "never".to_owned(), words::ago),
+            one.last_seen.as_deref().map_or_else(|| "never".to_owned(), format::ago),
             one.delivered.to_string(),
             pending(one),
-            one.oldest_pending.as_deref().map_or_else(|| "-".to_owned(), words::ago),
+            one.oldest_pending.as_deref().map_or_else(|| "-".to_owned(), format::ago),
             one.lost.to_string(),
         ]);
     }
-    let mut days = Table::new(["DAY", "APPLIANCE", "CAMERA", "VISITS", "RECOGNISED", "UNKNOWN"]);
+    let mut days = Table::new(["DAY", "APPLIANCE", "CAMERA", "VISITS", "RECOGNIZED", "UNKNOWN"]);
     for day in &report.days {
         let numbers = [day.visits, day.recognised, day.unknown].map(|number| number.to_string());
         let [visits, recognised, unknown] = numbers;
@@ -61,7 +61,7 @@ fn report_told(report: &Report) -> String {
     let mut unknown = Table::new(["UNKNOWN VISITOR", "APPLIANCE", "CAMERA", "EVENT", "FILES"]);
     for one in &report.unknown {
         unknown.row([
-            words::time(&one.received_at),
+            format::time(&one.received_at),
             one.device_id.clone(),
             one.camera.clone(),
             one.event_id.clone(),
@@ -70,13 +70,13 @@ fn report_told(report: &Report) -> String {
     }
     let tables = [
         fleet.text("no appliance has delivered yet\n"),
-        days.text("no visits in these days\n"),
-        unknown.text("no unknown visitors in these days\n"),
+        days.text("no visits in this period\n"),
+        unknown.text("no unknown visitors in this period\n"),
     ];
     tables.join("\n")
 }
 
-/// Events and files that waited when the appliance told it.
+/// Pending events and files, as last reported by the appliance.
 fn pending(one: &Appliance) -> String {
     match (one.pending_events, one.pending_files) {
         (Some(events), Some(files)) => format!("{events}+{files}"),
@@ -84,11 +84,11 @@ fn pending(one: &Appliance) -> String {
     }
 }
 
-fn person_told(person: &Person) -> String {
+fn person_text(person: &Person) -> String {
     let mut visits = Table::new(["VISIT", "APPLIANCE", "CAMERA", "EVENT", "FILES"]);
     for visit in &person.visits {
         visits.row([
-            words::time(&visit.received_at),
+            format::time(&visit.received_at),
             visit.device_id.clone(),
             visit.camera.clone(),
             visit.event_id.clone(),
@@ -98,8 +98,8 @@ fn person_told(person: &Person) -> String {
     let mut text = visits.text("no visits\n");
     for (table, rows) in person.records.as_object().into_iter().flatten() {
         let count = rows.as_array().map_or(0, Vec::len);
-        text.push_str(&format!("\n{table}: {}", words::count(count as u64, "row", "rows")));
+        text.push_str(&format!("\n{table}: {}", format::count(count as u64, "row", "rows")));
     }
-    text.push_str("\n\n--json gives all of it; that it was asked for is in the audit log\n");
+    text.push_str("\n\n--json prints all data; this request is recorded in the audit log\n");
     text
 }

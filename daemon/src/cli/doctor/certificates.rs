@@ -1,5 +1,5 @@
-//! Until when the certificates that the settings name are valid, and whether TLS takes their form. Of a certificate only
-//! the version and the two dates are read; TLS judges whether it is genuine.
+//! Checks validity period and X.509 version of the certificates named in the settings. Only these fields are read: TLS
+//! verifies the certificates.
 
 use std::path::Path;
 
@@ -10,19 +10,19 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::control::answers::Finding;
 
-/// Days before its end from which on a certificate is told of.
-const NOTICE_DAYS: i64 = 30;
-/// DER's tags.
+/// Remaining validity in days below which doctor reports a certificate; enough to renew it by hand.
+const EXPIRY_NOTICE_DAYS: i64 = 30;
+/// Tags of DER.
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
-/// Keys of certificates that only sign others. TLS takes version 1 for these, other programs do not.
-const AUTHORITIES: [&str; 3] = ["mqtt.ca_file", "central.objects.ca_file", "central.rows.ca_file"];
+/// Settings that name certificate authorities. TLS accepts version 1 for these, other programs do not.
+const AUTHORITY_KEYS: [&str; 3] = ["mqtt.ca_file", "central.objects.ca_file", "central.rows.ca_file"];
 const VERSION_ADVICE: &str =
-    "make it with an extension, see /usr/share/doc/gatehouse/examples/mosquitto/gatehouse.conf";
+    "create it with an extension, see /usr/share/doc/gatehouse/examples/mosquitto/gatehouse.conf";
 
-/// One finding for each file of certificates that the settings name.
+/// One finding for each certificate file named in the settings.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let objects = config.central.objects.as_ref().and_then(|objects| objects.ca_file.as_deref());
     let rows = config.central.rows.as_ref();
@@ -44,32 +44,48 @@ fn finding(key: &str, file: &Path, now: DateTime<Utc>) -> Finding {
     let certificates = match certificates {
         Ok(certificates) => certificates,
         Err(error) => {
-            return Finding::wrong("certificate", format!("{name}: {error}"), "put a PEM file there");
+            return Finding::wrong(
+                "certificate",
+                format!("{name}: {error}"),
+                "store a PEM file at this path",
+            );
         }
     };
     let Some(dates) = certificates.iter().map(|der| dates(der)).collect::<Option<Vec<_>>>() else {
-        return Finding::wrong("certificate", format!("{name} holds no certificate"), "put a PEM file there");
+        return Finding::wrong(
+            "certificate",
+            format!("{name} contains no certificate"),
+            "store a PEM file at this path",
+        );
     };
     let (Some(begin), Some(end)) =
         (dates.iter().map(|(begin, _)| *begin).max(), dates.iter().map(|(_, end)| *end).min())
     else {
-        return Finding::wrong("certificate", format!("{name} holds no certificate"), "put a PEM file there");
+        return Finding::wrong(
+            "certificate",
+            format!("{name} contains no certificate"),
+            "store a PEM file at this path",
+        );
     };
     if certificates.iter().any(|der| is_version_1(der) == Some(true)) {
-        let words = format!("the certificate in {name} is X.509 version 1");
-        return match AUTHORITIES.contains(&key) {
-            true => Finding::note("certificate", words, VERSION_ADVICE),
-            false => Finding::wrong("certificate", words, VERSION_ADVICE),
+        let message = format!("the certificate in {name} is X.509 version 1");
+        return match AUTHORITY_KEYS.contains(&key) {
+            true => Finding::note("certificate", message, VERSION_ADVICE),
+            false => Finding::wrong("certificate", message, VERSION_ADVICE),
         };
     }
-    let words = format!("{name} is valid from {} to {}", begin.format("%Y-%m-%d"), end.format("%Y-%m-%d"));
+    let message = format!("{name} is valid from {} to {}", begin.format("%Y-%m-%d"), end.format("%Y-%m-%d"));
     match () {
-        () if now < begin => {
-            Finding::wrong("certificate", words, "is the clock right? Else wait, or renew it")
+        () if now < begin => Finding::wrong(
+            "certificate",
+            message,
+            "check the clock; if it is right, wait or renew the certificate",
+        ),
+        () if now > end => Finding::wrong("certificate", message, "renew the certificate"),
+        () if (end - now).num_days() < EXPIRY_NOTICE_DAYS => {
+            Finding::note("certificate", message, "renew the certificate soon")
         }
-        () if now > end => Finding::wrong("certificate", words, "renew it"),
-        () if (end - now).num_days() < NOTICE_DAYS => Finding::note("certificate", words, "renew it soon"),
-        () => Finding::ok("certificate", words),
+        () => Finding::ok("certificate", message),
     }
 }
 
@@ -79,12 +95,12 @@ fn body(certificate: &[u8]) -> Option<&[u8]> {
     value(outer, SEQUENCE).map(|(body, _)| body)
 }
 
-/// Version 1 is the default, and DER leaves a default out.
+/// Version 1 is the default, and DER omits default values.
 fn is_version_1(certificate: &[u8]) -> Option<bool> {
     body(certificate)?.first().map(|tag| *tag != VERSION)
 }
 
-/// First and last instant of a certificate.
+/// Begin and end of the validity.
 fn dates(certificate: &[u8]) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
     let mut rest = body(certificate)?;
     if rest.first() == Some(&VERSION) {
@@ -103,7 +119,7 @@ fn instant(der: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
     let (digits, rest) = value(der, tag)?;
     let digits = std::str::from_utf8(digits).ok()?;
     let text = match tag {
-        // Two digits of the year, from 1950 to 2049.
+        // The year has two digits and lies between 1950 and 2049.
         UTC_TIME if digits.get(..2)? < "50" => format!("20{digits}"),
         UTC_TIME => format!("19{digits}"),
         GENERALIZED_TIME => digits.to_owned(),
@@ -116,7 +132,7 @@ fn skip(der: &[u8]) -> Option<&[u8]> {
     value(der, *der.first()?).map(|(_, rest)| rest)
 }
 
-/// The content of the element of this tag at the beginning, and what follows it.
+/// The content of the first element, which must have this tag, and the bytes after it.
 fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&[found, first], mut rest) = der.split_first_chunk::<2>()?;
     if found != tag {
@@ -141,7 +157,7 @@ mod tests {
     use crate::control::answers::Grade;
 
     #[test]
-    fn a_certificate_is_judged_by_its_dates() {
+    fn certificates_are_graded_by_their_dates() {
         let folder = tempfile::tempdir().unwrap();
         let files = Certificates::make(folder.path()).unwrap();
         let der = CertificateDer::from_pem_file(&files.client).unwrap();
@@ -156,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_certificate_are_none_wherever_they_end() {
+    fn truncated_certificates_are_not_parsed() {
         let folder = tempfile::tempdir().unwrap();
         let files = Certificates::make(folder.path()).unwrap();
         let der = CertificateDer::from_pem_file(&files.client).unwrap();

@@ -1,4 +1,4 @@
-//! Without the daemon: whether broker, Postgres and S3 can be reached at all.
+//! Whether broker, Postgres and S3 are reachable, checked without the daemon.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use gatehouse_config::Config;
 
 use crate::control::answers::Finding;
 
-/// Longest wait for one address.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Most addresses of one name that are tried.
+/// Timeout of a connection attempt to one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum number of addresses of one name to try.
 const ADDRESSES_MAX: usize = 4;
 
-/// One finding for each side that the settings name.
+/// One finding for each service named in the settings.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = vec![broker(config)];
     if let Some(rows) = &config.central.rows {
@@ -26,30 +26,30 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether anything listens where the broker should be.
+/// Whether the broker's port accepts connections.
 pub(in crate::cli) fn broker(config: &Config) -> Finding {
     let (host, port, _) = config.mqtt.endpoint();
     reach("broker", &host, port, "mqtt.url")
 }
 
 fn reach(what: &str, host: &str, port: u16, key: &str) -> Finding {
-    let place = format!("{host}:{port}");
+    let endpoint = format!("{host}:{port}");
     let addresses = match (host, port).to_socket_addrs() {
         Ok(addresses) => addresses,
         Err(error) => {
-            let advice = format!("check {key} and the network's name server: getent hosts {host}");
-            return Finding::wrong(what, format!("{place}: {error}"), advice);
+            let advice = format!("check {key} and name resolution: getent hosts {host}");
+            return Finding::wrong(what, format!("{endpoint}: {error}"), advice);
         }
     };
-    let mut words = "has no address".to_owned();
+    let mut message = "has no address".to_owned();
     for address in addresses.take(ADDRESSES_MAX) {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(_) => return Finding::ok(what, format!("{place} can be reached")),
-            Err(error) => words = error.to_string(),
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(_) => return Finding::ok(what, format!("{endpoint} is reachable")),
+            Err(error) => message = error.to_string(),
         }
     }
-    let advice = format!("check {key}, cable and firewall: ping {host}; does the server run there?");
-    Finding::wrong(what, format!("{place}: {words}"), advice)
+    let advice = format!("check {key}, cable and firewall (ping {host}), and whether the server runs there");
+    Finding::wrong(what, format!("{endpoint}: {message}"), advice)
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use crate::control::answers::Grade;
 
     #[test]
-    fn a_port_that_nobody_listens_on_is_told_with_its_setting() {
+    fn a_closed_port_is_reported_with_its_setting() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(reach("broker", "127.0.0.1", port, "mqtt.url").grade, Grade::Ok);

@@ -1,4 +1,4 @@
-//! Without the daemon: whether the secrets that the settings need are there.
+//! Whether the secrets that the settings need exist, checked without the daemon.
 
 use std::path::Path;
 
@@ -8,31 +8,39 @@ use crate::cli::setup::has_its_own;
 use crate::control::answers::Finding;
 use crate::credstore::{Credstore, FOLDER, ROOT_KEY, has_tpm};
 
-/// One finding for all secrets. Who may not look into the folders is told so.
+/// One finding for all secrets. It also covers missing access rights to the folders.
 pub(super) fn finding(config: &Config) -> Finding {
-    judge(config, &Credstore::at(FOLDER.into()))
+    check(config, &Credstore::at(FOLDER.into()))
 }
 
-fn judge(config: &Config, store: &Credstore) -> Finding {
+fn check(config: &Config, store: &Credstore) -> Finding {
     let what = "secrets";
     if let Some((key, file)) = files(config).into_iter().find(|(_, file)| !file.exists()) {
-        let words = format!("{key}: {} is not there, or you may not see it", file.display());
-        return Finding::wrong(what, words, "put it there, or remove the key and run `gatehouse setup`");
+        let message = format!("{key}: {} does not exist, or this user has no access", file.display());
+        return Finding::wrong(
+            what,
+            message,
+            "create the file, or remove the setting and run `gatehouse setup`",
+        );
     }
     let sealed = store.names();
-    let words = format!("sealed in {}: {}", store.folder().display(), sealed.join(", "));
-    // In environment dev the daemon makes one.
-    let is_made = config.device.environment == Environment::Dev;
-    match sealed.contains(&ROOT_KEY) || is_made || has_its_own(config) {
-        true if sealed.is_empty() => Finding::ok(what, "none are sealed, all that are named are there"),
-        true => Finding::ok(what, words),
-        false => {
-            Finding::wrong(what, "there is no root key, or you may not see it", "gatehouse setup, as root")
+    let message = format!("sealed in {}: {}", store.folder().display(), sealed.join(", "));
+    // In environment dev the daemon creates a root key.
+    let is_created = config.device.environment == Environment::Dev;
+    match sealed.contains(&ROOT_KEY) || is_created || has_its_own(config) {
+        true if sealed.is_empty() => {
+            Finding::ok(what, "no sealed secrets; all files named in the settings exist")
         }
+        true => Finding::ok(what, message),
+        false => Finding::wrong(
+            what,
+            "there is no root key, or this user has no access",
+            "run gatehouse setup as root",
+        ),
     }
 }
 
-/// What opens with the key of the host alone although there is a TPM; also while the daemon runs, which does not see it.
+/// Secrets sealed without the TPM, although there is one. The daemon cannot see this.
 pub(super) fn without_tpm() -> Option<Finding> {
     has_tpm().then(|| without(&Credstore::at(FOLDER.into()))).flatten()
 }
@@ -43,7 +51,7 @@ fn without(store: &Credstore) -> Option<Finding> {
         Finding::note(
             "tpm",
             format!("sealed without the TPM, although there is one: {}", names.join(", ")),
-            "gatehouse setup --reseal, as root; where the TPM refuses, it says why (often libtss2-esys, -rc, -mu are not there)",
+            "run gatehouse setup --reseal as root; it shows the reason if the TPM fails (often libtss2-esys, -rc or -mu are missing)",
         )
     })
 }
@@ -68,12 +76,12 @@ mod tests {
     use crate::control::answers::Grade;
 
     #[test]
-    fn a_missing_root_key_and_a_named_file_that_is_not_there_are_wrong() {
+    fn a_missing_root_key_or_secret_file_is_a_fault() {
         let folder = tempfile::tempdir().unwrap();
         let store = Credstore::at(folder.path().to_owned());
         let grade = |environment: &str, more: &str| {
             let text = format!("[device]\nid = \"t\"\nenvironment = \"{environment}\"\n{more}");
-            judge(&Config::from_text(&text).unwrap(), &store).grade
+            check(&Config::from_text(&text).unwrap(), &store).grade
         };
         assert_eq!((grade("prod", ""), grade("dev", "")), (Grade::Wrong, Grade::Ok));
         std::fs::write(store.path(ROOT_KEY), "sealed").unwrap();
@@ -86,10 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tpm_could_have_sealed_is_named() {
+    fn secrets_sealed_without_the_tpm_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let store = Credstore::at(folder.path().to_owned());
-        // Beginnings of what systemd-creds makes with the key of the host, and with that and a TPM.
+        // First bytes of files by systemd-creds: with the host key, and with host key and TPM.
         std::fs::write(store.path("mqtt-password"), "Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAA").unwrap();
         std::fs::write(store.path(ROOT_KEY), "k6iUCUh0RJCQyvL8k8q1UyAAAAABAAAADAAAABAA").unwrap();
         let found = without(&store).unwrap();

@@ -11,12 +11,12 @@ use gatehouse_store::gallery::evaluate::{
     Closed, Estimate, Evaluation, Method, Norms, Open, Plan, Point, Samples, Target, calibrate, evaluate,
 };
 
-use crate::cli::shell::Shell;
+use crate::cli::format;
+use crate::cli::session::Session;
 use crate::cli::table::{Table, pairs};
-use crate::cli::words;
 use crate::control::types::Fault;
 
-/// Norms that differ by more than this share are no accident of a model that normalises.
+/// Relative spread of norms above which a model does not normalize its encodings.
 const UNIT_NORM_SPREAD: f64 = 0.02;
 
 #[derive(Debug, clap::Args)]
@@ -24,28 +24,28 @@ pub(in crate::cli) struct Args {
     /// CSV file: person, number, number, ... on each line, with or without a header; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     encodings: PathBuf,
-    /// Tell the error rates at this threshold; can be repeated.
+    /// Show the error rates at this threshold; can be repeated.
     #[arg(long, value_name = "T", value_parser = threshold)]
     threshold: Vec<f32>,
-    /// How encodings are compared.
+    /// Distance between two encodings.
     #[arg(long, value_enum, default_value_t = MetricName::Euclidean)]
     metric: MetricName,
-    /// Enrol so many people in each trial; four of five where not said.
+    /// Number of people to enroll in each trial [default: four of five].
     #[arg(long, value_name = "N")]
     people: Option<usize>,
-    /// Enrol so many samples of each, only of people who have more; all, up to 32, where not said.
+    /// Number of samples to enroll of each person who has more [default: all, up to 32].
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
-    /// Another seed makes other people strangers.
-    #[arg(long, default_value_t = 1)]
+    /// Random seed that selects the strangers.
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Write the impostor statistics of the model to this file, as numbers without encodings, for `gallery calibrate`.
+    /// Write the impostor statistics of the model to this file for `gallery calibrate`; it contains no encodings.
     #[arg(long, value_name = "FILE", requires = "model")]
     save_calibration: Option<PathBuf>,
     /// Name of the model that made the encodings, as in `gallery.model`.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Where the encodings come from; kept in the calibration.
+    /// Source of the encodings, to be stored in the calibration.
     #[arg(long, value_name = "TEXT", default_value = "own encodings")]
     source: String,
 }
@@ -58,10 +58,10 @@ enum MetricName {
 
 fn threshold(text: &str) -> Result<f32, String> {
     let number = text.parse().ok().filter(|number: &f32| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| "a distance is needed, 0 or more".to_owned())
+    number.ok_or_else(|| "expected a distance, 0 or more".to_owned())
 }
 
-pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
+pub(in crate::cli) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let samples = read(&args.encodings)?;
     let plan = Plan {
         metric: match args.metric {
@@ -80,8 +80,8 @@ pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
         let written = std::fs::write(file, [&json[..], b"\n"].concat());
         written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;
     }
-    let told = evaluate(&samples, &plan).map_err(Fault::refused)?;
-    shell.show(&told, |told| text(told, args.metric))
+    let evaluation = evaluate(&samples, &plan).map_err(Fault::refused)?;
+    session.show(&evaluation, |evaluation| text(evaluation, args.metric))
 }
 
 fn read(file: &Path) -> Result<Samples, Fault> {
@@ -95,39 +95,41 @@ fn read(file: &Path) -> Result<Samples, Fault> {
     };
     samples.map_err(|fault| {
         Fault::refused(format!("{name}: {fault}"))
-            .advise("a line is: person, number, number, ...; the numbers are the encoding")
+            .advise("each line must be: person, number, number, ...; the numbers are the encoding")
     })
 }
 
-fn text(told: &Evaluation, metric: MetricName) -> String {
-    let mut text = summary(told, metric);
-    text.push_str(&closed(&told.closed));
-    text.push_str(&open(&told.open));
+fn text(evaluation: &Evaluation, metric: MetricName) -> String {
+    let mut text = summary(evaluation, metric);
+    text.push_str(&closed(&evaluation.closed));
+    text.push_str(&open(&evaluation.open));
     text.push_str(
-        "\nFPIR: strangers taken for somebody. FNIR: enrolled people not found. In brackets 95 % bounds, by people.\n\
-         nearest: distance to a person's nearest sample; mean: to the mean of the samples; either: the smaller.\n",
+        "\nFPIR: false positive identification rate, strangers accepted. FNIR: false negative identification rate, enrolled\n\
+         people missed. In parentheses: 95 % confidence bounds, by people.\n\
+         nearest: distance to a person's nearest sample; mean: to the mean of the samples; either: the smaller one.\n",
     );
     text
 }
 
-fn summary(told: &Evaluation, metric: MetricName) -> String {
-    let people = words::count(told.people as u64, "person", "people");
-    let Norms { min, p1, mean, p99, max } = told.norms;
+fn summary(evaluation: &Evaluation, metric: MetricName) -> String {
+    let people = format::count(evaluation.people as u64, "person", "people");
+    let Norms { min, p1, mean, p99, max } = evaluation.norms;
     let mut text = pairs(&[
-        ("people", format!("{people}, {} with two encodings or more", told.people_with_several)),
-        ("encodings", format!("{} of {} numbers", told.encodings, told.dimensions)),
+        ("people", format!("{people}, {} with two encodings or more", evaluation.people_with_several)),
+        ("encodings", format!("{} of {} numbers", evaluation.encodings, evaluation.dimensions)),
         ("norms", format!("mean {mean:.3}, from {min:.3} to {max:.3}; 98 % from {p1:.3} to {p99:.3}")),
         ("metric", format!("{metric:?}").to_lowercase()),
     ]);
-    let (here, other) = (told.closed.rank1[0], told.closed.rank1_other_metric);
+    let chosen = evaluation.closed.rank1[0];
+    let other = evaluation.closed.rank1_other_metric;
     let spread = (p99 - p1) / mean > UNIT_NORM_SPREAD;
-    if spread && other.low > here.high {
+    if spread && other.low > chosen.high {
         let name = match metric {
             MetricName::Euclidean => "cosine",
             MetricName::Cosine => "euclidean",
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\nThe other metric finds more people: try --metric {name}.");
+        let _ = writeln!(text, "\nThe other metric identifies more people: try --metric {name}.");
     }
     text
 }
@@ -135,15 +137,16 @@ fn summary(told: &Evaluation, metric: MetricName) -> String {
 fn closed(closed: &Closed) -> String {
     let [nearest, mean, either] = closed.rank1.map(percent);
     let mut text = format!(
-        "\nRank-1 identification, everybody enrolled, leave one out, {}:\n  \
+        "\nRank-1 identification, closed set, leave one out, {}:\n  \
          nearest {nearest}, mean {mean}, either {either}\n  nearest in the other metric {}\n",
-        words::count(closed.probes as u64, "probe", "probes"),
+        format::count(closed.probes as u64, "probe", "probes"),
         percent(closed.rank1_other_metric)
     );
     if closed.twins > 0 {
-        let twins = words::count(closed.twins as u64, "probe has", "probes have");
+        let twins = format::count(closed.twins as u64, "probe has", "probes have");
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {twins} the very same numbers under another name: correct the labels");
+        let _ =
+            writeln!(text, "  {twins} the same numbers as a sample of another person: correct the labels");
     }
     text
 }
@@ -155,18 +158,18 @@ fn open(open: &Open) -> String {
     };
     let mut text = format!(
         "\nOpen set, {} with {} enrolled, {samples} each, {} of strangers and {} of enrolled people:\n",
-        words::count(open.trials as u64, "trial", "trials"),
-        words::count(open.people as u64, "person", "people"),
-        words::count(open.stranger_probes as u64, "probe", "probes"),
+        format::count(open.trials as u64, "trial", "trials"),
+        format::count(open.people as u64, "person", "people"),
+        format::count(open.stranger_probes as u64, "probe", "probes"),
         open.enrolled_probes
     );
-    let mut table = Table::new(["T", "DISTANCE TO", "FPIR", "FNIR"]);
+    let mut table = Table::new(["THRESHOLD", "DISTANCE TO", "FPIR", "FNIR"]);
     for Point { method, threshold, fpir, fnir } in &open.points {
         table.row([format!("{threshold:.4}"), name(*method), percent(*fpir), percent(*fnir)]);
     }
     text.push_str(&table.text(""));
-    text.push_str("\nThresholds for a share of strangers:\n");
-    let mut table = Table::new(["STRANGERS", "DISTANCE TO", "T", "95 % BOUNDS OF T", "FPIR", "FNIR THERE"]);
+    text.push_str("\nThresholds for target rates of accepted strangers:\n");
+    let mut table = Table::new(["TARGET FPIR", "DISTANCE TO", "THRESHOLD", "95 % BOUNDS", "FPIR", "FNIR"]);
     for Target { fpir, method, threshold, point } in &open.targets {
         let share = format!("{:.1} %", fpir * 100.0);
         table.row(match threshold.zip(point.as_ref()) {
@@ -206,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_evaluated_without_a_daemon_and_told_in_words() {
+    fn a_file_is_evaluated_without_a_daemon() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv");
         let mut csv = "person,a,b,c\n".to_owned();
@@ -220,14 +223,14 @@ mod tests {
         let samples = read(&path).unwrap();
         let plan =
             Plan { metric: Metric::Euclidean, thresholds: vec![0.5], people: None, samples: None, seed: 1 };
-        let told = text(&evaluate(&samples, &plan).unwrap(), MetricName::Euclidean);
+        let shown = text(&evaluate(&samples, &plan).unwrap(), MetricName::Euclidean);
         for part in ["30 people", "120 of 3 numbers", "24 people enrolled", "0.5000", "nearest", "0.00 % ("] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(shown.contains(part), "{part}: {shown}");
         }
     }
 
     #[test]
-    fn a_file_that_is_wrong_is_told_with_its_line() {
+    fn a_faulty_file_is_refused_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv");
         std::fs::write(&path, "a,1,2\nb,1,x\n").unwrap();

@@ -1,4 +1,4 @@
-//! `gatehouse gallery list|add|compare|switch|remove`: going over to another model.
+//! `gatehouse gallery list|add|calibrate|compare|switch|remove`: change to another model.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
@@ -9,114 +9,114 @@ use gatehouse_store::gallery::calibration::Calibration;
 use gatehouse_store::record::{Model, Verdict};
 use gatehouse_store::store::{GalleryChanged, GalleryComparison, GalleryLine};
 
+use crate::cli::format;
 use crate::cli::person::confirmed;
-use crate::cli::shell::Shell;
+use crate::cli::session::Session;
 use crate::cli::table::{Table, pairs, printable};
-use crate::cli::words;
 use crate::control::types::{Fault, Request};
 
-/// People that a comparison names; `--json` names more.
-const MISSING_SHOWN: usize = 20;
-/// Bytes of a calibration at most: those that are known have about 12 KiB.
+/// Maximum number of missing people in the text of a comparison; `--json` lists more.
+const MISSING_SHOWN_MAX: usize = 20;
+/// Maximum size of a calibration file; built-in calibrations have about 12 KiB.
 const CALIBRATION_BYTES_MAX: u64 = 256 * 1024;
 
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum Command {
-    /// The galleries: the one that answers, and the one beside it.
+    /// List the gallery in use and the second gallery.
     List,
-    /// Put an empty gallery of another model beside the one in use.
+    /// Add an empty second gallery for another model.
     ///
-    /// Enrol people into it with `gatehouse person enroll --gallery NAME`, let cameras send encodings of both models, look
-    /// at `gatehouse gallery compare`, and go over with `gatehouse gallery switch NAME`.
+    /// Enroll people into it with `gatehouse person enroll --gallery NAME`, and let cameras send encodings of both models.
+    /// Compare with `gatehouse gallery compare`, then switch with `gatehouse gallery switch NAME`.
     Add {
-        /// Name of the model that makes its encodings, as cameras say it; the gallery's name.
+        /// Name of the model, as cameras send it; also the name of the gallery.
         #[arg(long, value_name = "NAME")]
         model: String,
-        /// Components of one encoding.
-        #[arg(long, value_name = "D")]
+        /// Number of components of an encoding.
+        #[arg(long, value_name = "N")]
         dimensions: usize,
-        /// Distance of two encodings.
+        /// Distance between two encodings.
         #[arg(long, value_enum)]
-        metric: MetricWord,
-        /// All encodings of the model are of length 1.
+        metric: MetricName,
+        /// The model gives all encodings the norm 1.
         #[arg(long)]
         normalised: bool,
     },
-    /// Load impostor statistics of the gallery's model, so that its threshold can be derived.
+    /// Load the impostor statistics of the gallery's model, from which its threshold is derived.
     ///
-    /// FILE comes from `gatehouse gallery evaluate --save-calibration`, run by the model's maker or on your own encodings. It
-    /// holds numbers only.
+    /// FILE is written by `gatehouse gallery evaluate --save-calibration`, run by the maker of the model or on your own
+    /// encodings. It contains numbers only.
     Calibrate {
-        /// The file; `-` is standard input.
+        /// Calibration file; `-` is standard input.
         #[arg(required_unless_present = "remove", value_name = "FILE")]
         file: Option<PathBuf>,
-        /// For this gallery and not the one in use.
+        /// Calibrate this gallery instead of the one in use.
         #[arg(long, value_name = "NAME")]
         gallery: Option<String>,
-        /// Go back to the statistics that come with the program.
+        /// Return to the built-in statistics.
         #[arg(long, conflicts_with = "file")]
         remove: bool,
     },
-    /// Where the two galleries differ: events by what came of them, and who is missing in the other.
+    /// Compare the results of both galleries, and list people missing in the second one.
     Compare,
-    /// Go over to the other gallery: from now on it answers. The one of before stays beside it, so that the way back is open.
+    /// Switch to the other gallery. The previous one is kept, so that you can switch back.
     Switch {
-        /// Its name.
+        /// Name of the gallery.
         name: String,
-        /// Do so also while people are missing in it, who are not recognised then.
+        /// Switch even if people are missing in it; they are not recognized then.
         #[arg(long)]
         force: bool,
     },
-    /// Remove the gallery that is not in use, with all encodings in it.
+    /// Remove the second gallery with all its encodings.
     ///
-    /// Copies of its templates stay sealed in the journal; `gatehouse key rotate --templates` makes these worthless.
+    /// Sealed copies of its templates remain in the journal; `gatehouse key rotate --templates` makes them unusable.
     Remove {
-        /// Its name.
+        /// Name of the gallery.
         name: String,
-        /// Needed on a terminal, since this cannot be undone.
+        /// Remove without a question; a removal cannot be undone.
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// A metric as it is written.
+/// A metric on the command line.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(in crate::cli) enum MetricWord {
+pub(in crate::cli) enum MetricName {
     Euclidean,
     Cosine,
 }
 
-pub(in crate::cli) fn run(command: Command, shell: &mut Shell) -> Result<(), Fault> {
+pub(in crate::cli) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::List => shell.ask_and_show(&Request::GalleryList, |all: &Vec<GalleryLine>| list(all)),
+        Command::List => session.ask_and_show(&Request::GalleryList, |all: &Vec<GalleryLine>| list(all)),
         Command::Add { model: name, dimensions, metric, normalised } => {
             let metric = match metric {
-                MetricWord::Euclidean => Metric::Euclidean,
-                MetricWord::Cosine => Metric::Cosine,
+                MetricName::Euclidean => Metric::Euclidean,
+                MetricName::Cosine => Metric::Cosine,
             };
             let request = Request::GalleryAdd(Model { name, dimensions, metric, normalised });
-            shell.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
+            session.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
         }
         Command::Calibrate { file, gallery, .. } => {
             let calibration = file.as_deref().map(calibration).transpose()?;
             let request = Request::GalleryCalibrate { gallery, calibration };
-            shell.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
+            session.ask_and_show(&request, |all: &Vec<GalleryLine>| list(all))
         }
-        Command::Compare => shell.ask_and_show(&Request::GalleryCompare, compare),
+        Command::Compare => session.ask_and_show(&Request::GalleryCompare, compare),
         Command::Switch { name, force } => {
-            shell.ask_and_show(&Request::GallerySwitch { gallery: name, force }, switched)
+            session.ask_and_show(&Request::GallerySwitch { gallery: name, force }, switched)
         }
         Command::Remove { name, yes } => {
             confirmed(yes, stdin().is_terminal(), "a removal")?;
             let request = Request::GalleryRemove { gallery: name.clone() };
-            shell.ask_and_show(&request, |done: &GalleryChanged| {
+            session.ask_and_show(&request, |done: &GalleryChanged| {
                 format!("{} is removed; {} is in use", printable(&name), printable(&done.in_use))
             })
         }
     }
 }
 
-/// A calibration from a file.
+/// Reads a calibration from a file.
 fn calibration(file: &Path) -> Result<Box<Calibration>, Fault> {
     let name = file.display();
     let mut text = Vec::new();
@@ -129,7 +129,7 @@ fn calibration(file: &Path) -> Result<Box<Calibration>, Fault> {
     let parsed: Result<Calibration, _> = serde_json::from_slice(&text);
     let calibration = parsed.map_err(|error| {
         Fault::refused(format!("{name} is not a calibration: {error}"))
-            .advise("gatehouse gallery evaluate --save-calibration writes one")
+            .advise("gatehouse gallery evaluate --save-calibration creates one")
     })?;
     calibration.check().map_err(|fault| Fault::refused(format!("{name}: {fault}")))?;
     Ok(Box::new(calibration))
@@ -153,7 +153,7 @@ fn list(galleries: &[GalleryLine]) -> String {
         };
         table.row([
             model.name.clone(),
-            if *in_use { "in use" } else { "beside" }.to_owned(),
+            if *in_use { "in use" } else { "second" }.to_owned(),
             model.dimensions.to_string(),
             metric.to_owned(),
             if model.normalised { "yes" } else { "no" }.to_owned(),
@@ -165,51 +165,58 @@ fn list(galleries: &[GalleryLine]) -> String {
     table.text("")
 }
 
-fn compare(told: &GalleryComparison) -> String {
-    let (ours, theirs) = (printable(&told.in_use), printable(&told.other));
-    let events = |count: u64| words::count(count, "event", "events");
-    let (only_ours, only_theirs) = (format!("only {ours}"), format!("only {theirs}"));
+fn compare(comparison: &GalleryComparison) -> String {
+    let in_use = printable(&comparison.in_use);
+    let second = printable(&comparison.other);
+    let events = |count: u64| format::count(count, "event", "events");
+    let only_in_use = format!("only {in_use}");
+    let only_second = format!("only {second}");
     let mut text = pairs(&[
-        ("in use", ours.clone()),
-        ("beside", theirs.clone()),
-        ("the same", events(told.same)),
-        (&only_ours, format!("{} in which it recognised somebody", events(told.only_in_use))),
-        (&only_theirs, format!("{} in which it recognised somebody", events(told.only_other))),
-        ("different", events(told.different)),
-        ("incomplete", format!("{} without an encoding of both for each face", events(told.incomplete))),
+        ("in use", in_use.clone()),
+        ("second gallery", second.clone()),
+        ("same result", events(comparison.same)),
+        (&only_in_use, format!("{} recognized", events(comparison.only_in_use))),
+        (&only_second, format!("{} recognized", events(comparison.only_other))),
+        ("different people", events(comparison.different)),
+        (
+            "incomplete",
+            format!("{} without encodings of both models for each face", events(comparison.incomplete)),
+        ),
     ]);
-    let mut table = Table::new(["DIFFER", "RECOGNISED BY"]);
-    for line in &told.differing {
+    let mut table = Table::new(["EVENT", "RECOGNIZED BY"]);
+    for line in &comparison.differing {
         let by = match line.verdict {
-            Verdict::OnlyInUse => only_ours.clone(),
-            Verdict::OnlyOther => only_theirs.clone(),
-            Verdict::Different => "both, as other people".to_owned(),
+            Verdict::OnlyInUse => only_in_use.clone(),
+            Verdict::OnlyOther => only_second.clone(),
+            Verdict::Different => "both, as different people".to_owned(),
             Verdict::Same | Verdict::Incomplete => "-".to_owned(),
         };
         table.row([line.event.clone(), by]);
     }
     let listed = table.text("");
     if !listed.is_empty() {
-        text.push_str(&format!("\nthe newest events in which they differ:\n{listed}"));
+        text.push_str(&format!("\nthe newest events with different results:\n{listed}"));
     }
-    let missing = words::count(told.missing_people as u64, "person", "people");
-    match told.missing.iter().take(MISSING_SHOWN).map(|id| printable(id)).collect::<Vec<_>>().join(", ") {
-        nobody if nobody.is_empty() => text.push_str(&format!("\nnobody is missing in {theirs}\n")),
-        named => text.push_str(&format!("\n{missing} missing in {theirs}: {named}\n")),
-    }
+    let missing = format::count(comparison.missing_people as u64, "person", "people");
+    let ids: Vec<_> = comparison.missing.iter().take(MISSING_SHOWN_MAX).map(|id| printable(id)).collect();
+    text.push_str(&match ids.as_slice() {
+        [] => format!("\nno people are missing in {second}\n"),
+        ids => format!("\n{missing} missing in {second}: {}\n", ids.join(", ")),
+    });
     text
 }
 
 fn switched(done: &GalleryChanged) -> String {
-    let beside = done.beside.as_deref().map_or_else(String::new, |name| {
-        format!("; {} stays beside it until it is removed", printable(name))
-    });
+    let previous = done
+        .beside
+        .as_deref()
+        .map_or_else(String::new, |name| format!("; {} is kept until it is removed", printable(name)));
     let missing = match done.missing {
         0 => String::new(),
         missing => format!(
-            "\n{} of it cannot be recognised until they are enrolled here",
-            words::count(missing as u64, "person", "people")
+            "\n{} from it cannot be recognized until they are enrolled here",
+            format::count(missing as u64, "person", "people")
         ),
     };
-    format!("{} is in use{beside}{missing}", printable(&done.in_use))
+    format!("{} is in use{previous}{missing}", printable(&done.in_use))
 }

@@ -8,28 +8,28 @@ use gatehouse_store::store::{CameraLine, GalleryReport, Pair, Weak};
 
 use super::evaluate::percent;
 use super::svg;
-use crate::cli::shell::Shell;
+use crate::cli::format;
+use crate::cli::session::Session;
 use crate::cli::table::{Table, pairs};
-use crate::cli::words;
 use crate::control::types::{Fault, Request};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Also draw the two distributions of distances and the threshold into this file.
+    /// Also draw the two distributions of distances and the threshold to this SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Of this gallery and not the one in use.
+    /// Report on this gallery instead of the one in use.
     #[arg(long, value_name = "NAME")]
     gallery: Option<String>,
 }
 
-pub(in crate::cli) fn run(args: &Args, shell: &mut Shell) -> Result<(), Fault> {
-    let report: GalleryReport = shell.ask(&Request::GalleryReport { gallery: args.gallery.clone() })?;
+pub(in crate::cli) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
+    let report: GalleryReport = session.ask(&Request::GalleryReport { gallery: args.gallery.clone() })?;
     if let Some(file) = &args.svg {
         let written = std::fs::write(file, svg::draw(&report));
         written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;
     }
-    shell.show(&report, text)
+    session.show(&report, text)
 }
 
 fn text(report: &GalleryReport) -> String {
@@ -40,28 +40,29 @@ fn text(report: &GalleryReport) -> String {
         ("statistics", statistics(report)),
         ("people", report.people.to_string()),
         ("samples", format!("{}, {} of them measured", report.samples, report.measured)),
-        ("strangers", words::count(report.derived.visits as u64, "visit compared", "visits compared")),
+        ("strangers", format::count(report.derived.visits as u64, "visit compared", "visits compared")),
         ("threshold", threshold(&report.derived)),
-        ("target", report.target_fpir.map_or_else(|| "none, the threshold is set".to_owned(), share)),
+        ("target", report.target_fpir.map_or_else(|| "none, the threshold is fixed".to_owned(), share)),
         ("FPIR", model_rates(&report.derived)),
         ("FPIR, enrolled", enrolled_rate(report)),
         ("FNIR, enrolled", known(report.fnir, "not known until a person has two samples")),
     ]));
     text.push_str(&prospects(report));
     text.push_str(&cameras(report));
-    text.push_str("\nThresholds by the enrolled people alone:\n");
+    text.push_str("\nThresholds from the enrolled people alone:\n");
     text.push_str(&targets(report));
     text.push_str(&alike(report));
     text.push_str(&weak(report));
     text.push_str(
-        "\nFPIR: share of strangers' faces that are accepted. FNIR: share of enrolled people's faces that are missed.\n\
-         enrolled: each enrolled person as a stranger to all others, and against the person's other samples.\n\
-         In brackets 95 % bounds, by people. Pictures of a camera are worse than those of an enrollment.\n",
+        "\nFPIR: false positive identification rate, the share of strangers' faces that are accepted.\n\
+         FNIR: false negative identification rate, the share of enrolled people's faces that are missed.\n\
+         enrolled: each enrolled person tested as a stranger to all others, and against the person's own other samples.\n\
+         In parentheses: 95 % confidence bounds, by people. Camera pictures give higher error rates than enrollment pictures.\n",
     );
     text
 }
 
-/// The first line: whether the target is held.
+/// The first line: whether the target is met.
 fn verdict(report: &GalleryReport) -> String {
     let Derived { no_threshold, bounded_fpir, basis, .. } = &report.derived;
     if let Some(cause) = no_threshold {
@@ -69,11 +70,12 @@ fn verdict(report: &GalleryReport) -> String {
     }
     match (basis, bounded_fpir) {
         (Basis::Fixed, None) => {
-            "RED: the threshold is set by hand, and the error rates of the model are not known\n\n".to_owned()
+            "RED: the threshold is fixed in the settings, and the error rates of the model are not known\n\n"
+                .to_owned()
         }
         (Basis::Fixed, Some(bound)) => {
             format!(
-                "The threshold is set by hand. At most {} of strangers are accepted, with 95 % confidence.\n\n",
+                "The threshold is fixed in the settings. At most {} of strangers are accepted, with 95 % confidence.\n\n",
                 share(*bound)
             )
         }
@@ -89,7 +91,7 @@ fn statistics(report: &GalleryReport) -> String {
     }
 }
 
-/// FPIR by the statistics of the model, with its bound.
+/// FPIR from the statistics of the model, with its bound.
 fn model_rates(derived: &Derived) -> String {
     match (derived.expected_fpir, derived.bounded_fpir) {
         (Some(expected), Some(bound)) => {
@@ -106,7 +108,7 @@ fn enrolled_rate(report: &GalleryReport) -> String {
     )
 }
 
-/// What more samples of each person, or another target, would give.
+/// Expected thresholds and misses for other numbers of samples or another target.
 fn prospects(report: &GalleryReport) -> String {
     if report.prospects.is_empty() {
         return String::new();
@@ -117,14 +119,14 @@ fn prospects(report: &GalleryReport) -> String {
         table.row([share(*target), samples.to_string(), format!("{threshold:.4}"), missed]);
     }
     format!(
-        "\nWhat other numbers of samples, or another target, would give for as many people:\n{}",
+        "\nExpected with other numbers of samples, or another target, for the same number of people:\n{}",
         table.text("")
     )
 }
 
 fn targets(report: &GalleryReport) -> String {
     let known = |estimate: Option<Estimate>| estimate.map_or_else(|| "-".to_owned(), percent);
-    let mut table = Table::new(["STRANGERS", "THRESHOLD", "95 % BOUNDS", "FNIR THERE"]);
+    let mut table = Table::new(["TARGET FPIR", "THRESHOLD", "95 % BOUNDS", "FNIR"]);
     for line in &report.targets {
         let share = share(line.fpir);
         table.row(match line.threshold {
@@ -172,26 +174,26 @@ fn cameras(report: &GalleryReport) -> String {
 }
 
 fn alike(report: &GalleryReport) -> String {
-    let mut table = Table::new(["LOOK ALIKE", "AND", "DISTANCE"]);
+    let mut table = Table::new(["PERSON", "LOOKS LIKE", "DISTANCE"]);
     for Pair { ids: [a, b], distance } in &report.alike {
         table.row([a.clone(), b.clone(), format!("{distance:.3}")]);
     }
     format!(
         "\n{} within the threshold{}\n{}",
-        words::count(report.alike_pairs as u64, "pair of people", "pairs of people"),
+        format::count(report.alike_pairs as u64, "pair of people", "pairs of people"),
         more(report.alike_pairs, report.alike.len()),
         table.text("")
     )
 }
 
 fn weak(report: &GalleryReport) -> String {
-    let mut table = Table::new(["WEAK", "SAMPLES", "MISSED BY THE OTHERS"]);
+    let mut table = Table::new(["WEAK", "SAMPLES", "NOT MATCHED BY OTHERS"]);
     for Weak { id, samples, missed } in &report.weak {
         table.row([id.clone(), samples.to_string(), missed.to_string()]);
     }
     format!(
-        "\n{} with one sample, or with samples that their others do not find{}\n{}",
-        words::count(report.weak_people as u64, "person", "people"),
+        "\n{} with one sample, or with samples that do not match the person's other samples{}\n{}",
+        format::count(report.weak_people as u64, "person", "people"),
         more(report.weak_people, report.weak.len()),
         table.text("")
     )

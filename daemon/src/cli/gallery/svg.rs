@@ -1,14 +1,14 @@
-//! The report as a picture: the two distributions, and the threshold with its bounds. Holds no name.
+//! The gallery report as an SVG picture: two distributions of distances, and the threshold. It contains no name.
 
 use std::fmt::Write;
 
 use gatehouse_store::store::{Bin, GalleryReport};
 
-/// Size of the picture and of its margin, in pixels.
+/// Size of the picture and its margin, in pixels.
 const WIDTH: f32 = 800.0;
 const HEIGHT: f32 = 400.0;
 const MARGIN: f32 = 50.0;
-/// Labels along the axis.
+/// Number of labels on the axis.
 const LABELS: usize = 6;
 
 /// Draws the report.
@@ -64,7 +64,7 @@ pub(super) fn draw(report: &GalleryReport) -> String {
     }
     let _ = writeln!(
         svg,
-        "<text x=\"{MARGIN}\" y=\"{:.0}\"><tspan fill=\"#2a7f3f\">distance to the own person</tspan> \
+        "<text x=\"{MARGIN}\" y=\"{:.0}\"><tspan fill=\"#2a7f3f\">distance to the same person</tspan> \
          <tspan fill=\"#b03030\" dx=\"12\">to the nearest other person</tspan> \
          <tspan dx=\"12\">{} people, {} samples</tspan></text>\n</svg>",
         HEIGHT - 10.0,
@@ -80,10 +80,10 @@ mod tests {
     use crate::cli::gallery::report::tests::report;
 
     #[test]
-    fn the_picture_has_both_distributions_the_threshold_and_no_name() {
+    fn picture_shows_both_distributions_the_threshold_and_no_name() {
         let svg = draw(&report());
         assert_eq!(svg.matches("<path").count(), 4, "{svg}");
-        assert_eq!(svg.matches("<rect").count(), 2, "paper and bounds: {svg}");
+        assert_eq!(svg.matches("<rect").count(), 2, "background and bounds: {svg}");
         assert!(svg.contains("T 0.420") && svg.trim_end().ends_with("</svg>"), "{svg}");
         assert!(!svg.contains("anna") && !svg.contains("NaN"), "{svg}");
         let empty = GalleryReport { bins: Vec::new(), ..report() };

@@ -1,4 +1,4 @@
-//! Sizes, times and ages as people read them.
+//! Sizes, times and ages in the form in which the tool prints them.
 
 use chrono::{DateTime, Utc};
 use gatehouse_store::clock::ClockSource;
@@ -8,7 +8,7 @@ use crate::control::answers::ClockLine;
 /// `1.5 MB`, decimal like the settings.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    // Three digits are told; the precision of f64 is far beyond them.
+    // Three digits are printed; f64 holds 15.
     #[allow(clippy::cast_precision_loss)]
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -28,11 +28,11 @@ pub(super) fn duration(seconds: u64) -> String {
         (seconds % 60, "s"),
     ];
     let from = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
-    let told = parts.iter().skip(from).take(2).filter(|(count, _)| *count > 0 || from == parts.len() - 1);
-    told.map(|(count, unit)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
+    let largest = parts.iter().skip(from).take(2).filter(|(count, _)| *count > 0 || from == parts.len() - 1);
+    largest.map(|(count, unit)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
-/// `2026-11-20 22:54:01Z` of RFC 3339; the text itself where it is none.
+/// `2026-11-20 22:54:01Z` from RFC 3339. Other text is returned unchanged.
 pub(super) fn time(text: &str) -> String {
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => time.with_timezone(&Utc).format("%Y-%m-%d %H:%M:%SZ").to_string(),
@@ -40,7 +40,7 @@ pub(super) fn time(text: &str) -> String {
     }
 }
 
-/// `5 min 2 s ago` of RFC 3339.
+/// `5 min 2 s ago` from RFC 3339. Other text is returned unchanged.
 pub(super) fn ago(text: &str) -> String {
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => {
@@ -51,19 +51,22 @@ pub(super) fn ago(text: &str) -> String {
     }
 }
 
-/// `2026-11-20 22:54:01Z, within 12 ms by the central database`, and how wrong the machine's own clock is.
+/// `2026-11-20 22:54:01Z, within 12 ms by the central database`, and the machine's own clock if it differs.
 pub(super) fn clock(clock: &ClockLine) -> String {
     let now = time(&clock.time);
-    let Some(off) = clock.uncertainty_ms else {
-        return format!("{now}; nobody has told the time since the machine was started");
+    let Some(uncertainty) = clock.uncertainty_ms else {
+        return format!("{now}; no reference time since the machine was started");
     };
-    let by = match clock.source {
+    let source = match clock.source {
         Some(ClockSource::System) => "a time server",
         Some(ClockSource::Rows) | None => "the central database",
     };
     match clock.wrong_by_ms {
-        0 => format!("{now}, within {off} ms by {by}"),
-        _ => format!("{now}, within {off} ms by {by}; the machine's own clock says {}", time(&clock.wall)),
+        0 => format!("{now}, within {uncertainty} ms by {source}"),
+        _ => format!(
+            "{now}, within {uncertainty} ms by {source}; the machine's own clock shows {}",
+            time(&clock.wall)
+        ),
     }
 }
 
@@ -72,7 +75,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// Three digits after the point, as distances need them; `-` for none.
+/// Three digits after the point; `-` for none.
 pub(super) fn distance(value: Option<f32>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
 }
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_are_told_with_their_largest_units() {
+    fn sizes_and_durations_show_their_largest_units() {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_500_000), "1.5 MB");
         assert_eq!(bytes(999_999), "1.0 MB");

@@ -1,4 +1,4 @@
-//! What every command needs: the daemon, and a way to show the answer.
+//! What every command needs: a connection to the daemon, and output as text or JSON.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -9,68 +9,68 @@ use serde::de::DeserializeOwned;
 use crate::control::client::Client;
 use crate::control::types::{Fault, Reply, Request};
 
-/// Options that hold for every command.
+/// The global options.
 #[derive(Debug)]
-pub(super) struct Shell {
+pub(super) struct Session {
     socket: PathBuf,
     json: bool,
 }
 
-impl Shell {
+impl Session {
     pub(super) fn new(socket: PathBuf, json: bool) -> Self {
         Self { socket, json }
     }
 
-    /// Whether the answer is for a program.
+    /// Whether the output is JSON.
     pub(super) fn json(&self) -> bool {
         self.json
     }
 
-    /// A connection to the daemon.
+    /// Connects to the daemon.
     pub(super) fn connect(&self) -> Result<Client, Fault> {
         Client::connect(&self.socket)
     }
 
-    /// Asks the daemon one thing.
+    /// Sends one request to the daemon.
     pub(super) fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Fault> {
         self.connect()?.call(request)
     }
 
-    /// Asks the daemon one thing and shows the answer: as one line of JSON, or as `human` says it.
+    /// Sends one request to the daemon and prints the answer: one line of JSON, or the text that `render` returns.
     pub(super) fn ask_and_show<T: DeserializeOwned + Serialize>(
         &mut self,
         request: &Request,
-        human: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> String,
     ) -> Result<(), Fault> {
         let answer: T = self.ask(request)?;
-        self.show(&answer, human)
+        self.show(&answer, render)
     }
 
-    /// Shows an answer.
+    /// Prints an answer.
     pub(super) fn show<T: Serialize>(
         &mut self,
         answer: &T,
-        human: impl FnOnce(&T) -> String,
+        render: impl FnOnce(&T) -> String,
     ) -> Result<(), Fault> {
-        let mut text = if self.json { json(answer)? } else { human(answer) };
+        let mut text = if self.json { json(answer)? } else { render(answer) };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
         match io::stdout().lock().write_all(text.as_bytes()) {
-            // Who reads (head, less) has seen enough.
+            // The reader (head, less) has closed the pipe: not an error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(|error| Fault::refused(format!("cannot write the answer: {error}"))),
         }
     }
 
-    /// Says on standard error what went wrong.
-    pub(super) fn complain(&self, fault: &Fault) {
+    /// Prints a fault on standard error. A fault with an empty message was printed already.
+    pub(super) fn print_error(&self, fault: &Fault) {
         let text = match self.json {
             true => json(&Reply::<()>::Error(fault.clone())).unwrap_or_else(|fault| fault.to_string()),
             false => format!("gatehouse: {fault}"),
         };
         if !fault.message.is_empty() {
-            // There is nobody left to tell.
+            // Without standard error the message cannot be reported.
             let _ = writeln!(io::stderr(), "{text}");
         }
     }
