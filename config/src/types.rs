@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use gatehouse_model::Metric;
 use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
@@ -36,16 +37,6 @@ impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// How the distance of two encodings is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Metric {
-    /// The L2 distance.
-    Euclidean,
-    /// One minus the cosine of the angle.
-    Cosine,
 }
 
 /// `[device]`

@@ -7,10 +7,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use gatehouse_config::Config;
 use gatehouse_daemon::sources::{Message, Sources};
-use gatehouse_store::gallery::Metric;
-use gatehouse_store::record::Model;
+use gatehouse_model::{Metric, Model, Timestamp};
 use gatehouse_store::store::Models;
-use gatehouse_store::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 static SOURCES: LazyLock<Sources> = LazyLock::new(|| {

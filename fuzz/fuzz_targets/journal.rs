@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use gatehouse_store::journal::{Committed, Entry, Journal, JournalOptions};
-use gatehouse_store::keys::{KeyTable, RootKey};
+use gatehouse_journal::{Committed, Entry, Journal, JournalOptions};
+use gatehouse_vault::keys::{KeyTable, RootKey};
 use gatehouse_store::record::Record;
 use libfuzzer_sys::{arbitrary::{self, Arbitrary}, fuzz_target};
 

@@ -5,22 +5,18 @@
 
 pub mod clock;
 pub mod deployment;
-pub mod disk;
 pub mod error;
 pub mod files;
-pub mod gallery;
 mod index;
-pub mod journal;
-pub mod keys;
 pub mod ledger;
-pub mod names;
 pub mod people;
 pub mod record;
-pub mod seal;
-pub mod space;
 pub mod store;
-pub mod time;
 mod views;
 
-pub use seal::sha256;
+// Paths of these crates as they were, for callers that do not name the crates yet.
+pub use gatehouse_gallery as gallery;
+pub use gatehouse_journal as journal;
+pub use gatehouse_model::{names, sha256, time};
+pub use gatehouse_vault::{disk, keys, seal, space};
 pub use store::Store;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use gatehouse_model::SAMPLES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::KeyId;
@@ -16,8 +17,6 @@ use crate::seal::DataKey;
 use crate::store::StoreError;
 use crate::time::Timestamp;
 
-/// Most samples of one person: more do not lower the error, and a probe pays for each.
-pub const SAMPLES_MAX: usize = 32;
 /// Longest person id, in bytes.
 pub const PERSON_ID_BYTES_MAX: usize = 128;
 /// Longest person name, in bytes.

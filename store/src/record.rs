@@ -5,10 +5,10 @@
 //! of an existing one needs a new version and a way to read the old one, as [`first`] has.
 
 mod first;
-mod gallery;
 mod thumbnail;
-mod visit;
 
+pub use gatehouse_model::{Compared, GalleryMark, Model, ModelFault, Verdict};
+pub use gatehouse_model::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Reading, Truth};
@@ -18,9 +18,7 @@ use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::names::{CameraName, EventKey, MediaName};
 use crate::time::Timestamp;
-pub use gallery::{Compared, GalleryMark, Model, ModelFault, Verdict};
 pub use thumbnail::Thumbnail;
-pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_config::{Config, Metric};
+use gatehouse_config::Config;
 use gatehouse_store::Store;
 use gatehouse_store::gallery::calibration::{known_calibration, model_advice, title};
 use gatehouse_store::gallery::{self, GallerySettings, NoThreshold};
@@ -17,10 +17,7 @@ pub(crate) fn gallery_settings(config: &Config) -> GallerySettings {
     GallerySettings {
         model: gallery.model.clone(),
         dimensions: gallery.dimensions,
-        metric: match gallery.metric {
-            Metric::Euclidean => gallery::Metric::Euclidean,
-            Metric::Cosine => gallery::Metric::Cosine,
-        },
+        metric: gallery.metric,
         normalised: gallery.normalised,
         // Nobody is recognised by this one: without it a target is followed.
         threshold: gallery.threshold.unwrap_or(0.0),

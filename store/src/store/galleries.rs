@@ -97,13 +97,6 @@ pub struct GalleryChanged {
     pub missing: usize,
 }
 
-impl From<&GallerySettings> for Model {
-    fn from(settings: &GallerySettings) -> Self {
-        let GallerySettings { model, dimensions, metric, normalised, .. } = settings;
-        Self { name: model.clone(), dimensions: *dimensions, metric: *metric, normalised: *normalised }
-    }
-}
-
 impl Rules {
     pub(super) fn new(settings: GallerySettings) -> Self {
         Self { settings, target: None, target_of_others: TARGET_FPIR }

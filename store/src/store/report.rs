@@ -128,7 +128,7 @@ impl Store {
         let derived = gallery.derived(None);
         let threshold = derived.threshold;
         let (others, owns) = scores(&measured);
-        let has = |scores: &Scores| scores.len() > 0;
+        let has = |scores: &Scores| !scores.is_empty();
         let target = |fpir: f64| {
             let threshold = others.threshold(fpir);
             let fnir = threshold.filter(|_| has(&owns)).map(|t| owns.beyond(t.value));

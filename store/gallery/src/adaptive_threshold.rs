@@ -1,0 +1,508 @@
+//! The threshold that follows the gallery.
+//!
+//! The operator states the share of strangers that may be accepted. The threshold in force is the largest distance at
+//! which this share is held with 95 % confidence; where model and evidence do not allow that, there is none, and every
+//! face is a stranger's.
+//!
+//! - The [`Calibration`] of the model gives the bound for as many people and samples as are enrolled now. It follows every
+//!   enrollment and erasure at once.
+//! - A model without calibration is measured on the gallery's own people, from [`GALLERY_PEOPLE_MIN`] people on.
+//! - All other evidence only lowers the threshold: enrolled people who lie nearer to each other than the model's people do,
+//!   enrolled people who would be accepted as each other, and strangers at the door who come nearer than the model's.
+//!   Strangers who are accepted are in no evidence; since no evidence raises a threshold, this opens nothing.
+//! - Enrolled encodings that contradict the calibration (another norm, other distances) are of another model than the
+//!   settings name. Then there is no threshold.
+//!
+//! [`Gallery::derive`] measures in the background.
+
+mod stranger_evidence;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use gatehouse_model::KeyId;
+use serde::{Deserialize, Serialize};
+
+use super::Gallery;
+pub use stranger_evidence::{CAMERA_VISITS_MIN, StrangerFace};
+use stranger_evidence::{Strangers, VISITS_MIN, visits};
+
+use super::calibration::measure::{CalibrationTitle, Faces};
+use super::calibration::{Calibration, CalibrationFault, Contradiction, Enrolled, known, title};
+use super::people::State;
+use super::vector::square_distance;
+
+/// Enrolled samples that are measured at most.
+const SAMPLES_MEASURED: usize = 10_000;
+/// People from which on a gallery of an unknown model is measured by itself.
+pub const GALLERY_PEOPLE_MIN: usize = 50;
+/// People of a gallery that is measured by itself: more would take seconds.
+const GALLERY_PEOPLE_MEASURED: usize = 400;
+/// The threshold of an unknown model, as a share of the bound that its own gallery gives: the tail of an unknown model
+/// is extended from few people.
+const UNKNOWN_MODEL_MARGIN: f64 = 0.93;
+/// Seed of the resampling: the same gallery gives the same threshold.
+const SEED: u64 = 1;
+/// People whose distances to each other are averaged.
+const PEOPLE_AVERAGED: usize = 64;
+/// Look-alike pairs that the gallery may hold in any case: one person who is enrolled twice, or twins.
+const LOOK_ALIKE_PAIRS: usize = 1;
+/// The largest share of strangers that the settings allow.
+const TARGET_MAX: f64 = 0.1;
+/// Probability below which a number of look-alike pairs refutes a threshold.
+const REFUTED_BELOW: f64 = 0.05;
+
+/// Where a threshold comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The settings.
+    Fixed,
+    /// The calibration of the model, lowered by what the gallery shows.
+    Model,
+    /// The enrolled people, since the model is not known.
+    Gallery,
+    /// Lowered for this camera, at which strangers come nearer than at others.
+    Camera,
+    /// There is none: every face is a stranger's.
+    Unknown,
+}
+
+/// What another number of samples, or another target, would give.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Prospect {
+    /// Samples of each person.
+    pub samples: usize,
+    /// Share of strangers that may be accepted.
+    pub target: f64,
+    /// The threshold that would be in force.
+    pub threshold: f32,
+    /// Share of the enrolled people's pictures that would be missed.
+    pub missed: f64,
+}
+
+/// Why there is no threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum NoThreshold {
+    /// No calibration of the model, and too few people to measure it.
+    UnknownModel {
+        /// Model, dimensions and metric.
+        model: String,
+        /// A known model that may be meant, as a sentence.
+        advice: Option<String>,
+        /// People enrolled.
+        people: usize,
+    },
+    /// The enrolled encodings are not of the model that the settings name.
+    Contradicted {
+        /// Model, dimensions and metric.
+        model: String,
+        /// How.
+        #[serde(flatten)]
+        by: Contradiction,
+    },
+    /// The statistics of the model do not reach to so small a target.
+    TargetTooSmall {
+        /// The target.
+        target: f64,
+        /// People behind the statistics.
+        people: usize,
+        /// People enrolled.
+        enrolled: usize,
+    },
+}
+
+/// A threshold with where it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Derived {
+    /// The largest distance that is a match; 0 where nothing is.
+    pub threshold: f32,
+    /// Where it comes from.
+    pub basis: Basis,
+    /// Why there is none.
+    pub no_threshold: Option<NoThreshold>,
+    /// The distance at which the target is to be expected; the threshold keeps it with 95 % confidence.
+    pub central: Option<f32>,
+    /// Share of strangers to expect at the threshold.
+    pub expected_fpir: Option<f64>,
+    /// Share of strangers that is not exceeded with 95 % confidence.
+    pub bounded_fpir: Option<f64>,
+    /// People behind the statistics of the model; 0 for a fixed threshold of an unknown model.
+    pub calibration_people: usize,
+    /// Visits of strangers that were looked at.
+    pub visits: f64,
+}
+
+/// What was measured in the background.
+#[derive(Default)]
+struct Evidence {
+    /// The gallery as a calibration of its model.
+    own: Option<Arc<Calibration>>,
+    /// Mean Euclidean distance between samples of different people.
+    mean_distance: Option<f64>,
+    /// Euclidean distances of independent pairs of look-alikes, the nearest first.
+    look_alikes: Vec<f64>,
+    all: Option<Strangers>,
+    cameras: HashMap<String, Strangers>,
+}
+
+/// The thresholds in force.
+pub(super) struct AdaptiveThreshold {
+    target: f64,
+    evidence: Evidence,
+    /// By camera, and under no name for all others; Euclidean.
+    thresholds: HashMap<Option<String>, Result<f64, NoThreshold>>,
+}
+
+impl AdaptiveThreshold {
+    fn new(target: f64) -> Self {
+        Self { target, evidence: Evidence::default(), thresholds: HashMap::new() }
+    }
+
+    fn of(&self, camera: Option<&str>) -> Option<&Result<f64, NoThreshold>> {
+        let own = camera.and_then(|camera| self.thresholds.get(&Some(camera.to_owned())));
+        own.or_else(|| self.thresholds.get(&None))
+    }
+}
+
+impl State {
+    /// The threshold of a camera: its own from the settings, else the one of all from there, else a derived one. 0 where
+    /// there is none.
+    pub(super) fn threshold(&self, camera: Option<&str>) -> f32 {
+        let fixed = camera.and_then(|camera| self.settings.camera_thresholds.get(camera));
+        if let Some(fixed) = fixed {
+            return *fixed;
+        }
+        let Some(adaptive) = &self.adaptive else { return self.settings.threshold };
+        match adaptive.of(camera) {
+            Some(Ok(threshold)) => self.settings.metric.of_euclidean(*threshold),
+            Some(Err(_)) | None => 0.0,
+        }
+    }
+
+    /// To be called where people come or go: thresholds depend on their number.
+    pub(super) fn renew_thresholds(&mut self) {
+        let Some(adaptive) = &self.adaptive else { return };
+        let limit = self.refuted_at(&adaptive.evidence, adaptive.target);
+        let one = |strangers: Option<&Strangers>| {
+            let factor = strangers.map_or(1.0, |strangers| strangers.factor);
+            self.bound(adaptive).map(|bound| (bound * factor).min(limit))
+        };
+        let all = adaptive.evidence.all.as_ref();
+        let mut thresholds = HashMap::from([(None, one(all))]);
+        for (camera, strangers) in &adaptive.evidence.cameras {
+            thresholds.insert(Some(camera.clone()), one(Some(strangers)));
+        }
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.thresholds = thresholds;
+        }
+    }
+
+    pub(super) fn enrolled(&self) -> Enrolled {
+        let people = self.people().max(1);
+        Enrolled { people, samples: (self.table.taken() as f64 / people as f64).max(1.0) }
+    }
+
+    fn title(&self) -> String {
+        title(&self.settings.model, self.settings.dimensions, self.settings.metric)
+    }
+
+    /// The calibration in force, and whether it is of the gallery itself.
+    fn calibration_in_force(&self) -> Option<(&Calibration, bool)> {
+        let own = || Some((self.adaptive.as_ref()?.evidence.own.as_deref()?, true));
+        self.calibration.as_deref().map(|calibration| (calibration, false)).or_else(own)
+    }
+
+    /// The bound of the model for what is enrolled, as a Euclidean distance.
+    fn bound(&self, adaptive: &AdaptiveThreshold) -> Result<f64, NoThreshold> {
+        let mean_distance = adaptive.evidence.mean_distance;
+        let Some((calibration, is_own)) = self.calibration_in_force() else {
+            let Self { settings, .. } = self;
+            let advice = known::model_advice(&settings.model, settings.dimensions, settings.metric);
+            return Err(NoThreshold::UnknownModel { model: self.title(), advice, people: self.people() });
+        };
+        let mut factor = UNKNOWN_MODEL_MARGIN;
+        if !is_own {
+            if let Some(by) = calibration.contradiction(self.norms.mean(), self.people(), mean_distance) {
+                return Err(NoThreshold::Contradicted { model: self.title(), by });
+            }
+            factor = calibration.gallery_scale(self.people(), mean_distance);
+        }
+        let bound = calibration.bound(self.enrolled(), adaptive.target);
+        let too_small = NoThreshold::TargetTooSmall {
+            target: adaptive.target,
+            people: calibration.people,
+            enrolled: self.people(),
+        };
+        bound.map(|bound| bound * factor).ok_or(too_small)
+    }
+
+    /// The distance at which more enrolled people would be accepted as each other than the target explains.
+    fn refuted_at(&self, evidence: &Evidence, target: f64) -> f64 {
+        let expected = target * self.people() as f64;
+        // Poisson's distribution: pairs are rare.
+        let (mut probability, mut at_least, mut pairs) = ((-expected).exp(), 1.0, 0.0_f64);
+        let mut allowed = 0;
+        while at_least >= REFUTED_BELOW {
+            at_least -= probability;
+            pairs += 1.0;
+            probability *= expected / pairs;
+            allowed += 1;
+        }
+        let first_refuting = allowed.max(LOOK_ALIKE_PAIRS + 1) - 1;
+        evidence.look_alikes.get(first_refuting).map_or(f64::INFINITY, |distance| distance.next_down())
+    }
+
+    fn basis(&self, camera: Option<&str>) -> Basis {
+        let fixed = camera.is_some_and(|camera| self.settings.camera_thresholds.contains_key(camera));
+        let Some(adaptive) = self.adaptive.as_ref().filter(|_| !fixed) else { return Basis::Fixed };
+        match (adaptive.of(camera), self.calibration_in_force()) {
+            (Some(Ok(_)), _)
+                if camera.is_some_and(|camera| adaptive.evidence.cameras.contains_key(camera)) =>
+            {
+                Basis::Camera
+            }
+            (Some(Ok(_)), Some((_, true))) => Basis::Gallery,
+            (Some(Ok(_)), Some((_, false))) => Basis::Model,
+            _ => Basis::Unknown,
+        }
+    }
+
+    fn derived(&self, camera: Option<&str>) -> Derived {
+        let metric = self.settings.metric;
+        let threshold = self.threshold(camera);
+        let fixed = camera.is_some_and(|camera| self.settings.camera_thresholds.contains_key(camera));
+        let adaptive = self.adaptive.as_ref().filter(|_| !fixed);
+        let in_force = self.calibration_in_force();
+        let no_threshold = adaptive.and_then(|adaptive| adaptive.of(camera)?.as_ref().err().cloned());
+        let own = adaptive.and_then(|adaptive| adaptive.evidence.cameras.get(camera?));
+        // What contradicts the model has no error rates.
+        let rates = in_force.filter(|_| no_threshold.is_none()).map(|(calibration, _)| calibration);
+        let enrolled = self.enrolled();
+        let distance = metric.euclidean(threshold);
+        let central =
+            rates.zip(adaptive).and_then(|(rates, adaptive)| rates.central(enrolled, adaptive.target));
+        let strangers = own.or_else(|| adaptive?.evidence.all.as_ref());
+        Derived {
+            threshold,
+            basis: self.basis(camera),
+            no_threshold,
+            central: central.map(|central| metric.of_euclidean(central)),
+            expected_fpir: rates.map(|rates| rates.expected_share(enrolled, distance)),
+            bounded_fpir: rates.map(|rates| rates.bounded_share(enrolled, distance)),
+            calibration_people: in_force.map_or(0, |(calibration, _)| calibration.people),
+            visits: strangers.map_or(0.0, |strangers| strangers.visits),
+        }
+    }
+}
+
+impl Gallery {
+    /// Derives thresholds for a share of strangers from now on; none: those of the settings hold.
+    pub fn follow(&self, target: Option<f64>) {
+        let mut state = self.write();
+        match (target, &mut state.adaptive) {
+            (Some(target), Some(adaptive)) => adaptive.target = target,
+            (target, adaptive) => *adaptive = target.map(AdaptiveThreshold::new),
+        }
+        state.renew_thresholds();
+    }
+
+    /// Takes a calibration of the gallery's model; none: the one that comes with the program, if the model is known.
+    ///
+    /// # Errors
+    /// [`CalibrationFault`] where it is damaged or of another model. Then nothing changes.
+    pub fn calibrate(&self, calibration: Option<Arc<Calibration>>) -> Result<(), CalibrationFault> {
+        self.check_calibration(calibration.as_deref())?;
+        let mut state = self.write();
+        let known = || known::known_calibration(&self.model, self.dimensions, self.metric);
+        state.calibration = calibration.or_else(known);
+        state.renew_thresholds();
+        Ok(())
+    }
+
+    /// Whether [`Gallery::calibrate`] would take a calibration.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_calibration(&self, calibration: Option<&Calibration>) -> Result<(), CalibrationFault> {
+        let Some(calibration) = calibration else { return Ok(()) };
+        calibration.check()?;
+        if calibration.is_of(&self.model, self.dimensions, self.metric) {
+            return Ok(());
+        }
+        let gallery = title(&self.model, self.dimensions, self.metric);
+        Err(CalibrationFault::OtherModel { calibration: calibration.title(), gallery })
+    }
+
+    /// The calibration of the model, if there is one.
+    pub fn calibration(&self) -> Option<Arc<Calibration>> {
+        self.read().calibration.clone()
+    }
+
+    /// Measures what the enrolled people and strangers at the door show. Takes up to a few seconds; probes go on.
+    pub fn derive<'a>(&self, strangers: impl Iterator<Item = &'a StrangerFace> + Clone) {
+        let (is_known, enrolled) = {
+            let state = self.read();
+            if state.adaptive.is_none() {
+                return;
+            }
+            (state.calibration.is_some(), state.enrolled())
+        };
+        let own = if is_known { None } else { self.own_calibration() };
+        let mut evidence = Evidence {
+            own,
+            mean_distance: self.mean_distance(),
+            look_alikes: self.look_alikes(),
+            ..Evidence::default()
+        };
+        let calibration = self.read().calibration.clone();
+        if let Some(calibration) = calibration {
+            let visits = visits(strangers);
+            let all: Vec<&StrangerFace> = visits.values().flatten().copied().collect();
+            evidence.all = self.strangers(&calibration, enrolled, &all, VISITS_MIN);
+            for (camera, seen) in visits {
+                let own = self.strangers(&calibration, enrolled, &seen, CAMERA_VISITS_MIN);
+                evidence.cameras.extend(own.map(|own| (camera.to_owned(), own)));
+            }
+        }
+        let mut state = self.write();
+        if let Some(adaptive) = &mut state.adaptive {
+            adaptive.evidence = evidence;
+        }
+        state.renew_thresholds();
+    }
+
+    /// The threshold in force, of a camera or where a camera has none of its own.
+    pub fn derived(&self, camera: Option<&str>) -> Derived {
+        self.read().derived(camera)
+    }
+
+    /// The share of strangers that thresholds are derived for, where they are.
+    pub fn target(&self) -> Option<f64> {
+        self.read().adaptive.as_ref().map(|adaptive| adaptive.target)
+    }
+
+    /// What other numbers of samples, and a target ten times as large, would give for as many people; empty where nothing
+    /// is known of that.
+    pub fn prospects(&self) -> Vec<Prospect> {
+        let state = self.read();
+        let target = state.adaptive.as_ref().map(|adaptive| adaptive.target);
+        let Some((target, (calibration, _))) = target.zip(state.calibration_in_force()) else {
+            return Vec::new();
+        };
+        let people = state.people().max(1);
+        let prospect = |samples: usize, target: f64| {
+            let per_person = samples as f64;
+            let bound = calibration.bound(Enrolled { people, samples: per_person }, target)?;
+            let missed = calibration.missed_share(per_person, bound)?;
+            Some(Prospect { samples, target, threshold: self.metric.of_euclidean(bound), missed })
+        };
+        let samples = || calibration.genuine.iter().map(|curve| curve.samples);
+        let targets = [target, (10.0 * target).min(TARGET_MAX)];
+        targets.iter().flat_map(|target| samples().filter_map(|samples| prospect(samples, *target))).collect()
+    }
+
+    /// Where the threshold of a camera comes from.
+    pub fn basis(&self, camera: &str) -> Basis {
+        self.read().basis(Some(camera))
+    }
+
+    /// Cameras with a threshold of their own, in order.
+    pub fn cameras_apart(&self) -> Vec<String> {
+        let state = self.read();
+        let derived = state.adaptive.iter().flat_map(|adaptive| adaptive.evidence.cameras.keys());
+        let mut names: Vec<String> =
+            derived.chain(state.settings.camera_thresholds.keys()).cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The gallery's people as a calibration of its model.
+    fn own_calibration(&self) -> Option<Arc<Calibration>> {
+        let faces = {
+            let state = self.read();
+            if state.people() < GALLERY_PEOPLE_MIN {
+                return None;
+            }
+            let places = state.all_places();
+            let every = places.len().div_ceil(GALLERY_PEOPLE_MEASURED);
+            let people = places.into_iter().step_by(every).map(|place| state.samples_of(place).collect());
+            Faces::new(self.metric, self.dimensions, people)
+        };
+        let title = CalibrationTitle { model: self.model.clone(), source: "the enrolled people".to_owned() };
+        faces.measure(title, SEED).map(Arc::new)
+    }
+
+    /// Mean Euclidean distance between the first samples of different people.
+    fn mean_distance(&self) -> Option<f64> {
+        let state = self.read();
+        let places = state.all_places();
+        let every = places.len().div_ceil(PEOPLE_AVERAGED).max(1);
+        let first = places.into_iter().step_by(every).filter_map(|place| state.samples_of(place).next());
+        let samples: Vec<&[f32]> = first.collect();
+        let (mut sum, mut pairs) = (0.0, 0.0);
+        for (at, sample) in samples.iter().enumerate() {
+            for other in &samples[..at] {
+                sum += f64::from(square_distance(sample, other)).sqrt();
+                pairs += 1.0;
+            }
+        }
+        (pairs > 0.0).then(|| sum / pairs)
+    }
+
+    /// How near enrolled people come to each other: for each the nearest other person of their middle sample. Two who are
+    /// each other's nearest are one pair.
+    fn look_alikes(&self) -> Vec<f64> {
+        let mut by_person: HashMap<KeyId, Vec<(f64, KeyId)>> = HashMap::new();
+        for measured in self.measure(SAMPLES_MEASURED) {
+            let Some((other, distance)) = measured.other else { continue };
+            by_person.entry(measured.person).or_default().push((self.metric.euclidean(distance), other));
+        }
+        let mut nearest: Vec<(f64, KeyId, KeyId)> = Vec::with_capacity(by_person.len());
+        for (person, mut others) in by_person {
+            others.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let (distance, other) = others[(others.len() - 1) / 2];
+            nearest.push((distance, person, other));
+        }
+        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut paired: HashMap<KeyId, KeyId> = HashMap::new();
+        let mut distances = Vec::new();
+        for (distance, person, other) in nearest {
+            paired.insert(person, other);
+            if paired.get(&other) != Some(&person) {
+                distances.push(distance);
+            }
+        }
+        distances
+    }
+}
+
+impl fmt::Display for NoThreshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WAYS: &str = "load a calibration (gatehouse gallery calibrate FILE), or set gallery.threshold";
+        match self {
+            Self::UnknownModel { model, advice, people } => {
+                write!(f, "the error rates of {model} are not known")?;
+                if let Some(advice) = advice {
+                    write!(f, " ({advice})")?;
+                }
+                write!(
+                    f,
+                    ": enroll {GALLERY_PEOPLE_MIN} people (now {people}), name a known model in gallery.model, {WAYS}"
+                )
+            }
+            Self::Contradicted { model, by } => write!(
+                f,
+                "the enrolled encodings are not of {model}: {by}; correct gallery.model, dimensions, metric and normalised, {WAYS}"
+            ),
+            Self::TargetTooSmall { target, people, enrolled } => write!(
+                f,
+                "a target of {target} cannot be shown to hold with {enrolled} enrolled: the error rates were measured on \
+                 {people} people; raise gallery.target_fpir, {WAYS}"
+            ),
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! Measures a [`Calibration`] on encodings with names: those of a model's maker, or those of a gallery itself.
+//!
+//! Every person weighs the same, however many encodings there are. Bounds come from galleries and strangers that are
+//! drawn from resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6): encodings of
+//! one person are not independent.
+
+use std::collections::{HashMap, HashSet};
+
+use fastrand::Rng;
+
+use super::{
+    BoundFactor, CALIBRATION_FORMAT, Calibration, Enrolled, GenuineCurve, Quantile, SamplesFactor, Spread,
+};
+use crate::vector::{Probe, square_distance};
+use crate::{Metric, repeat_radius};
+
+/// People below which nothing is measured.
+pub const CALIBRATION_PEOPLE_MIN: usize = 8;
+/// Encodings of one person that are probed.
+const PROBES_MAX: usize = 60;
+/// Bins of the histogram of distances.
+const BINS: usize = 1 << 16;
+/// Samples per person that are measured.
+const SAMPLES: [usize; 5] = [1, 2, 5, 10, 20];
+/// People who must have so many encodings, for a row about samples.
+const SAMPLES_PEOPLE_MIN: usize = 8;
+/// Shares at which the factors by samples are measured.
+const SAMPLES_SHARES: [f64; 3] = [0.03, 0.01, 0.003];
+/// Sizes of galleries for which bounds are measured.
+const GALLERIES: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+/// Share of the people that a drawn gallery takes at most: the others are the strangers.
+const GALLERY_SHARE_MAX: f64 = 0.5;
+/// Targets for which bounds are measured.
+const TARGETS: [f64; 4] = [0.0001, 0.001, 0.01, 0.1];
+/// Galleries that are drawn for each bound.
+const DRAWS: usize = 400;
+/// People whose samples may stand in a drawn gallery: bounds the memory of the matrix.
+const CANDIDATES_MAX: usize = 1000;
+/// Share of draws whose threshold lies below the bound: less than 5 %, since people who were not measured differ more than
+/// resampling shows.
+const BOUND_SHARE: f64 = 0.02;
+/// The same picture under two names is an error of the labels and left out, except for targets that so few people
+/// decide: there nothing can be shown, and the bound must say so.
+const DECIDING_PEOPLE_MIN: f64 = 1.5;
+/// Resampling knows nothing of people who were not measured: bounds widen by so many people over those measured.
+const UNSEEN_PEOPLE: f64 = 4.0;
+/// Added to the people measured, so that the widening stays finite.
+const UNSEEN_PEOPLE_OFFSET: f64 = 20.0;
+/// Columns of the matrix of a small set.
+const COLUMNS_WANTED: usize = 400;
+/// Columns of one person.
+const COLUMNS_PER_PERSON_MAX: usize = 10;
+/// Distances that the smallest share of the curve rests on.
+const TAIL_DISTANCES_MIN: f64 = 10.0;
+/// Points of the curve in each decade of shares.
+const POINTS_PER_DECADE: f64 = 4.0;
+/// Shares of the genuine curves.
+const GENUINE_SHARES: [f64; 16] =
+    [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.98, 0.99];
+
+/// The name of what is measured.
+#[derive(Debug, Clone)]
+pub struct CalibrationTitle {
+    /// Name of the model.
+    pub model: String,
+    /// Where the encodings come from.
+    pub source: String,
+}
+
+/// Encodings with the number of their person.
+pub(crate) struct Faces {
+    metric: Metric,
+    dimensions: usize,
+    /// Ready to be compared.
+    rows: Vec<Probe>,
+    /// The person of each row.
+    persons: Vec<usize>,
+    /// Rows of each person.
+    by_person: Vec<Vec<usize>>,
+}
+
+/// Distances of rows to people who may be enrolled.
+struct Matrix {
+    /// By row, then by candidate; infinite for the candidate's own rows.
+    distances: Vec<f32>,
+    /// The person of each candidate.
+    candidates: Vec<usize>,
+    /// The people, each once.
+    people: Vec<usize>,
+}
+
+/// A threshold of one draw, as a share of the central one.
+type Share = f64;
+
+impl Faces {
+    /// Takes encodings by person. Persons without encodings are left out.
+    pub(crate) fn new<'a>(
+        metric: Metric,
+        dimensions: usize,
+        people: impl Iterator<Item = Vec<&'a [f32]>>,
+    ) -> Self {
+        let mut faces =
+            Self { metric, dimensions, rows: Vec::new(), persons: Vec::new(), by_person: Vec::new() };
+        for encodings in people.filter(|encodings| !encodings.is_empty()) {
+            let person = faces.by_person.len();
+            let from = faces.rows.len();
+            for encoding in encodings.into_iter().take(PROBES_MAX) {
+                faces.rows.push(Probe::new(encoding, metric == Metric::Cosine));
+                faces.persons.push(person);
+            }
+            faces.by_person.push((from..faces.rows.len()).collect());
+        }
+        faces
+    }
+
+    /// People.
+    pub(crate) fn people(&self) -> usize {
+        self.by_person.len()
+    }
+
+    /// Measures; `None` where there are fewer people than [`CALIBRATION_PEOPLE_MIN`].
+    pub(crate) fn measure(&self, title: CalibrationTitle, seed: u64) -> Option<Calibration> {
+        if self.people() < CALIBRATION_PEOPLE_MIN {
+            return None;
+        }
+        let mut random = Rng::with_seed(seed);
+        let matrix = self.matrix(1, CANDIDATES_MAX, &mut random);
+        let mut calibration = Calibration {
+            format: CALIBRATION_FORMAT,
+            model: title.model,
+            dimensions: self.dimensions,
+            metric: self.metric,
+            source: title.source,
+            people: self.people(),
+            encodings: self.rows.len(),
+            norm: self.norms(),
+            impostor_distance: 0.0,
+            gallery_deviation: 0.0,
+            impostor: Vec::new(),
+            samples: vec![SamplesFactor { samples: 1, factor: 1.0 }],
+            bounds: Vec::new(),
+            genuine: Vec::new(),
+        };
+        self.impostor(&matrix, &mut calibration)?;
+        self.gallery_deviation(&matrix, &mut calibration, &mut random);
+        self.samples(&mut calibration, &mut random);
+        self.bounds(&matrix, &mut calibration, &mut random);
+        calibration.check().ok()?;
+        Some(calibration)
+    }
+
+    fn norms(&self) -> Spread {
+        let norms = self.rows.iter().map(|row| row.norms.mean().unwrap_or_default());
+        let Spread { mean, deviation } = spread(norms.map(|norm| (norm, 1.0)));
+        Spread { mean: rounded(mean, 5), deviation: rounded(deviation, 5) }
+    }
+
+    /// The Euclidean distance within which another row shows the same picture.
+    #[expect(clippy::cast_possible_truncation, reason = "a share of a norm")]
+    fn repeat_radius(&self, row: usize) -> f32 {
+        repeat_radius(&self.rows[row].fine) as f32
+    }
+
+    /// A row's weight: every person weighs the same.
+    fn weight(&self, row: usize) -> f64 {
+        1.0 / count(self.by_person[self.persons[row]].len())
+    }
+
+    /// Distances of all rows to people with `samples` random samples each. A person of a small set stands in several
+    /// columns, each with other samples.
+    fn matrix(&self, samples: usize, most: usize, random: &mut Rng) -> Matrix {
+        let mut people: Vec<usize> =
+            (0..self.people()).filter(|person| self.by_person[*person].len() >= samples).collect();
+        random.shuffle(&mut people);
+        people.truncate(most);
+        let columns = (COLUMNS_WANTED / people.len().max(1)).clamp(1, COLUMNS_PER_PERSON_MAX);
+        let several =
+            |person: &usize| std::iter::repeat_n(*person, columns.min(self.by_person[*person].len()));
+        let candidates: Vec<usize> = people.iter().flat_map(several).collect();
+        let templates: Vec<Vec<Probe>> =
+            candidates.iter().map(|person| self.enroll(*person, samples, random).0).collect();
+        let mut distances = Vec::with_capacity(self.rows.len() * candidates.len());
+        for (row, person) in self.rows.iter().zip(&self.persons) {
+            for (candidate, templates) in candidates.iter().zip(&templates) {
+                distances.push(if candidate == person { f32::INFINITY } else { nearest(row, templates) });
+            }
+        }
+        Matrix { distances, candidates, people }
+    }
+
+    /// Templates of a person from `samples` random rows, with their mean, and the rows that are left.
+    fn enroll(&self, person: usize, samples: usize, random: &mut Rng) -> (Vec<Probe>, Vec<usize>) {
+        let mut rows = self.by_person[person].clone();
+        random.shuffle(&mut rows);
+        let rest = rows.split_off(samples.min(rows.len()));
+        let is_unit = self.metric == Metric::Cosine;
+        let fine = || rows.iter().map(|row| &self.rows[*row].fine[..]);
+        let mut templates: Vec<Probe> = fine().map(|sample| Probe::new(sample, false)).collect();
+        if rows.len() > 1 {
+            templates.extend(Probe::mean(fine(), self.dimensions, is_unit));
+        }
+        (templates, rest)
+    }
+
+    /// The curve of impostor distances and their mean.
+    fn impostor(&self, matrix: &Matrix, calibration: &mut Calibration) -> Option<()> {
+        let mut histogram = Histogram::new(matrix.largest());
+        let width = matrix.candidates.len();
+        for (row, distances) in matrix.distances.chunks(width).enumerate() {
+            let radius = self.repeat_radius(row);
+            let different = distances.iter().filter(|distance| **distance > radius);
+            different.for_each(|distance| histogram.add(*distance, self.weight(row)));
+        }
+        let mut shares = vec![0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5];
+        let lowest = TAIL_DISTANCES_MIN / histogram.counted.max(1.0);
+        let mut next = 0.3;
+        while next > lowest {
+            shares.push(next);
+            next *= 10.0_f64.powf(-1.0 / POINTS_PER_DECADE);
+        }
+        for share in shares.into_iter().rev() {
+            let distance = rounded(self.metric.distance_of(histogram.quantile(share)), 4);
+            if calibration.impostor.last().is_none_or(|last| last.distance < distance) && distance > 0.0 {
+                calibration.impostor.push(Quantile { share: rounded(share, 9), distance });
+            }
+        }
+        calibration.impostor_distance = rounded(self.metric.distance_of(histogram.mean()), 4);
+        (calibration.impostor.len() >= 2).then_some(())
+    }
+
+    /// How much the mean impostor distance differs from gallery to gallery.
+    fn gallery_deviation(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
+        const PEOPLE: usize = 5;
+        let width = matrix.candidates.len();
+        let mean = |random: &mut Rng| {
+            let chosen = random.choose_multiple(0..width, PEOPLE);
+            let rows = chosen.iter().map(|column| self.by_person[matrix.candidates[*column]][0]);
+            let pairs =
+                rows.flat_map(|row| chosen.iter().map(move |column| matrix.distances[row * width + column]));
+            let finite: Vec<f64> = pairs.filter(|distance| distance.is_finite()).map(f64::from).collect();
+            (finite.iter().sum::<f64>() / count(finite.len().max(1)), 1.0)
+        };
+        let Spread { mean, deviation } = spread((0..DRAWS).map(|_| mean(random)));
+        let relative = deviation / mean.max(f64::MIN_POSITIVE);
+        calibration.gallery_deviation = rounded(relative * count(PEOPLE).sqrt(), 4);
+    }
+
+    /// Factors and genuine curves by samples.
+    fn samples(&self, calibration: &mut Calibration, random: &mut Rng) {
+        let one = self.matrix(1, self.people(), random);
+        for samples in SAMPLES {
+            let matrix = self.matrix(samples, CANDIDATES_MAX, random);
+            if matrix.people.len() < SAMPLES_PEOPLE_MIN {
+                break;
+            }
+            calibration.genuine.extend(self.genuine(samples, &matrix.people, random));
+            if samples == 1 {
+                continue;
+            }
+            // The same people with one sample each: those with many pictures are not like all others.
+            let columns: Vec<usize> = one.columns_of(&matrix.people);
+            let (single, several) = (self.histogram(&one, &columns), self.histogram(&matrix, &[]));
+            let factors = SAMPLES_SHARES.map(|share| several.quantile(share) / single.quantile(share));
+            let last = calibration.samples.last().map_or(1.0, |row| row.factor);
+            let factor = (factors.iter().sum::<f64>() / count(factors.len())).min(last);
+            calibration.samples.push(SamplesFactor { samples, factor: rounded(factor, 4) });
+        }
+    }
+
+    /// Weighted distances to some candidates; to all where none are named.
+    fn histogram(&self, matrix: &Matrix, columns: &[usize]) -> Histogram {
+        let mut histogram = Histogram::new(matrix.largest());
+        let width = matrix.candidates.len();
+        for (row, distances) in matrix.distances.chunks(width).enumerate() {
+            let weight = self.weight(row);
+            match columns {
+                [] => distances.iter().for_each(|distance| histogram.add(*distance, weight)),
+                some => some.iter().for_each(|column| histogram.add(distances[*column], weight)),
+            }
+        }
+        histogram
+    }
+
+    /// Distances of people's other pictures to themselves, with so many samples enrolled.
+    fn genuine(&self, samples: usize, people: &[usize], random: &mut Rng) -> Option<GenuineCurve> {
+        let mut own: Vec<(f32, f64)> = Vec::new();
+        let mut with_rest = 0;
+        for person in people {
+            let (templates, rest) = self.enroll(*person, samples, random);
+            with_rest += usize::from(!rest.is_empty());
+            let weight = 1.0 / count(rest.len().max(1));
+            own.extend(rest.iter().map(|row| (nearest(&self.rows[*row], &templates), weight)));
+        }
+        if with_rest < SAMPLES_PEOPLE_MIN {
+            return None;
+        }
+        own.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut quantiles: Vec<Quantile> = Vec::new();
+        for share in GENUINE_SHARES {
+            let distance = rounded(self.metric.distance_of(weighted_quantile(&own, share)), 4);
+            if quantiles.last().is_none_or(|last| last.distance < distance) && distance > 0.0 {
+                quantiles.push(Quantile { share, distance });
+            }
+        }
+        Some(GenuineCurve { samples, quantiles })
+    }
+
+    /// Lower bounds of thresholds over drawn galleries.
+    fn bounds(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
+        let most = (count(matrix.people.len()) * GALLERY_SHARE_MAX) as usize;
+        let widening = 1.0 + UNSEEN_PEOPLE / (count(self.people()) + UNSEEN_PEOPLE_OFFSET);
+        for people in GALLERIES.into_iter().filter(|people| *people <= most) {
+            let draws: Vec<[Share; TARGETS.len()]> =
+                (0..DRAWS).filter_map(|_| self.draw(matrix, calibration, people, random)).collect();
+            for (at, target) in TARGETS.into_iter().enumerate() {
+                let mut shares: Vec<Share> = draws.iter().map(|draw| draw[at]).collect();
+                shares.sort_by(f64::total_cmp);
+                let low = shares.get((count(shares.len()) * BOUND_SHARE) as usize).copied().unwrap_or(0.0);
+                let factor = rounded((1.0 - (1.0 - low) * widening).clamp(0.0, 1.0), 4);
+                calibration.bounds.push(BoundFactor { people, target, factor });
+            }
+        }
+    }
+
+    /// Thresholds of one gallery and its strangers, all of resampled people, as shares of the central ones.
+    fn draw(
+        &self,
+        matrix: &Matrix,
+        calibration: &Calibration,
+        people: usize,
+        random: &mut Rng,
+    ) -> Option<[Share; TARGETS.len()]> {
+        let mut times = vec![0_u32; self.people()];
+        (0..self.people()).for_each(|_| times[random.usize(..self.people())] += 1);
+        let drawn = matrix.people.iter().copied().filter(|person| times[*person] > 0);
+        let enrolled = random.choose_multiple(drawn, people);
+        if enrolled.len() < people {
+            return None;
+        }
+        let gallery = matrix.one_column_of_each(&enrolled, random);
+        for person in &enrolled {
+            times[*person] = 0;
+        }
+        let width = matrix.candidates.len();
+        let mut nearest: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
+        let mut without_repeats: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
+        for (row, distances) in matrix.distances.chunks(width).enumerate() {
+            let weight = f64::from(times[self.persons[row]]) * self.weight(row);
+            if weight > 0.0 {
+                let distances = || gallery.iter().map(|column| distances[*column]);
+                let radius = self.repeat_radius(row);
+                let different = distances().filter(|distance| *distance > radius);
+                nearest.push((distances().fold(f32::INFINITY, f32::min), weight));
+                without_repeats.push((different.fold(f32::INFINITY, f32::min), weight));
+            }
+        }
+        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        without_repeats.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let smallest = 1.0 / count(nearest.len().max(1));
+        let enrolled = Enrolled { people, samples: 1.0 };
+        let mut shares = [0.0; TARGETS.len()];
+        for (share, target) in shares.iter_mut().zip(TARGETS) {
+            // So few strangers say nothing of a smaller share.
+            let target = target.max(smallest);
+            let is_shown = target * count(self.people()) >= DECIDING_PEOPLE_MIN;
+            let strangers = if is_shown { &without_repeats } else { &nearest };
+            *share = weighted_quantile(strangers, target) / calibration.central(enrolled, target)?;
+        }
+        Some(shares)
+    }
+}
+
+impl Matrix {
+    fn largest(&self) -> f32 {
+        self.distances.iter().copied().filter(|distance| distance.is_finite()).fold(0.0, f32::max)
+    }
+
+    /// The columns of some people.
+    fn columns_of(&self, people: &[usize]) -> Vec<usize> {
+        let is_meant: HashSet<usize> = people.iter().copied().collect();
+        (0..self.candidates.len()).filter(|column| is_meant.contains(&self.candidates[*column])).collect()
+    }
+
+    fn one_column_of_each(&self, people: &[usize], random: &mut Rng) -> Vec<usize> {
+        let mut columns: HashMap<usize, Vec<usize>> = HashMap::new();
+        for column in self.columns_of(people) {
+            columns.entry(self.candidates[column]).or_default().push(column);
+        }
+        columns.into_values().filter_map(|of_one| random.choice(of_one)).collect()
+    }
+}
+
+/// Weighted distances, counted by bins of equal width.
+struct Histogram {
+    width: f64,
+    bins: Vec<f64>,
+    /// Distances counted.
+    counted: f64,
+    weight: f64,
+}
+
+impl Histogram {
+    fn new(largest: f32) -> Self {
+        let width = (f64::from(largest) / count(BINS - 1)).max(f64::MIN_POSITIVE);
+        Self { width, bins: vec![0.0; BINS], counted: 0.0, weight: 0.0 }
+    }
+
+    fn add(&mut self, distance: f32, weight: f64) {
+        if distance.is_finite() {
+            let bin = ((f64::from(distance) / self.width) as usize).min(BINS - 1);
+            self.bins[bin] += weight;
+            self.counted += 1.0;
+            self.weight += weight;
+        }
+    }
+
+    /// The lower end of the bin in which the share is reached.
+    fn quantile(&self, share: f64) -> f64 {
+        let wanted = share * self.weight;
+        let mut sum = 0.0;
+        let reached = self.bins.iter().position(|weight| {
+            sum += weight;
+            sum > wanted
+        });
+        count(reached.unwrap_or(BINS - 1)) * self.width
+    }
+
+    fn mean(&self) -> f64 {
+        spread(self.bins.iter().enumerate().map(|(bin, weight)| ((count(bin) + 0.5) * self.width, *weight)))
+            .mean
+    }
+}
+
+/// The largest distance within which at most a share of the weight lies; the values are in order.
+fn weighted_quantile(ordered: &[(f32, f64)], share: f64) -> f64 {
+    let wanted = share * ordered.iter().map(|(_, weight)| weight).sum::<f64>();
+    let mut sum = 0.0;
+    let reached = ordered.iter().find(|(_, weight)| {
+        sum += weight;
+        sum > wanted
+    });
+    f64::from(reached.or(ordered.last()).map_or(0.0, |(distance, _)| *distance))
+}
+
+fn spread(values: impl Iterator<Item = (f64, f64)>) -> Spread {
+    let (mut weight, mut sum, mut squares) = (0.0, 0.0, 0.0);
+    for (value, of) in values {
+        weight += of;
+        sum += of * value;
+        squares += of * value * value;
+    }
+    let mean = if weight > 0.0 { sum / weight } else { 0.0 };
+    Spread {
+        mean,
+        deviation: if weight > 0.0 { (squares / weight - mean * mean).max(0.0).sqrt() } else { 0.0 },
+    }
+}
+
+/// A number with so many digits after the point: a calibration is read by people, too.
+fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10.0_f64.powi(digits);
+    (number * scale).round() / scale
+}
+
+/// The Euclidean distance of the nearest template.
+fn nearest(row: &Probe, templates: &[Probe]) -> f32 {
+    templates
+        .iter()
+        .map(|template| square_distance(&row.fine, &template.fine))
+        .fold(f32::INFINITY, f32::min)
+        .sqrt()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of people and encodings are far below 2^52")]
+fn count(of: usize) -> f64 {
+    of as f64
+}

@@ -1,0 +1,128 @@
+//! Looks at samples before they are enrolled: whether they repeat what is known, and whose they look like.
+
+use gatehouse_model::KeyId;
+
+use super::encoding::norm;
+use super::engine::Engine;
+use super::people::State;
+use super::vector::{Probe, square_distance};
+use super::{Encoding, Gallery};
+
+/// Two samples of one person that are nearer than this share of their norm tell the same: one picture encoded twice,
+/// or the next frame of a video. Two pictures of one person lie five times as far apart and more.
+const REPEATED_SHARE: f64 = 0.03;
+
+/// How much nearer to another person than to its own a foreign sample is.
+const FOREIGN_RATIO: f64 = 0.8;
+/// The same for a model whose impostor distances are not known.
+const FOREIGN_RATIO_UNKNOWN: f64 = 0.6;
+
+/// The Euclidean distance to a sample within which another sample of the same person tells the same.
+pub fn repeat_radius(sample: &[f32]) -> f64 {
+    REPEATED_SHARE * norm(sample)
+}
+
+/// Whether two samples of one person, in one space, tell the same.
+pub fn repeats(one: &[f32], other: &[f32]) -> bool {
+    one.len() == other.len() && f64::from(square_distance(one, other)).sqrt() <= repeat_radius(one)
+}
+
+/// What a sample looks like beside everybody enrolled and the other samples of the same enrolment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Review {
+    /// What to do with it.
+    pub verdict: Verdict,
+    /// Distance to the person's nearest other sample, known or of the same enrolment.
+    pub own: Option<f32>,
+    /// The nearest other person and the distance to their nearest sample.
+    pub other: Option<(KeyId, f32)>,
+}
+
+/// See [`Review`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It adds something.
+    Good,
+    /// It repeats a sample of the same person.
+    Repeated,
+    /// It is nearer to another person than to its own, or, without other samples of its person, within the threshold of
+    /// another one: worth a second look.
+    Doubtful,
+    /// It is of another person: so near to their samples, and so much farther from its own, that nine of ten such samples
+    /// are wrong (`gatehouse-bench thresholds`).
+    Foreign,
+}
+
+impl Gallery {
+    /// Looks at samples that are to be added to a person, new (`None`) or known. One per sample, in order; those that
+    /// are not of the gallery's dimensions are good, since others refuse them.
+    pub fn review(&self, person: Option<&KeyId>, samples: &[Encoding]) -> Vec<Review> {
+        let state = self.read();
+        let place = person.and_then(|person| state.place_of(person));
+        let mut known: Vec<Probe> = Vec::new();
+        let mut fresh: Vec<Option<(usize, Probe)>> = Vec::new();
+        for sample in samples {
+            let Some(probe) = self.prepare(&state.transform, sample) else {
+                fresh.push(None);
+                continue;
+            };
+            let near = repeat_radius(&probe.fine);
+            let enrolled = place.into_iter().flat_map(|place| state.samples_of(place));
+            let others = enrolled.chain(known.iter().map(|probe| &probe.fine[..]));
+            let nearest = others.map(|other| square_distance(&probe.fine, other)).min_by(f32::total_cmp);
+            if nearest.is_some_and(|square| f64::from(square).sqrt() <= near) {
+                fresh.push(None);
+                continue;
+            }
+            let copy = Probe::new(&probe.fine, false);
+            fresh.push(Some((known.len(), probe)));
+            known.push(copy);
+        }
+        let look = |entry: &Option<(usize, Probe)>| {
+            let Some((at, probe)) = entry else {
+                return Review { verdict: Verdict::Repeated, own: None, other: None };
+            };
+            let rest =
+                known.iter().enumerate().filter(|(other, _)| other != at).map(|(_, probe)| &probe.fine[..]);
+            self.look(&state, place, probe, rest)
+        };
+        fresh.iter().map(look).collect()
+    }
+
+    fn look<'a>(
+        &self,
+        state: &'a State,
+        place: Option<u32>,
+        probe: &Probe,
+        rest: impl Iterator<Item = &'a [f32]>,
+    ) -> Review {
+        let own = place.into_iter().flat_map(|place| state.samples_of(place)).chain(rest);
+        let own = own.map(|other| square_distance(&probe.fine, other)).min_by(f32::total_cmp);
+        let own = own.map(|square| self.metric.distance(square));
+        let nearest = self.exact.nearest(&state.table, probe).unwrap_or_default();
+        let other =
+            [nearest.best, nearest.second].into_iter().flatten().find(|near| Some(near.owner) != place);
+        let other = other.and_then(|near| Some((state.key(near.owner)?, self.metric.distance(near.square))));
+        let verdict = other.map_or(Verdict::Good, |(_, other)| self.verdict(state, own, other));
+        Review { verdict, own, other }
+    }
+
+    fn verdict(&self, state: &State, own: Option<f32>, other: f32) -> Verdict {
+        let distance = self.metric.euclidean(other);
+        let limit = match &state.calibration {
+            Some(calibration) => calibration.mistaken(state.enrolled(), own.is_some()).unwrap_or(0.0),
+            None => f64::INFINITY,
+        };
+        let ratio = if state.calibration.is_some() { FOREIGN_RATIO } else { FOREIGN_RATIO_UNKNOWN };
+        let is_foreign = match own {
+            Some(own) => distance <= limit && distance < ratio * self.metric.euclidean(own),
+            None => distance <= limit && state.calibration.is_some(),
+        };
+        let doubtful_below = own.unwrap_or(state.threshold(None).next_up());
+        match (is_foreign, other < doubtful_below) {
+            (true, _) => Verdict::Foreign,
+            (false, true) => Verdict::Doubtful,
+            (false, false) => Verdict::Good,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The segments as seen by somebody who keeps something of each, such as where its events lie.
+
+use std::sync::Arc;
+
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::seal::DataKey;
+
+use super::open::is_missing;
+use super::shared::{Shared, locked};
+use super::{Committed, JournalError, Location, Reader, reader, segment};
+
+/// Handle to the segments; cheap to clone, and it does not keep the journal open.
+#[derive(Clone)]
+pub struct Segments {
+    shared: Arc<Shared>,
+}
+
+/// A segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its first lsn, which is its name.
+    pub first: u64,
+    /// Number of the last event before it; none where its header is damaged.
+    pub before_seq: Option<u64>,
+}
+
+impl Segments {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// All segments with a record, oldest first.
+    pub fn list(&self) -> Vec<Listed> {
+        let head = self.shared.durable().position.lsn;
+        let segments = locked(&self.shared.segments);
+        segments
+            .range(..=head)
+            .map(|(first, known)| Listed { first: *first, before_seq: known.before_seq })
+            .collect()
+    }
+
+    /// The key of a segment; none where it is destroyed or damaged.
+    pub fn key(&self, first: u64) -> Option<Arc<DataKey>> {
+        let id = locked(&self.shared.segments).get(&first)?.key?;
+        self.shared.keys.key(&id).ok()
+    }
+
+    /// The records of a segment that are durable now, in order, without those that are damaged.
+    pub fn records(&self, first: u64) -> impl Iterator<Item = Result<Committed, JournalError>> + use<> {
+        let mut reader = Reader::new(Arc::clone(&self.shared), first.saturating_sub(1));
+        let next = move || reader.next().transpose();
+        std::iter::from_fn(next)
+            .take_while(move |record| record.as_ref().map_or(true, |record| record.location.segment == first))
+    }
+
+    /// One record at its place, as [`super::Journal::read_at`].
+    pub fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
+        reader::read_at(&self.shared, location)
+    }
+}
+
+/// As [`super::Journal::forget_before`]. A key without its file is cleared away by the next start; a file without its
+/// key would be damage.
+pub(super) fn forget_before(shared: &Shared, first: u64) -> Result<Vec<u64>, JournalError> {
+    let writing = shared.durable().segment;
+    let gone: Vec<_> = {
+        let segments = locked(&shared.segments);
+        segments.range(..first.min(writing)).map(|(first, known)| (*first, known.key)).collect()
+    };
+    let directory = &shared.options.directory;
+    for (first, _) in &gone {
+        let path = segment::path(directory, *first);
+        match shared.disk.remove(&path) {
+            Err(error) if !is_missing(&error) => return Err(IoError::at("remove", &path)(error).into()),
+            _ => {}
+        }
+    }
+    shared.disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
+    for (first, key) in &gone {
+        if let Some(key) = key {
+            shared.keys.destroy(key)?;
+        }
+        locked(&shared.segments).remove(first);
+    }
+    Ok(gone.into_iter().map(|(first, _)| first).collect())
+}
