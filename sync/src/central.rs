@@ -27,7 +27,7 @@ pub use report::{Appliance, Day, Person, Report, Unknown, Visit, person, report}
 /// One thing that `init` saw to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What, in words, e.g. `database: migration 1 (base)`.
+    /// What, in words, e.g. `database: migration 1 (baseline)`.
     pub what: String,
     /// Whether it was made now; false where it was there already.
     pub changed: bool,

@@ -30,11 +30,11 @@ use gatehouse_store::store::Change;
 use tokio::time::Instant;
 
 pub use guard::{Identity, LastEvent, Standing, Waiting};
-pub use migrate::{MIGRATIONS, Migrated, Migration, migrate};
+pub use migrate::{MIGRATIONS, Migrated, Migration, migrate, migrate_with};
 pub use write::{Delivered, Writer};
 
 pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
-pub(crate) use guard::{SCHEMA_NEEDED, SCHEMA_OF_ARCHIVE, SCHEMA_OF_REPORTS, environment};
+pub(crate) use guard::{SCHEMA_NEEDED, environment};
 pub(crate) use migrate::{lock, version};
 pub(crate) use write::Value;
 

@@ -28,7 +28,7 @@ use tokio_postgres::Row;
 use super::files::{self, Files};
 use crate::error::SyncError;
 use crate::objects::Objects;
-use crate::rows::{self, CALL, COUNT, Link, SCHEMA_OF_ARCHIVE, Value, number, timed};
+use crate::rows::{self, CALL, COUNT, Link, SCHEMA_NEEDED, Value, number, timed};
 
 pub use check::{Checked, Fault, check};
 
@@ -52,7 +52,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const DOING: &str = "archive events";
 
-const STANDINGS: &str = "select c.device_id, c.seq, d.told_at, d.pending_events, d.oldest_pending, coalesce(( \
+const STANDINGS: &str = "select c.device_id, c.seq, d.reported_at, d.pending_events, d.oldest_pending, coalesce(( \
          select max(a.last_seq) from gatehouse.archive a where a.device_id = c.device_id), 0) \
      from gatehouse.device_cursors c join gatehouse.devices d using (device_id) order by c.device_id collate \"C\"";
 const UNFINISHED: &str = "select first_seq, last_seq, day, s3_key from gatehouse.archive \
@@ -101,7 +101,7 @@ pub struct OfDevice {
 struct Standing {
     delivered: i64,
     archived: i64,
-    told_at: Option<DateTime<Utc>>,
+    reported_at: Option<DateTime<Utc>>,
     pending: Option<i64>,
     oldest: Option<DateTime<Utc>>,
 }
@@ -145,7 +145,7 @@ pub async fn archive(config: &Config, until: Option<NaiveDate>) -> Result<Archiv
 
 /// Database and bucket, both the right ones, and nobody else at it.
 pub(super) async fn open(config: &Config) -> Result<Files, SyncError> {
-    let link = super::prepared(config, SCHEMA_OF_ARCHIVE).await?;
+    let link = super::prepared(config, SCHEMA_NEEDED).await?;
     files::sees_all(&link).await?;
     let objects = Objects::open(config, crate::objects::Limits::default())?;
     objects.guard().await?;
@@ -168,7 +168,7 @@ impl Archivist {
     async fn all_of(&self, row: &Row) -> Result<OfDevice, SyncError> {
         let standing = Standing {
             delivered: row.get(1),
-            told_at: row.get(2),
+            reported_at: row.get(2),
             pending: row.get(3),
             oldest: row.get(4),
             archived: row.get(5),
@@ -305,7 +305,8 @@ impl Standing {
     fn has_ended(&self, day: NaiveDate) -> bool {
         let (_, end) = bounds(day);
         let nothing_older = self.pending == Some(0) || self.oldest.is_some_and(|oldest| oldest >= end);
-        (self.told_at.is_some_and(|told_at| told_at >= end) && nothing_older) || end + PATIENCE < Utc::now()
+        (self.reported_at.is_some_and(|reported_at| reported_at >= end) && nothing_older)
+            || end + PATIENCE < Utc::now()
     }
 }
 

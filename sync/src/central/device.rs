@@ -17,8 +17,6 @@ use super::files::{database_of, ready};
 use crate::error::SyncError;
 use crate::rows::{self, CALL, Link, timed};
 
-/// Schema version that has roles and the audit log.
-pub(super) const SCHEMA_OF_ROLES: i32 = 2;
 /// Sessions of one role: one writes, others may be left from a line that broke.
 const SESSIONS_MAX: u32 = 8;
 /// How often a role whose sessions were ended is tried to be removed, and how long apart.

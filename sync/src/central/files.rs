@@ -3,10 +3,9 @@
 use gatehouse_config::{Config, Rows};
 use serde_json::Value;
 
-use super::device::SCHEMA_OF_ROLES;
 use crate::error::{GuardFault, SyncError};
 use crate::objects::{Limits, Objects};
-use crate::rows::{self, CALL, Link, timed};
+use crate::rows::{self, CALL, Link, SCHEMA_NEEDED, timed};
 
 /// Most files that an answer names; the numbers are always of all.
 pub(super) const LISTED_MAX: usize = 1000;
@@ -40,8 +39,8 @@ pub(super) fn database_of(config: &Config) -> Result<&Rows, SyncError> {
 pub(super) async fn ready(rows: &Rows, config: &Config) -> Result<Link, SyncError> {
     let link = rows::connect(rows).await?;
     let version = rows::version(&link).await?;
-    if version < SCHEMA_OF_ROLES {
-        let words = format!("schema version {version}, {SCHEMA_OF_ROLES} is needed");
+    if version < SCHEMA_NEEDED {
+        let words = format!("schema version {version}, {SCHEMA_NEEDED} is needed");
         return Err(GuardFault::NotPrepared { place: PLACE, words }.into());
     }
     let ours = config.device.environment.as_str();
@@ -58,7 +57,7 @@ pub(super) async fn ready(rows: &Rows, config: &Config) -> Result<Link, SyncErro
 /// Fails for a device's role, which sees its own rows alone: everybody else's would be taken for missing.
 pub(super) async fn sees_all(link: &Link) -> Result<(), SyncError> {
     const DOING: &str = "ask who signed in";
-    let query = "select gatehouse.my_device()";
+    let query = "select gatehouse.session_device()";
     let row = timed(DOING, CALL, link.client.query_one(query, &[])).await?;
     match row.get::<_, Option<String>>(0) {
         None => Ok(()),

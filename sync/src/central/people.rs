@@ -226,7 +226,7 @@ impl People {
 
     /// Name, stamp of birth and stamp of the name.
     async fn known(&self, id: &str) -> Result<Option<(String, Timestamp, Timestamp)>, SyncError> {
-        let query = "select name, born, named_at from gatehouse.persons where external_id = $1";
+        let query = "select name, enrolled_at, named_at from gatehouse.persons where external_id = $1";
         let row = timed("look a person up", CALL, self.link.client.query_opt(query, &[&id])).await?;
         Ok(row.map(|row| (row.get(0), people::stamp(row.get(1)), people::stamp(row.get(2)))))
     }
@@ -234,7 +234,7 @@ impl People {
     /// Later than everything that is known here.
     async fn stamp(&self) -> Result<Timestamp, SyncError> {
         let query = "select greatest(clock_timestamp(), \
-             (select max(greatest(born, named_at)) from gatehouse.persons), \
+             (select max(greatest(enrolled_at, named_at)) from gatehouse.persons), \
              (select max(erased_at) from gatehouse.tombstones)) + interval '1 microsecond'";
         let row = timed("read the clock", CALL, self.link.client.query_one(query, &[])).await?;
         Ok(people::stamp(row.get::<_, DateTime<Utc>>(0)))

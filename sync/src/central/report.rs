@@ -9,7 +9,8 @@ use tokio_postgres::types::ToSql;
 
 use super::prepared;
 use crate::error::SyncError;
-use crate::rows::{COUNT, SCHEMA_OF_REPORTS, timed};
+use crate::rows::people::SCHEMA_WITH_PEOPLE;
+use crate::rows::{COUNT, SCHEMA_NEEDED, timed};
 
 /// Most unknown visitors that are listed, the newest: a page to read; the view has them all.
 const UNKNOWN_MAX: i64 = 100;
@@ -43,7 +44,7 @@ pub struct Appliance {
     pub pending_events: Option<u64>,
     pub pending_files: Option<u64>,
     pub oldest_pending: Option<String>,
-    pub told_at: Option<String>,
+    pub reported_at: Option<String>,
     pub lost: u64,
 }
 
@@ -104,7 +105,7 @@ pub struct Visit {
 /// # Errors
 /// [`SyncError`] where the database cannot be asked, or the role may not.
 pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
-    let link = prepared(config, SCHEMA_OF_REPORTS).await?;
+    let link = prepared(config, SCHEMA_NEEDED).await?;
     let client = &link.client;
     let back = i32::from(days.saturating_sub(1));
     let since = "day >= (now() at time zone 'UTC')::date - $1::int";
@@ -126,7 +127,7 @@ pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
 /// # Errors
 /// [`SyncError`] where the database cannot be asked, or the role may not; nothing is told without the line.
 pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
-    let mut link = prepared(config, SCHEMA_OF_REPORTS).await?;
+    let mut link = prepared(config, SCHEMA_WITH_PEOPLE).await?;
     let transaction = timed(PERSON, COUNT, link.client.transaction()).await?;
     let visits: Vec<Visit> =
         rows_of(PERSON, &transaction, "select * from gatehouse.visits_of($1)", &[&id]).await?;

@@ -220,13 +220,6 @@ impl<'a> Files<'a> {
     }
 }
 
-/// [`INSERT_FILES`] for a schema of before.
-pub(super) fn without_faults() -> String {
-    let words =
-        [(", fault)", ")"), (", f.fault", ""), (", $9::text[]", ""), (", fault = excluded.fault", "")];
-    words.iter().fold(INSERT_FILES.to_owned(), |statement, (from, to)| statement.replace(from, to))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

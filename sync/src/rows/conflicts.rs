@@ -36,7 +36,7 @@ pub struct Conflict {
 
 /// The newest, over a connection of its own.
 pub(crate) async fn list(rows: &Rows, device: &str, store: &Store) -> Result<Vec<Conflict>, SyncError> {
-    const QUERY: &str = "select at, person_id, field, kept_by, kept_at, lost_by, lost_at from gatehouse.conflicts_for($1, $2)";
+    const QUERY: &str = "select at, person_id, field, kept_by, kept_at, lost_by, lost_at from gatehouse.recent_conflicts($1, $2)";
     let link = connect::connect(rows).await?;
     let told = timed("list conflicts", CALL, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
     let ids: HashMap<Reference, String> = store.ids_by_reference();

@@ -34,8 +34,6 @@ pub struct Standing {
     pub cursor: Position,
     /// The event at the cursor; none where there is none yet or its row is gone.
     pub last: Option<LastEvent>,
-    /// Version of the schema.
-    pub schema: i32,
 }
 
 /// What an appliance has not delivered yet.
@@ -77,10 +75,6 @@ impl LastEvent {
 /// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
 /// central side can be ahead of its appliances.
 pub(crate) const SCHEMA_NEEDED: i32 = 1;
-/// Schema version that has views for reports, and room for what waits.
-pub(crate) const SCHEMA_OF_REPORTS: i32 = 4;
-/// Schema version that knows of the archive.
-pub(crate) const SCHEMA_OF_ARCHIVE: i32 = 6;
 
 /// The program's own version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -100,7 +94,7 @@ const LAST_EVENT: &str = "select camera, event_id, received_at, clock_uncertaint
 pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, SyncError> {
     const DOING: &str = "sign in at Postgres";
     let transaction = timed(DOING, CALL, link.client.transaction()).await?;
-    let schema = schema(&transaction).await?;
+    schema(&transaction).await?;
     match environment(&transaction).await? {
         Some(theirs) if theirs == identity.environment.as_str() => {}
         Some(theirs) => return Err(foreign(theirs, identity)),
@@ -127,27 +121,15 @@ pub(crate) async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Stan
         received_at: row.get(2),
         uncertainty_ms: row.get(3),
     });
-    Ok(Standing { cursor, last, schema })
+    Ok(Standing { cursor, last })
 }
 
-/// Notes that the device is there, with its present site and version, and what waits there, where the schema can
-/// keep it.
-pub(crate) async fn announce(
-    link: &Link,
-    identity: &Identity,
-    schema: i32,
-    waiting: Waiting,
-) -> Result<(), SyncError> {
+/// Records that the device is connected, with its site, its version and its pending items.
+pub(crate) async fn announce(link: &Link, identity: &Identity, waiting: Waiting) -> Result<(), SyncError> {
     const DOING: &str = "tell Postgres of this appliance";
-    let update =
-        "update gatehouse.devices set last_seen = now(), site = $2, version = $3 where device_id = $1";
     let (site, version) = (site(identity), VERSION);
-    if schema < SCHEMA_OF_REPORTS {
-        let values: [&(dyn ToSql + Sync); 3] = [&identity.device, &site, &version];
-        return timed(DOING, CALL, link.client.execute(update, &values)).await.map(drop);
-    }
     let update = "update gatehouse.devices set last_seen = now(), site = $2, version = $3, pending_events = $4, \
-         pending_files = $5, oldest_pending = $6, told_at = now() where device_id = $1";
+         pending_files = $5, oldest_pending = $6, reported_at = now() where device_id = $1";
     let (events, files, oldest) = (signed(waiting.events), signed(waiting.files), waiting.oldest.map(time));
     let values: [&(dyn ToSql + Sync); 6] = [&identity.device, &site, &version, &events, &files, &oldest];
     timed(DOING, CALL, link.client.execute(update, &values)).await.map(drop)
@@ -172,8 +154,8 @@ pub(crate) fn verify(row: &Row, identity: &Identity) -> Result<Position, SyncErr
     Ok(Position { lsn: number(lsn), seq: number(seq) })
 }
 
-/// Fails where the schema is not there or older than this program needs.
-pub(crate) async fn schema(client: &impl GenericClient) -> Result<i32, SyncError> {
+/// Fails if the schema is missing or older than this program needs.
+pub(crate) async fn schema(client: &impl GenericClient) -> Result<(), SyncError> {
     let query = "select coalesce(max(version), 0) from gatehouse.schema_migrations";
     let row = timed("read the schema version", CALL, client.query_one(query, &[])).await?;
     let version: i32 = row.get(0);
@@ -181,7 +163,7 @@ pub(crate) async fn schema(client: &impl GenericClient) -> Result<i32, SyncError
         let words = format!("schema version {version}, {SCHEMA_NEEDED} is needed");
         return Err(GuardFault::NotPrepared { place: "the database", words }.into());
     }
-    Ok(version)
+    Ok(())
 }
 
 /// The environment of the database; none where it is not marked.

@@ -15,47 +15,25 @@ pub struct Migration {
     pub version: i32,
     /// Its name.
     pub name: &'static str,
-    up: &'static str,
-    down: &'static str,
+    /// Statements that bring the schema to this version.
+    pub up: &'static str,
+    /// Statements that bring it back to the version before.
+    pub down: &'static str,
 }
 
-/// All steps, in order.
+/// All migrations, in order. People are one of their own, because they need pgvector and the rest does not.
 pub const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
-        name: "base",
-        up: include_str!("../../sql/0001_base.up.sql"),
-        down: include_str!("../../sql/0001_base.down.sql"),
+        name: "baseline",
+        up: include_str!("../../sql/0001_baseline.up.sql"),
+        down: include_str!("../../sql/0001_baseline.down.sql"),
     },
     Migration {
         version: 2,
-        name: "roles",
-        up: include_str!("../../sql/0002_roles.up.sql"),
-        down: include_str!("../../sql/0002_roles.down.sql"),
-    },
-    Migration {
-        version: 3,
         name: "people",
-        up: include_str!("../../sql/0003_people.up.sql"),
-        down: include_str!("../../sql/0003_people.down.sql"),
-    },
-    Migration {
-        version: 4,
-        name: "reports",
-        up: include_str!("../../sql/0004_reports.up.sql"),
-        down: include_str!("../../sql/0004_reports.down.sql"),
-    },
-    Migration {
-        version: 5,
-        name: "previews",
-        up: include_str!("../../sql/0005_previews.up.sql"),
-        down: include_str!("../../sql/0005_previews.down.sql"),
-    },
-    Migration {
-        version: 6,
-        name: "archive",
-        up: include_str!("../../sql/0006_archive.up.sql"),
-        down: include_str!("../../sql/0006_archive.down.sql"),
+        up: include_str!("../../sql/0002_people.up.sql"),
+        down: include_str!("../../sql/0002_people.down.sql"),
     },
 ];
 
@@ -65,11 +43,11 @@ const LOCK: i64 = 0x6761_7465_686f_7573;
 const TABLE: &str = "create schema if not exists gatehouse; \
      create table if not exists gatehouse.schema_migrations (version int primary key, name text not null, \
          applied_at timestamptz not null default now()); \
-     comment on schema gatehouse is 'Gatehouse: what its appliances deliver.'; \
-     comment on table gatehouse.schema_migrations is 'Migrations that this schema has, one row each.'; \
+     comment on schema gatehouse is 'Gatehouse: data delivered by its appliances.'; \
+     comment on table gatehouse.schema_migrations is 'Migrations applied to this schema, one row each.'; \
      comment on column gatehouse.schema_migrations.version is 'Number of the migration.'; \
      comment on column gatehouse.schema_migrations.name is 'Name of the migration.'; \
-     comment on column gatehouse.schema_migrations.applied_at is 'When it was run, by this server''s clock.'";
+     comment on column gatehouse.schema_migrations.applied_at is 'Time at which it was applied, by the clock of this server.'";
 
 /// What one migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +66,18 @@ pub struct Migrated {
 /// # Errors
 /// [`SyncError`]; a step that failed was rolled back, those before it stay.
 pub async fn migrate(rows: &Rows, target: Option<i32>) -> Result<Vec<Migrated>, SyncError> {
+    migrate_with(rows, MIGRATIONS, target).await
+}
+
+/// [`migrate`] with other migrations than [`MIGRATIONS`], for tests of the mechanism.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_with(
+    rows: &Rows,
+    migrations: &[Migration],
+    target: Option<i32>,
+) -> Result<Vec<Migrated>, SyncError> {
     let mut link = connect::connect(rows).await?;
     timed(
         "make the schema",
@@ -97,8 +87,8 @@ pub async fn migrate(rows: &Rows, target: Option<i32>) -> Result<Vec<Migrated>, 
     .await?;
     let mut done = Vec::new();
     // Each turn moves by one step, and there are no more steps than these.
-    for _ in 0..=MIGRATIONS.len() {
-        match step(&mut link, target).await? {
+    for _ in 0..=migrations.len() {
+        match step(&mut link, migrations, target).await? {
             Some(migrated) => done.push(migrated),
             None => break,
         }
@@ -107,20 +97,24 @@ pub async fn migrate(rows: &Rows, target: Option<i32>) -> Result<Vec<Migrated>, 
 }
 
 /// One step towards the target, in one transaction.
-async fn step(link: &mut Link, target: Option<i32>) -> Result<Option<Migrated>, SyncError> {
+async fn step(
+    link: &mut Link,
+    migrations: &[Migration],
+    target: Option<i32>,
+) -> Result<Option<Migrated>, SyncError> {
     const DOING: &str = "migrate the schema";
     let transaction = timed(DOING, BATCH, link.client.transaction()).await?;
     timed(DOING, BATCH, transaction.batch_execute(&lock())).await?;
     let query = "select coalesce(max(version), 0) from gatehouse.schema_migrations";
     let version: i32 = timed(DOING, BATCH, transaction.query_one(query, &[])).await?.get(0);
-    let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
+    let newest = migrations.last().map_or(0, |migration| migration.version);
     let target = target.unwrap_or(newest.max(version));
     let (number, up) = match version.cmp(&target) {
         Ordering::Equal => return Ok(None),
         Ordering::Less => (version + 1, true),
         Ordering::Greater => (version, false),
     };
-    let Some(migration) = MIGRATIONS.iter().find(|migration| migration.version == number) else {
+    let Some(migration) = migrations.iter().find(|migration| migration.version == number) else {
         let words =
             format!("there is no migration {number} in this version of Gatehouse; the schema has {version}");
         return Err(SyncError::Setup(words));

@@ -1,6 +1,6 @@
 //! People both ways: what an appliance knows of the enrolled goes up, what others know comes down.
 //!
-//! The central side merges in functions of its own (`sync/sql/0003_people.up.sql`); each may be called again, so people are
+//! The central side merges in functions of its own (`sync/sql/0002_people.up.sql`); each may be called again, so people are
 //! given before the transaction of their batch, and nobody else waits for a slow line. What comes down is numbered in the
 //! order in which it became visible there; the number taken in last is in the journal. Crash story: what was given
 //! or taken and not noted is given or taken once more and changes nothing.
@@ -22,9 +22,10 @@ use crate::rows::connect::{BATCH, CALL, Link, timed};
 use crate::rows::{Value, copy, number, signed};
 
 /// Version of the schema that has people.
-pub(crate) const SCHEMA_WITH_PEOPLE: i32 = 3;
-/// Where it is older.
-pub(crate) const TOO_OLD: &str = "the database is of a schema before them; run `gatehouse central migrate`";
+pub(crate) const SCHEMA_WITH_PEOPLE: i32 = 2;
+/// Advice if the schema is older.
+pub(crate) const TOO_OLD: &str =
+    "the schema of the database has no people; install pgvector, then run `gatehouse central init`";
 /// People in one call.
 const PEOPLE_MAX: usize = 200;
 /// Templates on their way at once: a round trip for each would take hours over a slow line.
@@ -36,7 +37,7 @@ pub(crate) async fn begin(link: &Link, device: &str, key: &DeploymentKey) -> Res
     if super::version(link).await? < SCHEMA_WITH_PEOPLE {
         return Ok(false);
     }
-    let share = "select gatehouse.share_people($1, $2)";
+    let share = "select gatehouse.check_deployment_key($1, $2)";
     let print = key.fingerprint();
     let row = timed(DOING, CALL, link.client.query_one(share, &[&device, &print.as_slice()])).await?;
     if !row.get::<_, bool>(0) {
@@ -60,7 +61,7 @@ pub(crate) async fn give(link: &Link, device: &str, people: &[&Shared]) -> Resul
 /// Gives everybody, once per appliance and database: they may have been enrolled before people were shared.
 pub(crate) async fn give_all(link: &Link, device: &str, store: &Store) -> Result<(), SyncError> {
     const DOING: &str = "give people to Postgres";
-    let query = "select people_given_at is null from gatehouse.device_cursors where device_id = $1";
+    let query = "select people_sent_at is null from gatehouse.device_cursors where device_id = $1";
     let row = timed(DOING, CALL, link.client.query_opt(query, &[&device])).await?;
     if !row.is_some_and(|row| row.get(0)) {
         return Ok(());
@@ -69,7 +70,7 @@ pub(crate) async fn give_all(link: &Link, device: &str, store: &Store) -> Result
         let people: Vec<Shared> = some.iter().filter_map(|key| store.shared(key)).collect();
         give(link, device, &people.iter().collect::<Vec<_>>()).await?;
     }
-    let note = "select gatehouse.people_were_given($1)";
+    let note = "select gatehouse.confirm_people_sent($1)";
     timed(DOING, CALL, link.client.execute(note, &[&device])).await.map(drop)
 }
 
@@ -81,7 +82,7 @@ pub(crate) async fn bury(
     id: &str,
     at: Timestamp,
 ) -> Result<(), SyncError> {
-    let bury = "select gatehouse.bury($1, $2, $3, $4)";
+    let bury = "select gatehouse.erase_shared_person($1, $2, $3, $4)";
     let (person, at) = (Uuid::from_bytes(reference.0), copy::time(at));
     let values: [&Value<'_>; 4] = [&device, &person, &id, &at];
     timed("erase a person in Postgres", BATCH, link.client.execute(bury, &values)).await.map(drop)
@@ -172,7 +173,7 @@ pub(crate) struct Taken {
 /// Takes in the next people that changed at the central side.
 pub(crate) async fn take(link: &Link, device: &str, store: &Store) -> Result<Taken, SyncError> {
     const DOING: &str = "take people from Postgres";
-    const AFTER: &str = "select change_no, id, erased_at, born, named_at, metadata, asked_at from gatehouse.people_after($1, $2, $3)";
+    const AFTER: &str = "select change_no, id, erased_at, enrolled_at, named_at, metadata, queried_at from gatehouse.people_changed_after($1, $2, $3)";
     let before = store.people_taken().map_err(SyncError::store(DOING))?;
     let most = i32::try_from(PEOPLE_MAX).unwrap_or(i32::MAX);
     let rows = timed(DOING, BATCH, link.client.query(AFTER, &[&device, &signed(before.upto), &most])).await?;
@@ -194,7 +195,7 @@ pub(crate) async fn take(link: &Link, device: &str, store: &Store) -> Result<Tak
         }
         store.people_were_taken(before, now).await.map_err(SyncError::store(DOING))?;
     }
-    let note = "select gatehouse.people_were_taken($1, $2)";
+    let note = "select gatehouse.confirm_people_applied($1, $2)";
     timed(DOING, CALL, link.client.execute(note, &[&device, &signed(now.upto)])).await?;
     Ok(taken)
 }

@@ -41,9 +41,6 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
      identification, attributes) \
      select $1, n, 'lost-' || n, 'lost', 'lost', $4, '{}', '{}' from generate_series($2::bigint, $3::bigint) n";
 
-/// Version of the schema that knows why a picture cannot be shown.
-const SCHEMA_OF_FAULTS: i32 = 5;
-
 const MOVE_CURSOR: &str =
     "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
 
@@ -56,7 +53,6 @@ pub struct Writer {
     identity: Identity,
     cursor: Position,
     last: Option<LastEvent>,
-    schema: i32,
     months: BTreeSet<(i32, u32)>,
     statements: Statements,
     /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
@@ -96,7 +92,7 @@ impl Writer {
     pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
         const DOING: &str = "prepare statements at Postgres";
         let mut link = connect::connect(rows).await?;
-        let Standing { cursor, last, schema } = guard::sign_in(&mut link, &identity).await?;
+        let Standing { cursor, last } = guard::sign_in(&mut link, &identity).await?;
         timed(DOING, CALL, link.client.batch_execute(copy::STAGING)).await?;
         let statements = Statements {
             lock: timed(DOING, CALL, link.client.prepare(guard::LOCK_CURSOR)).await?,
@@ -109,7 +105,6 @@ impl Writer {
             identity,
             cursor,
             last,
-            schema,
             months: BTreeSet::new(),
             statements,
             open: false,
@@ -129,7 +124,7 @@ impl Writer {
     /// # Errors
     /// [`SyncError`] where the call fails.
     pub async fn announce(&self, waiting: Waiting) -> Result<(), SyncError> {
-        guard::announce(&self.link, &self.identity, self.schema, waiting).await
+        guard::announce(&self.link, &self.identity, waiting).await
     }
 
     /// What time it is by this server; none where its clock cannot be right either.
@@ -313,10 +308,7 @@ impl Writer {
         let Files { ids, buckets, keys, sizes, mimes, sums, entities, faults } = files;
         let device = &self.identity.device;
         let columns: [&Value<'_>; 9] = [device, ids, buckets, keys, sizes, mimes, sums, entities, faults];
-        match self.schema >= SCHEMA_OF_FAULTS {
-            true => self.execute(DOING, batch::INSERT_FILES, &columns).await,
-            false => self.execute(DOING, &batch::without_faults(), &columns[..8]).await,
-        }
+        self.execute(DOING, batch::INSERT_FILES, &columns).await
     }
 
     async fn execute<S>(

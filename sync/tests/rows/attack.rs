@@ -122,7 +122,7 @@ async fn a_stolen_device_can_change_nothing_of_another() {
         "alter table gatehouse.events disable row level security",
         "drop policy own on gatehouse.events",
         "create policy all_of_it on gatehouse.events using (true)",
-        "create or replace function gatehouse.my_device() returns text language sql as 'select ''two'''",
+        "create or replace function gatehouse.session_device() returns text language sql as 'select ''two'''",
         "create table gatehouse.mine ()",
         "drop table gatehouse.events",
         "drop schema gatehouse cascade",

@@ -196,7 +196,7 @@ async fn the_schema_goes_down_only_where_that_is_meant() {
     assert!(matches!(error, SyncError::Guard(GuardFault::Environment { .. })), "{error}");
     let down = central::migrate(&config, Some(1), true).await.unwrap();
     assert_eq!(down.len(), MIGRATIONS.len() - 1);
-    let error = central::enroll(&config, "edge-2", SignIn::Certificate).await.unwrap_err();
+    let error = central::person(&config, "anna").await.unwrap_err();
     assert!(error.to_string().contains("central init"), "{error}");
     let up = central::migrate(&config, None, false).await.unwrap();
     assert!(up.iter().all(|step| step.changed) && up.len() == down.len(), "{up:?}");

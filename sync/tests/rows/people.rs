@@ -288,35 +288,40 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
     deployment.house("three").await;
     let mut writer = deployment.bed.writer("three").await;
     deliver_all(&mut writer, &[named(event(1, 1), "carl")]).await.unwrap();
-    let bury = "select gatehouse.bury('two', gen_random_uuid(), 'carl', now() + interval '1 minute')";
+    let bury =
+        "select gatehouse.erase_shared_person('two', gen_random_uuid(), 'carl', now() + interval '1 minute')";
     thief.execute(bury, &[]).await.unwrap();
-    let bury = "select gatehouse.bury('two', id, 'carl', now() + interval '1 minute') \
-                from gatehouse.people_after('two', 0, 1)";
+    let bury = "select gatehouse.erase_shared_person('two', id, 'carl', now() + interval '1 minute') \
+                from gatehouse.people_changed_after('two', 0, 1)";
     thief.execute(bury, &[]).await.unwrap();
     let left =
         "select count(*) from gatehouse.events where identification #>> '{faces,0,person,id}' = 'carl'";
     assert_eq!(deployment.bed.count(left).await, 1);
     one.waits_for("what was done to Anna in the thief's name", &[]).await;
-    let audit = "select count(*) from gatehouse.audit_log where action = 'person.bury' and device_id = 'two'";
+    let audit =
+        "select count(*) from gatehouse.audit_log where action = 'person.erase_shared' and device_id = 'two'";
     assert_eq!(deployment.bed.count(audit).await, 2, "it is known who did it");
     one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.settled().await;
     // What it may ask says no name, and it may ask in no other's name.
     let rows = thief
-        .query("select metadata from gatehouse.people_after('two', 0, 10) where metadata is not null", &[])
+        .query(
+            "select metadata from gatehouse.people_changed_after('two', 0, 10) where metadata is not null",
+            &[],
+        )
         .await
         .unwrap();
     let sealed: Vec<u8> = rows[0].get("metadata");
     assert!(!sealed.windows(4).any(|part| part.eq_ignore_ascii_case(b"anna")));
     for call in [
-        "people_after('one', 0, 10)",
+        "people_changed_after('one', 0, 10)",
         "templates_of('one', '{}')",
-        "people_were_taken('one', 9)",
-        "bury('one', gen_random_uuid(), 'anna', now())",
+        "confirm_people_applied('one', 9)",
+        "erase_shared_person('one', gen_random_uuid(), 'anna', now())",
         "merge_people('one', '{}', '{}', '{}', '{}', '{}', '{}')",
         "nearest_templates('dlib-128', '{1}', 5)",
         "next_people_change()",
-        "enter_people('two')",
+        "lock_people('two')",
     ] {
         let refused = thief.query(&format!("select gatehouse.{call}"), &[]).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{call}");
@@ -327,7 +332,7 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
 async fn the_central_search_gives_as_many_templates_as_it_is_asked_for() {
     let deployment = Deployment::new("nearest").await;
     let client = deployment.bed.database.connect().await.unwrap();
-    let fill = "insert into gatehouse.persons (id, external_id, name, named_at, named_by, named_in, born, encrypted_metadata, \
+    let fill = "insert into gatehouse.persons (id, external_id, name, named_at, named_by, name_change_no, enrolled_at, encrypted_metadata, \
              change_no) select gen_random_uuid(), n::text, 'n', now(), 'x', n, now(), '', n from generate_series(1, 100) n; \
          insert into gatehouse.face_encodings (person_id, model, template, encrypted_metadata, added_by) \
              select p.id, 'dlib-128', (select array_agg(random()::real) from generate_series(1, 128) where p.id is not null), \
@@ -359,7 +364,7 @@ async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
     let central = deployment.central().await;
     let ids = |absence: &Absence| absence.people.iter().map(|person| person.id.clone()).collect::<Vec<_>>();
 
-    let all_told = "update gatehouse.devices set told_at = now(), oldest_pending = null";
+    let all_told = "update gatehouse.devices set reported_at = now(), oldest_pending = null";
     client.batch_execute(all_told).await.unwrap();
     assert_eq!(ids(&central.absent(10).await.unwrap()), ["stays-away", "comes"]);
     assert_eq!(ids(&central.absent(30).await.unwrap()), ["stays-away"]);

@@ -3,7 +3,7 @@
 use gatehouse_store::record::{ObjectPlace, Thumbnail};
 use gatehouse_store::store::Change;
 use gatehouse_sync::central::delete::{mark, unmark};
-use gatehouse_sync::rows::{Writer, migrate};
+use gatehouse_sync::rows::Writer;
 
 use crate::support::{Bed, at, deliver_all, event, file_of, identity};
 
@@ -59,14 +59,6 @@ async fn thumbnails_and_faults_arrive_once_by_the_role_of_the_device() {
     assert_eq!(bed.text(faults).await, format!("{FOLDER}/b.jpg it is empty"));
     assert_eq!(bed.text("select fault from gatehouse.files_history").await, "it ends too early");
     bed.assert_whole("edge-1", 1).await;
-}
-
-#[tokio::test]
-async fn a_schema_of_before_gets_the_rows_without_faults() {
-    let bed = Bed::new("nofaults").await;
-    migrate(&bed.rows(), Some(4)).await.unwrap();
-    deliver_all(&mut bed.writer("edge-1").await, &changes()).await.unwrap();
-    assert_eq!(bed.count("select count(*) from gatehouse.files").await, 7);
 }
 
 #[tokio::test]

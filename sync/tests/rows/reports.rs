@@ -104,12 +104,15 @@ async fn an_appliance_cannot_report_and_tells_what_waits_of_itself_alone() {
 }
 
 #[tokio::test]
-async fn an_older_schema_is_told_what_it_can_keep_and_cannot_report() {
-    let bed = visited("report_older").await;
+async fn a_schema_without_people_has_the_fleet_report_but_no_report_of_a_person() {
+    let bed = visited("report_no_people").await;
     migrate(&bed.rows(), Some(1)).await.unwrap();
     let writer = bed.writer("edge-1").await;
     writer.announce(Waiting { events: 9, ..Waiting::default() }).await.unwrap();
-    let error = central::report(&bed.config("dev"), 7).await.unwrap_err();
+    let fleet = central::report(&bed.config("dev"), 7).await.unwrap().fleet;
+    let one = fleet.iter().find(|one| one.device_id == "edge-1").unwrap();
+    assert_eq!(one.pending_events, Some(9));
+    let error = central::person(&bed.config("dev"), "anna").await.unwrap_err();
     assert!(error.to_string().contains("central init"), "{error}");
 }
 

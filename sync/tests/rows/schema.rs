@@ -1,5 +1,5 @@
 use gatehouse_sync::SyncError;
-use gatehouse_sync::rows::{MIGRATIONS, Writer, migrate};
+use gatehouse_sync::rows::{MIGRATIONS, Migration, Writer, migrate, migrate_with};
 
 use crate::support::{Bed, deliver_all, erasure, event, file, identity};
 
@@ -32,6 +32,62 @@ async fn migrations_go_up_down_and_up_again_on_data() {
         assert!(error.to_string().contains("central init"), "{error}");
     }
     assert!(matches!(migrate(&rows, Some(999)).await, Err(SyncError::Setup(_))));
+}
+
+/// [`MIGRATIONS`] of a later version of Gatehouse.
+fn later_migrations() -> Vec<Migration> {
+    let copy =
+        |one: &Migration| Migration { version: one.version, name: one.name, up: one.up, down: one.down };
+    let added = Migration {
+        version: 3,
+        name: "added",
+        up: "create table gatehouse.added (id int primary key); \
+             alter table gatehouse.events add column added int not null default 7",
+        down: "alter table gatehouse.events drop column added; drop table gatehouse.added",
+    };
+    MIGRATIONS.iter().map(copy).chain([added]).collect()
+}
+
+#[tokio::test]
+async fn an_older_database_is_brought_up_with_its_rows_and_back() {
+    let bed = Bed::new("later").await;
+    let (rows, later) = (bed.rows(), later_migrations());
+    deliver_all(&mut bed.writer("edge-1").await, &[event(1, 1), event(2, 2)]).await.unwrap();
+    let up = migrate_with(&rows, &later, None).await.unwrap();
+    assert_eq!(
+        up.iter().map(|done| (done.version, done.name, done.up)).collect::<Vec<_>>(),
+        [(3, "added", true)]
+    );
+    assert_eq!(bed.count("select sum(added) from gatehouse.events").await, 14);
+    assert_eq!(bed.text("select name from gatehouse.schema_migrations where version = 3").await, "added");
+    let down = migrate_with(&rows, &later, Some(2)).await.unwrap();
+    assert_eq!(down.iter().map(|done| (done.version, done.up)).collect::<Vec<_>>(), [(3, false)]);
+    assert_eq!(bed.count("select max(version)::bigint from gatehouse.schema_migrations").await, 2);
+    bed.assert_whole("edge-1", 2).await;
+}
+
+#[tokio::test]
+async fn a_failed_migration_changes_nothing() {
+    let bed = Bed::new("failed").await;
+    let mut later = later_migrations();
+    later[2].up = "create table gatehouse.added (id int primary key); select 1 / 0";
+    migrate_with(&bed.rows(), &later, None).await.unwrap_err();
+    assert_eq!(bed.count("select count(*) from pg_class where relname = 'added'").await, 0);
+    assert_eq!(bed.count("select max(version)::bigint from gatehouse.schema_migrations").await, 2);
+}
+
+#[tokio::test]
+async fn a_database_from_the_future_is_delivered_to_and_not_taken_back() {
+    let bed = Bed::new("future").await;
+    let rows = bed.rows();
+    migrate_with(&rows, &later_migrations(), None).await.unwrap();
+    // Later migrations only add, so an older appliance continues.
+    assert!(migrate(&rows, None).await.unwrap().is_empty());
+    deliver_all(&mut bed.writer("edge-1").await, &[event(1, 1)]).await.unwrap();
+    bed.assert_whole("edge-1", 1).await;
+    let error = migrate(&rows, Some(1)).await.unwrap_err();
+    assert!(error.to_string().contains("there is no migration 3 in this version of Gatehouse"), "{error}");
+    assert_eq!(bed.count("select max(version)::bigint from gatehouse.schema_migrations").await, 3);
 }
 
 #[tokio::test]

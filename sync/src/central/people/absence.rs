@@ -12,7 +12,7 @@ use crate::rows::{CALL, COUNT, timed};
 
 const DOING: &str = "look who was not there";
 const HEARD: &str = "select now(), f.device_id, f.until from (select 1) one left join \
-     (select device_id, coalesce(oldest_pending, told_at, delivered_at, first_seen) as until from gatehouse.fleet \
+     (select device_id, coalesce(oldest_pending, reported_at, delivered_at, first_seen) as until from gatehouse.fleet \
        where first_seen is not null and (enrolled or last_seen >= now() - make_interval(days => $1))) f on true \
      order by f.until nulls last limit 1";
 const DROPPED: &str = "select max(day) from gatehouse.archive where dropped_at is not null and day >= $1";
