@@ -5,12 +5,14 @@ mod central;
 mod config;
 mod doctor;
 mod event;
+mod examples;
 mod format;
 mod gallery;
 mod identify;
 mod input;
 mod key;
 mod ledger;
+pub mod manual;
 mod media;
 mod person;
 mod provision;
@@ -25,10 +27,11 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell as CompletionShell;
 
 use crate::control::types::Fault;
+use crate::exit::exit_status_help;
 use session::Session;
 
 /// Default path of the settings.
@@ -38,7 +41,7 @@ const GLOBAL_OPTIONS: &str = "Global options";
 
 /// Operate the Gatehouse appliance on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "gatehouse", version, max_term_width = 100)]
+#[command(name = "gatehouse", version, max_term_width = 100, after_long_help = exit_status_help(|code| code.tool))]
 struct Cli {
     /// Control socket of the daemon.
     #[arg(long, global = true, help_heading = GLOBAL_OPTIONS, value_name = "PATH", env = "GATEHOUSE_SOCKET", default_value = "/run/gatehouse/control.sock")]
@@ -90,8 +93,14 @@ enum Command {
     #[command(subcommand)]
     Central(central::Command),
     /// Seal the appliance's secrets for this machine; does not need the daemon.
+    ///
+    /// Creates a root key if there is none. One FILE may be `-` for standard input. A line end at the end of a file is not
+    /// part of the secret.
     Setup(setup::Args),
     /// Apply a provisioning file once, as the first boot does; does not need the daemon.
+    ///
+    /// Checks the file, seals its secrets, writes its settings to conf.d/50-provisioned.toml, and then overwrites and
+    /// removes it. A faulty file is not changed.
     Provision(provision::Args),
     /// Print the completion script of a shell.
     Completions {
@@ -111,12 +120,13 @@ enum CompletionKind {
 
 /// The command line of the tool, also for the man pages.
 pub fn command() -> clap::Command {
-    Cli::command()
+    examples::add_to(Cli::command())
 }
 
 /// Runs the tool with the arguments of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut session = Session::new(cli.socket, cli.json);
     match run(cli.command, &mut session) {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,7 +166,7 @@ fn completions(kind: CompletionKind, session: &mut Session) -> Result<(), Fault>
         CompletionKind::Fish => CompletionShell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(kind, &mut Cli::command(), "gatehouse", &mut script);
+    clap_complete::generate(kind, &mut command(), "gatehouse", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     session.show(&script, |script| script.clone())
 }

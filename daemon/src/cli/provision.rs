@@ -26,8 +26,6 @@ const SEARCH_PATHS: [&str; 3] = [
 /// Suffix of a file that was applied and is to be removed.
 const APPLIED_SUFFIX: &str = ".taken";
 
-/// Check a provisioning file, seal its secrets, write its settings to conf.d/50-provisioned.toml, and then overwrite
-/// and remove the file. A faulty file is not changed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Provisioning file [default: gatehouse-provision.toml in /boot/firmware, /boot or /etc].

@@ -18,8 +18,6 @@ use crate::exit;
 /// Largest root key file in bytes: 64 digits, and line ends or a byte order mark from an editor.
 const KEY_FILE_BYTES_MAX: u64 = 128;
 
-/// Seal the given secrets, and create a root key if there is none. One FILE may be `-` for standard input. A line end
-/// at the end of a file is not part of the secret.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Use this root key (32 bytes, or 64 hexadecimal digits) instead of a new one.
