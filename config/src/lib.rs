@@ -40,6 +40,9 @@ pub use types::{
 use crate::layer::Layers;
 use crate::reader::Reader;
 
+/// The settings file of both programs unless another one is named.
+pub const DEFAULT_CONFIG: &str = "/etc/gatehouse/gatehouse.toml";
+
 /// The commented settings file that the package ships: every key, its meaning, unit, default and cost.
 pub const EDGE_TOML: &str = include_str!("../edge.toml");
 

@@ -27,6 +27,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use gatehouse_machine::gallery::differs;
+
 use crate::control::Services;
 use crate::control::server::Server;
 use crate::pipeline;
@@ -99,7 +101,7 @@ impl App {
         tell(&opened);
         wiring::follow_target(&store, &config);
         let model = store.galleries().models().in_use.clone();
-        if wiring::differs(&config, &model) {
+        if differs(&config, &model) {
             warn!(
                 in_use = model.name,
                 settings = config.gallery.model,
@@ -115,7 +117,7 @@ impl App {
         let started = Instant::now();
         let services = Arc::new(Services { store, sync, pipeline, settings, root_key_file, opened, started });
         let tasks = start_tasks(&services, control);
-        info!(device = config.device.id, environment = %config.device.environment, version = crate::VERSION, "ready");
+        info!(device = config.device.id, environment = %config.device.environment, version = gatehouse_control::VERSION, "ready");
         Ok(Self { services, tasks, _lock: lock })
     }
 

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-
-use crate::{cli, exit};
+use gatehouse_config::DEFAULT_CONFIG;
+use gatehouse_control::exit;
 
 /// Run the Gatehouse daemon: identify faces, store events, deliver them to the central services.
 #[derive(Debug, Parser)]
 #[command(name = "gatehoused", version, max_term_width = 100, after_long_help = help_end())]
 pub struct Arguments {
     /// Settings file; conf.d/*.toml in the same folder and GATEHOUSE__SECTION__KEY override it.
-    #[arg(long, global = true, value_name = "FILE", default_value = cli::DEFAULT_CONFIG)]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Command to run instead of the daemon.
     #[command(subcommand)]

@@ -1,18 +1,11 @@
-//! The local API on a Unix socket: one JSON line per request, one per reply.
-//!
-//! The types of both directions stand in [`types`] and [`encodings`]; [`server`] runs in the daemon, [`client`]
-//! in the operator's tool. The API is private to programs of one version: nothing outside may rely on it.
+//! The daemon's side of the control socket. Crate `gatehouse-control` has the types of both directions and the client.
 
-pub mod answers;
-pub mod client;
 mod connection;
-pub(crate) mod doctor;
-pub mod encodings;
+mod doctor;
 mod handlers;
 pub mod server;
-pub mod types;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use gatehouse_store::Store;
@@ -37,9 +30,4 @@ pub struct Services {
     pub opened: OpenReport,
     /// Start of the daemon.
     pub started: Instant,
-}
-
-/// Bytes that an ordinary user can still write to the disk of `path`; none where it cannot be asked.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -1,6 +1,6 @@
 //! From the broker to the journal and back: read, recognise, identify, publish, append, acknowledge.
 //!
-//! One direction, no way back: an input hands a [`Delivery`](crate::mqtt::Delivery) to its task ([`events`],
+//! One direction, no way back: an input hands a [`Delivery`](gatehouse_mqtt::Delivery) to its task ([`events`],
 //! [`media`]), which appends to the journal and hands the acknowledgement to its lane ([`acks`]). The
 //! identification is published from RAM before the journal is touched. A message is acknowledged, in the
 //! order of arrival, only once its record is durable and its answer settled.
@@ -36,13 +36,13 @@ use tracing::{info, warn};
 pub(crate) use counters::Counters;
 pub use counters::PipelineStats;
 
-use crate::mqtt::{
-    Budget, Delivery, Input, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask, StatusMessage,
-};
 use crate::sources::Sources;
 use acks::AckLane;
 use crew::Crew;
 use events::Events;
+use gatehouse_mqtt::{
+    Budget, Delivery, Input, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask, StatusMessage,
+};
 use media::MediaFiles;
 use refuse::Refuser;
 use search::Search;
@@ -98,7 +98,7 @@ pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
     let sources = Arc::new(Sources::new(&config));
     let budgets =
         [EVENT_BYTES_IN_FLIGHT, MEDIA_BYTES_IN_FLIGHT].map(|bytes| Budget::new(bytes, MESSAGES_IN_FLIGHT));
-    let links = [LinkState::new(), LinkState::new(), LinkState::new()];
+    let links = [LinkState::default(), LinkState::default(), LinkState::default()];
     let phase = watch::Sender::new(Phase::Run);
     let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
     let crew = Crew::default();
@@ -107,7 +107,7 @@ pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
 
     let (publisher, task) = PublisherTask::new(
         config.clone(),
-        counters.clone(),
+        counters.answers.clone(),
         links[2].clone(),
         status.subscribe(),
         phase.subscribe(),

@@ -1,7 +1,7 @@
 //! The control socket: a line is a request or it is none, and a request survives its own way over the wire.
 #![no_main]
 
-use gatehouse_daemon::control::types::Request;
+use gatehouse_control::types::Request;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {

@@ -16,7 +16,7 @@ const LINES_MAX: usize = 600;
 const LINES_MEDIAN_MAX: usize = 150;
 
 /// Each crate's folder, and the crates of this workspace that it may import and does import.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("store/model", &[]),
     ("config", &["model"]),
     ("store/vault", &["model"]),
@@ -24,7 +24,11 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("store/gallery", &["model", "vault"]),
     ("store", &["model", "vault", "journal", "gallery"]),
     ("sync", &["store", "config"]),
-    ("daemon", &["sync", "store", "config"]),
+    ("daemon/mqtt", &["sync", "store", "config"]),
+    ("daemon/control", &["sync", "store", "config"]),
+    ("daemon/machine", &["control", "store", "config"]),
+    ("daemon", &["mqtt", "control", "machine", "sync", "store", "config"]),
+    ("daemon/cli", &["control", "machine", "sync", "store", "config"]),
     ("testkit", &[]),
     ("demo", &["testkit"]),
     ("tests", &["store", "testkit"]),
@@ -43,7 +47,7 @@ const KEEPERS: [(&str, &[&str]); 13] = [
     ("jpeg_decoder", &["sync"]),
     ("jpeg_encoder", &["sync"]),
     ("postgres_protocol", &["sync"]),
-    ("rumqttc", &["daemon", "testkit"]),
+    ("rumqttc", &["daemon/mqtt", "testkit"]),
     ("systemd", &["daemon"]),
     ("toml", &["config"]),
 ];

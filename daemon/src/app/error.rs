@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::root_key::RootKeyError;
 use super::state_directory::StateError;
 use crate::control::server::ControlError;
-use crate::exit;
+use gatehouse_control::exit;
 
 /// The end of the daemon, other than by a signal.
 #[derive(Debug, Error)]

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gatehouse_config::{Config, Environment};
+use gatehouse_machine::credstore::DEV_ROOT_KEY_FILE;
 use gatehouse_store::keys::{KeyError, RootKey};
 use thiserror::Error;
 use tracing::info;
@@ -16,8 +17,6 @@ use super::state_directory::{StateError, is_fresh};
 
 /// Name of the systemd credential.
 pub(crate) const CREDENTIAL: &str = "gatehouse.root-key";
-/// Name of the file in the state directory, environment `dev` only.
-pub(crate) const DEV_FILE: &str = "root.key";
 
 /// Why there is no root key.
 #[derive(Debug, Error)]
@@ -59,7 +58,7 @@ pub(crate) fn find(config: &Config, credentials: Option<&Path>) -> Result<(RootK
         let path = path.to_owned();
         move |source| RootKeyError::Unusable { path, source }
     };
-    let dev = config.state.directory.join(DEV_FILE);
+    let dev = config.state.directory.join(DEV_ROOT_KEY_FILE);
     let credential = credentials.map(|folder| folder.join(CREDENTIAL)).filter(|path| path.exists());
     let path = match (config.keys.root_key_file.clone().or(credential), config.device.environment) {
         (Some(path), _) => path,
@@ -113,7 +112,7 @@ mod tests {
         std::fs::write(folder.path().join("keys"), "sealed").unwrap();
         let found = find(&config(folder.path(), "dev", ""), None);
         assert!(matches!(found, Err(RootKeyError::Lost(_))));
-        assert!(!folder.path().join(DEV_FILE).exists());
+        assert!(!folder.path().join(DEV_ROOT_KEY_FILE).exists());
     }
 
     #[test]

@@ -14,8 +14,9 @@ use gatehouse_store::Store;
 use gatehouse_store::store::RetentionPolicy;
 use tracing::{info, warn};
 
-use super::wiring::{follow_target, gallery_settings};
-use crate::control::answers::{Reloaded, SettingLine};
+use super::wiring::follow_target;
+use gatehouse_control::answers::{Reloaded, SettingLine};
+use gatehouse_machine::gallery::gallery_settings;
 
 /// systemd-timesyncd touches this file whenever a time server has set the clock.
 pub(super) const CLOCK_IS_SET: &str = "/run/systemd/timesync/synchronized";

@@ -4,47 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_config::Config;
+use gatehouse_machine::gallery::gallery_settings;
 use gatehouse_store::Store;
-use gatehouse_store::gallery::calibration::{known_calibration, model_advice, title};
-use gatehouse_store::gallery::{self, GallerySettings, NoThreshold};
-use gatehouse_store::record::Model;
 use gatehouse_store::store::StoreSettings;
-
-/// The gallery's part.
-pub(crate) fn gallery_settings(config: &Config) -> GallerySettings {
-    let gallery = &config.gallery;
-    let cameras = gallery.cameras.iter().map(|(name, camera)| (name.clone(), camera.threshold));
-    GallerySettings {
-        model: gallery.model.clone(),
-        dimensions: gallery.dimensions,
-        metric: gallery.metric,
-        normalised: gallery.normalised,
-        // Nobody is recognised by this one: without it a target is followed.
-        threshold: gallery.threshold.unwrap_or(0.0),
-        camera_thresholds: cameras.collect(),
-        minimum_quality: gallery.minimum_quality,
-        exact_limit: gallery.exact_limit.unwrap_or(gallery::EXACT_LIMIT_MEASURED),
-    }
-}
-
-/// What to do where the error rates of the model in the settings are not known and no threshold is set: a sentence.
-pub(crate) fn model_note(config: &Config) -> Option<String> {
-    let GallerySettings { model, dimensions, metric, .. } = gallery_settings(config);
-    if config.gallery.threshold.is_some() || known_calibration(&model, dimensions, metric).is_some() {
-        return None;
-    }
-    let cause = NoThreshold::UnknownModel {
-        advice: model_advice(&model, dimensions, metric),
-        model: title(&model, dimensions, metric),
-        people: 0,
-    };
-    Some(format!("gallery.model: {cause}"))
-}
-
-/// Whether a gallery is not of the model that the settings describe: they may have been left behind by a switch.
-pub(crate) fn differs(config: &Config, model: &Model) -> bool {
-    *model != Model::from(&gallery_settings(config))
-}
 
 /// Lets thresholds be derived: for the share of strangers that the settings name, as far as they have no threshold.
 pub(super) fn follow_target(store: &Store, config: &Config) {

@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use super::Services;
 use super::handlers::{self, Answer};
-use super::types::{Fault, REQUEST_BYTES_MAX, Reply, Request};
-use crate::exit;
 use crate::supervise::stopped;
+use gatehouse_control::exit;
+use gatehouse_control::types::{Fault, REQUEST_BYTES_MAX, Reply, Request};
 
 /// Time to send one request, also the longest idle time between two.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);

@@ -5,23 +5,19 @@ mod round_trip;
 
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use gatehouse_config::Config;
+use gatehouse_control::answers::{BrokerStatus, ClockLine, Finding, LedgerAnswer, SinkLine};
+use gatehouse_machine::checks::{clock, free_bytes, free_space};
+use gatehouse_machine::gallery::differs;
 use gatehouse_store::gallery::{Derived, Metric};
 use gatehouse_store::record::{Model, Sink};
 use gatehouse_store::store::{Models, OpenReport};
 
-use super::answers::{BrokerStatus, ClockLine, Finding, LedgerAnswer, SinkLine};
+use super::Services;
 use super::handlers::{CENTRAL_PATIENCE, state};
-use super::{Services, free_bytes};
 use crate::app::root_key::is_exposed;
-use crate::app::wiring::differs;
 use crate::pipeline::PipelineStats;
-
-/// No appliance of this version can live before this instant (2026-01-01); an earlier clock was never set.
-const CLOCK_FLOOR_SECONDS: i64 = 1_767_225_600;
-/// Nor after this one (2100-01-01): a clock chip that lost its battery may show anything.
-const CLOCK_CEILING_SECONDS: i64 = 4_102_444_800;
 
 /// Everything looked at, in the order an operator would.
 pub(super) async fn findings(services: &Services) -> Vec<Finding> {
@@ -49,7 +45,7 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         Ok(sinks) => findings.extend(sinks.iter().map(sink)),
         Err(fault) => findings.push(Finding::wrong("delivery", fault.message, "restart the daemon")),
     }
-    findings.push(Finding::ok("version", format!("gatehoused {}", crate::VERSION)));
+    findings.push(Finding::ok("version", format!("gatehoused {}", gatehouse_control::VERSION)));
     findings
 }
 
@@ -118,20 +114,6 @@ fn state_directory(directory: &Path) -> Finding {
     }
 }
 
-pub(crate) fn free_space(free: Option<u64>, reserve: u64) -> Finding {
-    let Some(free) = free else {
-        return Finding::note("free space", "the disk does not tell", "look with df");
-    };
-    let words = format!("{} MB free, {} MB are kept in reserve", free / 1_000_000, reserve / 1_000_000);
-    match free {
-        _ if free < reserve => Finding::wrong("free space", words, "free space, or lower media.quota_bytes"),
-        _ if free / 2 < reserve => {
-            Finding::note("free space", words, "soon pictures will be given up for space")
-        }
-        _ => Finding::ok("free space", words),
-    }
-}
-
 fn root_key(path: &Path) -> Finding {
     let words = path.display();
     match is_exposed(path) {
@@ -171,18 +153,6 @@ fn told(line: &ClockLine, machine: Finding) -> Finding {
                 wrong / 1000
             ),
             "let it be set: timedatectl set-ntp true",
-        ),
-    }
-}
-
-pub(crate) fn clock(now: DateTime<Utc>) -> Finding {
-    let words = now.format("%Y-%m-%d %H:%M:%S UTC").to_string();
-    match (CLOCK_FLOOR_SECONDS..CLOCK_CEILING_SECONDS).contains(&now.timestamp()) {
-        true => Finding::ok("clock", words),
-        false => Finding::wrong(
-            "clock",
-            format!("it says {words}"),
-            "set it, or let it be set: timedatectl set-ntp true",
         ),
     }
 }
@@ -289,14 +259,10 @@ fn sink(sink: &SinkLine) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::control::answers::Grade;
+    use chrono::DateTime;
+    use gatehouse_control::answers::Grade;
 
-    #[test]
-    fn a_clock_that_was_never_set_is_found() {
-        assert_eq!(clock(DateTime::UNIX_EPOCH).grade, Grade::Wrong);
-        assert_eq!(clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).grade, Grade::Ok);
-    }
+    use super::*;
 
     #[test]
     fn a_clock_that_is_wrong_by_what_is_known_is_a_note() {
@@ -322,12 +288,5 @@ mod tests {
             answers(&stats).grade
         };
         assert_eq!((grade(0, 0), grade(0, 1), grade(2, 1)), (Grade::Ok, Grade::Note, Grade::Wrong));
-    }
-
-    #[test]
-    fn less_space_than_the_reserve_is_wrong_and_little_more_is_a_note() {
-        assert_eq!(free_space(Some(99), 100).grade, Grade::Wrong);
-        assert_eq!(free_space(Some(150), 100).grade, Grade::Note);
-        assert_eq!(free_space(Some(1000), 100).grade, Grade::Ok);
     }
 }

@@ -15,10 +15,10 @@ use gatehouse_store::store::StoreError;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::answers::MediaHeader;
-use super::types::{Fault, LIST_MAX, Request};
 use super::{Services, doctor};
-use crate::exit;
+use gatehouse_control::answers::MediaHeader;
+use gatehouse_control::exit;
+use gatehouse_control::types::{Fault, LIST_MAX, Request};
 
 /// How long an operator waits to hear how a central side is: a far one answers well within, a silent one never.
 pub(super) const CENTRAL_PATIENCE: Duration = Duration::from_secs(3);

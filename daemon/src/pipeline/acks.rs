@@ -9,7 +9,7 @@ use std::pin::Pin;
 use gatehouse_store::store::StoreError;
 use tokio::sync::mpsc;
 
-use crate::mqtt::AckToken;
+use gatehouse_mqtt::AckToken;
 
 type Safe = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 

@@ -1,28 +1,10 @@
 //! What the pipeline counts since its start. The durable count is the store's ledger.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mqtt::Links;
-
-/// A number that several tasks move.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set(&self, to: u64) {
-        self.0.store(to, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use gatehouse_mqtt::{AnswerCounters, Counter, Links};
 
 /// The counters.
 #[derive(Debug, Default)]
@@ -32,10 +14,8 @@ pub(crate) struct Counters {
     pub(crate) duplicates: Counter,
     pub(crate) refused: Counter,
     pub(crate) fields_dropped: Counter,
-    pub(crate) answers_sent: Counter,
-    pub(crate) answers_refused: Counter,
-    pub(crate) answers_given_up: Counter,
-    pub(crate) answers_waiting: Counter,
+    /// Counted by the MQTT publisher.
+    pub(crate) answers: Arc<AnswerCounters>,
 }
 
 /// A view of the running pipeline.
@@ -80,10 +60,10 @@ impl Counters {
             duplicates: self.duplicates.get(),
             refused: self.refused.get(),
             fields_dropped: self.fields_dropped.get(),
-            answers_sent: self.answers_sent.get(),
-            answers_refused: self.answers_refused.get(),
-            answers_given_up: self.answers_given_up.get(),
-            answers_waiting: self.answers_waiting.get(),
+            answers_sent: self.answers.sent.get(),
+            answers_refused: self.answers.refused.get(),
+            answers_given_up: self.answers.given_up.get(),
+            answers_waiting: self.answers.waiting.get(),
             ..PipelineStats::default()
         }
     }

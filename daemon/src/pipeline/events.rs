@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;
 
-use crate::mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt, Waited};
 use crate::pipeline::acks::AckLane;
 use crate::pipeline::lines::Lines;
 use crate::pipeline::rate::RateLimit;
@@ -27,6 +26,7 @@ use crate::pipeline::refuse::Refuser;
 use crate::pipeline::search::{Found, Search};
 use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Visit};
+use gatehouse_mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt, Waited};
 
 /// Messages that are read before they are searched for together: enough for two cores, and few enough that the first one
 /// does not wait for the last.

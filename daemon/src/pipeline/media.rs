@@ -14,11 +14,11 @@ use gatehouse_store::store::{MediaOutcome, StoreError};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::mqtt::{Delivery, Receipt};
 use crate::pipeline::acks::AckLane;
 use crate::pipeline::refuse::Refuser;
 use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Upload};
+use gatehouse_mqtt::{Delivery, Receipt};
 
 /// Waits before the disk is tried again: a full disk may get room within these, a broken one does not.
 const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];

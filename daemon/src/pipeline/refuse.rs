@@ -9,10 +9,10 @@ use gatehouse_store::names::EventKey;
 use gatehouse_store::store::StoreError;
 use tracing::warn;
 
-use crate::mqtt::{Outgoing, Publisher, Receipt, Rejected};
 use crate::pipeline::lines::Lines;
 use crate::pipeline::{Counters, Shared};
 use crate::sources::Refusal;
+use gatehouse_mqtt::{Outgoing, Publisher, Receipt, Rejected};
 
 /// See the module.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use gatehouse_store::store::StoreStatus;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::mqtt::{Link, Phase, StatusMessage, reached};
+use gatehouse_mqtt::{Link, Phase, StatusMessage, reached};
 
 /// Shortest time between two looks at the numbers, which are published where they changed.
 const LOOK: Duration = Duration::from_secs(5);

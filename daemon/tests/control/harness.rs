@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use gatehouse_testkit::daemon::binary;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -94,7 +95,7 @@ impl Home {
 
     /// Runs the tool.
     pub(crate) fn tool(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        let mut command = Command::new(tool_program());
         command.arg("--socket").arg(self.path("control.sock")).args(arguments);
         command.env_remove("GATEHOUSE_SOCKET").stdin(Stdio::null()).output().unwrap()
     }
@@ -202,4 +203,9 @@ pub(crate) fn encoding(person: u64, nth: u64) -> Vec<f32> {
 pub(crate) fn encodings(person: u64, count: u64) -> String {
     let all: Vec<_> = (0..count).map(|nth| encoding(person, nth)).collect();
     serde_json::to_string(&all).unwrap()
+}
+
+/// The program `gatehouse`, which another crate builds.
+pub(crate) fn tool_program() -> PathBuf {
+    binary("gatehouse").unwrap()
 }

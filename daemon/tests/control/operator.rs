@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, encoding, encodings};
+use crate::harness::{Home, encoding, encodings, tool_program};
 
 #[test]
 fn a_person_is_enrolled_found_renamed_and_erased() {
@@ -74,7 +74,7 @@ fn templates_get_a_new_key_and_everybody_is_known_before_and_after_a_restart() {
 fn encodings_come_also_from_standard_input() {
     let home = Home::new("");
     let _daemon = home.start();
-    let mut tool = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+    let mut tool = Command::new(tool_program())
         .arg("--socket")
         .arg(home.path("control.sock"))
         .args(["person", "enroll", "--id", "a", "--name", "A", "--encodings", "-"])

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Home, encoding, encodings};
+use crate::harness::{Home, encoding, encodings, tool_program};
 
 #[test]
 fn nobody_there_is_69_with_advice() {
@@ -111,7 +111,7 @@ fn whoever_is_neither_root_nor_of_our_group_is_77() {
     let tool = home.path("gatehouse");
     // Not by ourselves: a child that another test starts meanwhile would hold the copy open for writing, and a program
     // that is open for writing cannot be run.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gatehouse")).arg(&tool).status().unwrap();
+    let copied = Command::new("cp").arg(tool_program()).arg(&tool).status().unwrap();
     assert!(copied.success());
     let socket = home.path("control.sock");
     let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

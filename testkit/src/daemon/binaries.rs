@@ -10,9 +10,6 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// The package of both binaries.
-const PACKAGE: &str = "gatehouse-daemon";
-
 /// The path of `gatehoused` or `gatehouse`.
 ///
 /// # Errors
@@ -22,7 +19,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let folder = FOLDER.get_or_init(|| prepare().map_err(|e| format!("{e:#}")));
     let file = folder.as_ref().map_err(|words| anyhow!("{words}"))?.join(name);
     if !file.is_file() {
-        bail!("{} is missing: build it with `cargo build -p {PACKAGE}`", file.display());
+        bail!("{} is missing: build it with `cargo build --workspace --bins`", file.display());
     }
     Ok(file)
 }
@@ -50,7 +47,7 @@ fn prepare() -> Result<PathBuf> {
         }
         let output = command.output().context("cargo")?;
         if !output.status.success() {
-            bail!("{PACKAGE} does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+            bail!("the programs do not build:\n{}", String::from_utf8_lossy(&output.stderr));
         }
     }
     Ok(folder.to_owned())

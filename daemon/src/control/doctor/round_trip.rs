@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 
-use crate::control::answers::Finding;
-use crate::mqtt::{ProbeError, RoundTrip, measure};
+use gatehouse_control::answers::Finding;
+use gatehouse_mqtt::{ProbeError, RoundTrip, measure};
 
 const WHAT: &str = "round trip";
 /// Linux delays an acknowledgement by 40 ms at least; a second packet that is later than this waited for one.
@@ -47,7 +47,7 @@ fn judge(measured: Result<RoundTrip, ProbeError>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::answers::Grade;
+    use gatehouse_control::answers::Grade;
 
     fn trip(first: u64, stall: u64) -> Finding {
         let (first, stall) = (Duration::from_millis(first), Duration::from_millis(stall));

@@ -8,8 +8,8 @@ use tracing::info;
 
 use super::{ask, people, store_fault};
 use crate::control::Services;
-use crate::control::answers::{EventLine, FaceLine, JsonText};
-use crate::control::types::Fault;
+use gatehouse_control::answers::{EventLine, FaceLine, JsonText};
+use gatehouse_control::types::Fault;
 
 pub(super) fn query(
     camera: Option<String>,

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::store_fault;
 use crate::control::Services;
-use crate::control::types::Fault;
+use gatehouse_control::types::Fault;
 
 pub(super) async fn add(services: &Services, model: Model, uid: u32) -> Result<Vec<GalleryLine>, Fault> {
     let gallery = model.name.clone();

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::store_fault;
 use crate::control::Services;
-use crate::control::types::Fault;
+use gatehouse_control::types::Fault;
 
 pub(super) async fn rotate_templates(services: &Services, uid: u32) -> Result<TemplatesRotated, Fault> {
     let done = services.store.rotate_templates().await.map_err(store_fault)?;

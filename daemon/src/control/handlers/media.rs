@@ -12,8 +12,8 @@ use gatehouse_sync::central::grant::Grant;
 
 use super::{ask, events};
 use crate::control::Services;
-use crate::control::answers::{MediaHeader, MediaLine};
-use crate::control::types::Fault;
+use gatehouse_control::answers::{MediaHeader, MediaLine};
+use gatehouse_control::types::Fault;
 
 pub(super) async fn list(
     services: &Services,

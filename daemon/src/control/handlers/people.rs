@@ -9,9 +9,9 @@ use tracing::{info, warn};
 
 use super::store_fault;
 use crate::control::Services;
-use crate::control::answers::{FaceLine, IdentifyAnswer};
-use crate::control::encodings::RawEncoding;
-use crate::control::types::{ENCODINGS_MAX, Fault};
+use gatehouse_control::answers::{FaceLine, IdentifyAnswer};
+use gatehouse_control::encodings::RawEncoding;
+use gatehouse_control::types::{ENCODINGS_MAX, Fault};
 
 /// Stands for no camera: the gallery's own threshold counts. No camera can be configured under this name.
 const NO_CAMERA: &str = "-";

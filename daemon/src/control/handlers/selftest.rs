@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{people, state};
 use crate::control::Services;
-use crate::control::answers::Finding;
-use crate::control::encodings::RawEncoding;
+use gatehouse_control::answers::Finding;
+use gatehouse_control::encodings::RawEncoding;
 
 /// Longest way through events' task and journal: a slow card needs a second, one that hangs never comes back.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);

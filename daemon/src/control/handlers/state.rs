@@ -7,10 +7,11 @@ use gatehouse_store::time::Timestamp;
 use gatehouse_sync::SinkStatus;
 
 use super::ask;
-use crate::app::wiring::differs;
-use crate::control::answers::{BrokerStatus, ClockLine, LedgerAnswer, SinkLine, Status, Sums};
-use crate::control::types::Fault;
-use crate::control::{Services, free_bytes};
+use crate::control::Services;
+use gatehouse_control::answers::{BrokerStatus, ClockLine, LedgerAnswer, SinkLine, Status, Sums};
+use gatehouse_control::types::Fault;
+use gatehouse_machine::checks::free_bytes;
+use gatehouse_machine::gallery::differs;
 
 pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fault> {
     let sinks = sinks(services).await?;
@@ -23,7 +24,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
         device: config.device.id.clone(),
         site: config.device.site.clone(),
         environment: config.device.environment.to_string(),
-        version: crate::VERSION.to_owned(),
+        version: gatehouse_control::VERSION.to_owned(),
         uptime_seconds: services.started.elapsed().as_secs(),
         broker: broker(services),
         settings_differ: differs(config, &models.in_use),
@@ -48,7 +49,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
 }
 
 pub(in crate::control) async fn clock(services: &Services) -> Result<ClockLine, Fault> {
-    Ok(ask(services, Store::clock).await?.into())
+    Ok(clock_line(ask(services, Store::clock).await?))
 }
 
 pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
@@ -61,7 +62,7 @@ pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
 }
 
 pub(in crate::control) async fn sinks(services: &Services) -> Result<Vec<SinkLine>, Fault> {
-    Ok(services.sync.status().sinks.into_iter().map(SinkLine::from).collect())
+    Ok(services.sync.status().sinks.into_iter().map(sink_line).collect())
 }
 
 pub(in crate::control) fn ledger(store: &Store) -> LedgerAnswer {
@@ -78,35 +79,31 @@ fn sums(column: Column) -> Sums {
     Sums { received: column.received(), pending: column.pending(), column }
 }
 
-impl From<ClockStatus> for ClockLine {
-    fn from(ClockStatus { now, wall, truth }: ClockStatus) -> Self {
-        let apart = now.at.0.abs_diff(wall.0) / 1000;
-        Self {
-            time: now.at.to_string(),
-            uncertainty_ms: now.uncertainty_ms,
-            source: truth.map(|truth| truth.source),
-            wall: wall.to_string(),
-            wrong_by_ms: now.uncertainty_ms.map_or(0, |off| apart.saturating_sub(off)),
-        }
+fn clock_line(ClockStatus { now, wall, truth }: ClockStatus) -> ClockLine {
+    let apart = now.at.0.abs_diff(wall.0) / 1000;
+    ClockLine {
+        time: now.at.to_string(),
+        uncertainty_ms: now.uncertainty_ms,
+        source: truth.map(|truth| truth.source),
+        wall: wall.to_string(),
+        wrong_by_ms: now.uncertainty_ms.map_or(0, |off| apart.saturating_sub(off)),
     }
 }
 
-impl From<SinkStatus> for SinkLine {
-    fn from(status: SinkStatus) -> Self {
-        let text = |at: Timestamp| at.to_string();
-        Self {
-            sink: status.sink,
-            configured: status.configured,
-            state: status.state,
-            error: status.error,
-            since: text(status.since),
-            next_retry: status.next_retry.map(text),
-            pending: status.pending,
-            oldest_pending: status.oldest_pending.map(text),
-            delivered: status.delivered,
-            taken: status.taken,
-            set_aside: status.set_aside,
-            last_set_aside: status.last_set_aside,
-        }
+fn sink_line(status: SinkStatus) -> SinkLine {
+    let text = |at: Timestamp| at.to_string();
+    SinkLine {
+        sink: status.sink,
+        configured: status.configured,
+        state: status.state,
+        error: status.error,
+        since: text(status.since),
+        next_retry: status.next_retry.map(text),
+        pending: status.pending,
+        oldest_pending: status.oldest_pending.map(text),
+        delivered: status.delivered,
+        taken: status.taken,
+        set_aside: status.set_aside,
+        last_set_aside: status.last_set_aside,
     }
 }

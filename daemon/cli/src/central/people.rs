@@ -1,0 +1,264 @@
+//! `gatehouse central person|identify|make-key`: people in the central database, without an appliance.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Write as _, stdin};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use gatehouse_config::Config;
+use gatehouse_store::deployment::DeploymentKey;
+use gatehouse_store::gallery::{Encoding, GallerySettings};
+use gatehouse_store::record::Person;
+use gatehouse_sync::SyncError;
+use gatehouse_sync::central::people::{Absence, CentralPerson, People};
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+use super::super::session::Session;
+use super::super::table::{Table, printable};
+use super::super::{format, identify, input, person};
+use super::{Args, settings};
+use gatehouse_control::answers::FaceLine;
+use gatehouse_control::types::Fault;
+use gatehouse_machine::gallery::gallery_settings;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Enroll a person on all appliances, or add encodings to an enrolled person.
+    Enroll {
+        /// Identifier of the person, chosen by you.
+        #[arg(long)]
+        id: String,
+        /// Display name.
+        #[arg(long)]
+        name: String,
+        /// JSON file with an array of encodings of gallery.model; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        encodings: PathBuf,
+        /// Enroll encodings even if they are nearer to another person.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// List the people in the central database.
+    List {
+        #[command(flatten)]
+        args: Args,
+    },
+    /// List people without a visit and without a change for a number of days; --erase erases them.
+    ///
+    /// The days are counted back from the time up to which all appliances have delivered their events, because an event
+    /// that is not delivered yet may be a visit.
+    Absent {
+        /// Number of days without a visit.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Erase them in the database; appliances follow when they receive the erasure.
+        #[arg(long)]
+        erase: bool,
+        /// Erase without a question; an erasure cannot be undone.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Change a person's display name.
+    Rename {
+        /// Identifier of the person.
+        id: String,
+        /// New display name.
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Erase a person in the database; appliances follow when they receive the erasure.
+    Erase {
+        /// Identifier of the person.
+        id: String,
+        /// Erase without a question; an erasure cannot be undone.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        args: Args,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Identify {
+    /// JSON file with one encoding or an array of encodings; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Largest distance of a match [default: gallery.threshold of the settings].
+    #[arg(long, value_name = "T")]
+    threshold: Option<f32>,
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MakeKey {
+    /// New file for the key, readable by its owner only.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Result of a change.
+#[derive(Debug, Serialize)]
+struct PersonChanged<'a> {
+    id: &'a str,
+    /// Number of encodings that were added.
+    added: usize,
+}
+
+pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
+    match command {
+        Command::Enroll { id, name, encodings, force, args } => {
+            let (config, gallery) = of_model(&args, None)?;
+            let encodings = read(&encodings, &gallery)?;
+            let person = Person { id: id.clone(), name };
+            let added = runtime
+                .block_on(async {
+                    People::open(&config).await?.enrol(person, encodings, gallery, force).await
+                })
+                .map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added }, |done| {
+                let encodings = format::count(done.added as u64, "encoding", "encodings");
+                format!("{} is enrolled: {encodings} added", printable(done.id))
+            })
+        }
+        Command::List { args } => {
+            let config = settings(&args.config)?;
+            let people = runtime
+                .block_on(async { People::open(&config).await?.list().await })
+                .map_err(Fault::refused)?;
+            session.show(&people, |people| table(people))
+        }
+        Command::Absent { days, erase, yes, args } => {
+            if erase {
+                person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            }
+            let config = settings(&args.config)?;
+            let absence = runtime.block_on(absent(&config, days, erase)).map_err(Fault::refused)?;
+            session.show(&absence, absence_text)
+        }
+        Command::Rename { id, name, args } => {
+            let config = settings(&args.config)?;
+            let renamed = async { People::open(&config).await?.rename(&id, &name).await };
+            runtime.block_on(renamed).map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |_| {
+                format!("{} is now {}", printable(&id), printable(&name))
+            })
+        }
+        Command::Erase { id, yes, args } => {
+            person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            let config = settings(&args.config)?;
+            runtime
+                .block_on(async { People::open(&config).await?.erase(&id).await })
+                .map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
+                format!(
+                    "{} is erased in the database; appliances follow when they receive the erasure",
+                    printable(done.id)
+                )
+            })
+        }
+    }
+}
+
+async fn absent(config: &Config, days: u32, erase: bool) -> Result<Absence, SyncError> {
+    let people = People::open(config).await?;
+    let mut absence = people.absent(days).await?;
+    if erase {
+        for person in &absence.people {
+            people.erase(&person.id).await?;
+        }
+        absence.erased = true;
+    }
+    Ok(absence)
+}
+
+fn absence_text(absence: &Absence) -> String {
+    let mut table = Table::new(["ID", "NAME", "LAST VISIT"]);
+    for person in &absence.people {
+        table.row([person.id.clone(), person.name.clone(), format::time(&person.last_there)]);
+    }
+    let mut text = table.text("no people without a visit for that long\n");
+    if let Some(device) = &absence.waits_for {
+        let until = format::time(&absence.heard_until);
+        text.push_str(&format!(
+            "\ncounted back from {until}: later events of {} are not delivered yet\n",
+            printable(device)
+        ));
+    }
+    if absence.erased {
+        text.push_str("\nerased in the database; appliances follow when they receive the erasure\n");
+    }
+    text
+}
+
+pub(super) fn find(command: &Identify, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
+    let (config, gallery) = of_model(&command.args, command.threshold)?;
+    if gallery.threshold <= 0.0 {
+        return Err(Fault::refused("the settings have no gallery.threshold").advise(
+            "give one with --threshold; `gatehouse gallery report` on an appliance shows the threshold in force",
+        ));
+    }
+    let encodings = read(&command.file, &gallery)?;
+    let faces = runtime
+        .block_on(async { People::open(&config).await?.identify(&encodings, gallery).await })
+        .map_err(Fault::refused)?;
+    let faces: Vec<FaceLine> = faces.into_iter().map(FaceLine::from).collect();
+    session.show(&faces, |faces| identify::faces(faces))
+}
+
+pub(super) fn make_key(command: &MakeKey, session: &mut Session) -> Result<(), Fault> {
+    let file = &command.file;
+    let fault = |error: std::io::Error| {
+        Fault::refused(format!("{}: {error}", file.display()))
+            .advise("name a new file in a folder that you can write to")
+    };
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(fault)?;
+    let secret = DeploymentKey::generate();
+    new.write_all(secret.as_bytes()).and_then(|()| new.write_all(b"\n")).map_err(fault)?;
+    new.sync_all().map_err(fault)?;
+    session.show(&file, |file| {
+        format!(
+            "{}: install this key on every appliance of the deployment (central.people.key_file, or `gatehouse setup \
+             --deployment-key-file`), keep a copy at another place, and keep it secret",
+            file.display()
+        )
+    })
+}
+
+fn of_model(args: &Args, threshold: Option<f32>) -> Result<(Config, GallerySettings), Fault> {
+    let config = settings(&args.config)?;
+    let mut gallery = gallery_settings(&config);
+    gallery.threshold = threshold.unwrap_or(gallery.threshold);
+    // Thresholds of cameras apply to appliances only.
+    gallery.camera_thresholds.clear();
+    Ok((config, gallery))
+}
+
+fn read(file: &Path, gallery: &GallerySettings) -> Result<Vec<Encoding>, Fault> {
+    let checked = |(at, raw): (usize, gatehouse_control::encodings::RawEncoding)| {
+        Encoding::new(raw.to_vec(), gallery.dimensions)
+            .map_err(|fault| Fault::refused(format!("encoding {}: {fault}", at + 1)))
+    };
+    input::encodings(file)?.into_iter().enumerate().map(checked).collect()
+}
+
+fn table(people: &[CentralPerson]) -> String {
+    let mut table = Table::new(["ID", "NAME", "NAMED BY", "ENCODINGS", "CHANGED"]);
+    for person in people {
+        table.row([
+            person.id.clone(),
+            person.name.clone(),
+            person.named_by.clone(),
+            person.samples.to_string(),
+            format::time(&person.updated_at),
+        ]);
+    }
+    table.text("no people are enrolled in the database\n")
+}

@@ -1,0 +1,194 @@
+//! `gatehouse person enroll|list|show|rename|erase`
+
+use std::io::{IsTerminal, stdin};
+use std::path::PathBuf;
+
+use gatehouse_store::people::PersonSummary;
+use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
+
+use super::session::Session;
+use super::table::{Table, pairs, printable};
+use super::{format, input};
+use gatehouse_control::exit;
+use gatehouse_control::types::{Fault, Request};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Enroll a person, or add encodings to an enrolled person.
+    Enroll {
+        /// Identifier of the person, chosen by you.
+        #[arg(long)]
+        id: String,
+        /// Display name.
+        #[arg(long)]
+        name: String,
+        /// JSON file with an array of encodings; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        encodings: PathBuf,
+        /// Enroll encodings even if they are nearer to another person.
+        #[arg(long)]
+        force: bool,
+        /// Enroll into this gallery instead of the one in use.
+        #[arg(long, value_name = "NAME")]
+        gallery: Option<String>,
+    },
+    /// List the enrolled people.
+    List,
+    /// Show one person.
+    Show {
+        /// Identifier of the person.
+        id: String,
+    },
+    /// Change a person's display name.
+    Rename {
+        /// Identifier of the person.
+        id: String,
+        /// New display name.
+        #[arg(long)]
+        name: String,
+    },
+    /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
+    Erase {
+        /// Identifier of the person.
+        id: String,
+        /// Erase without a question; an erasure cannot be undone.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
+    match command {
+        Command::Enroll { id, name, encodings, force, gallery } => {
+            let encodings = input::encodings(&encodings)?;
+            let request = Request::PersonEnroll { id, name, encodings, force, gallery: gallery.clone() };
+            session.ask_and_show(&request, |answer| enrolled(answer, gallery.as_deref()))
+        }
+        Command::List => {
+            session.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people))
+        }
+        Command::Show { id } => session.ask_and_show(&Request::PersonShow { id }, show),
+        Command::Rename { id, name } => session
+            .ask_and_show(&Request::PersonRename { id, name }, |person: &PersonSummary| {
+                format!("{} is now {}", printable(&person.id), printable(&person.name))
+            }),
+        Command::Erase { id, yes } => {
+            confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
+                let encodings = format::count(erased.samples as u64, "encoding", "encodings");
+                format!("{} is erased, with {encodings}", printable(&erased.id))
+            })
+        }
+    }
+}
+
+fn enrolled(answer: &Enrolled, gallery: Option<&str>) -> String {
+    let id = printable(&answer.person.id);
+    let added = format::count(answer.added as u64, "encoding", "encodings");
+    let samples =
+        gallery.and_then(|name| answer.person.galleries.get(name)).unwrap_or(&answer.person.samples);
+    let target = gallery.map_or_else(String::new, |name| format!(" in {}", printable(name)));
+    let mut text = format!("{id} is enrolled{target}: {added} added, {samples} in total\n");
+    if answer.repeated > 0 {
+        let repeated =
+            format::count(answer.repeated as u64, "encoding is a duplicate", "encodings are duplicates");
+        text.push_str(&format!("{repeated} and not added\n"));
+    }
+    for Alike { id: other, distance } in &answer.alike {
+        let other = printable(other);
+        text.push_str(&format!(
+            "{id} and {other} look alike (distance {distance:.3}): possibly neither is recognized\n"
+        ));
+    }
+    for Doubt { nth, id: other, distance } in &answer.doubtful {
+        let other = printable(other);
+        text.push_str(&format!(
+            "encoding {nth} is nearer to {other} (distance {distance:.3}) than to {id}: check the picture\n"
+        ));
+    }
+    if let Some(cause) = &answer.no_threshold {
+        text.push_str(&format!("no face is recognized at present: {cause}\n"));
+    }
+    text
+}
+
+/// Refuses a step that cannot be undone on a terminal without `--yes`.
+pub(super) fn confirmed(yes: bool, terminal: bool, what: &str) -> Result<(), Fault> {
+    if yes || !terminal {
+        return Ok(());
+    }
+    Err(Fault::with_code(exit::USAGE, format!("{what} cannot be undone"))
+        .advise("repeat the command with --yes"))
+}
+
+fn list(people: &[PersonSummary]) -> String {
+    let mut table = Table::new(["ID", "NAME", "ENCODINGS", "ENROLLED", "CHANGED"]);
+    for person in people {
+        table.row([
+            person.id.clone(),
+            person.name.clone(),
+            person.samples.to_string(),
+            format::time(&person.enrolled_at),
+            format::time(&person.updated_at),
+        ]);
+    }
+    table.text("no people are enrolled; gatehouse person enroll adds one\n")
+}
+
+fn show(person: &PersonSummary) -> String {
+    pairs(&[
+        ("id", person.id.clone()),
+        ("name", person.name.clone()),
+        ("encodings", encodings(person)),
+        ("corrections", person.corrections.to_string()),
+        ("enrolled", format::time(&person.enrolled_at)),
+        ("changed", format::time(&person.updated_at)),
+    ])
+}
+
+/// Number of encodings, for each gallery if there are two.
+fn encodings(person: &PersonSummary) -> String {
+    if person.galleries.len() < 2 {
+        return person.samples.to_string();
+    }
+    let counts =
+        person.galleries.iter().map(|(gallery, samples)| format!("{samples} in {}", printable(gallery)));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enrollment_shows_duplicates_and_look_alikes() {
+        let person = PersonSummary {
+            id: "a".into(),
+            name: "A".into(),
+            samples: 3,
+            galleries: [("m".to_owned(), 3)].into(),
+            corrections: 0,
+            enrolled_at: String::new(),
+            updated_at: String::new(),
+        };
+        let alike = vec![Alike { id: "b".into(), distance: 0.3 }];
+        let text = enrolled(
+            &Enrolled { person, added: 2, repeated: 1, alike, doubtful: Vec::new(), no_threshold: None },
+            None,
+        );
+        for part in [
+            "2 encodings added, 3 in total",
+            "1 encoding is a duplicate",
+            "a and b look alike (distance 0.300)",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_erasure_on_a_terminal_needs_yes() {
+        assert_eq!(confirmed(false, true, "it").unwrap_err().code, exit::USAGE);
+        assert!(confirmed(true, true, "it").is_ok());
+        assert!(confirmed(false, false, "it").is_ok(), "scripts are not asked");
+    }
+}

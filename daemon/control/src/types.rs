@@ -1,0 +1,234 @@
+//! What goes over the control socket to the daemon, and how every answer is wrapped; the answers themselves
+//! stand in [`crate::answers`].
+
+use std::fmt;
+
+use gatehouse_store::gallery::calibration::Calibration;
+use gatehouse_store::people::SAMPLES_MAX;
+use gatehouse_store::record::Model;
+use gatehouse_store::store::VerifyAt;
+use serde::{Deserialize, Serialize};
+
+use crate::encodings::RawEncoding;
+use crate::exit;
+
+/// Most encodings in one request: as many as one person may have.
+pub const ENCODINGS_MAX: usize = SAMPLES_MAX;
+/// Longest request line in bytes: [`ENCODINGS_MAX`] encodings of 512 numbers at up to 32 characters each, and
+/// a page for the rest.
+pub const REQUEST_BYTES_MAX: usize = ENCODINGS_MAX * 512 * 32 + 4096;
+/// Longest reply line in bytes: a list of 200,000 people at about 300 bytes each.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Most entries of one list: a reply is made in memory.
+pub const LIST_MAX: usize = 1000;
+
+/// One order of the operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the appliance is; answered with [`crate::answers::Status`].
+    Status,
+    /// What is wrong and what to do; answered with a list of [`crate::answers::Finding`].
+    Doctor,
+    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::store::Enrolled`].
+    PersonEnroll {
+        /// The operator's identifier.
+        id: String,
+        /// The display name.
+        name: String,
+        /// At least one.
+        encodings: Vec<RawEncoding>,
+        /// Whether an encoding that looks more like somebody else is taken all the same.
+        #[serde(default)]
+        force: bool,
+        /// Into which gallery; none for the one in use.
+        #[serde(default)]
+        gallery: Option<String>,
+    },
+    /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
+    PersonList,
+    /// One person; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonShow {
+        /// The operator's identifier.
+        id: String,
+    },
+    /// A new display name; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonRename {
+        /// The operator's identifier.
+        id: String,
+        /// The new name.
+        name: String,
+    },
+    /// Forget a person for good; answered with [`gatehouse_store::store::Erased`].
+    PersonErase {
+        /// The operator's identifier.
+        id: String,
+    },
+    /// How the enrolled people lie; answered with [`gatehouse_store::store::GalleryReport`].
+    GalleryReport {
+        /// Of which gallery; none for the one in use.
+        gallery: Option<String>,
+    },
+    /// The galleries; answered with a list of [`gatehouse_store::store::GalleryLine`].
+    GalleryList,
+    /// A second gallery; answered as [`Request::GalleryList`] is.
+    GalleryAdd(Model),
+    /// Go over to the other gallery; answered with [`gatehouse_store::store::GalleryChanged`].
+    GallerySwitch {
+        /// Its name.
+        gallery: String,
+        /// Whether to do so while people are missing in it.
+        force: bool,
+    },
+    /// Remove the gallery that is not in use; answered with [`gatehouse_store::store::GalleryChanged`].
+    GalleryRemove {
+        /// Its name.
+        gallery: String,
+    },
+    /// Impostor statistics of a gallery's model; answered as [`Request::GalleryList`] is.
+    GalleryCalibrate {
+        /// Which gallery; none for the one in use.
+        gallery: Option<String>,
+        /// The statistics; none for those that come with the program.
+        calibration: Option<Box<Calibration>>,
+    },
+    /// Where the galleries differ; answered with [`gatehouse_store::store::GalleryComparison`].
+    GalleryCompare,
+    /// Who is this; answered with [`crate::answers::IdentifyAnswer`]. Nothing is kept of it.
+    Identify {
+        /// Whose threshold counts; none for the gallery's own.
+        camera: Option<String>,
+        /// Which gallery is asked; none for the one in use.
+        #[serde(default)]
+        gallery: Option<String>,
+        /// One face each.
+        encodings: Vec<RawEncoding>,
+    },
+    /// Events, newest first; answered with a list of [`crate::answers::EventLine`].
+    EventList {
+        /// Only of this camera.
+        camera: Option<String>,
+        /// Only with this person.
+        person: Option<String>,
+        /// Only those received at or after this instant, RFC 3339.
+        since: Option<String>,
+        /// At most so many, up to [`LIST_MAX`].
+        limit: usize,
+    },
+    /// One event; answered with [`crate::answers::EventLine`].
+    EventShow {
+        /// `seq` or `camera/event id`.
+        event: String,
+    },
+    /// A match was wrong; answered with [`gatehouse_store::store::Corrected`].
+    EventCorrect {
+        /// `seq` or `camera/event id`.
+        event: String,
+        /// Which face of the event, from 1; none for the only match.
+        face: Option<usize>,
+    },
+    /// Media files, newest first; answered with a list of [`crate::answers::MediaLine`].
+    MediaList {
+        /// Only of this event, `camera/event id`.
+        event: Option<String>,
+        /// At most so many, up to [`LIST_MAX`].
+        limit: usize,
+    },
+    /// One media file; answered with [`crate::answers::MediaHeader`], and after that line the bytes themselves.
+    MediaGet {
+        /// Media id, or `camera/event id/name`.
+        media: String,
+    },
+    /// A URL for one delivered media file; answered with [`gatehouse_sync::central::grant::Grant`].
+    MediaUrl {
+        /// Media id, or `camera/event id/name`.
+        media: String,
+        /// Not the file, but its thumbnail of this longest edge in pixels.
+        #[serde(default)]
+        thumbnail: Option<u16>,
+        /// Seconds from now until it is no longer valid.
+        expires_s: u64,
+    },
+    /// How delivery goes; answered with a list of [`crate::answers::SinkLine`].
+    SyncStatus,
+    /// Try every sink at once; answered with a list of [`crate::answers::SinkLine`].
+    SyncNow,
+    /// Let nothing leave for so many seconds; answered with a list of [`crate::answers::SinkLine`].
+    SyncPause {
+        /// At most [`gatehouse_sync::PAUSE_MAX`].
+        seconds: u64,
+    },
+    /// End a pause; answered with a list of [`crate::answers::SinkLine`].
+    SyncResume,
+    /// Changes of people by several at once; answered with a list of [`gatehouse_sync::Conflict`].
+    SyncConflicts,
+    /// The ledger; answered with [`crate::answers::LedgerAnswer`].
+    Ledger,
+    /// The keys; answered with [`gatehouse_store::store::KeyStatus`].
+    KeyStatus,
+    /// Go over to a new template key; answered with [`gatehouse_store::store::TemplatesRotated`].
+    KeyRotateTemplates,
+    /// One step of reading everything on the disk; answered with [`gatehouse_store::store::Verified`].
+    StoreVerify {
+        /// Where the step begins, as the step before said.
+        at: VerifyAt,
+    },
+    /// Have the next start make the views anew; answered with [`gatehouse_store::store::Compacting`].
+    StoreCompact,
+    /// Let go now what has been kept long enough; answered with [`gatehouse_store::store::Retained`].
+    StoreRetain,
+    /// The settings in force; answered with a list of [`crate::answers::SettingLine`].
+    ConfigShow,
+    /// Read the configuration again; answered with [`crate::answers::Reloaded`].
+    ConfigReload,
+    /// Does the way of an event work? Answered with a list of [`crate::answers::Finding`]; nothing is kept of it.
+    SelfTest,
+}
+
+/// The line that comes back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply<T> {
+    /// Done.
+    Ok(T),
+    /// Not done.
+    Error(Fault),
+}
+
+/// Why something was not done, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Exit code for the operator's tool, see [`crate::exit`].
+    pub code: u8,
+    /// What happened.
+    pub message: String,
+    /// What to do next, where there is something.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub advice: Option<String>,
+}
+
+impl Fault {
+    /// Refused or not found.
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Self { code: exit::REFUSED, message: message.to_string(), advice: None }
+    }
+
+    /// Any other exit code.
+    pub fn with_code(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), advice: None }
+    }
+
+    /// The same with a next step.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+    }
+}

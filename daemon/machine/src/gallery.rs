@@ -1,0 +1,42 @@
+//! The gallery that the settings describe.
+
+use gatehouse_config::Config;
+use gatehouse_store::gallery::calibration::{known_calibration, model_advice, title};
+use gatehouse_store::gallery::{self, GallerySettings, NoThreshold};
+use gatehouse_store::record::Model;
+
+/// Settings of the gallery from the settings file.
+pub fn gallery_settings(config: &Config) -> GallerySettings {
+    let gallery = &config.gallery;
+    let cameras = gallery.cameras.iter().map(|(name, camera)| (name.clone(), camera.threshold));
+    GallerySettings {
+        model: gallery.model.clone(),
+        dimensions: gallery.dimensions,
+        metric: gallery.metric,
+        normalised: gallery.normalised,
+        // 0.0 never matches: without a fixed threshold one is derived from target_fpir.
+        threshold: gallery.threshold.unwrap_or(0.0),
+        camera_thresholds: cameras.collect(),
+        minimum_quality: gallery.minimum_quality,
+        exact_limit: gallery.exact_limit.unwrap_or(gallery::EXACT_LIMIT_MEASURED),
+    }
+}
+
+/// What to do where the error rates of the model in the settings are unknown and no threshold is set: one sentence.
+pub fn model_note(config: &Config) -> Option<String> {
+    let GallerySettings { model, dimensions, metric, .. } = gallery_settings(config);
+    if config.gallery.threshold.is_some() || known_calibration(&model, dimensions, metric).is_some() {
+        return None;
+    }
+    let cause = NoThreshold::UnknownModel {
+        advice: model_advice(&model, dimensions, metric),
+        model: title(&model, dimensions, metric),
+        people: 0,
+    };
+    Some(format!("gallery.model: {cause}"))
+}
+
+/// Whether a gallery is of another model than the settings describe: after a switch of galleries they may be outdated.
+pub fn differs(config: &Config, model: &Model) -> bool {
+    *model != Model::from(&gallery_settings(config))
+}

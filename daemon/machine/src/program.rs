@@ -1,0 +1,81 @@
+//! Programs of the system, run with a deadline: a TPM or a bus that does not answer must not hold up whoever asks.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use zeroize::Zeroizing;
+
+/// Runs a program with this standard input to its end. One that needs longer than `limit` is killed with all that it
+/// has started; the error is then of kind `TimedOut`.
+pub fn run_within(limit: Duration, command: &mut Command, input: &[u8]) -> io::Result<Output> {
+    // A group of its own: what the program has started holds its output open too.
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let group = Pid::from_child(&child);
+    let input = Zeroizing::new(input.to_vec());
+    let (done, ended) = mpsc::sync_channel(1);
+    // It ends with the program, also where nobody listens any more.
+    thread::spawn(move || {
+        if let Some(mut stdin) = child.stdin.take() {
+            // Where it does not read on, it says why.
+            let _ = stdin.write_all(&input);
+        }
+        let _ = done.send(child.wait_with_output());
+    });
+    ended.recv_timeout(limit).unwrap_or_else(|_| {
+        // Gone already is as good.
+        let _ = kill_process_group(group, Signal::KILL);
+        Err(io::Error::new(ErrorKind::TimedOut, format!("no end within {limit:?}; it was killed")))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Longer than a test may take, so that nothing but the deadline can end it.
+    const FOR_EVER: &str = "600";
+
+    #[test]
+    fn what_a_program_says_and_how_it_ends_is_told() {
+        let mut command = Command::new("sh");
+        let output =
+            run_within(Duration::from_secs(60), command.args(["-c", "cat; echo no >&2; exit 3"]), b"words")
+                .unwrap();
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"words"[..], &b"no\n"[..]));
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep \"$0\" & echo $! >\"$1\"; wait", FOR_EVER]).arg(&pid);
+        // More than a pipe holds, and it reads nothing of it.
+        let began = Instant::now();
+        let error = run_within(Duration::from_secs(2), &mut command, &[0; 1 << 20]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        let sleeper: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while runs(sleeper) {
+            assert!(Instant::now() < end, "what it has started runs on");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A dead one whose parent has died too may stay as a zombie, where nobody takes care of these.
+    fn runs(pid: i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| state != 'Z')
+    }
+}

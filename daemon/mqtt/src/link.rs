@@ -1,0 +1,79 @@
+//! What is known of a connection to the broker, for status and doctor.
+
+use std::sync::Arc;
+
+use gatehouse_store::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::warn;
+
+/// One connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Connected, and for an input also subscribed, since then; none while it is not.
+    pub since: Option<Timestamp>,
+    /// Why it last failed or what is wrong with it, in words; kept until the next connection stands.
+    pub error: Option<String>,
+    /// Connections made since the start.
+    pub connections: u64,
+}
+
+/// All connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    /// Events come in here.
+    pub events: Link,
+    /// Media files come in here.
+    pub media: Link,
+    /// Answers and status go out here.
+    pub answers: Link,
+}
+
+impl Links {
+    /// Whether events are taken and answered.
+    pub fn connected(&self) -> bool {
+        [&self.events, &self.media, &self.answers].iter().all(|link| link.since.is_some())
+    }
+
+    /// The first failure, while not everything is connected.
+    pub fn error(&self) -> Option<String> {
+        let links = [&self.events, &self.media, &self.answers];
+        links.iter().find_map(|link| link.error.clone())
+    }
+}
+
+/// The writing end: held by the task of the connection.
+#[derive(Debug, Clone, Default)]
+pub struct LinkState(Arc<watch::Sender<Link>>);
+
+impl LinkState {
+    /// Follows changes.
+    pub fn subscribe(&self) -> watch::Receiver<Link> {
+        self.0.subscribe()
+    }
+
+    /// The current state.
+    pub fn get(&self) -> Link {
+        self.0.borrow().clone()
+    }
+
+    pub(crate) fn up(&self) {
+        self.0.send_modify(|link| {
+            link.since = Some(Timestamp::now());
+            link.error = None;
+            link.connections += 1;
+        });
+    }
+
+    /// The connection is gone, or could not be made. Logged once for each word: a broker that is away for a night
+    /// must not fill the log of an SD card.
+    pub(crate) fn down(&self, client: &str, error: Option<String>) {
+        self.0.send_modify(|link| {
+            link.since = None;
+            if error.is_some() && link.error != error {
+                warn!(client, error, "no connection to the broker; trying again");
+                link.error = error;
+            }
+        });
+    }
+}
