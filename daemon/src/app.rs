@@ -99,8 +99,8 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(store_settings, &root_key)).await;
         let (store, opened) = opened.map_err(|_| AppError::TaskEnded("opening of the store"))??;
         tell(&opened);
-        wiring::follow_target(&store, &config);
-        let model = store.galleries().models().in_use.clone();
+        wiring::follow_target(&store.galleries, &config);
+        let model = store.galleries.current().models().in_use.clone();
         if differs(&config, &model) {
             warn!(
                 in_use = model.name,
@@ -108,12 +108,12 @@ impl App {
                 "the gallery in use is not the one of the settings"
             );
         }
-        store.label_strangers(config.gallery.label_strangers);
-        wiring::share_people(&store, &config);
+        store.galleries.label_strangers(config.gallery.label_strangers);
+        wiring::share_people(&store.people, &config);
         // Before anything leaves: what a time server says is believed against the central side.
-        clock::look(&store).await;
-        let sync = gatehouse_sync::Sync::start(&config, store.clone());
-        let pipeline = pipeline::start(&config, store.clone())?;
+        clock::look(&store.events).await;
+        let sync = gatehouse_sync::Sync::start(&config, &store);
+        let pipeline = pipeline::start(&config, &store)?;
         let started = Instant::now();
         let services = Arc::new(Services { store, sync, pipeline, settings, root_key_file, opened, started });
         let tasks = start_tasks(&services, control);
@@ -132,7 +132,7 @@ impl App {
                         return Ok(());
                     }
                     // It logs its own outcome.
-                    Wish::Reload => drop(self.services.settings.reload(&self.services.store)),
+                    Wish::Reload => drop(self.services.settings.reload(&self.services.store.galleries)),
                 },
                 name = self.services.pipeline.ended() => return Err(AppError::TaskEnded(name)),
                 name = self.tasks.ended() => return Err(AppError::TaskEnded(name)),
@@ -173,10 +173,10 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
             error!(%error, "pipeline or journal has failed");
         }
     });
-    let (of_views, mut stop) = (services.store.clone(), tasks.stop_signal());
+    let (of_views, mut stop) = (services.store.upkeep.clone(), tasks.stop_signal());
     tasks.spawn("views", async move {
         tokio::select! {
-            () = of_views.stopped() => error!("the views stopped following the journal"),
+            () = of_views.views_stopped() => error!("the views stopped following the journal"),
             () = stopped(&mut stop) => {}
         }
     });
@@ -206,7 +206,7 @@ fn tell(report: &OpenReport) {
 
 /// One line for `systemctl status`.
 fn status_line(services: &Services) -> String {
-    let store = services.store.status();
+    let store = services.store.upkeep.status();
     let broker = if services.pipeline.stats().connected { "broker connected" } else { "no broker" };
     format!(
         "{broker}, {} people, {} events stored, {} events and {} media files pending",

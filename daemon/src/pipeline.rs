@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_store::Store;
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{Events as StoredEvents, Galleries, Media, StoreError, Upkeep};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -65,7 +65,8 @@ const CLIENTS: [&str; 3] = ["event input", "media input", "publisher"];
 
 /// The running pipeline.
 pub struct PipelineHandle {
-    store: Store,
+    events: StoredEvents,
+    upkeep: Upkeep,
     crew: Crew,
     /// After the crew, so that its tasks are cut off first.
     _thread: EventThread,
@@ -80,7 +81,9 @@ pub struct PipelineHandle {
 #[derive(Clone)]
 struct Shared {
     config: Arc<Config>,
-    store: Store,
+    events: StoredEvents,
+    galleries: Galleries,
+    media: Media,
     sources: Arc<Sources>,
     counters: Arc<Counters>,
     publisher: Publisher,
@@ -91,7 +94,7 @@ struct Shared {
 ///
 /// # Errors
 /// Where the system gives no thread.
-pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
+pub fn start(config: &Config, store: &Store) -> io::Result<PipelineHandle> {
     let thread = EventThread::start()?;
     let config = Arc::new(config.clone());
     let counters = Arc::new(Counters::default());
@@ -113,10 +116,24 @@ pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
         phase.subscribe(),
     );
     crew.spawn(on_events, "publisher", task.run());
-    let task = StatusTask::new(store.clone(), links[0].subscribe(), status, phase.subscribe());
+    let task = StatusTask::new(
+        store.feed.clone(),
+        store.upkeep.clone(),
+        links[0].subscribe(),
+        status,
+        phase.subscribe(),
+    );
     crew.spawn(&here, "status", task.run());
 
-    let shared = Shared { config, store: store.clone(), sources, counters: counters.clone(), publisher };
+    let shared = Shared {
+        config,
+        events: store.events.clone(),
+        galleries: store.galleries.clone(),
+        media: store.media.clone(),
+        sources,
+        counters: counters.clone(),
+        publisher,
+    };
     let input = |settings, place: usize| {
         let (out, inbox) = mpsc::unbounded_channel();
         let (budget, link) = (budgets[place].clone(), links[place].clone());
@@ -138,7 +155,18 @@ pub fn start(config: &Config, store: Store) -> io::Result<PipelineHandle> {
     let probes = start_readers(&crew, on_events, &shared, event_inbox, media_inbox);
     crew.spawn(on_events, "event input", events.run());
     crew.spawn(&here, "media input", media.run());
-    Ok(PipelineHandle { store, crew, _thread: thread, phase, probes, counters, budgets, links })
+    let (stored, upkeep) = (store.events.clone(), store.upkeep.clone());
+    Ok(PipelineHandle {
+        events: stored,
+        upkeep,
+        crew,
+        _thread: thread,
+        phase,
+        probes,
+        counters,
+        budgets,
+        links,
+    })
 }
 
 fn start_readers(
@@ -152,7 +180,7 @@ fn start_readers(
     let (refuser, here) = (Refuser::new(shared), Handle::current());
     let (lane, acks) = AckLane::new();
     crew.spawn_fallible(on_events, "event acks", acks.run());
-    let search = Search::start(shared.store.clone());
+    let search = Search::start(shared.galleries.clone());
     let events = Events::new(shared, refuser.clone(), search, lane, events, probed);
     crew.spawn_fallible(on_events, "events", events.run());
     let (lane, acks) = AckLane::new();
@@ -171,7 +199,7 @@ impl PipelineHandle {
         tokio::select! {
             moved = self.go_through() => moved,
             // To wait for room on the disk is what has to be done then; a restart would make none.
-            () = self.store.waits_for_room() => Ok(()),
+            () = self.upkeep.waits_for_space() => Ok(()),
         }
     }
 
@@ -179,7 +207,7 @@ impl PipelineHandle {
         let (sender, answer) = oneshot::channel();
         self.probes.send(sender).await.map_err(|_| StoreError::Stopping)?;
         answer.await.map_err(|_| StoreError::Stopping)?;
-        self.store.ping().await
+        self.events.ping().await
     }
 
     /// Numbers for status and doctor.

@@ -1,7 +1,7 @@
 //! The enrolled people in RAM, and the sealed references by which a stored visit points to one of them.
 //!
 //! A person is known on disk only by the id of their key. Whoever wants to know whose visit it was must hold that
-//! key: [`People::refer`] makes the reference, [`People::resolve`] reads it, and once the key is destroyed neither
+//! key: [`PeopleTable::refer`] makes the reference, [`PeopleTable::resolve`] reads it, and once the key is destroyed neither
 //! name nor id nor the link between the visits of different days can be had back.
 
 use std::collections::{BTreeMap, HashMap};
@@ -129,7 +129,7 @@ type DayTags = HashMap<i32, HashMap<[u8; 8], KeyId>>;
 
 /// Everybody in the gallery, by id and by key.
 #[derive(Default)]
-pub(crate) struct People {
+pub(crate) struct PeopleTable {
     members: HashMap<KeyId, Member>,
     by_id: HashMap<String, KeyId>,
     tags: Mutex<DayTags>,
@@ -137,7 +137,7 @@ pub(crate) struct People {
     seen: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
-impl People {
+impl PeopleTable {
     /// Adds a person or replaces what is known of them.
     pub(crate) fn put(&mut self, key_id: KeyId, member: Member) {
         self.by_id.insert(member.profile.person.id.clone(), key_id);

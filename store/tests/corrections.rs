@@ -47,14 +47,14 @@ fn key(id: &str) -> EventKey {
 
 fn outcome(store: &Store, x: f32) -> Outcome {
     let probe = ProbeFace { encoding: face(x), quality: None };
-    store.identify(&key("x").camera, &[probe]).faces[0].outcome
+    store.galleries.identify(&key("x").camera, &[probe]).faces[0].outcome
 }
 
 /// An event with these faces, all the way that the daemon goes.
 async fn visit(store: &Store, id: &str, faces: &[f32]) {
     let probes = || faces.iter().map(|x| ProbeFace { encoding: face(*x), quality: None }).collect::<Vec<_>>();
-    let answer = store.identify(&key(id).camera, &probes());
-    store.take_faces(&key(id), probes(), &answer, Arrival::Fresh);
+    let answer = store.galleries.identify(&key(id).camera, &probes());
+    store.galleries.take_faces(&key(id), probes(), &answer, Arrival::Fresh);
     let event = Event {
         key: key(id),
         kind: "face".into(),
@@ -63,11 +63,11 @@ async fn visit(store: &Store, id: &str, faces: &[f32]) {
         media: Vec::new(),
         attributes: "{}".into(),
     };
-    store.record_event(event, answer).await.unwrap().await.unwrap();
+    store.events.record(event, answer).await.unwrap().await.unwrap();
 }
 
 async fn fault(store: &Store, id: &str, face: Option<usize>) -> CorrectionFault {
-    match store.correct(&key(id), face).await {
+    match store.people.correct(&key(id), face).await {
         Err(StoreError::Correction(fault)) => fault,
         other => panic!("{other:?}"),
     }
@@ -77,19 +77,19 @@ async fn fault(store: &Store, id: &str, face: Option<usize>) -> CorrectionFault 
 async fn a_corrected_match_stays_corrected_across_restart_renewal_and_a_rebuilt_view() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    store.enrol("p1", "Ada", vec![face(0.0)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![face(0.0)]).await.unwrap();
     visit(&store, "e1", &[0.45]).await;
-    let corrected = store.correct(&key("e1"), None).await.unwrap();
+    let corrected = store.people.correct(&key("e1"), None).await.unwrap();
     assert_eq!((corrected.person.id.as_str(), corrected.corrections), ("p1", 1));
     let check = |store: &Store| {
         assert_eq!(outcome(store, 0.45), Outcome::Stranger);
         assert_eq!(outcome(store, 0.0), Outcome::Match);
-        let person = store.person("p1").unwrap();
+        let person = store.people.get("p1").unwrap();
         assert_eq!((person.samples, person.corrections), (1, 1));
     };
     check(&store);
     assert_eq!(fault(&store, "e1", None).await, CorrectionFault::Corrected);
-    store.rotate_templates().await.unwrap();
+    store.people.rotate_templates().await.unwrap();
     check(&store);
     store.close();
     drop(store);
@@ -97,18 +97,18 @@ async fn a_corrected_match_stays_corrected_across_restart_renewal_and_a_rebuilt_
     let store = open(directory.path());
     check(&store);
     assert_eq!(fault(&store, "e1", None).await, CorrectionFault::TooOld, "no face outlives the daemon");
-    store.enrol("p1", "Ada", vec![face(-0.1)]).await.unwrap();
-    assert_eq!(store.people()[0].corrections, 1);
+    store.people.enroll("p1", "Ada", vec![face(-0.1)]).await.unwrap();
+    assert_eq!(store.people.list()[0].corrections, 1);
     store.close();
     drop(store);
 
     std::fs::remove_dir_all(directory.path().join("views")).unwrap();
     let store = open(directory.path());
     assert_eq!(outcome(&store, 0.45), Outcome::Stranger);
-    assert_eq!((store.people()[0].samples, store.people()[0].corrections), (2, 1));
-    store.erase("p1").await.unwrap();
-    store.enrol("p1", "Ada", vec![face(0.0)]).await.unwrap();
-    assert_eq!(store.people()[0].corrections, 0, "erased with the person");
+    assert_eq!((store.people.list()[0].samples, store.people.list()[0].corrections), (2, 1));
+    store.people.erase("p1").await.unwrap();
+    store.people.enroll("p1", "Ada", vec![face(0.0)]).await.unwrap();
+    assert_eq!(store.people.list()[0].corrections, 0, "erased with the person");
     assert_eq!(outcome(&store, 0.45), Outcome::Match);
     store.close();
 }
@@ -117,16 +117,16 @@ async fn a_corrected_match_stays_corrected_across_restart_renewal_and_a_rebuilt_
 async fn what_cannot_be_corrected_is_said_in_its_own_words() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    store.enrol("p1", "Ada", vec![face(0.0)]).await.unwrap();
-    store.enrol("p2", "Bob", vec![face(3.0)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![face(0.0)]).await.unwrap();
+    store.people.enroll("p2", "Bob", vec![face(3.0)]).await.unwrap();
     visit(&store, "both", &[0.4, 9.0, 3.1]).await;
     assert_eq!(fault(&store, "both", None).await, CorrectionFault::Several(2));
     assert_eq!(fault(&store, "both", Some(2)).await, CorrectionFault::NoMatch);
     assert_eq!(fault(&store, "never", None).await, CorrectionFault::TooOld);
-    assert_eq!(store.correct(&key("both"), Some(3)).await.unwrap().person.name, "Bob");
+    assert_eq!(store.people.correct(&key("both"), Some(3)).await.unwrap().person.name, "Bob");
     assert_eq!(outcome(&store, 0.4), Outcome::Match, "nobody else is touched");
-    store.erase("p1").await.unwrap();
-    store.enrol("p1", "Another", vec![face(0.0)]).await.unwrap();
+    store.people.erase("p1").await.unwrap();
+    store.people.enroll("p1", "Another", vec![face(0.0)]).await.unwrap();
     assert_eq!(
         fault(&store, "both", Some(1)).await,
         CorrectionFault::NoMatch,

@@ -17,7 +17,9 @@ use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
 use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::{CameraName, EventKey};
 use gatehouse_store::record::{Identification, Model, Outcome, Person, Verdict};
-use gatehouse_store::store::{Arrival, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt};
+use gatehouse_store::store::{
+    Arrival, Enrollment, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt,
+};
 use statistics::statistics;
 
 const OLD: usize = 8;
@@ -82,7 +84,17 @@ fn who(answer: &Identification<Person>) -> Option<&str> {
 
 async fn enrol(store: &Store, id: &str, person: usize, gallery: &str) {
     let dimensions = if gallery == "old" { OLD } else { NEW };
-    store.enrol_reviewed(id, id, vec![face(person, dimensions)], false, Some(gallery)).await.unwrap();
+    store
+        .people
+        .enroll_reviewed(Enrollment {
+            id,
+            name: id,
+            encodings: vec![face(person, dimensions)],
+            gallery: Some(gallery),
+            force: false,
+        })
+        .await
+        .unwrap();
 }
 
 /// Two galleries: Ada in both, Bob in the old one alone.
@@ -90,9 +102,9 @@ async fn two(directory: &Path) -> Store {
     let store = open(directory);
     enrol(&store, "ada", 0, "old").await;
     enrol(&store, "bob", 1, "old").await;
-    store.add_gallery(new_model()).await.unwrap();
+    store.galleries.add(new_model()).await.unwrap();
     let statistics = statistics("new", NEW, Metric::Cosine);
-    store.calibrate_gallery(Some("new"), Some(statistics)).await.unwrap();
+    store.galleries.calibrate(Some("new"), Some(statistics)).await.unwrap();
     enrol(&store, "ada", 2, "new").await;
     store
 }
@@ -101,7 +113,7 @@ async fn two(directory: &Path) -> Store {
 fn whole(store: &Store) {
     let mut at = VerifyAt::Keys;
     loop {
-        let Verified { damaged, next, .. } = store.verify(at).unwrap();
+        let Verified { damaged, next, .. } = store.upkeep.verify(at).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
         let Some(next) = next else { return };
         at = next;
@@ -109,30 +121,30 @@ fn whole(store: &Store) {
 }
 
 fn in_use(store: &Store) -> String {
-    store.galleries().models().in_use.name.clone()
+    store.galleries.current().models().in_use.name.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    assert_eq!(who(&store.identify(&door(), &[probe(0, OLD)])), Some("ada"));
-    let galleries = store.galleries();
-    let in_new = store.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+    assert_eq!(who(&store.galleries.identify(&door(), &[probe(0, OLD)])), Some("ada"));
+    let galleries = store.galleries.current();
+    let in_new = store.galleries.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
     assert_eq!((who(&in_new), in_new.gallery_size, in_new.model.as_str()), (Some("ada"), 1, "new"));
-    let ada = store.person("ada").unwrap();
+    let ada = store.people.get("ada").unwrap();
     assert_eq!((ada.samples, ada.galleries["old"], ada.galleries["new"]), (1, 1, 1));
 
-    let refused = store.switch_gallery("new", false).await.unwrap_err();
+    let refused = store.galleries.switch("new", false).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Missing { people: 1, named, .. } if named == "bob"), "{refused}");
     assert!(refused.is_refusal());
     assert_eq!(in_use(&store), "old");
-    assert_eq!(store.switch_gallery("new", true).await.unwrap().missing, 1);
-    let answer = store.identify(&door(), &[probe(2, NEW)]);
+    assert_eq!(store.galleries.switch("new", true).await.unwrap().missing, 1);
+    let answer = store.galleries.identify(&door(), &[probe(2, NEW)]);
     assert_eq!((who(&answer), answer.model.as_str()), (Some("ada"), "new"));
-    assert_eq!(store.status().people, 1);
+    assert_eq!(store.upkeep.status().people, 1);
     // Who took the galleries before sees the old one to the end.
-    assert_eq!(who(&store.identify_in(&galleries, &door(), &[probe(1, OLD)])), Some("bob"));
+    assert_eq!(who(&store.galleries.identify_in(&galleries, &door(), &[probe(1, OLD)])), Some("bob"));
 
     for rebuilt in [false, true] {
         store.close();
@@ -141,10 +153,10 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
         }
         let store = open(directory.path());
         assert_eq!(in_use(&store), "new", "the state knows better than the settings");
-        assert_eq!(who(&store.identify(&door(), &[probe(2, NEW)])), Some("ada"));
-        store.switch_gallery("old", false).await.unwrap();
-        assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
-        store.switch_gallery("new", true).await.unwrap();
+        assert_eq!(who(&store.galleries.identify(&door(), &[probe(2, NEW)])), Some("ada"));
+        store.galleries.switch("old", false).await.unwrap();
+        assert_eq!(who(&store.galleries.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+        store.galleries.switch("new", true).await.unwrap();
         store.close();
     }
 }
@@ -153,12 +165,12 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
 async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    assert_eq!(store.erase("ada").await.unwrap().samples, 2);
+    assert_eq!(store.people.erase("ada").await.unwrap().samples, 2);
     let gone = |store: &Store| {
-        let galleries = store.galleries();
-        let old = store.identify(&door(), &[probe(0, OLD)]);
-        let new = store.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
-        assert_eq!((who(&old), who(&new), store.gallery_list()[1].people), (None, None, 0));
+        let galleries = store.galleries.current();
+        let old = store.galleries.identify(&door(), &[probe(0, OLD)]);
+        let new = store.galleries.identify_named(&galleries, Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+        assert_eq!((who(&old), who(&new), store.galleries.list()[1].people), (None, None, 0));
     };
     gone(&store);
     store.close();
@@ -166,35 +178,39 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
     gone(&store);
 
     enrol(&store, "cem", 3, "new").await;
-    assert!(matches!(store.remove_gallery("old").await, Err(StoreError::GalleryInUse(_))));
-    assert!(matches!(store.switch_gallery("old", true).await, Err(StoreError::GalleryInUse(_))));
-    assert!(matches!(store.add_gallery(new_model()).await, Err(StoreError::GalleryExists(_))));
+    assert!(matches!(store.galleries.remove("old").await, Err(StoreError::GalleryInUse(_))));
+    assert!(matches!(store.galleries.switch("old", true).await, Err(StoreError::GalleryInUse(_))));
+    assert!(matches!(store.galleries.add(new_model()).await, Err(StoreError::GalleryExists(_))));
     let third = Model { name: "third".into(), ..new_model() };
-    assert!(matches!(store.add_gallery(third.clone()).await, Err(StoreError::GalleriesFull)));
-    store.remove_gallery("new").await.unwrap();
-    assert!(matches!(store.switch_gallery("new", true).await, Err(StoreError::UnknownGallery(_))));
+    assert!(matches!(store.galleries.add(third.clone()).await, Err(StoreError::GalleriesFull)));
+    store.galleries.remove("new").await.unwrap();
+    assert!(matches!(store.galleries.switch("new", true).await, Err(StoreError::UnknownGallery(_))));
     // Its number is given again, to one of another model, of which no error rates are known.
-    store.add_gallery(Model { dimensions: 4, ..third }).await.unwrap();
-    assert_eq!(store.gallery_list()[1].calibration, None);
-    let refused = store.switch_gallery("third", false).await;
+    store.galleries.add(Model { dimensions: 4, ..third }).await.unwrap();
+    assert_eq!(store.galleries.list()[1].calibration, None);
+    let refused = store.galleries.switch("third", false).await;
     assert!(matches!(refused, Err(StoreError::NoThreshold { .. })), "{refused:?}");
-    assert_eq!(store.person("cem").unwrap().galleries.values().sum::<usize>(), 0);
+    assert_eq!(store.people.get("cem").unwrap().galleries.values().sum::<usize>(), 0);
     store.close();
     let store = open(directory.path());
-    assert_eq!(store.gallery_list()[1].templates, 0);
-    assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+    assert_eq!(store.galleries.list()[1].templates, 0);
+    assert_eq!(who(&store.galleries.identify(&door(), &[probe(1, OLD)])), Some("bob"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_before_does_not_know_who_was_erased_or_renamed_since() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    let [ada, bob, nobody] = [0, 1, 5].map(|seed| store.identify(&door(), &[probe(seed, OLD)]));
+    let [ada, bob, nobody] = [0, 1, 5].map(|seed| store.galleries.identify(&door(), &[probe(seed, OLD)]));
     assert_eq!((who(&ada), who(&bob), who(&nobody)), (Some("ada"), Some("bob"), None));
-    assert!([&ada, &bob, &nobody].into_iter().all(|answer| store.knows_all(answer)));
-    store.erase("ada").await.unwrap();
-    store.rename("bob", "Robert").await.unwrap();
-    assert!(!store.knows_all(&ada) && !store.knows_all(&bob) && store.knows_all(&nobody));
+    assert!([&ada, &bob, &nobody].into_iter().all(|answer| store.galleries.still_valid(answer)));
+    store.people.erase("ada").await.unwrap();
+    store.people.rename("bob", "Robert").await.unwrap();
+    assert!(
+        !store.galleries.still_valid(&ada)
+            && !store.galleries.still_valid(&bob)
+            && store.galleries.still_valid(&nobody)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,8 +218,8 @@ async fn where_the_galleries_differ_is_counted_and_survives() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
     let seen = |old: usize, new: &[usize], unreadable| {
-        let galleries = store.galleries();
-        let answer = store.identify_in(&galleries, &door(), &[probe(old, OLD)]);
+        let galleries = store.galleries.current();
+        let answer = store.galleries.identify_in(&galleries, &door(), &[probe(old, OLD)]);
         let faces = new.iter().map(|person| probe(*person, NEW)).collect();
         (galleries, answer, Others { faces, unreadable })
     };
@@ -217,24 +233,28 @@ async fn where_the_galleries_differ_is_counted_and_survives() {
     ];
     for (at, (old, new, unreadable)) in cases.into_iter().enumerate() {
         let (galleries, answer, others) = seen(old, &new, unreadable);
-        let compared = store.compare(&galleries, &key(&at.to_string()), &answer, &others).unwrap();
+        let compared = store.galleries.compare(&galleries, &key(&at.to_string()), &answer, &others).unwrap();
         verdicts.push(compared.verdict);
-        store.record_compared(compared).await.unwrap();
+        store.events.record_comparison(compared).await.unwrap();
     }
     use Verdict as V;
     assert_eq!(verdicts, [V::Same, V::OnlyInUse, V::OnlyOther, V::Different, V::Incomplete]);
     let (galleries, answer, others) = seen(0, &[], false);
-    assert_eq!(store.compare(&galleries, &key("x"), &answer, &others), None, "a camera that knows one model");
+    assert_eq!(
+        store.galleries.compare(&galleries, &key("x"), &answer, &others),
+        None,
+        "a camera that knows one model"
+    );
     store.close();
 
     let store = open(directory.path());
-    let told = store.gallery_comparison().unwrap();
+    let told = store.galleries.comparison().unwrap();
     assert_eq!((told.same, told.only_in_use, told.only_other, told.different), (1, 1, 1, 1));
     assert_eq!((told.incomplete, told.missing, told.missing_people), (1, vec!["bob".to_owned()], 1));
     let differing: Vec<_> = told.differing.iter().map(|line| line.event.as_str()).collect();
     assert_eq!(differing, ["door/3", "door/2", "door/1"]);
-    store.switch_gallery("new", true).await.unwrap();
-    let told = store.gallery_comparison().unwrap();
+    store.galleries.switch("new", true).await.unwrap();
+    let told = store.galleries.comparison().unwrap();
     assert_eq!((told.same, told.differing.len(), told.in_use.as_str()), (0, 0, "new"), "begun anew");
 }
 
@@ -248,10 +268,10 @@ async fn a_probe_sees_one_gallery_or_the_other_while_it_is_switched() {
         std::thread::spawn(move || {
             let mut seen = HashMap::new();
             while !stop.load(Ordering::Relaxed) {
-                let galleries = store.galleries();
+                let galleries = store.galleries.current();
                 let model = galleries.models().in_use.name.clone();
                 let face = if model == "old" { probe(0, OLD) } else { probe(2, NEW) };
-                let answer = store.identify_in(&galleries, &door(), &[face]);
+                let answer = store.galleries.identify_in(&galleries, &door(), &[face]);
                 assert_eq!((answer.model.as_str(), who(&answer)), (model.as_str(), Some("ada")));
                 *seen.entry(model).or_insert(0_usize) += 1;
             }
@@ -259,7 +279,7 @@ async fn a_probe_sees_one_gallery_or_the_other_while_it_is_switched() {
         })
     };
     for at in 0..20 {
-        store.switch_gallery(if at % 2 == 0 { "new" } else { "old" }, true).await.unwrap();
+        store.galleries.switch(if at % 2 == 0 { "new" } else { "old" }, true).await.unwrap();
     }
     stop.store(true, Ordering::Relaxed);
     assert_eq!(prober.join().unwrap().len(), 2, "it was asked before and after");
@@ -270,12 +290,15 @@ async fn a_renewal_of_templates_takes_both_galleries_along() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
     whole(&store);
-    let rotated = store.rotate_templates().await.unwrap();
+    let rotated = store.people.rotate_templates().await.unwrap();
     assert_eq!((rotated.people, rotated.templates, rotated.unreadable), (2, 3, 0));
     let everybody_is_known = |store: &Store| {
-        let new = store.identify_named(&store.galleries(), Some("new"), &door(), &[probe(2, NEW)]).unwrap();
+        let new = store
+            .galleries
+            .identify_named(&store.galleries.current(), Some("new"), &door(), &[probe(2, NEW)])
+            .unwrap();
         assert_eq!(who(&new), Some("ada"));
-        assert_eq!(who(&store.identify(&door(), &[probe(1, OLD)])), Some("bob"));
+        assert_eq!(who(&store.galleries.identify(&door(), &[probe(1, OLD)])), Some("bob"));
     };
     everybody_is_known(&store);
     whole(&store);
@@ -287,15 +310,19 @@ async fn a_renewal_of_templates_takes_both_galleries_along() {
 async fn a_correction_is_of_the_gallery_that_was_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    let answer = store.identify(&door(), &[probe(0, OLD)]);
-    store.take_faces(&key("1"), vec![probe(0, OLD)], &answer, Arrival::Fresh);
-    store.switch_gallery("new", true).await.unwrap();
-    store.correct(&key("1"), None).await.unwrap();
-    assert_eq!(who(&store.identify(&door(), &[probe(2, NEW)])), Some("ada"), "the new one was not wrong");
+    let answer = store.galleries.identify(&door(), &[probe(0, OLD)]);
+    store.galleries.take_faces(&key("1"), vec![probe(0, OLD)], &answer, Arrival::Fresh);
+    store.galleries.switch("new", true).await.unwrap();
+    store.people.correct(&key("1"), None).await.unwrap();
+    assert_eq!(
+        who(&store.galleries.identify(&door(), &[probe(2, NEW)])),
+        Some("ada"),
+        "the new one was not wrong"
+    );
     store.close();
     let store = open(directory.path());
-    let galleries = store.galleries();
-    let old = store.identify_named(&galleries, Some("old"), &door(), &[probe(0, OLD)]).unwrap();
+    let galleries = store.galleries.current();
+    let old = store.galleries.identify_named(&galleries, Some("old"), &door(), &[probe(0, OLD)]).unwrap();
     assert_eq!(old.faces[0].outcome, Outcome::Stranger);
 }
 
@@ -304,11 +331,11 @@ async fn settings_describe_the_gallery_until_somebody_is_enrolled() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).close();
     let store = open_with(settings(directory.path(), "other", 4));
-    assert_eq!(store.galleries().models().in_use.dimensions, 4);
-    store.enrol("ada", "Ada", vec![face(0, 4)]).await.unwrap();
+    assert_eq!(store.galleries.current().models().in_use.dimensions, 4);
+    store.people.enroll("ada", "Ada", vec![face(0, 4)]).await.unwrap();
     store.close();
     let store = open(directory.path());
-    let answer = store.identify(&door(), &[probe(0, 4)]);
+    let answer = store.galleries.identify(&door(), &[probe(0, 4)]);
     assert_eq!((in_use(&store).as_str(), answer.faces[0].distance), ("other", Some(0.0)));
     assert_eq!(who(&answer), None, "the threshold of the settings is of another model");
 }
@@ -318,11 +345,21 @@ async fn a_normalised_model_takes_no_encoding_of_another_length() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
     let long = || Encoding::new(vec![2.0; NEW], NEW).unwrap();
-    let refused = store.enrol_reviewed("eve", "Eve", vec![long()], false, Some("new")).await.unwrap_err();
+    let refused = store
+        .people
+        .enroll_reviewed(Enrollment {
+            id: "eve",
+            name: "Eve",
+            encodings: vec![long()],
+            gallery: Some("new"),
+            force: false,
+        })
+        .await
+        .unwrap_err();
     assert!(matches!(refused, StoreError::NotNormalised { nth: 1 }), "{refused}");
-    assert!(store.person("eve").is_none());
-    let galleries = store.galleries();
+    assert!(store.people.get("eve").is_none());
+    let galleries = store.galleries.current();
     let faces = [ProbeFace { encoding: long(), quality: None }];
-    let answer = store.identify_named(&galleries, Some("new"), &door(), &faces).unwrap();
+    let answer = store.galleries.identify_named(&galleries, Some("new"), &door(), &faces).unwrap();
     assert_eq!(answer.faces[0].outcome, Outcome::Unusable);
 }

@@ -77,8 +77,8 @@ impl Bed {
             media: Vec::new(),
             attributes: "{}".into(),
         };
-        let answer = self.store.identify(&event.key.camera, &[]);
-        let at = self.store.record_event(event, answer).await.unwrap().await.unwrap();
+        let answer = self.store.galleries.identify(&event.key.camera, &[]);
+        let at = self.store.events.record(event, answer).await.unwrap().await.unwrap();
         self.model.ledger.events.stored += 1;
         assert_eq!(at.seq, self.model.ledger.events.stored, "no hole and no double");
         self.model.positions.push(at);
@@ -86,7 +86,7 @@ impl Bed {
 
     async fn repeated(&mut self) {
         let bytes = self.random.u64(0..1000);
-        let at = self.store.record_duplicate(Item::Event, bytes).await.unwrap().await.unwrap();
+        let at = self.store.events.record_duplicate(Item::Event, bytes).await.unwrap().await.unwrap();
         self.model.ledger.events.duplicate += 1;
         self.model.positions.push(at);
     }
@@ -94,7 +94,7 @@ impl Bed {
     async fn refused(&mut self) {
         let (bytes, reason) = (self.random.u64(0..1000), self.random.choice(REASONS).unwrap());
         let item = if self.random.bool() { Item::Event } else { Item::Media };
-        let at = self.store.record_refused(item, reason, bytes).await.unwrap().await.unwrap();
+        let at = self.store.events.record_refused(item, reason, bytes).await.unwrap().await.unwrap();
         let ledger = &mut self.model.ledger;
         match item {
             Item::Event => add(&mut ledger.events.rejected, reason, 1),
@@ -108,7 +108,7 @@ impl Bed {
         let (event, name) = (self.random.u64(0..EVENTS_WITH_PICTURES), self.random.u8(0..3));
         let data = vec![self.random.u8(0..2); 10 * (1 + usize::from(self.random.u8(0..2)))];
         let file_name = format!("{name}.jpg");
-        let put = self.store.put_media(key(event), file_name.as_str().try_into().unwrap(), data.clone());
+        let put = self.store.media.put(key(event), file_name.as_str().try_into().unwrap(), data.clone());
         let (outcome, bytes) = (put.await.unwrap(), data.len() as u64);
         let ledger = &mut self.model.ledger;
         match self.model.files.get(&(event, name)) {
@@ -116,7 +116,7 @@ impl Bed {
                 assert!(matches!(outcome, MediaOutcome::Stored(_)), "{outcome:?}");
                 file(ledger, bytes, |column, by| column.stored += by);
                 let query = MediaQuery { event: Some(key(event)), limit: 9 };
-                let files = self.store.media(&query).unwrap();
+                let files = self.store.media.list(&query).unwrap();
                 let known = files.into_iter().find(|file| file.media.name.as_str() == file_name).unwrap();
                 self.model.files.insert((event, name), (data, Some(known.media.id)));
             }
@@ -143,8 +143,8 @@ impl Bed {
         for _ in 0..2 {
             let place = ObjectPlace { bucket: "b".into(), key: "k".into() };
             match delivered {
-                true => self.store.media_delivered(id, place).await.unwrap(),
-                false => self.store.media_dropped(id, "refused_centrally").await.unwrap(),
+                true => self.store.media.delivered(id, place).await.unwrap(),
+                false => self.store.media.dropped(id, "refused_centrally").await.unwrap(),
             }
         }
         file(ledger, bytes, |column, by| match delivered {
@@ -155,7 +155,7 @@ impl Bed {
 
     async fn deliver_rows(&mut self) {
         let Some(upto) = self.random.choice(self.model.positions.clone()) else { return };
-        self.store.rows_delivered(upto).await.unwrap();
+        self.store.feed.rows_delivered(upto).await.unwrap();
         if upto > self.model.cursor {
             self.model.cursor = upto;
             self.model.ledger.events.delivered = upto.seq;
@@ -174,10 +174,10 @@ impl Bed {
     }
 
     async fn compare(&self) {
-        let head = self.store.status().head;
-        let mut applied = self.store.watch();
+        let head = self.store.upkeep.status().head;
+        let mut applied = self.store.feed.watch();
         applied.wait_for(|at| at.lsn >= head.lsn).await.unwrap();
-        let (told, counted) = (self.store.ledger(), &self.model.ledger);
+        let (told, counted) = (self.store.events.ledger(), &self.model.ledger);
         assert_eq!(told, *counted);
         assert!(told.holds());
         for column in [&told.events, &told.files, &told.bytes] {
@@ -188,7 +188,7 @@ impl Bed {
         }
         let pending = self.model.files.values().filter_map(|(data, id)| id.map(|_| data.len() as u64));
         assert_eq!(told.bytes.pending(), pending.sum::<u64>());
-        assert_eq!(self.store.status().pending_events, counted.events.stored - self.model.cursor.seq);
+        assert_eq!(self.store.upkeep.status().pending_events, counted.events.stored - self.model.cursor.seq);
     }
 }
 

@@ -72,17 +72,17 @@ fn event(id: &str) -> Event {
 
 fn answer(store: &Store, seed: usize) -> Identification<Person> {
     let face = ProbeFace { encoding: encoding(seed), quality: Some(0.9) };
-    store.identify(&key("x").camera, &[face])
+    store.galleries.identify(&key("x").camera, &[face])
 }
 
 async fn visit(store: &Store, id: &str, seed: usize) {
     let answer = answer(store, seed);
-    store.record_event(event(id), answer).await.unwrap().await.unwrap();
+    store.events.record(event(id), answer).await.unwrap().await.unwrap();
 }
 
 /// Waits until the views have everything that is durable.
 async fn settle(store: &Store) {
-    store.caught_up().await.unwrap();
+    store.feed.caught_up().await.unwrap();
 }
 
 fn all(store: &Store) -> EventQuery {
@@ -94,15 +94,15 @@ fn all(store: &Store) -> EventQuery {
 async fn a_visit_is_known_again_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "e1", 1).await;
     store.close();
     drop(store);
     let (store, report) = open(directory.path());
     assert_eq!(report.views_rebuilt, None);
-    assert!(store.seen(&key("e1")).await.unwrap());
-    assert!(!store.seen(&key("e2")).await.unwrap());
-    let found = store.events(&all(&store)).unwrap();
+    assert!(store.events.seen(&key("e1")).await.unwrap());
+    assert!(!store.events.seen(&key("e2")).await.unwrap());
+    let found = store.events.list(&all(&store)).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].seq, 1);
     assert_eq!(found[0].identification.faces[0].person.as_ref().unwrap().name, "Ada");
@@ -114,17 +114,17 @@ async fn a_visit_is_known_again_after_a_restart() {
 async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
-    store.enrol("p2", "Bob", vec![encoding(2)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("p2", "Bob", vec![encoding(2)]).await.unwrap();
     visit(&store, "e1", 1).await;
     settle(&store).await;
-    let erased = store.erase("p1").await.unwrap();
+    let erased = store.people.erase("p1").await.unwrap();
     assert_eq!(erased.samples, 1);
-    assert!(matches!(store.erase("p1").await, Err(StoreError::UnknownPerson(_))));
+    assert!(matches!(store.people.erase("p1").await, Err(StoreError::UnknownPerson(_))));
     let gone = |store: &Store| {
         assert_eq!(answer(store, 1).faces[0].person, None);
-        assert_eq!(store.events(&all(store)).unwrap()[0].identification.faces[0].person, None);
-        assert_eq!(store.people().len(), 1);
+        assert_eq!(store.events.list(&all(store)).unwrap()[0].identification.faces[0].person, None);
+        assert_eq!(store.people.list().len(), 1);
     };
     gone(&store);
     store.close();
@@ -133,17 +133,17 @@ async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
     let (store, report) = open(directory.path());
     assert!(report.views_rebuilt.is_some());
     gone(&store);
-    assert_eq!(store.person("p2").unwrap().name, "Bob");
+    assert_eq!(store.people.get("p2").unwrap().name, "Bob");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_central_side_hears_of_an_erasure_once() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "e1", 1).await;
-    store.erase("p1").await.unwrap();
-    let changes = store.changes(store.rows_cursor(), 100).unwrap();
+    store.people.erase("p1").await.unwrap();
+    let changes = store.feed.changes(store.feed.rows_cursor(), 100).unwrap();
     let told: Vec<_> = changes
         .iter()
         .filter_map(|change| match change {
@@ -154,9 +154,9 @@ async fn the_central_side_hears_of_an_erasure_once() {
     assert_eq!(told, ["p1"]);
     let Change::Event { identification, .. } = &changes[0] else { panic!("{changes:?}") };
     assert_eq!(identification.faces[0].person, None, "an erased person is not delivered any more");
-    store.rows_delivered(changes.last().unwrap().position()).await.unwrap();
-    assert_eq!(store.ledger().events.delivered, 1);
-    let again = store.changes(gatehouse_store::journal::Position::default(), 100).unwrap();
+    store.feed.rows_delivered(changes.last().unwrap().position()).await.unwrap();
+    assert_eq!(store.events.ledger().events.delivered, 1);
+    let again = store.feed.changes(gatehouse_store::journal::Position::default(), 100).unwrap();
     assert!(!again.iter().any(|change| matches!(change, Change::Erasure { .. })));
 }
 
@@ -166,12 +166,12 @@ async fn changes_go_on_where_they_stopped() {
     let (store, _) = open(directory.path());
     for n in 0..25 {
         visit(&store, &format!("e{n}"), 3).await;
-        store.record_duplicate(Item::Event, 10).await.unwrap().await.unwrap();
+        store.events.record_duplicate(Item::Event, 10).await.unwrap().await.unwrap();
     }
     settle(&store).await;
-    let (mut at, mut seqs) = (store.rows_cursor(), Vec::new());
+    let (mut at, mut seqs) = (store.feed.rows_cursor(), Vec::new());
     loop {
-        let changes = store.changes(at, 7).unwrap();
+        let changes = store.feed.changes(at, 7).unwrap();
         let Some(last) = changes.last() else { break };
         at = last.position();
         seqs.extend(changes.iter().filter_map(|change| match change {
@@ -180,7 +180,7 @@ async fn changes_go_on_where_they_stopped() {
         }));
     }
     assert_eq!(seqs, (1..=25).collect::<Vec<u64>>());
-    assert_eq!(at.lsn, store.status().head.lsn);
+    assert_eq!(at.lsn, store.upkeep.status().head.lsn);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,23 +188,23 @@ async fn media_finds_its_event_in_either_order() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     let name = |n: &str| n.try_into().unwrap();
-    let outcome = store.put_media(key("early"), name("a.jpg"), vec![1; 500]).await.unwrap();
+    let outcome = store.media.put(key("early"), name("a.jpg"), vec![1; 500]).await.unwrap();
     assert!(matches!(outcome, MediaOutcome::Stored(_)));
-    assert!(store.next_media(&HashSet::new(), 9, true).unwrap().is_empty(), "it waits for its event");
+    assert!(store.media.next_tasks(&HashSet::new(), 9, true).unwrap().is_empty(), "it waits for its event");
     visit(&store, "early", 1).await;
     visit(&store, "late", 1).await;
-    store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
+    store.media.put(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
     settle(&store).await;
-    let tasks = store.next_media(&HashSet::new(), 9, true).unwrap();
+    let tasks = store.media.next_tasks(&HashSet::new(), 9, true).unwrap();
     assert_eq!(tasks.iter().map(|t| t.media.name.as_str()).collect::<Vec<_>>(), ["a.jpg", "b.jpg"]);
-    let again = store.put_media(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
+    let again = store.media.put(key("late"), name("b.jpg"), vec![2; 600]).await.unwrap();
     assert!(matches!(again, MediaOutcome::Duplicate(_)));
-    let other = store.put_media(key("late"), name("b.jpg"), vec![3; 600]).await.unwrap();
+    let other = store.media.put(key("late"), name("b.jpg"), vec![3; 600]).await.unwrap();
     assert!(matches!(other, MediaOutcome::Refused("media_conflict", _)));
     let place = ObjectPlace { bucket: "b".into(), key: "k".into() };
-    store.media_delivered(tasks[0].media.id, place.clone()).await.unwrap();
-    store.media_delivered(tasks[0].media.id, place).await.unwrap();
-    let ledger = store.ledger();
+    store.media.delivered(tasks[0].media.id, place.clone()).await.unwrap();
+    store.media.delivered(tasks[0].media.id, place).await.unwrap();
+    let ledger = store.events.ledger();
     assert_eq!((ledger.files.stored, ledger.files.delivered, ledger.files.pending()), (2, 1, 1));
     assert_eq!((ledger.bytes.received(), ledger.bytes.delivered), (500 + 600 * 3, 500));
     assert!(ledger.holds());
@@ -217,20 +217,20 @@ async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
     visit(&store, "e", 1).await;
     for n in 0..4 {
         let name = format!("{n}.jpg").as_str().try_into().unwrap();
-        store.put_media(key("e"), name, vec![n; 2500]).await.unwrap();
+        store.media.put(key("e"), name, vec![n; 2500]).await.unwrap();
     }
-    let second = store.next_media(&HashSet::new(), 2, true).unwrap()[1].media.id;
-    store.media_delivered(second, ObjectPlace { bucket: "b".into(), key: "k".into() }).await.unwrap();
-    store.put_media(key("e"), "new.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
-    assert!(matches!(store.open_media(&second), Err(StoreError::UnknownMedia)));
-    assert!(store.ledger().files.dropped.is_empty(), "what was delivered is no loss");
-    store.put_media(key("e"), "newer.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
-    assert_eq!(store.ledger().files.dropped["quota"], 1);
-    let too_large = store.put_media(key("e"), "huge.jpg".try_into().unwrap(), vec![9; 20_000]).await.unwrap();
+    let second = store.media.next_tasks(&HashSet::new(), 2, true).unwrap()[1].media.id;
+    store.media.delivered(second, ObjectPlace { bucket: "b".into(), key: "k".into() }).await.unwrap();
+    store.media.put(key("e"), "new.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
+    assert!(matches!(store.media.open(&second), Err(StoreError::UnknownMedia)));
+    assert!(store.events.ledger().files.dropped.is_empty(), "what was delivered is no loss");
+    store.media.put(key("e"), "newer.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
+    assert_eq!(store.events.ledger().files.dropped["quota"], 1);
+    let too_large = store.media.put(key("e"), "huge.jpg".try_into().unwrap(), vec![9; 20_000]).await.unwrap();
     assert!(matches!(too_large, MediaOutcome::Refused("disk_full", _)));
-    assert!(store.status().media_bytes <= 10_000);
-    assert!(store.ledger().holds());
-    let on_disk = store.media(&MediaQuery { event: Some(key("e")), limit: 99 }).unwrap();
+    assert!(store.upkeep.status().media_bytes <= 10_000);
+    assert!(store.events.ledger().holds());
+    let on_disk = store.media.list(&MediaQuery { event: Some(key("e")), limit: 99 }).unwrap();
     assert_eq!(on_disk.iter().filter(|file| file.on_disk).count(), 4);
 }
 
@@ -238,18 +238,18 @@ async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
 async fn what_is_worth_least_is_given_up_first() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "friend", 1).await;
     visit(&store, "nobody", 2).await;
     let put = async |event: &str, name: &str| {
-        store.put_media(key(event), name.try_into().unwrap(), vec![1; 2500]).await.unwrap()
+        store.media.put(key(event), name.try_into().unwrap(), vec![1; 2500]).await.unwrap()
     };
     put("friend", "a.jpg").await;
     put("nobody", "b.jpg").await;
     put("friend", "c.mp4").await;
     put("later", "d.jpg").await;
     let there = || -> Vec<String> {
-        let files = store.media(&MediaQuery { event: None, limit: 99 }).unwrap();
+        let files = store.media.list(&MediaQuery { event: None, limit: 99 }).unwrap();
         let mut names: Vec<_> =
             files.iter().filter(|f| f.on_disk).map(|f| f.media.name.as_str().to_owned()).collect();
         names.sort();
@@ -263,18 +263,18 @@ async fn what_is_worth_least_is_given_up_first() {
     assert_eq!(there(), ["a.jpg", "e.jpg", "f.jpg", "g.jpg"], "a picture of nobody");
     put("friend", "h.jpg").await;
     assert_eq!(there(), ["e.jpg", "f.jpg", "g.jpg", "h.jpg"], "the oldest");
-    assert_eq!(store.ledger().files.dropped["quota"], 4);
-    assert!(store.ledger().holds());
+    assert_eq!(store.events.ledger().files.dropped["quota"], 4);
+    assert!(store.events.ledger().holds());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_personal_is_readable_in_the_state_directory() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("person-4711", "Ada Lovelace", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("person-4711", "Ada Lovelace", vec![encoding(1)]).await.unwrap();
     visit(&store, "e1", 1).await;
     let picture = b"JFIF picture of Ada".repeat(20);
-    store.put_media(key("e1"), "a.jpg".try_into().unwrap(), picture).await.unwrap();
+    store.media.put(key("e1"), "a.jpg".try_into().unwrap(), picture).await.unwrap();
     settle(&store).await;
     store.close();
     let needles =
@@ -306,12 +306,12 @@ fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
 async fn a_damaged_view_is_rebuilt_and_says_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     for n in 0..50 {
         visit(&store, &format!("e{n}"), n % 3).await;
     }
     settle(&store).await;
-    let (before, ledger) = (store.events(&all(&store)).unwrap(), store.ledger());
+    let (before, ledger) = (store.events.list(&all(&store)).unwrap(), store.events.ledger());
     store.close();
     drop(store);
     let db = directory.path().join("views/db");
@@ -321,8 +321,8 @@ async fn a_damaged_view_is_rebuilt_and_says_the_same() {
     let cut = bytes.len() / 2;
     std::fs::write(&db, &bytes[..cut]).unwrap();
     let (store, _) = open(directory.path());
-    assert_eq!(store.events(&all(&store)).unwrap(), before);
-    assert_eq!(store.ledger(), ledger);
+    assert_eq!(store.events.list(&all(&store)).unwrap(), before);
+    assert_eq!(store.events.ledger(), ledger);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,7 +344,7 @@ async fn a_damaged_record_hides_no_other_event() {
     std::fs::write(segment, bytes).unwrap();
     let (store, report) = open(directory.path());
     assert!(!report.damaged.is_empty());
-    let told = store.events(&all(&store)).unwrap().len();
+    let told = store.events.list(&all(&store)).unwrap().len();
     assert!((20..30).contains(&told), "{told}");
 }
 
@@ -355,34 +355,35 @@ async fn a_file_whose_event_never_comes_is_dropped_in_time_and_counted() {
     let (store, _) = Store::open(settings, &root()).unwrap();
     visit(&store, "known", 1).await;
     for event in ["known", "unknown"] {
-        store.put_media(key(event), "a.jpg".try_into().unwrap(), vec![1; 500]).await.unwrap();
+        store.media.put(key(event), "a.jpg".try_into().unwrap(), vec![1; 500]).await.unwrap();
     }
-    assert_eq!(store.drop_orphan_media().await.unwrap(), 1);
-    assert_eq!(store.drop_orphan_media().await.unwrap(), 0);
-    let ledger = store.ledger();
+    assert_eq!(store.media.drop_orphans().await.unwrap(), 1);
+    assert_eq!(store.media.drop_orphans().await.unwrap(), 0);
+    let ledger = store.events.ledger();
     assert_eq!((ledger.files.stored, ledger.files.dropped["no_event"], ledger.files.pending()), (2, 1, 1));
-    let gone = store.media(&MediaQuery { event: Some(key("unknown")), limit: 9 }).unwrap();
+    let gone = store.media.list(&MediaQuery { event: Some(key("unknown")), limit: 9 }).unwrap();
     assert!(!gone[0].on_disk);
-    assert!(matches!(store.open_media(&gone[0].media.id), Err(StoreError::UnknownMedia)));
+    assert!(matches!(store.media.open(&gone[0].media.id), Err(StoreError::UnknownMedia)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p1", "Ada", vec![encoding(1)]).await.unwrap();
-    store.follow_target(Some(0.001), 0.001);
-    store.renew_thresholds().unwrap();
+    store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
+    store.galleries.set_target_fpir(Some(0.001), 0.001);
+    store.galleries.renew_thresholds().unwrap();
     assert_eq!(
-        (store.threshold(None).basis, answer(&store, 1).faces[0].outcome),
+        (store.galleries.current().threshold(None).basis, answer(&store, 1).faces[0].outcome),
         (Basis::Unknown, Outcome::Stranger)
     );
     let other =
         Calibration { model: "another".into(), ..statistics("test-16", DIMENSIONS, Metric::Euclidean) };
-    let refused = store.calibrate_gallery(None, Some(other)).await;
+    let refused = store.galleries.calibrate(None, Some(other)).await;
     assert!(matches!(refused, Err(StoreError::Calibration(_))), "{refused:?}");
     let lines = store
-        .calibrate_gallery(None, Some(statistics("test-16", DIMENSIONS, Metric::Euclidean)))
+        .galleries
+        .calibrate(None, Some(statistics("test-16", DIMENSIONS, Metric::Euclidean)))
         .await
         .unwrap();
     assert_eq!((lines[0].basis, lines[0].calibration.as_deref()), (Basis::Model, Some("made up")));
@@ -392,27 +393,30 @@ async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
         let at = Timestamp(Timestamp::now().0 + number * 3_600_000_000);
         let event = Event { received_at: at, ..event(&id) };
         let answer = answer(&store, 2);
-        store.record_event(event, answer).await.unwrap().await.unwrap();
+        store.events.record(event, answer).await.unwrap().await.unwrap();
     }
     // On a slow machine a fit rests before the next.
     let end = std::time::Instant::now() + Duration::from_secs(10);
-    while store.threshold(None).visits == 0.0 && std::time::Instant::now() < end {
-        store.renew_thresholds().unwrap();
+    while store.galleries.current().threshold(None).visits == 0.0 && std::time::Instant::now() < end {
+        store.galleries.renew_thresholds().unwrap();
     }
-    let derived = store.threshold(None);
+    let derived = store.galleries.current().threshold(None);
     assert_eq!((derived.visits, derived.basis), (200.0, Basis::Model));
-    assert_eq!(answer(&store, 2).faces[0].threshold, store.threshold(Some("front")).threshold);
+    assert_eq!(
+        answer(&store, 2).faces[0].threshold,
+        store.galleries.current().threshold(Some("front")).threshold
+    );
     store.close();
     drop(store);
 
     std::fs::remove_dir_all(directory.path().join("views")).unwrap();
     let (store, _) = open(directory.path());
-    store.follow_target(Some(0.001), 0.001);
-    store.renew_thresholds().unwrap();
-    assert_eq!(store.threshold(None), derived);
-    let lines = store.calibrate_gallery(None, None).await.unwrap();
+    store.galleries.set_target_fpir(Some(0.001), 0.001);
+    store.galleries.renew_thresholds().unwrap();
+    assert_eq!(store.galleries.current().threshold(None), derived);
+    let lines = store.galleries.calibrate(None, None).await.unwrap();
     assert_eq!((lines[0].basis, &lines[0].calibration), (Basis::Unknown, &None));
-    store.follow_target(None, 0.001);
+    store.galleries.set_target_fpir(None, 0.001);
     assert_eq!(answer(&store, 2).faces[0].threshold, 0.5);
     store.close();
 }

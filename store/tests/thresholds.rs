@@ -91,7 +91,7 @@ fn open(directory: &Path) -> Store {
     };
     let (store, report) = Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap();
     assert_eq!(report.damaged, Vec::<String>::new());
-    store.follow_target(Some(TARGET), TARGET);
+    store.galleries.set_target_fpir(Some(TARGET), TARGET);
     store
 }
 
@@ -102,7 +102,7 @@ fn camera(name: &str) -> CameraName {
 /// A visit as the daemon takes it: identified, then recorded.
 async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
     let key = EventKey { camera: camera(at), id: format!("{at}-{number}").as_str().try_into().unwrap() };
-    let answer = store.identify(&key.camera, &[face]);
+    let answer = store.galleries.identify(&key.camera, &[face]);
     let event = Event {
         key,
         kind: "face".into(),
@@ -112,7 +112,7 @@ async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
         media: Vec::new(),
         attributes: "{}".into(),
     };
-    store.record_event(event, answer).await.unwrap().await.unwrap();
+    store.events.record(event, answer).await.unwrap().await.unwrap();
 }
 
 /// The least that a share can be, by how often something happened (Wilson's interval).
@@ -127,7 +127,9 @@ fn at_least(hits: usize, of: usize) -> f64 {
 fn let_in(store: &Store, street: &mut Street, at: &str, blur: f32) -> usize {
     let faces = (0..FRESH).map(|_| street.stranger(blur));
     faces
-        .filter(|face| store.identify(&camera(at), std::slice::from_ref(face)).faces[0].person.is_some())
+        .filter(|face| {
+            store.galleries.identify(&camera(at), std::slice::from_ref(face)).faces[0].person.is_some()
+        })
         .count()
 }
 
@@ -135,8 +137,8 @@ fn let_in(store: &Store, street: &mut Street, at: &str, blur: f32) -> usize {
 async fn until(store: &Store, at: &str, basis: Basis) {
     tokio::time::timeout(Duration::from_secs(60), async {
         loop {
-            store.renew_thresholds().unwrap();
-            if store.threshold(Some(at)).basis == basis {
+            store.galleries.renew_thresholds().unwrap();
+            if store.galleries.current().threshold(Some(at)).basis == basis {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -158,7 +160,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     for number in 0..PEOPLE {
         let person = street.person();
         let samples = (0..SAMPLES).map(|_| street.face(&person, 0.0)).collect();
-        store.enrol(&format!("p{number}"), "Somebody", samples).await.unwrap();
+        store.people.enroll(&format!("p{number}"), "Somebody", samples).await.unwrap();
         people.push(person);
     }
     until(&store, "front", Basis::Model).await;
@@ -169,7 +171,10 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
         visit(&store, "yard", number, street.stranger(0.0)).await;
     }
     until(&store, "front", Basis::Camera).await;
-    let (front, yard) = (store.threshold(Some("front")), store.threshold(Some("yard")));
+    let (front, yard) = (
+        store.galleries.current().threshold(Some("front")),
+        store.galleries.current().threshold(Some("yard")),
+    );
     assert!(front.visits >= CAMERA_VISITS_MIN && yard.basis == Basis::Model, "{front:?} {yard:?}");
     assert!(front.threshold < yard.threshold, "{front:?} {yard:?}");
 
@@ -180,7 +185,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     let mut found = 0;
     for number in 0..RETURNING {
         let face = ProbeFace { encoding: street.face(&people[number % PEOPLE], 0.0), quality: None };
-        let answer = store.identify(&camera("yard"), &[face]);
+        let answer = store.galleries.identify(&camera("yard"), &[face]);
         let is_right = |id: &str| id == format!("p{}", number % PEOPLE);
         found += usize::from(answer.faces[0].person.as_ref().is_some_and(|person| is_right(&person.id)));
     }
@@ -191,7 +196,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     let store = open(directory.path());
     until(&store, "front", Basis::Camera).await;
     for (at, before) in [("front", front), ("yard", yard)] {
-        let after = store.threshold(Some(at));
+        let after = store.galleries.current().threshold(Some(at));
         // Which strangers the last fit knew differs by a few.
         assert!((after.threshold - before.threshold).abs() < 1e-2, "{at}: {before:?}, then {after:?}");
     }

@@ -23,6 +23,7 @@ use gatehouse_config::{Config, Hours};
 use gatehouse_store::Store;
 use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::{ObjectPlace, Sink};
+use gatehouse_store::store::{Feed, People};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -51,7 +52,8 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Handle of delivery. Without a central side in the settings it does nothing, and says so.
 pub struct Sync {
-    store: Store,
+    feed: Feed,
+    people: People,
     /// For who asks the central side something.
     config: Config,
     stop: watch::Sender<bool>,
@@ -69,19 +71,20 @@ struct Loop {
 
 impl Sync {
     /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
-    pub fn start(config: &Config, store: Store) -> Self {
+    pub fn start(config: &Config, store: &Store) -> Self {
         let (stop, paused) = (watch::Sender::new(false), watch::Sender::new(None));
-        let mut sync = Self { store: store.clone(), config: config.clone(), stop, paused, loops: Vec::new() };
+        let (feed, people) = (store.feed.clone(), store.people.clone());
+        let mut sync = Self { feed, people, config: config.clone(), stop, paused, loops: Vec::new() };
         let throttle = Arc::new(Throttle::new(config.sync.bandwidth_bytes_per_second));
         let rows = config.central.rows.clone();
-        let rows = rows.map(|rows| RowSink::new(config, rows, store.clone(), throttle.clone()));
+        let rows = rows.map(|rows| RowSink::new(config, rows, store, throttle.clone()));
         match rows {
             // In the place of rows, where the settings say so: the position in the journal is the same.
             None if config.central.lines() => {
                 sync.add(
                     config,
                     Sink::Rows,
-                    Some(LineSink::new(config, store.clone(), throttle.clone())),
+                    Some(LineSink::new(config, store.feed.clone(), throttle.clone())),
                     None,
                 );
             }
@@ -98,7 +101,7 @@ impl Sync {
         let task = outlet.map(|outlet| {
             let (stop, paused) = (self.stop.subscribe(), self.paused.subscribe());
             let opening = Opening::at(hours);
-            let wake = Wake { head: self.store.watch(), now: now.clone(), stop, paused, opening };
+            let wake = Wake { head: self.feed.watch(), now: now.clone(), stop, paused, opening };
             let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
             tokio::spawn(uploader::run(outlet, sink, gauge.clone(), backoff, wake))
         });
@@ -107,15 +110,15 @@ impl Sync {
 
     /// What every sink does, and what waits for it.
     pub fn status(&self) -> SyncStatus {
-        let store = self.store.status();
+        let backlog = self.feed.backlog();
         let sinks = self.loops.iter().map(|one| {
             let mut status = one.gauge.read();
             if status.configured {
                 status.pending = match status.sink {
-                    Sink::Rows => store.pending_events,
-                    Sink::Objects => store.pending_media,
+                    Sink::Rows => backlog.events,
+                    Sink::Objects => backlog.media,
                 };
-                status.oldest_pending = store.oldest_pending.filter(|_| status.pending > 0);
+                status.oldest_pending = backlog.oldest.filter(|_| status.pending > 0);
             }
             status
         });
@@ -130,7 +133,7 @@ impl Sync {
             return;
         }
         // The views may be a moment behind; where they do not come up, what they have is tried.
-        let _ = tokio::time::timeout(CATCH_UP, self.store.caught_up()).await;
+        let _ = tokio::time::timeout(CATCH_UP, self.feed.caught_up()).await;
         let loops = self.loops.iter().filter(|one| {
             let status = one.gauge.read();
             status.configured && status.state != SinkState::Scheduled
@@ -161,7 +164,7 @@ impl Sync {
     /// [`SyncError`] where it cannot be asked.
     pub async fn conflicts(&self) -> Result<Vec<Conflict>, SyncError> {
         match &self.config.central.rows {
-            Some(rows) => rows::conflicts::list(rows, &self.config.device.id, &self.store).await,
+            Some(rows) => rows::conflicts::list(rows, &self.config.device.id, &self.people).await,
             None => Ok(Vec::new()),
         }
     }

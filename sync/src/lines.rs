@@ -14,9 +14,8 @@ mod format;
 use std::sync::Arc;
 
 use gatehouse_config::Config;
-use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
-use gatehouse_store::store::Change;
+use gatehouse_store::store::{Change, Feed};
 
 use crate::error::{GuardFault, SyncError};
 use crate::objects::{Limits, Objects, Put};
@@ -38,7 +37,7 @@ const READING: &str = "read the journal";
 /// The sink.
 pub(crate) struct LineSink {
     config: Config,
-    store: Store,
+    feed: Feed,
     throttle: Arc<Throttle>,
     session: Option<Session>,
 }
@@ -53,13 +52,13 @@ struct Session {
 
 impl LineSink {
     /// For a configuration with `[central.objects]`. Nothing is sent yet.
-    pub(crate) fn new(config: &Config, store: Store, throttle: Arc<Throttle>) -> Self {
-        Self { config: config.clone(), store, throttle, session: None }
+    pub(crate) fn new(config: &Config, feed: Feed, throttle: Arc<Throttle>) -> Self {
+        Self { config: config.clone(), feed, throttle, session: None }
     }
 
     /// Below a folder of the state directory's own: a second one under the same device id is not mixed with it.
     fn key(&self, after: Position) -> String {
-        let (device, state) = (&self.config.device.id, self.store.state_id());
+        let (device, state) = (&self.config.device.id, self.feed.state_id());
         format!("devices/{device}/lines/{state}/{:020}.ndjson.zst", after.lsn)
     }
 
@@ -67,11 +66,11 @@ impl LineSink {
     async fn open(&self) -> Result<Session, SyncError> {
         let objects = Arc::new(Objects::open(&self.config, Limits::default())?);
         objects.guard().await?;
-        let mut cursor = self.store.rows_cursor();
+        let mut cursor = self.feed.rows_cursor();
         while let Some(said) = objects.said(&self.key(cursor)).await? {
             cursor =
                 end_of(&said).filter(|end| end.lsn > cursor.lsn).ok_or_else(|| strange(&self.key(cursor)))?;
-            let head = *self.store.watch().borrow();
+            let head = *self.feed.watch().borrow();
             if cursor.lsn > head.lsn {
                 return Err(GuardFault::Ahead { theirs: cursor.lsn, ours: head.lsn }.into());
             }
@@ -81,19 +80,19 @@ impl LineSink {
     }
 
     async fn moved(&self, upto: Position) -> Result<(), SyncError> {
-        self.store.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
+        self.feed.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
     }
 
     async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
-        let (store, after, limit) = (self.store.clone(), session.after, self.config.sync.batch_events.max(1));
-        let read = tokio::task::spawn_blocking(move || store.changes(after, limit)).await;
+        let (feed, after, limit) = (self.feed.clone(), session.after, self.config.sync.batch_events.max(1));
+        let read = tokio::task::spawn_blocking(move || feed.changes(after, limit)).await;
         let changes = read.map_err(SyncError::store(READING))?.map_err(SyncError::store(READING))?;
         let Some(end) = changes.last().map(Change::position) else { return Ok(Progress::default()) };
         let more = changes.len() >= limit;
         let text = format::lines(&self.config.device.id, session.cursor, &changes);
         if text.is_empty() && end.lsn - session.cursor.lsn < QUIET_RECORDS {
             session.after = end;
-            return Ok(Progress { more: end.lsn < self.store.watch().borrow().lsn, ..Progress::default() });
+            return Ok(Progress { more: end.lsn < self.feed.watch().borrow().lsn, ..Progress::default() });
         }
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
         let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];

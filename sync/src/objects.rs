@@ -39,7 +39,7 @@ pub(crate) use put::Put;
 pub(crate) use setup::init;
 
 use gatehouse_config::{Config, Environment};
-use gatehouse_store::Store;
+use gatehouse_store::store::Media;
 use minio::s3::MinioClient;
 
 use crate::error::SyncError;
@@ -52,7 +52,7 @@ pub(crate) struct Objects {
     environment: Environment,
     limits: Limits,
     /// Where the parts of an upload are noted, so that it can be gone on with.
-    notes: Option<Store>,
+    notes: Option<Media>,
 }
 
 impl Objects {
@@ -72,8 +72,8 @@ impl Objects {
     }
 
     /// The same, with parts of uploads noted in this store.
-    pub(crate) fn noting_in(self, store: Store) -> Self {
-        Self { notes: Some(store), ..self }
+    pub(crate) fn noting_in(self, media: Media) -> Self {
+        Self { notes: Some(media), ..self }
     }
 
     /// Name of the bucket.

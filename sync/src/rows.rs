@@ -26,7 +26,7 @@ use std::time::Duration;
 use gatehouse_config::{Config, Rows};
 use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
-use gatehouse_store::store::Change;
+use gatehouse_store::store::{Change, Events, Feed, People};
 use tokio::time::Instant;
 
 pub use guard::{Identity, LastEvent, Standing, Waiting};
@@ -58,7 +58,9 @@ const ANNOUNCE: Duration = Duration::from_secs(300);
 pub(crate) struct RowSink {
     rows: Rows,
     identity: Identity,
-    store: Store,
+    feed: Feed,
+    people: People,
+    events: Events,
     /// Changes read at once; at most `sync.batch_events`.
     width: Width,
     throttle: Arc<Throttle>,
@@ -93,21 +95,22 @@ struct Portion {
 
 impl RowSink {
     /// No IO happens here.
-    pub(crate) fn new(config: &Config, rows: Rows, store: Store, throttle: Arc<Throttle>) -> Self {
+    pub(crate) fn new(config: &Config, rows: Rows, store: &Store, throttle: Arc<Throttle>) -> Self {
         let identity = Identity {
             device: config.device.id.clone(),
             site: config.device.site.clone(),
             environment: config.device.environment,
-            state_id: store.state_id().to_owned(),
+            state_id: store.feed.state_id().to_owned(),
         };
         let width = Width::new(config.sync.batch_events);
-        Self { rows, identity, store, width, throttle, session: None }
+        let (feed, people, events) = (store.feed.clone(), store.people.clone(), store.events.clone());
+        Self { rows, identity, feed, people, events, width, throttle, session: None }
     }
 
     async fn open(&self) -> Result<Session, SyncError> {
         let mut writer = Writer::open(&self.rows, self.identity.clone()).await?;
         let theirs = writer.cursor();
-        let head = *self.store.watch().borrow();
+        let head = *self.feed.watch().borrow();
         if theirs.lsn > head.lsn || theirs.seq > head.seq {
             return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
         }
@@ -115,7 +118,7 @@ impl RowSink {
         // Before the first batch: what waited for a clock is delivered right.
         self.learn_time(&writer).await?;
         writer.announce(self.waiting()).await?;
-        let ours = self.store.rows_cursor().lsn;
+        let ours = self.feed.rows_cursor().lsn;
         if ours > theirs.lsn {
             let theirs = theirs.lsn;
             tracing::warn!(
@@ -125,7 +128,7 @@ impl RowSink {
             );
         }
         self.moved(theirs).await?;
-        let set_aside = writer.share_people(&self.store).await?.into_iter().collect();
+        let set_aside = writer.share_people(&self.people).await?.into_iter().collect();
         let announced = Instant::now();
         Ok(Session {
             writer,
@@ -144,8 +147,8 @@ impl RowSink {
     async fn same_past(&self, writer: &Writer) -> Result<(), SyncError> {
         const DOING: &str = "read the journal";
         let Some(theirs) = writer.last_event() else { return Ok(()) };
-        let (store, seq) = (self.store.clone(), writer.cursor().seq);
-        let read = tokio::task::spawn_blocking(move || store.event_numbered(seq)).await;
+        let (events, seq) = (self.events.clone(), writer.cursor().seq);
+        let read = tokio::task::spawn_blocking(move || events.numbered(seq)).await;
         // An event that was damaged or removed meanwhile can say nothing.
         let Some(ours) = read.map_err(SyncError::store(DOING))?.map_err(SyncError::store(DOING))? else {
             return Ok(());
@@ -157,16 +160,16 @@ impl RowSink {
     async fn learn_time(&self, writer: &Writer) -> Result<(), SyncError> {
         match writer.time().await? {
             Some(truth) => {
-                self.store.learn_time(truth).await.map(drop).map_err(SyncError::store("note the time"))
+                self.events.learn_time(truth).await.map(drop).map_err(SyncError::store("note the time"))
             }
             None => Ok(()),
         }
     }
 
     fn waiting(&self) -> Waiting {
-        let status = self.store.status();
-        let oldest = status.oldest_pending.filter(|_| status.pending_events > 0);
-        Waiting { events: status.pending_events, files: status.pending_media, oldest }
+        let backlog = self.feed.backlog();
+        let oldest = backlog.oldest.filter(|_| backlog.events > 0);
+        Waiting { events: backlog.events, files: backlog.media, oldest }
     }
 
     /// Says that the appliance is there, where it is time; tells when it is time again.
@@ -181,7 +184,7 @@ impl RowSink {
 
     /// Tells the store; it never goes back.
     async fn moved(&self, upto: Position) -> Result<(), SyncError> {
-        self.store.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
+        self.feed.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
     }
 
     /// Notes what is owed.
@@ -193,8 +196,8 @@ impl RowSink {
     }
 
     async fn read(&self, after: Position) -> Result<Portion, SyncError> {
-        let (store, limit) = (self.store.clone(), self.width.get());
-        let read = tokio::task::spawn_blocking(move || store.changes(after, limit)).await;
+        let (feed, limit) = (self.feed.clone(), self.width.get());
+        let read = tokio::task::spawn_blocking(move || feed.changes(after, limit)).await;
         let read = read.map_err(SyncError::store("read the journal"))?;
         let changes = read.map_err(SyncError::store("read the journal"))?;
         Ok(Portion { full: changes.len() >= limit, changes })
@@ -204,7 +207,7 @@ impl RowSink {
     async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
         let mut progress = self.push_rows(session).await?;
         if std::mem::take(&mut session.people_due) {
-            let taken = session.writer.take_people(&self.store).await?;
+            let taken = session.writer.take_people(&self.people).await?;
             session.people_due = taken.more;
             progress.more |= taken.more;
             progress.taken = taken.people;
@@ -218,10 +221,9 @@ impl RowSink {
     /// again in its turn, where it counts for nothing. What was read ahead may still name the person and is read anew; what
     /// is read from now on does not, and what was delivered before is scrubbed.
     async fn erase_first(&self, session: &mut Session) -> Result<(), SyncError> {
-        let (store, width) = (self.store.clone(), self.width.get());
+        let (feed, width) = (self.feed.clone(), self.width.get());
         let behind = session.erased.max(session.writer.cursor().lsn.saturating_add(width as u64));
-        let found =
-            tokio::task::spawn_blocking(move || store.erasures_behind(behind, ERASURES_AT_ONCE)).await;
+        let found = tokio::task::spawn_blocking(move || feed.erasures_behind(behind, ERASURES_AT_ONCE)).await;
         let found = found.map_err(SyncError::store("read the journal"))?;
         let found = found.map_err(SyncError::store("read the journal"))?;
         let Some(last) = found.last().map(Change::position) else { return Ok(()) };
@@ -247,7 +249,7 @@ impl RowSink {
         if quiet && !jump && last.lsn - session.writer.cursor().lsn < QUIET_RECORDS {
             session.after = last;
             self.settle(session).await?;
-            return Ok(Progress { more: last.lsn < self.store.watch().borrow().lsn, ..Progress::default() });
+            return Ok(Progress { more: last.lsn < self.feed.watch().borrow().lsn, ..Progress::default() });
         }
         // While one batch is on its way the next one is read, and the one before is noted.
         let owed = session.owed.take();

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use gatehouse_store::Store;
 use gatehouse_store::clock::Reading;
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{Events, StoreError};
 use gatehouse_store::time::Timestamp;
 use tracing::{info, warn};
 
@@ -16,8 +15,8 @@ use super::settings::CLOCK_IS_SET;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks whether the clock was set; an event looks for itself. What fails here fails for events, too, and ends the daemon there.
-pub(super) async fn look(store: &Store) {
-    match tokio::time::timeout(PATIENCE, looked(store, Path::new(CLOCK_IS_SET))).await {
+pub(super) async fn look(events: &Events) {
+    match tokio::time::timeout(PATIENCE, looked(events, Path::new(CLOCK_IS_SET))).await {
         Ok(Ok(true)) => info!("a time server keeps the clock right; events have their true time"),
         Ok(Ok(false)) => {}
         Ok(Err(error)) => warn!(%error, "the clock could not be noted"),
@@ -25,11 +24,11 @@ pub(super) async fn look(store: &Store) {
     }
 }
 
-async fn looked(store: &Store, mark: &Path) -> Result<bool, StoreError> {
+async fn looked(events: &Events, mark: &Path) -> Result<bool, StoreError> {
     let reading = Reading::now();
-    store.note_clock(reading).await?;
+    events.note_clock(reading).await?;
     match touched(mark) {
-        Some(set) => store.clock_synchronised(reading, set).await,
+        Some(set) => events.clock_synchronized(reading, set).await,
         None => Ok(false),
     }
 }

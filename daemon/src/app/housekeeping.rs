@@ -26,14 +26,14 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
     let store = &services.store;
     let mut ticks = tokio::time::interval(EVERY);
     let mut notes = tokio::time::interval(NOTE_EVERY);
-    let mut pressure = store.pressure();
+    let mut pressure = store.upkeep.pressure();
     loop {
         let short = *pressure.borrow_and_update() != Pressure::default();
         tokio::select! {
             () = stopped(&mut stop) => return note_visits(&services).await,
             _ = notes.tick() => note_visits(&services).await,
             _ = ticks.tick() => {
-                match store.drop_orphan_media().await {
+                match store.media.drop_orphans().await {
                     Ok(0) => {}
                     Ok(dropped) => warn!(dropped, "media files without an event were given up"),
                     Err(error) => warn!(%error, "media files without an event could not be looked for"),
@@ -45,7 +45,7 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
             _ = pressure.changed() => {}
             () = tokio::time::sleep(SHORT_EVERY), if short => {}
         }
-        match store.keep_room(services.settings.may_drop_events()).await {
+        match store.upkeep.keep_free_space(services.settings.may_drop_events()).await {
             Ok(0) => {}
             Ok(bytes) => warn!(bytes, "media files or events were given up for room on the disk"),
             Err(error) => warn!(%error, "room on the disk could not be made"),
@@ -56,14 +56,14 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
 /// Only where people are kept by it.
 async fn note_visits(services: &Services) {
     if services.settings.retention().people.is_some()
-        && let Err(error) = services.store.note_visits().await
+        && let Err(error) = services.store.people.note_visits().await
     {
         warn!(%error, "who was at the door could not be written down");
     }
 }
 
 async fn retain(services: &Services) {
-    match services.store.retain(&services.settings.retention()).await {
+    match services.store.upkeep.retain(&services.settings.retention()).await {
         Ok(retained) if retained == gatehouse_store::store::Retained::default() => {}
         Ok(retained) => info!(?retained, "what was kept long enough is gone"),
         Err(error) => warn!(%error, "what was kept long enough could not be let go"),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_store::Store;
+use gatehouse_store::store::Galleries;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -29,19 +29,19 @@ pub(super) async fn run(
 
 async fn round(services: &Services) {
     // Faces in memory that have had their time; what ends at midnight ends with the next pulse.
-    services.store.forget_old();
-    clock::look(&services.store).await;
-    thresholds(&services.store).await;
+    services.store.galleries.forget_old();
+    clock::look(&services.store.events).await;
+    thresholds(&services.store.galleries).await;
     systemd::status(&status_line(services));
 }
 
 /// Derives thresholds anew where the gallery changed or strangers came.
-async fn thresholds(store: &Store) {
-    if !store.wants_thresholds() {
+async fn thresholds(galleries: &Galleries) {
+    if !galleries.wants_thresholds() {
         return;
     }
-    let store = store.clone();
-    match tokio::task::spawn_blocking(move || store.renew_thresholds()).await {
+    let galleries = galleries.clone();
+    match tokio::task::spawn_blocking(move || galleries.renew_thresholds()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(%error, "thresholds could not be derived; those of before hold"),
         Err(_) => warn!("thresholds could not be derived; those of before hold"),

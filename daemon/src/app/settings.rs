@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatehouse_config::{Config, Entry, Faults};
-use gatehouse_store::Store;
+use gatehouse_store::store::Galleries;
 use gatehouse_store::store::RetentionPolicy;
 use tracing::{info, warn};
 
@@ -73,7 +73,7 @@ impl Settings {
     ///
     /// # Errors
     /// All faults at once; then nothing has changed.
-    pub fn reload(&self, store: &Store) -> Result<Reloaded, Faults> {
+    pub fn reload(&self, galleries: &Galleries) -> Result<Reloaded, Faults> {
         let fresh = Config::load(&self.path, &Config::process_environment()).inspect_err(|faults| {
             warn!(%faults, "settings are faulty; nothing of them was applied");
         })?;
@@ -83,9 +83,9 @@ impl Settings {
             at_restart: changes(&self.started, &fresh).filter(|key| !is_live(key)).collect(),
         };
         let gallery = gallery_settings(&fresh);
-        store.apply_gallery(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
-        follow_target(store, &fresh);
-        store.label_strangers(fresh.gallery.label_strangers);
+        galleries.apply_settings(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
+        follow_target(galleries, &fresh);
+        galleries.label_strangers(fresh.gallery.label_strangers);
         *latest = Arc::new(fresh);
         info!(applied = ?done.applied, at_restart = ?done.at_restart, "settings read again");
         Ok(done)

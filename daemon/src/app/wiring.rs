@@ -5,22 +5,21 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_machine::gallery::gallery_settings;
-use gatehouse_store::Store;
-use gatehouse_store::store::StoreSettings;
+use gatehouse_store::store::{Galleries, People, StoreSettings};
 
 /// Lets thresholds be derived: for the share of strangers that the settings name, as far as they have no threshold.
-pub(super) fn follow_target(store: &Store, config: &Config) {
+pub(super) fn follow_target(galleries: &Galleries, config: &Config) {
     let share = f64::from(config.gallery.target_fpir);
-    store.follow_target(config.gallery.threshold.is_none().then_some(share), share);
+    galleries.set_target_fpir(config.gallery.threshold.is_none().then_some(share), share);
 }
 
 /// Shares people where the settings say so. A key that cannot be read is no reason to leave a door without answers.
-pub(super) fn share_people(store: &Store, config: &Config) {
+pub(super) fn share_people(people: &People, config: &Config) {
     if config.central.rows.is_none() {
         return;
     }
     match gatehouse_sync::central::people::deployment_key(config) {
-        Ok(Some(key)) => store.share_people(Arc::new(key)),
+        Ok(Some(key)) => people.share(Arc::new(key)),
         Ok(None) => {}
         Err(error) => tracing::error!("people are not shared: {error}"),
     }

@@ -32,9 +32,9 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
         time(services).await,
         opened(&services.opened),
         journal(services).await,
-        gallery(config, services.store.galleries().models()),
-        threshold(&services.store.threshold(None)),
-        ledger(&state::ledger(&services.store)),
+        gallery(config, services.store.galleries.current().models()),
+        threshold(&services.store.galleries.current().threshold(None)),
+        ledger(&state::ledger(&services.store.events)),
         broker(&state::broker(services)),
         answers(&services.pipeline.stats()),
     ];
@@ -179,12 +179,14 @@ fn opened(report: &OpenReport) -> Finding {
 }
 
 async fn journal(services: &Services) -> Finding {
-    if services.store.pressure().borrow().waiting > 0 {
+    if services.store.upkeep.pressure().borrow().waiting > 0 {
         let what = "waits for room on the full disk; cameras' messages wait at the broker";
         return Finding::wrong("journal", what, "make room on the disk; all goes on then, without a restart");
     }
-    match services.store.ping().await {
-        Ok(()) => Finding::ok("journal", format!("{} events stored", services.store.status().head.seq)),
+    match services.store.events.ping().await {
+        Ok(()) => {
+            Finding::ok("journal", format!("{} events stored", services.store.upkeep.status().head.seq))
+        }
         Err(error) => {
             Finding::wrong("journal", error.to_string(), "restart the daemon; if it stays, look at dmesg")
         }

@@ -11,7 +11,7 @@ pub(super) mod state;
 use std::time::Duration;
 
 use gatehouse_store::files::SealedReader;
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{Galleries, StoreError, Upkeep};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -40,14 +40,14 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::PersonEnroll { id, name, encodings, force, gallery } => {
             value(people::enroll(services, (&id, &name), &encodings, (gallery, force), uid).await?)
         }
-        Request::PersonList => value(services.store.people()),
+        Request::PersonList => value(services.store.people.list()),
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
-        Request::GalleryReport { gallery } => {
-            value(ask(services, move |store| store.gallery_report(gallery.as_deref())).await?)
-        }
-        Request::GalleryList => value(services.store.gallery_list()),
+        Request::GalleryReport { gallery } => value(
+            ask(&services.store.galleries, move |galleries| galleries.report(gallery.as_deref())).await?,
+        ),
+        Request::GalleryList => value(services.store.galleries.list()),
         Request::GalleryAdd(model) => value(galleries::add(services, model, uid).await?),
         Request::GallerySwitch { gallery, force } => {
             value(galleries::switch(services, &gallery, force, uid).await?)
@@ -56,7 +56,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::GalleryCalibrate { gallery, calibration } => value(
             galleries::calibrate(services, gallery.as_deref(), calibration.map(|boxed| *boxed), uid).await?,
         ),
-        Request::GalleryCompare => value(ask(services, gatehouse_store::Store::gallery_comparison).await?),
+        Request::GalleryCompare => value(ask(&services.store.galleries, Galleries::comparison).await?),
         Request::Identify { camera, gallery, encodings } => {
             value(people::identify(services, camera, gallery.as_deref(), &encodings)?)
         }
@@ -92,18 +92,22 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(state::sinks(services).await?)
         }
         Request::SyncConflicts => value(services.sync.conflicts().await.map_err(Fault::refused)?),
-        Request::Ledger => value(state::ledger(&services.store)),
-        Request::KeyStatus => value(services.store.key_status()),
+        Request::Ledger => value(state::ledger(&services.store.events)),
+        Request::KeyStatus => value(services.store.upkeep.key_status()),
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
-        Request::StoreVerify { at } => value(ask(services, move |store| store.verify(at)).await?),
-        Request::StoreCompact => value(ask(services, gatehouse_store::Store::compact).await?),
+        Request::StoreVerify { at } => {
+            value(ask(&services.store.upkeep, move |upkeep| upkeep.verify(at)).await?)
+        }
+        Request::StoreCompact => value(ask(&services.store.upkeep, Upkeep::compact).await?),
         Request::StoreRetain => {
-            value(services.store.retain(&services.settings.retention()).await.map_err(store_fault)?)
+            value(services.store.upkeep.retain(&services.settings.retention()).await.map_err(store_fault)?)
         }
         Request::ConfigShow => value(services.settings.lines()),
-        Request::ConfigReload => value(services.settings.reload(&services.store).map_err(|faults| {
-            Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")
-        })?),
+        Request::ConfigReload => {
+            value(services.settings.reload(&services.store.galleries).map_err(|faults| {
+                Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")
+            })?)
+        }
     }
 }
 
@@ -112,12 +116,12 @@ fn value(value: impl Serialize) -> Result<Answer, Fault> {
 }
 
 /// Asks the store something that may wait for the disk.
-async fn ask<T: Send + 'static>(
-    services: &Services,
-    question: impl FnOnce(&gatehouse_store::Store) -> Result<T, StoreError> + Send + 'static,
+async fn ask<H: Clone + Send + 'static, T: Send + 'static>(
+    handle: &H,
+    question: impl FnOnce(&H) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Fault> {
-    let store = services.store.clone();
-    let asked = tokio::task::spawn_blocking(move || question(&store)).await;
+    let handle = handle.clone();
+    let asked = tokio::task::spawn_blocking(move || question(&handle)).await;
     asked.map_err(|_| Fault::refused(StoreError::Stopping))?.map_err(store_fault)
 }
 

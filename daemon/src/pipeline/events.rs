@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gatehouse_store::Store;
 use gatehouse_store::clock::Reading;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Item, Outcome, Person};
-use gatehouse_store::store::{self, EventQuery, Galleries, StoreError};
+use gatehouse_store::store::{self, EventQuery, Galleries, GallerySet, StoreError};
 use gatehouse_store::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -39,7 +38,8 @@ const TURN: Duration = Duration::from_millis(1);
 /// The task.
 pub(crate) struct Events {
     root: String,
-    store: Store,
+    events: store::Events,
+    galleries: Galleries,
     sources: Arc<Sources>,
     counters: Arc<Counters>,
     publisher: Publisher,
@@ -87,7 +87,8 @@ impl Events {
         let sources = &shared.config.sources;
         Self {
             root: shared.config.mqtt.topic_root.clone(),
-            store: shared.store.clone(),
+            events: shared.events.clone(),
+            galleries: shared.galleries.clone(),
             sources: shared.sources.clone(),
             counters: shared.counters.clone(),
             publisher: shared.publisher.clone(),
@@ -121,7 +122,7 @@ impl Events {
     async fn take_all(&mut self, first: Delivery) -> Result<(), StoreError> {
         let begin = Instant::now();
         // Taken once: from here on a switch of the gallery is for the next events.
-        let galleries = self.store.galleries();
+        let galleries = self.galleries.current();
         let (mut steps, mut visits) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -152,7 +153,7 @@ impl Events {
     }
 
     /// Reads a message; the faces of a visit are for the search.
-    fn read(&mut self, delivery: Delivery, galleries: &Galleries, visits: &mut Vec<Found>) -> Step {
+    fn read(&mut self, delivery: Delivery, galleries: &GallerySet, visits: &mut Vec<Found>) -> Step {
         let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes } =
             delivery;
         let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
@@ -193,12 +194,12 @@ impl Events {
 
     /// Whether the same ring was stored in the last two minutes.
     async fn rang_just_now(&self, camera: &CameraName, prefix: String) -> Result<bool, StoreError> {
-        let since = Timestamp(self.store.time().0 - RING_AGAIN_WITHIN);
+        let since = Timestamp(self.events.time().0 - RING_AGAIN_WITHIN);
         let camera = Some(camera.clone());
         let query =
             EventQuery { camera, since: Some(since), limit: RINGS_LOOKED_AT, ..EventQuery::default() };
-        let store = self.store.clone();
-        let found = tokio::task::spawn_blocking(move || store.events(&query)).await;
+        let events = self.events.clone();
+        let found = tokio::task::spawn_blocking(move || events.list(&query)).await;
         let found = found.map_err(|_| StoreError::Stopping)??;
         Ok(found.iter().any(|view| view.event.key.id.as_str().starts_with(&prefix)))
     }
@@ -207,15 +208,15 @@ impl Events {
         &mut self,
         visit: Visit,
         mut found: Found,
-        galleries: &Galleries,
+        galleries: &GallerySet,
         arrival: Arrival,
     ) -> Result<(Pending, Option<Receipt>), StoreError> {
         let Visit { event, others, bare, is_freshness_unknown, fields_dropped, notes, .. } = visit;
         let seen = match bare {
             Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
-            _ => self.store.seen(&event.key).await?,
+            _ => self.events.seen(&event.key).await?,
         };
-        let identification = found.answer(&self.store, galleries);
+        let identification = found.answer(&self.galleries, galleries);
         let replayed = seen || arrival.dup || arrival.waited.at_most > ANSWER_EXPIRY;
         self.counters.fields_dropped.add(fields_dropped);
         let came = match (seen, replayed || is_freshness_unknown) {
@@ -223,7 +224,7 @@ impl Events {
             (false, true) => store::Arrival::Late,
             (false, false) => store::Arrival::Fresh,
         };
-        let strangers = self.store.take_faces(&event.key, found.faces, &identification, came);
+        let strangers = self.galleries.take_faces(&event.key, found.faces, &identification, came);
         let answer = Answer::new(&self.root, &event, arrival.waited, replayed, identification.clone())
             .with_strangers(strangers)
             .with_basis(galleries.basis(&event.key.camera))
@@ -247,13 +248,13 @@ impl Events {
         }
         let pending = if seen {
             self.counters.duplicates.add(1);
-            self.store.record_duplicate(Item::Event, arrival.bytes).await?
+            self.events.record_duplicate(Item::Event, arrival.bytes).await?
         } else {
-            if let Some(compared) = self.store.compare(galleries, &event.key, &identification, &others) {
-                self.store.record_compared(compared).await?;
+            if let Some(compared) = self.galleries.compare(galleries, &event.key, &identification, &others) {
+                self.events.record_comparison(compared).await?;
             }
             let reading = Reading::now().earlier(arrival.received.elapsed(), event.received_at);
-            self.store.record_arrival(event, identification, reading).await?
+            self.events.record_arrival(event, identification, reading).await?
         };
         Ok((pending, Some(receipt)))
     }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatehouse_store::Store;
 use gatehouse_store::record::Item;
-use gatehouse_store::store::{MediaOutcome, StoreError};
+use gatehouse_store::store::{Media, MediaOutcome, StoreError};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -25,7 +24,7 @@ const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), 
 
 /// The task.
 pub(crate) struct MediaFiles {
-    store: Store,
+    media: Media,
     sources: Arc<Sources>,
     counters: Arc<Counters>,
     refuser: Refuser,
@@ -40,8 +39,8 @@ impl MediaFiles {
         lane: AckLane,
         inbox: mpsc::UnboundedReceiver<Delivery>,
     ) -> Self {
-        let (store, sources) = (shared.store.clone(), shared.sources.clone());
-        Self { store, sources, counters: shared.counters.clone(), refuser, lane, inbox }
+        let (media, sources) = (shared.media.clone(), shared.sources.clone());
+        Self { media, sources, counters: shared.counters.clone(), refuser, lane, inbox }
     }
 
     /// Runs until the input has ended and its queue is empty.
@@ -104,7 +103,7 @@ impl MediaFiles {
     async fn try_put(&self, upload: &Upload, payload: Bytes) -> Result<MediaOutcome, StoreError> {
         for wait in RETRIES {
             let data = Vec::from(payload.clone());
-            match self.store.put_media(upload.event.clone(), upload.name.clone(), data).await {
+            match self.media.put(upload.event.clone(), upload.name.clone(), data).await {
                 Err(error @ (StoreError::File(_) | StoreError::Io(_))) => {
                     warn!(%error, seconds = wait.as_secs(), "media file could not be written; trying again");
                     tokio::time::sleep(wait).await;
@@ -112,7 +111,7 @@ impl MediaFiles {
                 done => return done,
             }
         }
-        self.store.put_media(upload.event.clone(), upload.name.clone(), Vec::from(payload)).await
+        self.media.put(upload.event.clone(), upload.name.clone(), Vec::from(payload)).await
     }
 }
 

@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gatehouse_store::Store;
 use gatehouse_store::journal::Pending;
 use gatehouse_store::names::EventKey;
-use gatehouse_store::store::StoreError;
+use gatehouse_store::store::{Events, StoreError};
 use tracing::warn;
 
 use crate::pipeline::lines::Lines;
@@ -18,7 +17,7 @@ use gatehouse_mqtt::{Outgoing, Publisher, Receipt, Rejected};
 #[derive(Clone)]
 pub(crate) struct Refuser {
     root: String,
-    store: Store,
+    events: Events,
     publisher: Publisher,
     counters: Arc<Counters>,
     /// One bound for all inputs: a camera must not fill the log.
@@ -29,7 +28,7 @@ impl Refuser {
     pub(crate) fn new(shared: &Shared) -> Self {
         Self {
             root: shared.config.mqtt.topic_root.clone(),
-            store: shared.store.clone(),
+            events: shared.events.clone(),
             publisher: shared.publisher.clone(),
             counters: shared.counters.clone(),
             lines: Arc::default(),
@@ -45,7 +44,7 @@ impl Refuser {
         let reason = refusal.reason.as_str();
         let item = refusal.item;
         let receipt = self.answer(refusal, reason);
-        Ok((self.store.record_refused(item, reason, bytes).await?, receipt))
+        Ok((self.events.record_refused(item, reason, bytes).await?, receipt))
     }
 
     /// Logs and answers a refusal that is counted already. `reason` may be one of the store's own.

@@ -9,10 +9,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gatehouse_store::Store;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::record::{Identification, Person};
-use gatehouse_store::store::{Galleries, ProbeFace};
+use gatehouse_store::store::{Galleries, GallerySet, ProbeFace};
 
 /// Visits for which help is asked: for fewer it costs more to wake a thread than it does.
 const HELP_FROM: usize = 4;
@@ -37,22 +36,22 @@ impl Found {
     }
 
     /// Who they are, looked up now where that was not done a moment ago, and where somebody is named who was erased since.
-    pub(crate) fn answer(&mut self, store: &Store, galleries: &Galleries) -> Identification<Person> {
+    pub(crate) fn answer(&mut self, galleries: &Galleries, set: &GallerySet) -> Identification<Person> {
         match self.answer.take() {
-            Some((answer, at)) if at.elapsed() < HOLDS && store.knows_all(&answer) => answer,
-            _ => store.identify_in(galleries, &self.camera, &self.faces),
+            Some((answer, at)) if at.elapsed() < HOLDS && galleries.still_valid(&answer) => answer,
+            _ => galleries.identify_in(set, &self.camera, &self.faces),
         }
     }
 
-    fn search(&mut self, store: &Store, galleries: &Galleries) {
-        self.answer = Some((store.identify_in(galleries, &self.camera, &self.faces), Instant::now()));
+    fn search(&mut self, galleries: &Galleries, set: &GallerySet) {
+        self.answer = Some((galleries.identify_in(set, &self.camera, &self.faces), Instant::now()));
     }
 }
 
 /// Visits that are searched together.
 struct Round {
-    store: Store,
-    galleries: Arc<Galleries>,
+    galleries: Galleries,
+    set: Arc<GallerySet>,
     begin: Instant,
     next: AtomicUsize,
     visits: Vec<Mutex<Found>>,
@@ -64,7 +63,7 @@ impl Round {
         while self.begin.elapsed() < AHEAD
             && let Some(visit) = self.visits.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            locked(visit).search(&self.store, &self.galleries);
+            locked(visit).search(&self.galleries, &self.set);
         }
     }
 }
@@ -76,25 +75,25 @@ fn locked(visit: &Mutex<Found>) -> MutexGuard<'_, Found> {
 
 /// The search, and its helper; that one ends with it.
 pub(crate) struct Search {
-    store: Store,
+    galleries: Galleries,
     /// One round at most waits for the helper. None on a board with one core, and where the system gives no thread.
     helper: Option<SyncSender<Arc<Round>>>,
 }
 
 impl Search {
     /// Starts the helper.
-    pub(crate) fn start(store: Store) -> Self {
+    pub(crate) fn start(galleries: Galleries) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { store, helper: (cores > 1).then(helper).flatten() }
+        Self { galleries, helper: (cores > 1).then(helper).flatten() }
     }
 
     /// Searches for as many of them as a moment allows, by these galleries; the others are for their turn.
-    pub(crate) fn ahead(&self, galleries: &Arc<Galleries>, visits: Vec<Found>) -> Vec<Found> {
+    pub(crate) fn ahead(&self, set: &Arc<GallerySet>, visits: Vec<Found>) -> Vec<Found> {
         let helper = self.helper.as_ref().filter(|_| visits.len() >= HELP_FROM);
         let Some(helper) = helper else { return visits };
-        let (store, galleries) = (self.store.clone(), Arc::clone(galleries));
+        let (galleries, set) = (self.galleries.clone(), Arc::clone(set));
         let visits = visits.into_iter().map(Mutex::new).collect();
-        let round = Round { store, galleries, begin: Instant::now(), next: AtomicUsize::new(0), visits };
+        let round = Round { galleries, set, begin: Instant::now(), next: AtomicUsize::new(0), visits };
         let round = Arc::new(round);
         // Where it is busy still, or has ended, this thread does all.
         let _ = helper.try_send(Arc::clone(&round));

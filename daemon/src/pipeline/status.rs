@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use gatehouse_store::Store;
-use gatehouse_store::store::StoreStatus;
+use gatehouse_store::store::{Feed, StoreStatus, Upkeep};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,7 +16,8 @@ const REFRESH: Duration = Duration::from_secs(60);
 
 /// The task.
 pub(crate) struct StatusTask {
-    store: Store,
+    feed: Feed,
+    upkeep: Upkeep,
     input: watch::Receiver<Link>,
     status: watch::Sender<StatusMessage>,
     phase: watch::Receiver<Phase>,
@@ -25,26 +25,27 @@ pub(crate) struct StatusTask {
 
 impl StatusTask {
     pub(crate) fn new(
-        store: Store,
+        feed: Feed,
+        upkeep: Upkeep,
         input: watch::Receiver<Link>,
         status: watch::Sender<StatusMessage>,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        Self { store, input, status, phase }
+        Self { feed, upkeep, input, status, phase }
     }
 
     /// Runs until the pipeline stops taking messages; the last status is offline.
     pub(crate) async fn run(mut self) {
-        let mut commits = self.store.watch();
+        let mut commits = self.feed.watch();
         let mut told_at = Instant::now();
         loop {
             let looked_at = Instant::now();
             let refresh = told_at.elapsed() >= REFRESH;
             commits.borrow_and_update();
             let online = self.input.borrow_and_update().since.is_some();
-            let store = self.store.clone();
+            let upkeep = self.upkeep.clone();
             // The numbers may come from disk.
-            let numbers = tokio::task::spawn_blocking(move || store.status()).await;
+            let numbers = tokio::task::spawn_blocking(move || upkeep.status()).await;
             if numbers.is_ok_and(|numbers| self.tell(online, &numbers, refresh)) || refresh {
                 told_at = looked_at;
             }

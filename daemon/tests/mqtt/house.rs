@@ -56,12 +56,12 @@ impl House {
         let opened = tokio::task::spawn_blocking(move || Store::open(settings, &key)).await.unwrap();
         let store = opened.unwrap().0;
         let sample = Encoding::new(anna(), 8).unwrap();
-        store.enrol("p-1", "Anna", vec![sample]).await.unwrap();
+        store.people.enroll("p-1", "Anna", vec![sample]).await.unwrap();
         Self { broker, store, config, camera, listener, _folder: folder }
     }
 
     pub(crate) fn start(&self) -> PipelineHandle {
-        pipeline::start(&self.config, self.store.clone()).unwrap()
+        pipeline::start(&self.config, &self.store).unwrap()
     }
 
     /// Starts, and waits until events are taken.
@@ -96,7 +96,7 @@ impl House {
 
     /// Waits until the store has this many events.
     pub(crate) async fn stored(&self, events: u64) {
-        let enough = || async { self.store.ledger().events.stored >= events };
+        let enough = || async { self.store.events.ledger().events.stored >= events };
         wait::until_async("the events to be stored", PATIENCE, enough).await.unwrap();
     }
 }

@@ -57,10 +57,11 @@ async fn what_is_refused_is_told_counted_and_does_not_come_back() {
     assert_eq!(house.answer("rejected", "old").await.json()["reason"], "retained");
 
     let counted = || async {
-        house.store.ledger().events.received() == 5 && house.store.ledger().files.received() == 1
+        house.store.events.ledger().events.received() == 5
+            && house.store.events.ledger().files.received() == 1
     };
     wait::until_async("the refusals to be counted", PATIENCE, counted).await.unwrap();
-    let ledger = house.store.ledger();
+    let ledger = house.store.events.ledger();
     for reason in ["wrong_dimensions", "too_deep", "bad_camera", "too_large", "retained"] {
         assert_eq!(ledger.events.rejected[reason], 1, "{reason}");
     }
@@ -72,7 +73,7 @@ async fn what_is_refused_is_told_counted_and_does_not_come_back() {
     house.event(&visit("good")).await;
     house.answer("identification", "good").await;
     house.stored(1).await;
-    assert_eq!(house.store.ledger().events.received(), 6);
+    assert_eq!(house.store.events.ledger().events.received(), 6);
     drop(pipeline);
 }
 
@@ -87,7 +88,7 @@ async fn media_comes_before_or_after_its_event_and_only_once() {
     house.publish("gatehouse/door/media/1/b.jpg", vec![3; 1000]).await;
     assert_eq!(house.answer("rejected", "1").await.json()["reason"], "media_conflict");
     idle(&pipeline).await;
-    let files = house.store.ledger().files;
+    let files = house.store.events.ledger().files;
     assert_eq!((files.stored, files.duplicate, files.rejected["media_conflict"]), (2, 1, 1));
     assert!(pipeline.drain(PATIENCE).await);
 }
@@ -104,7 +105,7 @@ async fn a_packet_above_the_announced_maximum_does_not_stop_the_others() {
     house.publish("gatehouse/door/media/3/a.mp4", vec![1; 1000]).await;
     house.event(&visit("4")).await;
     house.answer("identification", "4").await;
-    let stored = || async { house.store.ledger().files.stored == 1 };
+    let stored = || async { house.store.events.ledger().files.stored == 1 };
     wait::until_async("the small file to be stored", PATIENCE, stored).await.unwrap();
     let links = pipeline.stats().links;
     assert_eq!((links.events.connections, links.media.connections), (1, 1), "{links:?}");

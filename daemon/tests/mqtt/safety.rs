@@ -35,7 +35,7 @@ async fn a_kill_loses_no_event_and_what_comes_again_is_replayed() {
         assert!(all.iter().filter(|body| body["actionable"] == true).count() <= 1, "{all:?}");
         assert!(all[1..].iter().all(|body| body["replayed"] == true), "{all:?}");
     }
-    let ledger = house.store.ledger();
+    let ledger = house.store.events.ledger();
     assert_eq!(ledger.events.stored, EVENTS);
     assert_eq!(ledger.events.received(), EVENTS + ledger.events.duplicate);
     assert!(pipeline.drain(PATIENCE).await);
@@ -70,7 +70,7 @@ async fn the_same_event_again_is_answered_as_replayed_and_stored_once() {
     assert_eq!((&all[0]["actionable"], &all[1]["actionable"]), (&json!(true), &json!(false)));
     assert_eq!(all[1]["replayed"], true);
     idle(&pipeline).await;
-    let ledger = house.store.ledger();
+    let ledger = house.store.events.ledger();
     assert_eq!((ledger.events.stored, ledger.events.duplicate), (1, 1));
     assert!(pipeline.drain(PATIENCE).await);
 }
@@ -123,7 +123,7 @@ async fn a_long_backlog_comes_over_one_connection_each_event_once() {
     let mut most = 0;
     let stored = || {
         most = most.max(pipeline.stats().in_flight_messages);
-        async { house.store.ledger().events.stored == EVENTS }
+        async { house.store.events.ledger().events.stored == EVENTS }
     };
     wait::until_async("the backlog to be stored", PATIENCE, stored).await.unwrap();
     idle(&pipeline).await;
@@ -171,7 +171,7 @@ async fn each_of_many_that_came_together_is_told_who_it_is_in_its_turn() {
         }
     }
     idle(&pipeline).await;
-    let events = house.store.ledger().events;
+    let events = house.store.events.ledger().events;
     let refused = sent.iter().filter(|(nth, _)| nth % 7 == 0).count() as u64;
     let stored = (0..EVENTS).filter(|nth| nth % 7 != 0).count() as u64;
     assert_eq!((events.stored, events.rejected["wrong_dimensions"]), (stored, refused));

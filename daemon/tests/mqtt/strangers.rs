@@ -23,7 +23,7 @@ async fn a_stranger_who_comes_again_has_the_same_label_in_the_answer_and_nowhere
     assert_eq!(unlabelled["outcome"], "stranger");
     assert_eq!(unlabelled.get("stranger_label"), None, "off by default");
 
-    house.store.label_strangers(true);
+    house.store.galleries.label_strangers(true);
     let first = face(&house, &stranger("1", 3.0)).await;
     let label = first["stranger_label"].as_str().unwrap().to_owned();
     assert!(label.starts_with("stranger-"), "{label}");
@@ -40,16 +40,17 @@ async fn a_stranger_who_comes_again_has_the_same_label_in_the_answer_and_nowhere
     assert_eq!((&anna["outcome"], anna.get("stranger_label")), (&json!("match"), None));
 
     house.stored(5).await;
-    house.store.ping().await.unwrap();
+    house.store.events.ping().await.unwrap();
     let store = house.store.clone();
-    let events =
-        tokio::task::spawn_blocking(move || store.events(&EventQuery { limit: 10, ..EventQuery::default() }));
+    let events = tokio::task::spawn_blocking(move || {
+        store.events.list(&EventQuery { limit: 10, ..EventQuery::default() })
+    });
     let stored = serde_json::to_string(&events.await.unwrap().unwrap()).unwrap();
     assert!(stored.contains("\"4\"") && !stored.contains("stranger-"), "{stored}");
 
-    house.store.label_strangers(false);
+    house.store.galleries.label_strangers(false);
     assert_eq!(face(&house, &stranger("5", 3.0)).await.get("stranger_label"), None);
-    house.store.label_strangers(true);
+    house.store.galleries.label_strangers(true);
     let anew = face(&house, &stranger("6", 3.0)).await;
     assert_ne!(anew["stranger_label"], label, "switched off it forgot, and the key is another one");
     idle(&pipeline).await;

@@ -19,7 +19,7 @@ fn numbers() -> Vec<f64> {
 
 /// Everything that the store has of events, in the clear.
 fn stored(house: &House) -> String {
-    let all = house.store.events(&EventQuery { limit: 1000, ..EventQuery::default() }).unwrap();
+    let all = house.store.events.list(&EventQuery { limit: 1000, ..EventQuery::default() }).unwrap();
     all.iter().map(|view| format!("{:?} {:?}\n", view.event, view.identification)).collect()
 }
 
@@ -80,7 +80,7 @@ async fn a_misplaced_encoding_is_never_stored() {
     }
     house.stored(count).await;
     idle(&pipeline).await;
-    assert_eq!(house.store.ledger().events.rejected["misplaced_encoding"], count);
+    assert_eq!(house.store.events.ledger().events.rejected["misplaced_encoding"], count);
     assert!(pipeline.stats().fields_dropped >= count);
     let kept = stored(&house);
     assert_eq!(kept.matches("zone").count() as u64, count);
@@ -152,7 +152,7 @@ async fn padding_numbers_as_ids_and_large_side_fields_cost_no_visit() {
     let kept = stored(&house);
     assert!(kept.contains("label") && !kept.contains("path_data"), "{kept}");
     house.publish("gatehouse/door/event", b"ON".to_vec()).await;
-    let counted = || async { house.store.ledger().events.rejected.get("not_json") == Some(&1) };
+    let counted = || async { house.store.events.ledger().events.rejected.get("not_json") == Some(&1) };
     wait::until_async("the refusal to be counted", PATIENCE, counted).await.unwrap();
     assert!(pipeline.drain(PATIENCE).await);
 }

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use super::corrections::CorrectionFault;
 use super::galleries::GALLERIES_MAX;
+use super::people::corrections::CorrectionFault;
 use crate::error::{IoError, RecordError};
 use crate::files::FileError;
 use crate::gallery::EncodingFault;

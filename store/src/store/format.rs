@@ -43,7 +43,7 @@ enum Said {
 ///
 /// # Errors
 /// [`StoreError::Format`] for a directory of a later version, or where both copies are damaged.
-pub(super) fn open(directory: &Path) -> Result<(String, Vec<String>), StoreError> {
+pub(in crate::store) fn open(directory: &Path) -> Result<(String, Vec<String>), StoreError> {
     let [first, second] = [read(&directory.join(FILES[0]))?, read(&directory.join(FILES[1]))?];
     let id = match (&first, &second) {
         (Said::Foreign(text), _) | (_, Said::Foreign(text)) => return Err(StoreError::Format(text.clone())),

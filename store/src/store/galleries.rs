@@ -1,7 +1,7 @@
 //! The galleries: one answers, a second may stand beside it, be filled, watched and switched to.
 //!
 //! Which galleries there are and which one is in use is told by journal records; the settings describe the first one
-//! only while nobody is enrolled. A probe takes [`Galleries`] once and keeps it to its end, so that it sees the state
+//! only while nobody is enrolled. A probe takes a [`GallerySet`] once and keeps it to its end, so that it sees the state
 //! before or after a switch and nothing in between. Order of each change: the record is durable, then answers
 //! change; a crash in between loses nothing. A removal that is cut short is finished at the next start.
 
@@ -10,17 +10,26 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::templates::{Numbers, TemplateKey};
-use super::thresholds::Impostors;
-use super::{Inner, Store, StoreError};
+use self::thresholds::Impostors;
+use super::StoreError;
+use super::core::Core;
+use super::people::templates::{Numbers, TemplateKey};
 use crate::gallery::calibration::Calibration;
-use crate::gallery::{Basis, Gallery, GallerySettings};
+use crate::gallery::{Basis, Derived, Gallery, GallerySettings};
 use crate::keys::KeyId;
 use crate::names::CameraName;
 use crate::people::Counted;
 use crate::record::{GalleryMark, Model, Record};
 use crate::views::entries::{self, Key};
 use crate::views::{ViewError, Views};
+
+pub(in crate::store) mod comparison;
+mod identify;
+pub(in crate::store) mod recent_faces;
+pub(in crate::store) mod report;
+pub(in crate::store) mod thresholds;
+
+pub use identify::ProbeFace;
 
 /// Galleries at a time: the one in use, and one to go over to.
 pub const GALLERIES_MAX: usize = 2;
@@ -30,18 +39,18 @@ const MISSING_NAMED: usize = 20;
 const TARGET_FPIR: f64 = 0.001;
 
 /// One gallery.
-pub(super) struct Slot {
-    pub(super) mark: GalleryMark,
-    pub(super) gallery: Gallery,
+pub(in crate::store) struct Slot {
+    pub(in crate::store) mark: GalleryMark,
+    pub(in crate::store) gallery: Gallery,
     /// Strangers as numbers, for its thresholds.
-    pub(super) impostors: Mutex<Impostors>,
+    pub(in crate::store) impostors: Mutex<Impostors>,
 }
 
 /// The galleries at one moment.
-pub struct Galleries {
+pub struct GallerySet {
     models: Models,
-    pub(super) in_use: Arc<Slot>,
-    pub(super) beside: Option<Arc<Slot>>,
+    pub(in crate::store) in_use: Arc<Slot>,
+    pub(in crate::store) beside: Option<Arc<Slot>>,
 }
 
 /// What the galleries are of.
@@ -55,13 +64,13 @@ pub struct Models {
 
 /// What the settings say of thresholds.
 #[derive(Clone)]
-pub(super) struct Rules {
+pub(in crate::store) struct Rules {
     /// For the gallery whose model they name.
-    pub(super) settings: GallerySettings,
+    pub(in crate::store) settings: GallerySettings,
     /// The share of strangers that it follows; none: its thresholds are set.
-    pub(super) target: Option<f64>,
+    pub(in crate::store) target: Option<f64>,
     /// The share that any other gallery follows, since set thresholds are of one model.
-    pub(super) target_of_others: f64,
+    pub(in crate::store) target_of_others: f64,
 }
 
 /// A gallery as the operator sees it.
@@ -98,7 +107,7 @@ pub struct GalleryChanged {
 }
 
 impl Rules {
-    pub(super) fn new(settings: GallerySettings) -> Self {
+    pub(in crate::store) fn new(settings: GallerySettings) -> Self {
         Self { settings, target: None, target_of_others: TARGET_FPIR }
     }
 
@@ -117,7 +126,7 @@ impl Rules {
         GallerySettings { model: name, dimensions, metric, normalised, ..settings }
     }
 
-    pub(super) fn apply_to(&self, slot: &Slot) {
+    pub(in crate::store) fn apply_to(&self, slot: &Slot) {
         let model = &slot.mark.model;
         slot.gallery.apply(self.settings_of(model));
         slot.gallery.follow(if self.are_of(model) { self.target } else { Some(self.target_of_others) });
@@ -125,7 +134,7 @@ impl Rules {
 }
 
 impl Slot {
-    pub(super) fn new(mark: GalleryMark, rules: &Rules, key: &TemplateKey) -> Self {
+    pub(in crate::store) fn new(mark: GalleryMark, rules: &Rules, key: &TemplateKey) -> Self {
         let transform = key.transform(mark.model.dimensions);
         let gallery = Gallery::protected(rules.settings_of(&mark.model), transform);
         let slot = Self { mark, gallery, impostors: Mutex::default() };
@@ -133,13 +142,13 @@ impl Slot {
         slot
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::store) fn name(&self) -> &str {
         &self.mark.model.name
     }
 }
 
-impl Galleries {
-    pub(super) fn new(in_use: Arc<Slot>, beside: Option<Arc<Slot>>) -> Self {
+impl GallerySet {
+    pub(in crate::store) fn new(in_use: Arc<Slot>, beside: Option<Arc<Slot>>) -> Self {
         let model = |slot: &Arc<Slot>| slot.mark.model.clone();
         let models = Models { in_use: model(&in_use), beside: beside.as_ref().map(model) };
         Self { models, in_use, beside }
@@ -150,17 +159,22 @@ impl Galleries {
         self.in_use.gallery.basis(camera.as_str())
     }
 
+    /// The threshold in force for a camera, or where a camera has none of its own, in the gallery in use.
+    pub fn threshold(&self, camera: Option<&str>) -> Derived {
+        self.in_use.gallery.derived(camera)
+    }
+
     /// What they are of.
     pub fn models(&self) -> &Models {
         &self.models
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
+    pub(in crate::store) fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
         std::iter::once(&self.in_use).chain(&self.beside)
     }
 
     /// A gallery by its name; without one the one in use.
-    pub(super) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, StoreError> {
+    pub(in crate::store) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, StoreError> {
         let Some(name) = name else { return Ok(&self.in_use) };
         self.all().find(|slot| slot.name() == name).ok_or_else(|| StoreError::UnknownGallery(name.to_owned()))
     }
@@ -174,7 +188,7 @@ impl Galleries {
     }
 
     /// What the galleries have of a person.
-    pub(super) fn count(&self, person: &KeyId) -> Counted {
+    pub(in crate::store) fn count(&self, person: &KeyId) -> Counted {
         let galleries = self.all().map(|slot| (slot.name().to_owned(), slot.gallery.samples(person)));
         Counted {
             samples: self.in_use.gallery.samples(person),
@@ -185,16 +199,16 @@ impl Galleries {
 }
 
 /// The galleries that the views know, and what the journal is to be told of them.
-pub(super) struct Described {
+pub(in crate::store) struct Described {
     marks: Vec<GalleryMark>,
     gone: BTreeSet<u8>,
     in_use: u8,
     /// The first gallery where no record describes it, or another model is set while nobody is enrolled.
-    pub(super) fresh: Option<GalleryMark>,
+    pub(in crate::store) fresh: Option<GalleryMark>,
 }
 
 impl Described {
-    pub(super) fn read(views: &Views, settings: &GallerySettings) -> Result<Self, ViewError> {
+    pub(in crate::store) fn read(views: &Views, settings: &GallerySettings) -> Result<Self, ViewError> {
         let mut marks: Vec<GalleryMark> = Vec::new();
         for entry in views.scan(vec![entries::GALLERY], false) {
             let (name, value) = entry?;
@@ -217,18 +231,18 @@ impl Described {
         Ok(Self { marks, gone, in_use, fresh })
     }
 
-    pub(super) fn numbers(&self) -> Numbers {
+    pub(in crate::store) fn numbers(&self) -> Numbers {
         let dimensions = self.marks.iter().map(|mark| (mark.number, mark.model.dimensions)).collect();
         Numbers { dimensions, gone: self.gone.clone() }
     }
 
     /// The galleries, empty.
-    pub(super) fn build(
+    pub(in crate::store) fn build(
         &self,
         views: &Views,
         rules: &Rules,
         key: &TemplateKey,
-    ) -> Result<Galleries, ViewError> {
+    ) -> Result<GallerySet, ViewError> {
         let mut slots = Vec::new();
         for mark in &self.marks {
             let slot = Slot::new(mark.clone(), rules, key);
@@ -241,27 +255,35 @@ impl Described {
         slots.sort_by_key(|slot| slot.mark.number != self.in_use);
         let mut slots = slots.into_iter();
         let in_use = slots.next().ok_or(ViewError::Damaged("no gallery is described"))?;
-        Ok(Galleries::new(in_use, slots.next()))
+        Ok(GallerySet::new(in_use, slots.next()))
     }
 }
 
-impl Inner {
+/// The face galleries: identification, thresholds, comparison, and the faces kept in memory. Cheap to clone.
+#[derive(Clone)]
+pub struct Galleries {
+    core: Arc<Core>,
+}
+
+impl Galleries {
+    pub(in crate::store) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core) }
+    }
+
     fn apply_rules(&self, change: impl FnOnce(&mut Rules)) {
-        let mut rules = self.rules();
+        let mut rules = self.core.rules();
         change(&mut rules);
-        self.galleries().all().for_each(|slot| rules.apply_to(slot));
+        self.core.galleries().all().for_each(|slot| rules.apply_to(slot));
     }
-}
 
-impl Store {
     /// The galleries at this moment. Whoever identifies with them sees neither a later switch nor half of one.
-    pub fn galleries(&self) -> Arc<Galleries> {
-        self.inner.galleries()
+    pub fn current(&self) -> Arc<GallerySet> {
+        self.core.galleries()
     }
 
     /// Applies thresholds and least quality of new settings to the gallery whose model the settings name.
-    pub fn apply_gallery(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
-        self.inner.apply_rules(|rules| {
+    pub fn apply_settings(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
+        self.apply_rules(|rules| {
             rules.settings.camera_thresholds = thresholds;
             rules.settings.threshold = threshold;
             rules.settings.minimum_quality = minimum_quality;
@@ -270,13 +292,13 @@ impl Store {
 
     /// Derives thresholds for a share of strangers from now on, as far as the settings give none; none: they hold
     /// everywhere, but for a gallery of another model than the settings name, which follows `of_others`.
-    pub fn follow_target(&self, target: Option<f64>, of_others: f64) {
-        self.inner.apply_rules(|rules| (rules.target, rules.target_of_others) = (target, of_others));
+    pub fn set_target_fpir(&self, target: Option<f64>, of_others: f64) {
+        self.apply_rules(|rules| (rules.target, rules.target_of_others) = (target, of_others));
     }
 
     /// All galleries, the one in use first.
-    pub fn gallery_list(&self) -> Vec<GalleryLine> {
-        let galleries = self.galleries();
+    pub fn list(&self) -> Vec<GalleryLine> {
+        let galleries = self.core.galleries();
         let line = |slot: &Arc<Slot>| {
             let derived = slot.gallery.derived(None);
             GalleryLine {
@@ -293,33 +315,33 @@ impl Store {
         galleries.all().map(line).collect()
     }
 
-    /// Puts an empty gallery beside the one in use.
+    /// Puts an empty gallery beside the one in use. [`People::reset_cursor`](super::People::reset_cursor) then requests
+    /// the samples of its model from the central services again.
     ///
     /// # Errors
     /// A refusal where the name is taken, there are two already, or there can be no gallery of the model.
-    pub async fn add_gallery(&self, model: Model) -> Result<Vec<GalleryLine>, StoreError> {
+    pub async fn add(&self, model: Model) -> Result<Vec<GalleryLine>, StoreError> {
         model.check()?;
-        let _door = self.inner.people_door.lock().await;
-        let now = self.galleries();
+        let _lock = self.core.people_lock.lock().await;
+        let now = self.core.galleries();
         if now.named(Some(&model.name)).is_ok() {
             return Err(StoreError::GalleryExists(model.name));
         }
         if now.all().count() >= GALLERIES_MAX {
             return Err(StoreError::GalleriesFull);
         }
-        let lost = &self.inner.lost_galleries;
+        let lost = &self.core.lost_galleries;
         let is_free =
             |number: &u8| now.all().all(|slot| slot.mark.number != *number) && !lost.contains(number);
         let number = (0..=u8::MAX).find(is_free).ok_or(StoreError::GalleriesFull)?;
         let mark = GalleryMark { number, model };
-        self.change(&Record::GalleryAdded(mark.clone())).await?;
+        self.core.change(&Record::GalleryAdded(mark.clone())).await?;
         {
-            let rules = self.inner.rules();
-            let slot = Slot::new(mark, &rules, &self.inner.templates());
-            self.inner.set_galleries(Galleries::new(Arc::clone(&now.in_use), Some(Arc::new(slot))));
+            let rules = self.core.rules();
+            let slot = Slot::new(mark, &rules, &self.core.templates());
+            self.core.set_galleries(GallerySet::new(Arc::clone(&now.in_use), Some(Arc::new(slot))));
         }
-        self.take_people_again().await?;
-        Ok(self.gallery_list())
+        Ok(self.list())
     }
 
     /// Gives a gallery the impostor statistics of its model, by its name or the one in use; none: those that come with
@@ -327,18 +349,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownGallery`]; [`StoreError::Calibration`] where they are damaged or of another model.
-    pub async fn calibrate_gallery(
+    pub async fn calibrate(
         &self,
         gallery: Option<&str>,
         calibration: Option<Calibration>,
     ) -> Result<Vec<GalleryLine>, StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let slot = Arc::clone(self.galleries().named(gallery)?);
+        let _lock = self.core.people_lock.lock().await;
+        let slot = Arc::clone(self.core.galleries().named(gallery)?);
         slot.gallery.check_calibration(calibration.as_ref())?;
         let (gallery, boxed) = (slot.mark.number, calibration.clone().map(Box::new));
-        self.change(&Record::GalleryCalibrated { gallery, calibration: boxed }).await?;
+        self.core.change(&Record::GalleryCalibrated { gallery, calibration: boxed }).await?;
         slot.gallery.calibrate(calibration.map(Arc::new))?;
-        Ok(self.gallery_list())
+        Ok(self.list())
     }
 
     /// Goes over to the other gallery: every probe that begins afterwards is answered by it.
@@ -346,9 +368,9 @@ impl Store {
     /// # Errors
     /// A refusal where it is not there or in use already, and, unless `force` is set, where people of the gallery in
     /// use are missing in it.
-    pub async fn switch_gallery(&self, name: &str, force: bool) -> Result<GalleryChanged, StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let now = self.galleries();
+    pub async fn switch(&self, name: &str, force: bool) -> Result<GalleryChanged, StoreError> {
+        let _lock = self.core.people_lock.lock().await;
+        let now = self.core.galleries();
         let other = Arc::clone(now.named(Some(name))?);
         if Arc::ptr_eq(&other, &now.in_use) {
             return Err(StoreError::GalleryInUse(name.to_owned()));
@@ -362,9 +384,9 @@ impl Store {
             return Err(StoreError::Missing { gallery: name.to_owned(), people: missing.len(), named });
         }
         // Said once more, so that no single damaged record takes what the gallery in use is of.
-        drop(self.append(&Record::GalleryAdded(other.mark.clone())).await?);
-        self.change(&Record::GallerySwitched { gallery: other.mark.number }).await?;
-        self.inner.set_galleries(Galleries::new(other, Some(Arc::clone(&now.in_use))));
+        drop(self.core.append(&Record::GalleryAdded(other.mark.clone())).await?);
+        self.core.change(&Record::GallerySwitched { gallery: other.mark.number }).await?;
+        self.core.set_galleries(GallerySet::new(other, Some(Arc::clone(&now.in_use))));
         Ok(self.changed(missing.len()))
     }
 
@@ -373,29 +395,29 @@ impl Store {
     ///
     /// # Errors
     /// A refusal where it is not there or in use.
-    pub async fn remove_gallery(&self, name: &str) -> Result<GalleryChanged, StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let now = self.galleries();
+    pub async fn remove(&self, name: &str) -> Result<GalleryChanged, StoreError> {
+        let _lock = self.core.people_lock.lock().await;
+        let now = self.core.galleries();
         let gone = now.named(Some(name))?;
         if Arc::ptr_eq(gone, &now.in_use) {
             return Err(StoreError::GalleryInUse(name.to_owned()));
         }
         let gallery = gone.mark.number;
-        drop(self.append(&Record::GalleryRemoved { gallery }).await?);
-        self.inner.set_galleries(Galleries::new(Arc::clone(&now.in_use), None));
-        let people: Vec<KeyId> = self.inner.people().keys().into_iter().map(|(person, _)| person).collect();
+        drop(self.core.append(&Record::GalleryRemoved { gallery }).await?);
+        self.core.set_galleries(GallerySet::new(Arc::clone(&now.in_use), None));
+        let people: Vec<KeyId> = self.core.people().keys().into_iter().map(|(person, _)| person).collect();
         let is_in = |person: &KeyId| gone.gallery.samples(person) + gone.gallery.corrections(person) > 0;
         for person in people.into_iter().filter(is_in) {
             let emptied = Record::Templates { gallery, person, sealed: Vec::new(), replaces: true };
-            drop(self.append(&emptied).await?);
+            drop(self.core.append(&emptied).await?);
         }
-        self.caught_up().await?;
+        self.core.caught_up().await?;
         Ok(self.changed(0))
     }
 
     /// Ids of those who have samples in one gallery and none in the other, in order.
-    pub(super) fn missing_in(&self, gallery: &Slot, but_in: &Slot) -> Vec<String> {
-        let people = self.inner.people();
+    pub(in crate::store) fn missing_in(&self, gallery: &Slot, but_in: &Slot) -> Vec<String> {
+        let people = self.core.people();
         let is_missing = |(key, id): (&KeyId, &str)| {
             let missing = but_in.gallery.samples(key) > 0 && gallery.gallery.samples(key) == 0;
             missing.then(|| id.to_owned())
@@ -406,7 +428,7 @@ impl Store {
     }
 
     fn changed(&self, missing: usize) -> GalleryChanged {
-        let Models { in_use, beside } = self.galleries().models().clone();
+        let Models { in_use, beside } = self.core.galleries().models().clone();
         GalleryChanged { in_use: in_use.name, beside: beside.map(|model| model.name), missing }
     }
 }

@@ -15,17 +15,19 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::sync::watch;
 
 use super::applier::{Applier, COMMITS_WAITING};
-use super::galleries::{Described, Galleries, Rules};
-use super::persons::PROFILE_AD;
-use super::snapshot::{self, Beginning};
-use super::templates::{Known, TemplateKeys, append_to};
-use super::{Inner, Store, StoreError, StoreSettings, compact, format};
+use super::core::Core;
+use super::galleries::{Described, GallerySet, Rules};
+use super::people::PROFILE_AD;
+use super::people::templates::{Known, TemplateKeys, append_to};
+use super::upkeep::compaction;
+use super::upkeep::snapshot::{self, Beginning};
+use super::{Store, StoreError, StoreSettings, format};
 use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
 use crate::index::EventIndex;
 use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
 use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
-use crate::people::{Member, People, Profile};
+use crate::people::{Member, PeopleTable, Profile};
 use crate::record::Record;
 use crate::space::Space;
 use crate::time::Timestamp;
@@ -98,9 +100,9 @@ impl Store {
         }
         let beginning = snapshot::restore(&mut applier, &journal)?;
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
-        if compact::is_ordered(&directory) {
+        if compaction::is_ordered(&directory) {
             applier.views.flush(&applier.state)?;
-            compact::is_done(&directory)?;
+            compaction::is_done(&directory)?;
         }
 
         let described = Described::read(&views, &settings.gallery)?;
@@ -132,7 +134,7 @@ impl Store {
         templates.finish(&loaded.behind, loaded.unreadable, &mut append_to(&journal))?;
         let taken: Option<(u64, Timestamp)> = views.get(&Key::PeopleTaken)?;
         let stamps = loaded.people.newest_stamp().max(taken.map_or(0, |(_, newest)| newest.0));
-        let inner = Inner {
+        let core = Core {
             settings,
             state_id,
             keys,
@@ -145,7 +147,7 @@ impl Store {
             templates: RwLock::new(templates.now),
             people: RwLock::new(loaded.people),
             events,
-            lately: Mutex::default(),
+            recent_faces: Mutex::default(),
             applied: applied_rx,
             numbers: numbers_rx,
             following: following_rx,
@@ -154,14 +156,14 @@ impl Store {
             space,
             deployment: OnceLock::new(),
             stamps: AtomicI64::new(stamps),
-            people_door: tokio::sync::Mutex::new(()),
-            media_door: tokio::sync::Mutex::new(()),
-            clock_door: tokio::sync::Mutex::default(),
-            retention_door: tokio::sync::Mutex::new(()),
+            people_lock: tokio::sync::Mutex::new(()),
+            media_lock: tokio::sync::Mutex::new(()),
+            clock_lock: tokio::sync::Mutex::default(),
+            retention_lock: tokio::sync::Mutex::new(()),
         };
-        let store = Self { inner: Arc::new(inner) };
-        if let Ok(mut stands) = store.inner.clock_door.try_lock() {
-            *stands = store.clocks()?.stands();
+        let store = Self::new(core);
+        if let Ok(mut stands) = store.core.clock_lock.try_lock() {
+            *stands = store.core.clocks()?.stands();
         }
         Ok((store, report))
     }
@@ -188,7 +190,7 @@ fn damaged_index(events: &EventIndex) -> impl Iterator<Item = String> {
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
     let views = directory.join("views");
-    if compact::is_ordered(directory) {
+    if compaction::is_ordered(directory) {
         return rebuild_views(&views, keys, "it was asked for with `store compact`", report);
     }
     match Views::open(&views, keys) {
@@ -254,7 +256,7 @@ fn catch_up(applier: &mut Applier, journal: &Journal, damaged: &mut Vec<String>)
 /// Who was loaded.
 #[derive(Default)]
 struct Loaded {
-    people: People,
+    people: PeopleTable,
     /// Those whose templates are to be sealed anew.
     behind: Vec<Known>,
     unreadable: usize,
@@ -266,7 +268,7 @@ struct Loaded {
 fn load_people(
     views: &Views,
     keys: &KeyTable,
-    galleries: &Galleries,
+    galleries: &GallerySet,
     keyring: &mut TemplateKeys,
     report: &mut OpenReport,
 ) -> Result<Loaded, StoreError> {

@@ -12,17 +12,17 @@ use crate::record::Event;
 use crate::time::Timestamp;
 
 /// Opens a state directory whose gallery is of this model until somebody is enrolled.
-pub(super) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
+pub(in crate::store) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
     open_as(settings(directory, model, dimensions))
 }
 
 /// Opens a state directory with these settings.
-pub(super) fn open_as(settings: StoreSettings) -> (Store, OpenReport) {
+pub(in crate::store) fn open_as(settings: StoreSettings) -> (Store, OpenReport) {
     Store::open(settings, &RootKey::from_bytes([7; 32])).unwrap()
 }
 
 /// A visit without a face.
-pub(super) fn visit(id: &str) -> Event {
+pub(in crate::store) fn visit(id: &str) -> Event {
     Event {
         key: EventKey { camera: "front".try_into().unwrap(), id: id.try_into().unwrap() },
         kind: "button".into(),
@@ -34,7 +34,7 @@ pub(super) fn visit(id: &str) -> Event {
 }
 
 /// Room for little, patience for an hour, no central side.
-pub(super) fn settings(directory: &Path, model: &str, dimensions: usize) -> StoreSettings {
+pub(in crate::store) fn settings(directory: &Path, model: &str, dimensions: usize) -> StoreSettings {
     let gallery = GallerySettings {
         model: model.into(),
         dimensions,

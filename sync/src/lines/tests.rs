@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatehouse_store::Store;
 use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
@@ -29,7 +30,7 @@ impl House {
         let store = tokio::task::spawn_blocking(open).await.unwrap();
         let config = device.config(looker, "dev", "lines = true\n[sync]\nbatch_events = 100\n");
         assert!(config.central.lines());
-        let sink = LineSink::new(&config, store.clone(), Arc::new(Throttle::new(None)));
+        let sink = LineSink::new(&config, store.feed.clone(), Arc::new(Throttle::new(None)));
         Self { device, store, sink }
     }
 
@@ -50,12 +51,12 @@ impl House {
             let face = Face { outcome: Outcome::Match, person, distance, threshold: 0.4, margin, quality };
             let (model, faces) = ("test".to_owned(), vec![face]);
             let answer = Identification { gallery_size: 1, model, faces, effort: None };
-            pending.push(self.store.record_event(event, answer).await.unwrap());
+            pending.push(self.store.events.record(event, answer).await.unwrap());
         }
         for one in pending {
             one.await.unwrap();
         }
-        self.store.caught_up().await.unwrap();
+        self.store.feed.caught_up().await.unwrap();
     }
 
     /// Pushes until nothing is left; what was delivered.
@@ -110,12 +111,12 @@ async fn every_event_is_one_line_through_outages_and_whatever_was_not_noted() {
         assert_eq!(numbers(&lines), (1..=EVENTS as u64).collect::<Vec<_>>());
         assert_eq!(lines[0]["attributes"]["zone"], "porch");
         assert_eq!(lines[0]["identification"]["faces"][0]["outcome"], "match");
-        assert_eq!(house.store.rows_cursor().seq, EVENTS as u64);
+        assert_eq!(house.store.feed.rows_cursor().seq, EVENTS as u64);
 
         // A file was written and the cursor was not moved: another store with the same journal goes on after it.
         house.visits(50).await;
         let mut session = house.sink.open().await.unwrap();
-        let changes = house.store.changes(session.cursor, 100).unwrap();
+        let changes = house.store.feed.changes(session.cursor, 100).unwrap();
         let end = changes.last().unwrap().position();
         let text = pressed(&format::lines("gate-7", session.cursor, &changes)).unwrap();
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
@@ -133,7 +134,7 @@ async fn every_event_is_one_line_through_outages_and_whatever_was_not_noted() {
         assert_eq!(house.push_all().await.unwrap(), 1);
         let all = EVENTS as u64 + 51;
         assert_eq!(numbers(&house.lines(&looker).await), (1..=all).collect::<Vec<_>>());
-        assert_eq!(house.store.rows_cursor().seq, all);
+        assert_eq!(house.store.feed.rows_cursor().seq, all);
         drop(house.device);
     }
 }
@@ -143,14 +144,14 @@ async fn lines_follow_in_a_running_appliance_and_a_foreign_file_stops_them_in_wo
     let server = servers().remove(0);
     let looker = server.looker();
     let house = House::new(&looker).await;
-    let sync = crate::Sync::start(&house.sink.config, house.store.clone());
+    let sync = crate::Sync::start(&house.sink.config, &house.store);
     house.visits(3).await;
     sync.now(Duration::from_secs(30)).await;
     let arrived = || async { house.lines(&looker).await.len() == 3 };
     gatehouse_testkit::wait::until_async("the lines", Duration::from_secs(30), arrived).await.unwrap();
     sync.stop(Duration::from_secs(10)).await;
 
-    let key = house.sink.key(house.store.rows_cursor());
+    let key = house.sink.key(house.store.feed.rows_cursor());
     let session = house.sink.open().await.unwrap();
     session.objects.put_new(&key, "text/plain", b"x".to_vec(), &[]).await.unwrap();
     let error = house.sink.open().await.err().unwrap();

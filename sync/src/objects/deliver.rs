@@ -18,7 +18,7 @@ use gatehouse_config::Config;
 use gatehouse_store::Store;
 use gatehouse_store::files::FileError;
 use gatehouse_store::keys::KeyId;
-use gatehouse_store::store::{MediaTask, Part, StoreError};
+use gatehouse_store::store::{Feed, Media, MediaTask, Part, StoreError};
 
 use super::Objects;
 use super::call::Limits;
@@ -49,7 +49,8 @@ const DELIVERING: &str = "deliver media";
 /// Delivers media files to the bucket.
 pub(crate) struct ObjectSink {
     config: Config,
-    store: Store,
+    feed: Feed,
+    media: Media,
     limits: Limits,
     previews: Arc<Previews>,
     /// The bucket, and when its mark was last seen.
@@ -67,13 +68,14 @@ struct Round {
 
 impl ObjectSink {
     /// For a configuration with `[central.objects]`. Nothing is sent yet.
-    pub(crate) fn new(config: &Config, store: Store, throttle: Arc<Throttle>) -> Self {
+    pub(crate) fn new(config: &Config, store: &Store, throttle: Arc<Throttle>) -> Self {
         Self::with_limits(config, store, Limits::sharing(throttle))
     }
 
-    pub(super) fn with_limits(config: &Config, store: Store, limits: Limits) -> Self {
+    pub(super) fn with_limits(config: &Config, store: &Store, limits: Limits) -> Self {
         let previews = Arc::new(Previews::new(config.media.thumbnails.clone()));
-        Self { config: config.clone(), store, limits, previews, bucket: None, aside: Aside::default() }
+        let (feed, media) = (store.feed.clone(), store.media.clone());
+        Self { config: config.clone(), feed, media, limits, previews, bucket: None, aside: Aside::default() }
     }
 
     async fn bucket(&mut self) -> Result<Arc<Objects>, SyncError> {
@@ -81,7 +83,7 @@ impl ObjectSink {
         let (objects, seen) = match known {
             Some(known) => known,
             None => {
-                let objects = Objects::open(&self.config, self.limits.clone())?.noting_in(self.store.clone());
+                let objects = Objects::open(&self.config, self.limits.clone())?.noting_in(self.media.clone());
                 objects.guard().await?;
                 let objects = Arc::new(objects);
                 (objects, Instant::now())
@@ -93,7 +95,7 @@ impl ObjectSink {
 
     /// What waits, without what is set aside.
     fn line(&mut self) -> Line {
-        Line::new(self.store.clone(), self.previews.wanted(), self.aside.skip())
+        Line::new(self.media.clone(), self.feed.watch(), self.previews.wanted(), self.aside.skip())
     }
 
     /// Sends files until they are through, or it is clear that nothing gets through.
@@ -103,7 +105,7 @@ impl ObjectSink {
             while running.len() < UPLOADS_AT_ONCE && round.may_go_on() {
                 let begun = line.begin().await.map_err(SyncError::store(DELIVERING))?;
                 let Some(task) = begun else { break };
-                running.push(send(objects.clone(), self.store.clone(), self.previews.clone(), task));
+                running.push(send(objects.clone(), self.media.clone(), self.previews.clone(), task));
             }
             let is_free = running.len() < UPLOADS_AT_ONCE && round.may_go_on();
             let ended = tokio::select! {
@@ -139,13 +141,13 @@ impl ObjectSink {
         let words = match error {
             SyncError::Damaged { .. } if self.aside.again(id) < DAMAGE_CERTAIN => return Ok(()),
             SyncError::Damaged { .. } => {
-                self.store.media_dropped(id, DAMAGE).await.map_err(SyncError::store(DELIVERING))?;
+                self.media.dropped(id, DAMAGE).await.map_err(SyncError::store(DELIVERING))?;
                 self.aside.forget(&id);
                 format!("{error}; given up")
             }
             // The picture itself goes on.
             other if task.part == Part::Thumbnails => {
-                let told = self.store.media_previewed(id, Vec::new(), None).await;
+                let told = self.media.previewed(id, Vec::new(), None).await;
                 told.map_err(SyncError::store(DELIVERING))?;
                 format!("{other}; it has no thumbnails")
             }
@@ -192,22 +194,22 @@ impl Round {
 /// One file; false where it is no longer to be delivered (the store made room meanwhile).
 async fn send(
     objects: Arc<Objects>,
-    store: Store,
+    media: Media,
     previews: Arc<Previews>,
     task: MediaTask,
 ) -> (MediaTask, Result<bool, SyncError>) {
-    let outcome = send_one(&objects, &store, &previews, &task).await;
+    let outcome = send_one(&objects, &media, &previews, &task).await;
     (task, outcome)
 }
 
 async fn send_one(
     objects: &Objects,
-    store: &Store,
+    media: &Media,
     previews: &Arc<Previews>,
     task: &MediaTask,
 ) -> Result<bool, SyncError> {
-    let (shelf, id) = (store.clone(), task.media.id);
-    let opened = tokio::task::spawn_blocking(move || shelf.open_media(&id)).await;
+    let (files, id) = (media.clone(), task.media.id);
+    let opened = tokio::task::spawn_blocking(move || files.open(&id)).await;
     let reader = match opened.map_err(SyncError::store(DELIVERING))? {
         Ok(reader) => reader,
         Err(StoreError::UnknownMedia) => return Ok(false),
@@ -221,11 +223,11 @@ async fn send_one(
         if let Some(fault) = &fault {
             tracing::warn!("{}: no thumbnails: {fault}; it is delivered as it is", name(task));
         }
-        let told = store.media_previewed(id, thumbnails, fault).await;
+        let told = media.previewed(id, thumbnails, fault).await;
         return told.map(|()| true).map_err(SyncError::store(DELIVERING));
     }
     let place = objects.push(task, reader).await?;
-    store.media_delivered(id, place).await.map_err(SyncError::store(DELIVERING))?;
+    media.delivered(id, place).await.map_err(SyncError::store(DELIVERING))?;
     let event = &task.media.event;
     tracing::debug!(correlation = event.correlation(), camera = %event.camera, name = %task.media.name, "media delivered");
     Ok(true)

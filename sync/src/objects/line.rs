@@ -6,11 +6,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use gatehouse_store::Store;
 use gatehouse_store::files::is_picture;
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
-use gatehouse_store::store::{MediaTask, Part, StoreError};
+use gatehouse_store::store::{Media, MediaTask, Part, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -23,7 +22,7 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// What waits, and what is on its way.
 pub(super) struct Line {
-    store: Store,
+    media: Media,
     /// Whether thumbnails are wanted.
     thumbnails: bool,
     /// Not to be taken: on its way, failed in this push, or set aside.
@@ -39,10 +38,14 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(store: Store, thumbnails: bool, skip: HashSet<KeyId>) -> Self {
-        let news = store.watch();
+    pub(super) fn new(
+        media: Media,
+        news: watch::Receiver<Position>,
+        thumbnails: bool,
+        skip: HashSet<KeyId>,
+    ) -> Self {
         let waiting = VecDeque::new();
-        Self { store, thumbnails, skip, waiting, taken: None, news, clips: 0, left: PORTION }
+        Self { media, thumbnails, skip, waiting, taken: None, news, clips: 0, left: PORTION }
     }
 
     /// The next one to begin.
@@ -88,8 +91,8 @@ impl Line {
     }
 
     async fn look(&self, limit: usize) -> Result<Vec<MediaTask>, StoreError> {
-        let (store, skip, thumbnails) = (self.store.clone(), self.skip.clone(), self.thumbnails);
-        let look = tokio::task::spawn_blocking(move || store.next_media(&skip, limit, thumbnails));
+        let (media, skip, thumbnails) = (self.media.clone(), self.skip.clone(), self.thumbnails);
+        let look = tokio::task::spawn_blocking(move || media.next_tasks(&skip, limit, thumbnails));
         look.await.map_err(|_| StoreError::Stopping)?
     }
 }

@@ -7,9 +7,8 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use gatehouse_store::Store;
 use gatehouse_store::keys::KeyId;
-use gatehouse_store::store::UploadSoFar;
+use gatehouse_store::store::{Media, SentPart, UploadSoFar};
 use minio::s3::error::ValidationErr;
 use minio::s3::response_traits::{HasEtagFromHeaders, HasS3Fields};
 use minio::s3::segmented_bytes::SegmentedBytes;
@@ -78,8 +77,8 @@ impl Objects {
             self.client.abort_multipart_upload(bucket, key, so_far.upload.as_str()).map_err(fault)?;
         self.give_up(request.build()).await;
         match self.notes_of(upload) {
-            Some((store, file)) if !so_far.etags.is_empty() => {
-                store.upload_gone(file).await.map_err(SyncError::store(SENDING))
+            Some((media, file)) if !so_far.etags.is_empty() => {
+                media.upload_gone(file).await.map_err(SyncError::store(SENDING))
             }
             _ => Ok(()),
         }
@@ -130,13 +129,13 @@ impl Objects {
     }
 
     /// Where the parts of a file of the appliance are noted, and under which name.
-    fn notes_of(&self, upload: &Upload) -> Option<(Store, KeyId)> {
+    fn notes_of(&self, upload: &Upload) -> Option<(Media, KeyId)> {
         self.notes.clone().zip(upload.file)
     }
 
     async fn noted(&self, upload: &Upload) -> Result<Option<UploadSoFar>, SyncError> {
-        let Some((store, file)) = self.notes_of(upload) else { return Ok(None) };
-        let read = tokio::task::spawn_blocking(move || store.upload_so_far(&file)).await;
+        let Some((media, file)) = self.notes_of(upload) else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || media.upload_so_far(&file)).await;
         read.map_err(SyncError::store(SENDING))?.map_err(SyncError::store(SENDING))
     }
 
@@ -147,8 +146,10 @@ impl Objects {
         number: u16,
         etag: &str,
     ) -> Result<(), SyncError> {
-        let Some((store, file)) = self.notes_of(upload) else { return Ok(()) };
-        let noted = store.part_sent(file, &so_far.upload, so_far.part_bytes, number, etag).await;
+        let Some((media, file)) = self.notes_of(upload) else { return Ok(()) };
+        let noted = media
+            .part_sent(file, SentPart { upload: &so_far.upload, part_bytes: so_far.part_bytes, number, etag })
+            .await;
         noted.map_err(SyncError::store(SENDING))
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use gatehouse_config::Rows;
-use gatehouse_store::Store;
 use gatehouse_store::deployment::Reference;
+use gatehouse_store::store::People;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -35,11 +35,11 @@ pub struct Conflict {
 }
 
 /// The newest, over a connection of its own.
-pub(crate) async fn list(rows: &Rows, device: &str, store: &Store) -> Result<Vec<Conflict>, SyncError> {
+pub(crate) async fn list(rows: &Rows, device: &str, people: &People) -> Result<Vec<Conflict>, SyncError> {
     const QUERY: &str = "select at, person_id, field, kept_by, kept_at, lost_by, lost_at from gatehouse.recent_conflicts($1, $2)";
     let link = connect::connect(rows).await?;
     let told = timed("list conflicts", CALL, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
-    let ids: HashMap<Reference, String> = store.ids_by_reference();
+    let ids: HashMap<Reference, String> = people.ids_by_reference();
     let conflict = |row: &tokio_postgres::Row| Conflict {
         at: words(row.get(0)),
         person: ids.get(&Reference(*row.get::<_, Uuid>(1).as_bytes())).cloned(),

@@ -8,11 +8,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use gatehouse_store::Store;
 use gatehouse_store::deployment::{DeploymentKey, Reference};
 use gatehouse_store::gallery::transform::Protected;
 use gatehouse_store::gallery::{repeat_radius, repeats};
-use gatehouse_store::store::{PeopleTaken, Shared, SharedSample, StoreError};
+use gatehouse_store::store::{People, PeopleCursor, Shared, SharedSample, StoreError};
 use gatehouse_store::time::Timestamp;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
@@ -59,15 +58,15 @@ pub(crate) async fn give(link: &Link, device: &str, people: &[&Shared]) -> Resul
 }
 
 /// Gives everybody, once per appliance and database: they may have been enrolled before people were shared.
-pub(crate) async fn give_all(link: &Link, device: &str, store: &Store) -> Result<(), SyncError> {
+pub(crate) async fn give_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
     const DOING: &str = "give people to Postgres";
     let query = "select people_sent_at is null from gatehouse.device_cursors where device_id = $1";
     let row = timed(DOING, CALL, link.client.query_opt(query, &[&device])).await?;
     if !row.is_some_and(|row| row.get(0)) {
         return Ok(());
     }
-    for some in store.everybody().chunks(PEOPLE_MAX) {
-        let people: Vec<Shared> = some.iter().filter_map(|key| store.shared(key)).collect();
+    for some in people.keys().chunks(PEOPLE_MAX) {
+        let people: Vec<Shared> = some.iter().filter_map(|key| people.shared(key)).collect();
         give(link, device, &people.iter().collect::<Vec<_>>()).await?;
     }
     let note = "select gatehouse.confirm_people_sent($1)";
@@ -171,10 +170,10 @@ pub(crate) struct Taken {
 }
 
 /// Takes in the next people that changed at the central side.
-pub(crate) async fn take(link: &Link, device: &str, store: &Store) -> Result<Taken, SyncError> {
+pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<Taken, SyncError> {
     const DOING: &str = "take people from Postgres";
     const AFTER: &str = "select change_no, id, erased_at, enrolled_at, named_at, metadata, queried_at from gatehouse.people_changed_after($1, $2, $3)";
-    let before = store.people_taken().map_err(SyncError::store(DOING))?;
+    let before = people.cursor().map_err(SyncError::store(DOING))?;
     let most = i32::try_from(PEOPLE_MAX).unwrap_or(i32::MAX);
     let rows = timed(DOING, BATCH, link.client.query(AFTER, &[&device, &signed(before.upto), &most])).await?;
     let changes: Vec<Came> = rows.iter().map(Came::new).collect();
@@ -188,12 +187,12 @@ pub(crate) async fn take(link: &Link, device: &str, store: &Store) -> Result<Tak
         let rows = timed(DOING, BATCH, link.client.query(query, &[&device, &alive])).await?;
         let mut templates = by_person(&rows);
         let has_erasures = changes.iter().any(|change| change.erased_at.is_some());
-        let ids = if has_erasures { store.ids_by_reference() } else { HashMap::new() };
+        let ids = if has_erasures { people.ids_by_reference() } else { HashMap::new() };
         for change in &changes {
-            taken.set_aside.extend(change.take(store, &ids, &mut templates).await?);
-            now = PeopleTaken { upto: change.number, newest: now.newest.max(change.stamp()) };
+            taken.set_aside.extend(change.take(people, &ids, &mut templates).await?);
+            now = PeopleCursor { upto: change.number, newest: now.newest.max(change.stamp()) };
         }
-        store.people_were_taken(before, now).await.map_err(SyncError::store(DOING))?;
+        people.advance_cursor(before, now).await.map_err(SyncError::store(DOING))?;
     }
     let note = "select gatehouse.confirm_people_applied($1, $2)";
     timed(DOING, CALL, link.client.execute(note, &[&device, &signed(now.upto)])).await?;
@@ -234,23 +233,23 @@ impl Came {
     /// Takes it in; words where it cannot be.
     async fn take(
         &self,
-        store: &Store,
+        people: &People,
         ids: &HashMap<Reference, String>,
         templates: &mut Known,
     ) -> Result<Option<String>, SyncError> {
         const DOING: &str = "take people in";
         let reference = Reference(*self.person.as_bytes());
         if let (Some(at), Some(id)) = (self.erased_at, ids.get(&reference)) {
-            store.take_erasure(id, at, self.asked_at).await.map_err(SyncError::store(DOING))?;
+            people.merge_erasure(id, at, self.asked_at).await.map_err(SyncError::store(DOING))?;
         }
         if self.metadata.is_none() {
             return Ok(None);
         }
         let samples = templates.remove(&self.person).unwrap_or_default();
-        let Some(person) = self.person(store, reference, samples) else {
+        let Some(person) = self.person(people, reference, samples) else {
             return Ok(Some(self.aside("it is not sealed with this deployment's key")));
         };
-        match store.take_person(&person, self.asked_at).await {
+        match people.merge(&person, self.asked_at).await {
             Ok(_) => Ok(None),
             Err(
                 refused @ (StoreError::PersonId | StoreError::PersonName | StoreError::NotNormalised { .. }),
@@ -261,12 +260,12 @@ impl Came {
 
     fn person(
         &self,
-        store: &Store,
+        people: &People,
         reference: Reference,
         samples: Vec<(String, Vec<f32>)>,
     ) -> Option<Shared> {
         let sealed = self.metadata.clone()?;
-        let person = store.deployment()?.open(reference, &sealed).ok()?;
+        let person = people.deployment()?.open(reference, &sealed).ok()?;
         let sample = |(model, components): (String, Vec<f32>)| {
             let template = Protected::received(components).ok()?;
             Some(SharedSample { model, template })

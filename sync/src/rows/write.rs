@@ -17,10 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Datelike, Utc};
 use futures_util::SinkExt as _;
 use gatehouse_config::Rows as RowsConfig;
-use gatehouse_store::Store;
 use gatehouse_store::clock::{self, ClockSource, Truth};
 use gatehouse_store::journal::Position;
-use gatehouse_store::store::Change;
+use gatehouse_store::store::{Change, People};
 use gatehouse_store::time::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, ToStatement};
@@ -144,23 +143,23 @@ impl Writer {
     ///
     /// # Errors
     /// [`SyncError`] where a call fails.
-    pub async fn share_people(&mut self, store: &Store) -> Result<Option<String>, SyncError> {
-        let Some(key) = store.deployment() else { return Ok(None) };
+    pub async fn share_people(&mut self, people: &People) -> Result<Option<String>, SyncError> {
+        let Some(key) = people.deployment() else { return Ok(None) };
         self.people = match people::begin(&self.link, &self.identity.device, key).await {
             Ok(shared) => shared,
             Err(SyncError::Guard(fault)) => return Ok(Some(format!("people are not shared: {fault}"))),
             Err(error) => return Err(error),
         };
         match self.people {
-            true => people::give_all(&self.link, &self.identity.device, store).await.map(|()| None),
+            true => people::give_all(&self.link, &self.identity.device, people).await.map(|()| None),
             false => Ok(Some(format!("people are not shared: {}", people::TOO_OLD))),
         }
     }
 
     /// Takes in the next people that changed at the central side, if they are shared.
-    pub(crate) async fn take_people(&self, store: &Store) -> Result<Taken, SyncError> {
+    pub(crate) async fn take_people(&self, people: &People) -> Result<Taken, SyncError> {
         match self.people {
-            true => people::take(&self.link, &self.identity.device, store).await,
+            true => people::take(&self.link, &self.identity.device, people).await,
             false => Ok(Taken::default()),
         }
     }

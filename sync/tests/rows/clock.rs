@@ -26,8 +26,8 @@ async fn visit(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
         media: Vec::new(),
         attributes: "{}".into(),
     };
-    let answer = store.identify(&event.key.camera, &[]);
-    store.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
+    let answer = store.galleries.identify(&event.key.camera, &[]);
+    store.events.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
     now.wall
 }
 
@@ -66,16 +66,16 @@ async fn a_backlog_of_1970_and_2076_arrives_with_its_true_time_in_its_order() {
         drop(store);
         store = open(state.path());
     }
-    let sync = Sync::start(&config, store.clone());
+    let sync = Sync::start(&config, &store);
     settled(&sync).await;
     assert_eq!(wrong(&bed, &truths).await, Vec::<String>::new());
-    let truth = store.clock().unwrap().truth.unwrap();
+    let truth = store.events.clock().unwrap().truth.unwrap();
     assert_eq!(truth.source, ClockSource::Rows);
 
     // A session later the last event is still known to be the same, and what follows is right at once.
     sync.stop(Duration::from_secs(5)).await;
     truths.push(("f", visit(&store, "f", 50 * YEAR).await));
-    let sync = Sync::start(&config, store.clone());
+    let sync = Sync::start(&config, &store);
     settled(&sync).await;
     assert_eq!(rows_of(&sync).error, None);
     assert_eq!(wrong(&bed, &truths).await, Vec::<String>::new());
@@ -95,13 +95,13 @@ async fn the_state_directory_is_known_again_when_the_time_was_learnt_after_its_l
     let mut writer = bed.writer_of(&store).await;
     visit(&store, "a", -50 * YEAR).await;
     // What is told of is what the views have: durable comes first.
-    store.caught_up().await.unwrap();
-    let changes = store.changes(writer.cursor(), 10).unwrap();
+    store.feed.caught_up().await.unwrap();
+    let changes = store.feed.changes(writer.cursor(), 10).unwrap();
     assert!(changes.iter().any(|change| matches!(change, Change::Event { .. })), "{changes:?}");
     writer.deliver(&changes).await.unwrap();
     drop(writer);
     let truth = visit(&store, "b", -50 * YEAR).await;
-    let sync = Sync::start(&bed.config("dev"), store.clone());
+    let sync = Sync::start(&bed.config("dev"), &store);
     settled(&sync).await;
     assert_eq!(rows_of(&sync).error, None);
     let found = wrong(&bed, &[("a", truth), ("b", truth)]).await;

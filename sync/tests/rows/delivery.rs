@@ -62,9 +62,10 @@ pub(crate) async fn visits(store: &Store, range: std::ops::RangeInclusive<usize>
             media: Vec::new(),
             attributes: "{}".into(),
         };
-        let answer =
-            store.identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
-        pending.push(store.record_event(event, answer).await.unwrap());
+        let answer = store
+            .galleries
+            .identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
+        pending.push(store.events.record(event, answer).await.unwrap());
     }
     for one in pending {
         one.await.unwrap();
@@ -93,10 +94,10 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     let config = bed.config_at(proxy.port(), "dev");
     let state = tempfile::tempdir().unwrap();
     let store = open(state.path());
-    store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     visits(&store, 1..=30, 0).await;
 
-    let sync = Sync::start(&config, store.clone());
+    let sync = Sync::start(&config, &store);
     settled(&sync).await;
     bed.assert_whole("edge-1", 30).await;
     let named =
@@ -106,7 +107,7 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
 
     proxy.set(Faults { refuse: true, ..Faults::default() });
     visits(&store, 31..=5000, 0).await;
-    store.record_refused(Item::Event, "not_json", 3).await.unwrap().await.unwrap();
+    store.events.record_refused(Item::Event, "not_json", 3).await.unwrap().await.unwrap();
     wait::until_async("the outage to be seen", PATIENCE, || async { rows_of(&sync).error.is_some() })
         .await
         .unwrap();
@@ -121,7 +122,7 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     bed.assert_whole("edge-1", 5000).await;
     assert_eq!(bed.count(named).await, 5000);
 
-    store.erase("anna").await.unwrap();
+    store.people.erase("anna").await.unwrap();
     wait::until_async("the erasure to arrive", PATIENCE, || async { bed.count(named).await == 0 })
         .await
         .unwrap();
@@ -140,13 +141,13 @@ async fn an_erasure_does_not_wait_behind_a_backlog() {
     let config = bed.config_at(proxy.port(), "dev");
     let state = tempfile::tempdir().unwrap();
     let store = open(state.path());
-    store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     visits(&store, 1..=600, 0).await;
-    let sync = Sync::start(&config, store.clone());
+    let sync = Sync::start(&config, &store);
     settled(&sync).await;
     proxy.set(Faults { refuse: true, ..Faults::default() });
     visits(&store, 601..=4000, 0).await;
-    store.erase("anna").await.unwrap();
+    store.people.erase("anna").await.unwrap();
     proxy.heal();
     sync.now(PATIENCE).await;
     settled(&sync).await;
@@ -166,14 +167,14 @@ async fn an_idle_appliance_leaves_database_and_disk_alone() {
     let bed = Bed::new("quiet").await;
     let state = tempfile::tempdir().unwrap();
     let store = open(state.path());
-    let sync = Sync::start(&bed.config("dev"), store.clone());
+    let sync = Sync::start(&bed.config("dev"), &store);
     visits(&store, 1..=3, 0).await;
     settled(&sync).await;
     // Its own records of what was delivered must not keep it awake.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let before = store.status().head;
+    let before = store.upkeep.status().head;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert_eq!(store.status().head, before);
+    assert_eq!(store.upkeep.status().head, before);
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
 }
@@ -193,7 +194,7 @@ async fn an_old_copy_of_the_state_directory_is_stopped_in_words() {
 
     let store = open(state.path());
     visits(&store, 6..=20, 0).await;
-    let sync = Sync::start(&config, store.clone());
+    let sync = Sync::start(&config, &store);
     settled(&sync).await;
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
@@ -202,7 +203,7 @@ async fn an_old_copy_of_the_state_directory_is_stopped_in_words() {
     for (range, word) in [(100..=101, "ends at"), (102..=140, "event 20 ")] {
         let store = open(&old.path().join("s"));
         visits(&store, range, 0).await;
-        let sync = Sync::start(&config, store.clone());
+        let sync = Sync::start(&config, &store);
         wait::until_async("the stop", PATIENCE, || async { rows_of(&sync).state == SinkState::Stopped })
             .await
             .unwrap();

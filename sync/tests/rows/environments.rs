@@ -39,13 +39,13 @@ fn config(environment: &str, bed: &Bed, server: &Objects) -> Config {
 async fn visited(folder: &std::path::Path) -> Store {
     let store = open(folder);
     visits(&store, 1..=1, 0).await;
-    store.put_media(key("e1"), "a.jpg".try_into().unwrap(), vec![7; 3000]).await.unwrap();
+    store.media.put(key("e1"), "a.jpg".try_into().unwrap(), vec![7; 3000]).await.unwrap();
     store
 }
 
 /// Delivers until both sinks stand still, and tells what they say: database, bucket.
 async fn told(config: &Config, store: Store) -> [Option<String>; 2] {
-    let sync = Sync::start(config, store.clone());
+    let sync = Sync::start(config, &store);
     wait::until_async("both to stand still", PATIENCE, || async {
         let still = |state: SinkState, pending: u64| {
             state == SinkState::Stopped || (state == SinkState::Idle && pending == 0)

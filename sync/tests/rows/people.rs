@@ -53,7 +53,7 @@ impl Deployment {
         );
         let state = tempfile::tempdir().unwrap();
         let store = open(state.path());
-        store.share_people(std::sync::Arc::new(DeploymentKey::new(secret.as_bytes()).unwrap()));
+        store.people.share(std::sync::Arc::new(DeploymentKey::new(secret.as_bytes()).unwrap()));
         let config = gatehouse_config::Config::from_text(&text).unwrap();
         House { device: device.to_owned(), store, config, sync: None, _state: state }
     }
@@ -80,7 +80,7 @@ impl Deployment {
 
 impl House {
     pub(crate) fn go_online(&mut self) {
-        self.sync = Some(Sync::start(&self.config, self.store.clone()));
+        self.sync = Some(Sync::start(&self.config, &self.store));
     }
 
     pub(crate) async fn go_offline(&mut self) {
@@ -96,7 +96,7 @@ impl House {
         wait::until_async("everything to be given and taken", PATIENCE, || async {
             let status = rows_of(sync);
             assert_eq!(status.error, None);
-            let left = self.store.changes(self.store.rows_cursor(), 1000).unwrap();
+            let left = self.store.feed.changes(self.store.feed.rows_cursor(), 1000).unwrap();
             let all = left.iter().all(|change| matches!(change, Change::Nothing { .. }));
             status.state == SinkState::Idle && all
         })
@@ -106,7 +106,7 @@ impl House {
 
     /// Id, name and number of samples of everybody.
     pub(crate) fn people(&self) -> Vec<(String, String, usize)> {
-        self.store.people().into_iter().map(|person| (person.id, person.name, person.samples)).collect()
+        self.store.people.list().into_iter().map(|person| (person.id, person.name, person.samples)).collect()
     }
 
     async fn waits_for(&self, what: &str, people: &[(&str, &str, usize)]) {
@@ -118,7 +118,8 @@ impl House {
 
     fn knows(&self, of: usize) -> Option<String> {
         let camera = "door".try_into().unwrap();
-        let answer = self.store.identify(&camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
+        let answer =
+            self.store.galleries.identify(&camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
         let face = &answer.faces[0];
         assert_eq!(face.person.is_some(), face.outcome == Outcome::Match);
         face.person.as_ref().map(|person| person.id.clone())
@@ -131,22 +132,22 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     let (mut one, mut two, mut late) =
         (deployment.house("one").await, deployment.house("two").await, deployment.house("late").await);
     // Before people were shared, as far as the database is concerned.
-    one.store.enrol("anna", "Anna", vec![encoding(0), encoding(1)]).await.unwrap();
+    one.store.people.enroll("anna", "Anna", vec![encoding(0), encoding(1)]).await.unwrap();
     one.go_online();
     two.go_online();
     two.waits_for("who was there before", &[("anna", "Anna", 2)]).await;
     assert_eq!((two.knows(0), two.knows(1), two.knows(2)), (Some("anna".into()), Some("anna".into()), None));
 
     // While both are online nobody asks again and again: the news comes by itself.
-    two.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
-    two.store.enrol("anna", "Anna", vec![encoding(2)]).await.unwrap();
-    two.store.rename("anna", "Anna B.").await.unwrap();
+    two.store.people.enroll("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    two.store.people.enroll("anna", "Anna", vec![encoding(2)]).await.unwrap();
+    two.store.people.rename("anna", "Anna B.").await.unwrap();
     one.waits_for("news of the other", &[("anna", "Anna B.", 3), ("bert", "Bert", 1)]).await;
     assert_eq!(one.knows(2), Some("anna".into()));
 
     // A late one takes everybody in one go; what it enrolled by itself is one person with theirs.
-    late.store.enrol("anna", "Anna of late", vec![encoding(0), encoding(9)]).await.unwrap();
-    late.store.rename("anna", "Anna at last").await.unwrap();
+    late.store.people.enroll("anna", "Anna of late", vec![encoding(0), encoding(9)]).await.unwrap();
+    late.store.people.rename("anna", "Anna at last").await.unwrap();
     late.go_online();
     let all = [("anna", "Anna at last", 4), ("bert", "Bert", 1)];
     for house in [&one, &two, &late] {
@@ -154,7 +155,7 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     }
     assert_eq!(late.sync.as_ref().unwrap().conflicts().await.unwrap().len(), 1, "two names for one person");
 
-    one.store.erase("anna").await.unwrap();
+    one.store.people.erase("anna").await.unwrap();
     for house in [&one, &two, &late] {
         house.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
         assert_eq!(house.knows(9), None);
@@ -172,7 +173,7 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     deployment.all_have_heard().await;
 
     // The same id, later: a new person.
-    two.store.enrol("anna", "Another Anna", vec![encoding(7)]).await.unwrap();
+    two.store.people.enroll("anna", "Another Anna", vec![encoding(7)]).await.unwrap();
     one.waits_for("who is enrolled anew", &[("anna", "Another Anna", 1), ("bert", "Bert", 1)]).await;
 }
 
@@ -180,18 +181,18 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
 async fn an_erasure_wins_over_a_month_offline() {
     let deployment = Deployment::new("erasewins").await;
     let (mut one, mut away) = (deployment.house("one").await, deployment.house("away").await);
-    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.go_online();
     away.go_online();
     away.waits_for("everybody", &[("anna", "Anna", 1)]).await;
     away.settled().await;
     away.go_offline().await;
 
-    one.store.erase("anna").await.unwrap();
+    one.store.people.erase("anna").await.unwrap();
     one.settled().await;
     // Later, by whatever clock, and in good faith.
-    away.store.rename("anna", "Anna for ever").await.unwrap();
-    away.store.enrol("anna", "Anna for ever", vec![encoding(1)]).await.unwrap();
+    away.store.people.rename("anna", "Anna for ever").await.unwrap();
+    away.store.people.enroll("anna", "Anna for ever", vec![encoding(1)]).await.unwrap();
     // One that was retired is not waited for, this one is.
     deployment.house("retired").await;
     let retire = "update gatehouse.devices set role_name = null where device_id = 'retired'";
@@ -232,7 +233,7 @@ async fn the_central_side_enrols_renames_finds_and_erases() {
     assert!(central.enrol(person("bert", "Bert"), both(), settings(), false).await.is_err());
     assert!(central.enrol(person("anna", "Berta"), both(), settings(), false).await.is_err());
 
-    house.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    house.store.people.enroll("bert", "Bert", vec![encoding(5)]).await.unwrap();
     house.settled().await;
     // Whom the search finds, the appliance finds; whom it does not, neither.
     let probes: Vec<_> = (0..8).map(encoding).collect();
@@ -256,10 +257,10 @@ async fn a_wrong_key_shares_nobody_and_holds_up_no_visit() {
     let deployment = Deployment::new("wrongkey").await;
     let mut one = deployment.house("one").await;
     let mut foreign = deployment.house_with("foreign", &DeploymentKey::generate()).await;
-    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.go_online();
     one.settled().await;
-    foreign.store.enrol("bert", "Bert", vec![encoding(5)]).await.unwrap();
+    foreign.store.people.enroll("bert", "Bert", vec![encoding(5)]).await.unwrap();
     crate::delivery::visits(&foreign.store, 1..=3, 5).await;
     foreign.go_online();
     foreign.settled().await;
@@ -275,7 +276,7 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
     let deployment = Deployment::new("stolenpeople").await;
     let mut one = deployment.house("one").await;
     deployment.house("two").await;
-    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.go_online();
     one.settled().await;
     let role = deployment.bed.role("two").await;
@@ -301,7 +302,7 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
     let audit =
         "select count(*) from gatehouse.audit_log where action = 'person.erase_shared' and device_id = 'two'";
     assert_eq!(deployment.bed.count(audit).await, 2, "it is known who did it");
-    one.store.enrol("anna", "Anna", vec![encoding(0)]).await.unwrap();
+    one.store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.settled().await;
     // What it may ask says no name, and it may ask in no other's name.
     let rows = thief
@@ -348,7 +349,7 @@ async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
     let deployment = Deployment::new("absent").await;
     let mut door = deployment.house("door").await;
     for (of, id) in ["comes", "stays-away", "was-changed"].into_iter().enumerate() {
-        door.store.enrol(id, id, vec![encoding(of)]).await.unwrap();
+        door.store.people.enroll(id, id, vec![encoding(of)]).await.unwrap();
     }
     door.go_online();
     door.settled().await;

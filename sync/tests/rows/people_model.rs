@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use gatehouse_store::record::Person;
+use gatehouse_store::store::Enrollment;
 use gatehouse_testkit::wait;
 
 use crate::delivery::{encoding, gallery_settings};
@@ -46,10 +47,10 @@ impl Model {
                 self.names += 1;
                 let name = format!("Name {}", self.names);
                 // Nobody is no one to be renamed.
-                let _ = self.houses[at].store.rename(id, &name).await;
+                let _ = self.houses[at].store.people.rename(id, &name).await;
             }
             7 => {
-                let _ = self.houses[at].store.erase(id).await;
+                let _ = self.houses[at].store.people.erase(id).await;
             }
             8 => self.erase_before_all(id).await,
             9 => self.enrol_centrally(id).await,
@@ -59,10 +60,21 @@ impl Model {
 
     async fn enrol(&mut self, at: usize, id: &'static str) {
         let store = &self.houses[at].store;
-        let name = store.person(id).map_or_else(|| format!("{id} of {at}"), |person| person.name);
+        let name = store.people.get(id).map_or_else(|| format!("{id} of {at}"), |person| person.name);
         let sample = encoding(self.random.usize(0..SAMPLES));
         // Renamed from elsewhere meanwhile: then nobody was enrolled.
-        if store.enrol_reviewed(id, &name, vec![sample], true, None).await.is_ok() {
+        if store
+            .people
+            .enroll_reviewed(Enrollment {
+                id,
+                name: &name,
+                encodings: vec![sample],
+                gallery: None,
+                force: true,
+            })
+            .await
+            .is_ok()
+        {
             self.gone.remove(id);
         }
     }
@@ -81,7 +93,7 @@ impl Model {
     /// Somebody erases whom all know of.
     async fn erase_before_all(&mut self, id: &'static str) {
         self.agree().await;
-        if self.houses[0].store.erase(id).await.is_ok() {
+        if self.houses[0].store.people.erase(id).await.is_ok() {
             self.agree().await;
             self.gone.insert(id, true);
         }
@@ -119,7 +131,7 @@ impl Model {
         }
         for id in self.gone.keys() {
             assert!(
-                self.houses[0].store.person(id).is_none(),
+                self.houses[0].store.people.get(id).is_none(),
                 "{id} was erased and nobody enrolled them again"
             );
         }

@@ -98,7 +98,7 @@ impl Bed {
 
     /// The writer of `edge-1` with this state directory.
     pub(crate) async fn writer_of(&self, store: &Store) -> Writer {
-        let identity = Identity { state_id: store.state_id().to_owned(), ..identity("edge-1") };
+        let identity = Identity { state_id: store.feed.state_id().to_owned(), ..identity("edge-1") };
         Writer::open(&self.rows(), identity).await.unwrap()
     }
 

@@ -108,15 +108,15 @@ pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
     let begin = Instant::now();
     let (store, probe) = (open(folder)?, encodings(PEOPLE)?);
     if step == Step::Open {
-        let answer = store.identify(&CameraName::try_from("bench")?, &faces(&probe[0]));
+        let answer = store.galleries.identify(&CameraName::try_from("bench")?, &faces(&probe[0]));
         ensure!(answer.gallery_size as usize == PEOPLE, "people are missing after a start");
-        ensure!(store.watch().borrow().seq >= events, "events are missing after a start");
+        ensure!(store.feed.watch().borrow().seq >= events, "events are missing after a start");
         return Ok(
             json!({ "seconds": begin.elapsed().as_secs_f64(), "resident": resident_bytes() as f64 / 1e6 }),
         );
     }
     for (number, samples) in encodings(PEOPLE * SAMPLES)?.chunks(SAMPLES).enumerate() {
-        store.enrol(&format!("p{number}"), "Somebody", samples.to_vec()).await?;
+        store.people.enroll(&format!("p{number}"), "Somebody", samples.to_vec()).await?;
     }
     fill(&store, &probe, events).await?;
     Ok(json!({ "resident": resident_bytes() as f64 / 1e6 }))
@@ -141,8 +141,8 @@ pub(super) async fn fill(store: &Store, probe: &[Encoding], events: u64) -> Resu
                 media: Vec::new(),
                 attributes: attributes.clone(),
             };
-            let answer = store.identify(&camera, &faces(&probe[number as usize % probe.len()]));
-            flying.push(store.record_event(event, answer).await?);
+            let answer = store.galleries.identify(&camera, &faces(&probe[number as usize % probe.len()]));
+            flying.push(store.events.record(event, answer).await?);
         }
         for pending in flying {
             pending.await?;

@@ -74,7 +74,7 @@ async fn fill(house: &House, events: u64) -> Result<()> {
     let store = backlog::open(state.parent().context("a state folder without a parent")?)?;
     let probe = backlog::encodings(PEOPLE)?;
     for (number, encoding) in probe.iter().enumerate() {
-        store.enrol(&format!("p{number}"), "Somebody", vec![encoding.clone()]).await?;
+        store.people.enroll(&format!("p{number}"), "Somebody", vec![encoding.clone()]).await?;
     }
     backlog::fill(&store, &probe, events).await?;
     store.close();

@@ -67,9 +67,9 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
 async fn wrong_times(store: &Store, began: Timestamp) -> Result<u64> {
     let from = clock::uptime();
     let truth = Truth::asked(ClockSource::Rows, Timestamp::now(), from, clock::uptime());
-    store.learn_time(truth.context("this machine's own clock is not set")?).await?;
+    store.events.learn_time(truth.context("this machine's own clock is not set")?).await?;
     let (now, mut wrong) = (Timestamp::now(), 0);
-    for event in store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
+    for event in store.events.list(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
         let off = event.time.uncertainty_ms.and_then(|off| i64::try_from(off * 1000).ok());
         let fits = off.is_some_and(|off| (began.0 - off..=now.0 + off).contains(&event.time.at.0));
         wrong += u64::from(!fits);

@@ -76,7 +76,7 @@ type Events = (BTreeMap<u64, String>, bool);
 fn events(state: &Path, root: &RootKey) -> Result<Events> {
     let (store, report) = street::open(state, root)?;
     let query = EventQuery { limit: usize::MAX, ..EventQuery::default() };
-    let events = store.events(&query)?;
+    let events = store.events.list(&query)?;
     let said = !report.damaged.is_empty() || report.views_rebuilt.is_some() || report.torn_bytes > 0;
     Ok((events.into_iter().map(|event| (event.seq, event.event.key.id.to_string())).collect(), said))
 }

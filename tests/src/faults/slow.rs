@@ -171,7 +171,7 @@ fn count(outcome: &mut Outcome, daemon: &Daemon, sent: usize, refused: u64) -> R
     let root = RootKey::read(&daemon.config_file().with_file_name("root.key"))?;
     let (store, _) = street::open(&daemon.state(), &root)?;
     let mut seen: HashMap<String, u64> = HashMap::new();
-    for event in store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
+    for event in store.events.list(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
         *seen.entry(event.event.key.id.to_string()).or_default() += 1;
     }
     let lost = (0..sent).filter(|number| !seen.contains_key(&number.to_string())).count();

@@ -130,7 +130,7 @@ impl Street {
         let root = RootKey::read(&self.root_key())?;
         let (store, _) = open(&self.daemon.state(), &root)?;
         let mut seen: HashMap<String, u64> = HashMap::new();
-        for event in store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
+        for event in store.events.list(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
             *seen.entry(event.event.key.id.to_string()).or_default() += 1;
         }
         outcome.acknowledged += sent;

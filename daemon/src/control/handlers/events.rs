@@ -30,7 +30,7 @@ pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<E
         // A misspelt id must not look like somebody who never came.
         people::show(services, person)?;
     }
-    let found = ask(services, move |store| store.events(&query)).await?;
+    let found = ask(&services.store.events, move |events| events.list(&query)).await?;
     Ok(found.into_iter().map(|view| line(view, false)).collect())
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn correct(
     if !found.identification.faces.iter().any(|face| face.outcome == Outcome::Match) {
         return Err(store_fault(CorrectionFault::NoMatch.into()));
     }
-    let corrected = services.store.correct(&found.event.key, face).await.map_err(store_fault)?;
+    let corrected = services.store.people.correct(&found.event.key, face).await.map_err(store_fault)?;
     info!(uid, corrections = corrected.corrections, "match corrected");
     Ok(corrected)
 }
@@ -58,10 +58,10 @@ pub(super) async fn correct(
 async fn find(services: &Services, event: String) -> Result<EventView, Fault> {
     let unknown = Fault::refused(format!("there is no event {event}")).advise("see gatehouse event list");
     let found = match event.parse::<u64>() {
-        Ok(seq) => ask(services, move |store| store.event_numbered(seq)).await?,
+        Ok(seq) => ask(&services.store.events, move |events| events.numbered(seq)).await?,
         Err(_) => {
             let key = key(&event)?;
-            ask(services, move |store| store.event(&key)).await?
+            ask(&services.store.events, move |events| events.get(&key)).await?
         }
     };
     found.ok_or(unknown)

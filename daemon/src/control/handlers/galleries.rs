@@ -11,7 +11,8 @@ use gatehouse_control::types::Fault;
 
 pub(super) async fn add(services: &Services, model: Model, uid: u32) -> Result<Vec<GalleryLine>, Fault> {
     let gallery = model.name.clone();
-    let galleries = services.store.add_gallery(model).await.map_err(store_fault)?;
+    let galleries = services.store.galleries.add(model).await.map_err(store_fault)?;
+    services.store.people.reset_cursor().await.map_err(store_fault)?;
     info!(uid, gallery, "gallery added");
     Ok(galleries)
 }
@@ -23,7 +24,7 @@ pub(super) async fn calibrate(
     uid: u32,
 ) -> Result<Vec<GalleryLine>, Fault> {
     let source = calibration.as_ref().map(|calibration| calibration.source.clone());
-    let galleries = services.store.calibrate_gallery(gallery, calibration).await.map_err(store_fault)?;
+    let galleries = services.store.galleries.calibrate(gallery, calibration).await.map_err(store_fault)?;
     info!(uid, gallery, source, "gallery calibrated");
     Ok(galleries)
 }
@@ -34,7 +35,7 @@ pub(super) async fn switch(
     force: bool,
     uid: u32,
 ) -> Result<GalleryChanged, Fault> {
-    let done = services.store.switch_gallery(gallery, force).await.map_err(store_fault)?;
+    let done = services.store.galleries.switch(gallery, force).await.map_err(store_fault)?;
     info!(uid, gallery, "gallery switched: every answer comes from it now");
     if done.missing > 0 {
         warn!(people = done.missing, "people of the other gallery are not in this one and not recognised");
@@ -43,7 +44,7 @@ pub(super) async fn switch(
 }
 
 pub(super) async fn remove(services: &Services, gallery: &str, uid: u32) -> Result<GalleryChanged, Fault> {
-    let done = services.store.remove_gallery(gallery).await.map_err(store_fault)?;
+    let done = services.store.galleries.remove(gallery).await.map_err(store_fault)?;
     info!(uid, gallery, "gallery removed");
     Ok(done)
 }

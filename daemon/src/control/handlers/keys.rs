@@ -8,7 +8,7 @@ use crate::control::Services;
 use gatehouse_control::types::Fault;
 
 pub(super) async fn rotate_templates(services: &Services, uid: u32) -> Result<TemplatesRotated, Fault> {
-    let done = services.store.rotate_templates().await.map_err(store_fault)?;
+    let done = services.store.people.rotate_templates().await.map_err(store_fault)?;
     info!(uid, generation = done.generation, templates = done.templates, "templates renewed");
     if done.unreadable > 0 {
         warn!(people = done.unreadable, "people cannot be read; the old template key is kept for them");

@@ -22,7 +22,7 @@ pub(super) async fn list(
 ) -> Result<Vec<MediaLine>, Fault> {
     let event = event.as_deref().map(events::key).transpose()?;
     let query = MediaQuery { event, limit };
-    let found = ask(services, move |store| store.media(&query)).await?;
+    let found = ask(&services.store.media, move |media| media.list(&query)).await?;
     Ok(found.into_iter().map(line).collect())
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHea
         });
     }
     let id = view.media.id;
-    let reader = ask(services, move |store| store.open_media(&id)).await?;
+    let reader = ask(&services.store.media, move |media| media.open(&id)).await?;
     let content_type = content_type(view.media.name.as_str(), &[]).to_owned();
     Ok((MediaHeader { media: line(view), content_type }, reader))
 }
@@ -91,14 +91,14 @@ fn no_thumbnail(media: &str, edge: u16, view: &MediaView) -> Fault {
 async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
     let unknown = || super::store_fault(StoreError::UnknownMedia);
     if let Some(id) = KeyId::parse(media) {
-        return ask(services, move |store| store.media_file(&id)).await?.ok_or_else(unknown);
+        return ask(&services.store.media, move |media| media.get(&id)).await?.ok_or_else(unknown);
     }
     let (event, name) = media.rsplit_once('/').ok_or_else(|| {
         Fault::refused(format!("`{media}` names no media file; say its id, or CAMERA/EVENT-ID/NAME"))
     })?;
     let name = MediaName::try_from(name).map_err(Fault::refused)?;
     let query = MediaQuery { event: Some(events::key(event)?), limit: usize::MAX };
-    let files = ask(services, move |store| store.media(&query)).await?;
+    let files = ask(&services.store.media, move |media| media.list(&query)).await?;
     files.into_iter().find(|file| file.media.name == name).ok_or_else(unknown)
 }
 

@@ -4,7 +4,7 @@ use gatehouse_store::gallery::Encoding;
 use gatehouse_store::names::CameraName;
 use gatehouse_store::people::PersonSummary;
 use gatehouse_store::record::Model;
-use gatehouse_store::store::{Enrolled, Erased, ProbeFace, StoreError};
+use gatehouse_store::store::{Enrolled, Enrollment, Erased, ProbeFace, StoreError};
 use tracing::{info, warn};
 
 use super::store_fault;
@@ -24,10 +24,11 @@ pub(super) async fn enroll(
     uid: u32,
 ) -> Result<Enrolled, Fault> {
     // By its name, so that a switch in between does not take them into another one.
-    let model = services.store.galleries().model(gallery.as_deref()).map_err(store_fault)?.clone();
+    let model = services.store.galleries.current().model(gallery.as_deref()).map_err(store_fault)?.clone();
     let encodings = checked(&model, encodings)?;
     let gallery = Some(model.name.as_str());
-    let enrolled = services.store.enrol_reviewed(id, name, encodings, force, gallery).await;
+    let enrolled =
+        services.store.people.enroll_reviewed(Enrollment { id, name, encodings, gallery, force }).await;
     let enrolled = enrolled.map_err(store_fault)?;
     let Enrolled { person, added, repeated, alike, doubtful, no_threshold } = &enrolled;
     let (alike, doubtful) = (alike.len(), doubtful.len());
@@ -39,7 +40,7 @@ pub(super) async fn enroll(
 }
 
 pub(super) fn show(services: &Services, id: &str) -> Result<PersonSummary, Fault> {
-    services.store.person(id).ok_or_else(|| store_fault(StoreError::UnknownPerson(id.to_owned())))
+    services.store.people.get(id).ok_or_else(|| store_fault(StoreError::UnknownPerson(id.to_owned())))
 }
 
 pub(super) async fn rename(
@@ -48,13 +49,13 @@ pub(super) async fn rename(
     name: &str,
     uid: u32,
 ) -> Result<PersonSummary, Fault> {
-    let person = services.store.rename(id, name).await.map_err(store_fault)?;
+    let person = services.store.people.rename(id, name).await.map_err(store_fault)?;
     info!(uid, "person renamed");
     Ok(person)
 }
 
 pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Erased, Fault> {
-    let erased = services.store.erase(id).await.map_err(store_fault)?;
+    let erased = services.store.people.erase(id).await.map_err(store_fault)?;
     info!(uid, samples = erased.samples, "person erased");
     Ok(erased)
 }
@@ -67,10 +68,11 @@ pub(super) fn identify(
 ) -> Result<IdentifyAnswer, Fault> {
     let camera = camera.unwrap_or_else(|| NO_CAMERA.to_owned());
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
-    let galleries = services.store.galleries();
+    let galleries = services.store.galleries.current();
     let faces = checked(galleries.model(gallery).map_err(store_fault)?, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let answer = services.store.identify_named(&galleries, gallery, &camera, &faces).map_err(store_fault)?;
+    let answer =
+        services.store.galleries.identify_named(&galleries, gallery, &camera, &faces).map_err(store_fault)?;
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,

@@ -19,7 +19,7 @@ pub(super) async fn run(services: &Services) -> Vec<Finding> {
 fn identification(services: &Services) -> Finding {
     let what = "identification";
     let advice = "look at `gatehouse doctor` and the log";
-    let model = match services.store.galleries().model(None) {
+    let model = match services.store.galleries.current().model(None) {
         Ok(model) => model.clone(),
         Err(error) => return Finding::wrong(what, error.to_string(), advice),
     };
@@ -45,7 +45,7 @@ async fn way(services: &Services) -> Finding {
 }
 
 fn ledger(services: &Services) -> Finding {
-    match state::ledger(&services.store).holds {
+    match state::ledger(&services.store.events).holds {
         true => Finding::ok("ledger", "adds up"),
         false => {
             Finding::wrong("ledger", "does not add up", "keep the state directory and report this fault")

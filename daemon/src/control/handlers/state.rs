@@ -1,8 +1,8 @@
 //! Status, sinks, ledger.
 
-use gatehouse_store::Store;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::store::ClockStatus;
+use gatehouse_store::store::Events;
 use gatehouse_store::time::Timestamp;
 use gatehouse_sync::SinkStatus;
 
@@ -15,10 +15,10 @@ use gatehouse_machine::gallery::differs;
 
 pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fault> {
     let sinks = sinks(services).await?;
-    let store = ask(services, |store| Ok(store.status())).await?;
+    let store = ask(&services.store.upkeep, |upkeep| Ok(upkeep.status())).await?;
     let config = services.settings.started();
-    let models = services.store.galleries().models().clone();
-    let derived = services.store.threshold(None);
+    let models = services.store.galleries.current().models().clone();
+    let derived = services.store.galleries.current().threshold(None);
     let oldest = sinks.iter().filter_map(|sink| sink.oldest_pending.clone());
     Ok(Status {
         device: config.device.id.clone(),
@@ -49,7 +49,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
 }
 
 pub(in crate::control) async fn clock(services: &Services) -> Result<ClockLine, Fault> {
-    Ok(clock_line(ask(services, Store::clock).await?))
+    Ok(clock_line(ask(&services.store.events, Events::clock).await?))
 }
 
 pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
@@ -65,8 +65,8 @@ pub(in crate::control) async fn sinks(services: &Services) -> Result<Vec<SinkLin
     Ok(services.sync.status().sinks.into_iter().map(sink_line).collect())
 }
 
-pub(in crate::control) fn ledger(store: &Store) -> LedgerAnswer {
-    let ledger = store.ledger();
+pub(in crate::control) fn ledger(events: &Events) -> LedgerAnswer {
+    let ledger = events.ledger();
     LedgerAnswer {
         holds: ledger.holds(),
         events: sums(ledger.events),

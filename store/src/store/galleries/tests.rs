@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::gallery::{Encoding, Metric};
 use crate::names::CameraName;
-use crate::store::{ProbeFace, testing};
+use crate::store::{Enrollment, Store, testing};
 
 const DIMENSIONS: usize = 8;
 
@@ -21,12 +21,12 @@ fn face(nth: usize) -> Encoding {
 
 fn who(store: &Store, nth: usize) -> Option<String> {
     let camera = CameraName::try_from("door").unwrap();
-    let answer = store.identify(&camera, &[ProbeFace { encoding: face(nth), quality: None }]);
+    let answer = store.galleries.identify(&camera, &[ProbeFace { encoding: face(nth), quality: None }]);
     answer.faces[0].person.as_ref().map(|person| person.id.clone())
 }
 
 fn stored(store: &Store) -> Vec<u8> {
-    let names = store.inner.views.scan(vec![entries::TEMPLATE], false);
+    let names = store.core.views.scan(vec![entries::TEMPLATE], false);
     names.map(|entry| entries::gallery_in(&entry.unwrap().0)).collect()
 }
 
@@ -34,21 +34,31 @@ fn stored(store: &Store) -> Vec<u8> {
 async fn a_removal_that_a_crash_cut_short_is_finished_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    store.enrol("ada", "Ada", vec![face(0)]).await.unwrap();
+    store.people.enroll("ada", "Ada", vec![face(0)]).await.unwrap();
     let metric = Metric::Euclidean;
     let model = Model { name: "new".into(), dimensions: DIMENSIONS, metric, normalised: false };
-    store.add_gallery(model).await.unwrap();
-    store.enrol_reviewed("ada", "Ada", vec![face(1)], false, Some("new")).await.unwrap();
+    store.galleries.add(model).await.unwrap();
+    store
+        .people
+        .enroll_reviewed(Enrollment {
+            id: "ada",
+            name: "Ada",
+            encodings: vec![face(1)],
+            gallery: Some("new"),
+            force: false,
+        })
+        .await
+        .unwrap();
     assert_eq!(stored(&store), [0, 1]);
-    store.change(&Record::GalleryRemoved { gallery: 1 }).await.unwrap();
+    store.core.change(&Record::GalleryRemoved { gallery: 1 }).await.unwrap();
     store.close();
     let store = open(directory.path());
     assert_eq!(
-        (store.gallery_list().len(), who(&store, 0).as_deref(), who(&store, 1)),
+        (store.galleries.list().len(), who(&store, 0).as_deref(), who(&store, 1)),
         (1, Some("ada"), None)
     );
-    let head = store.inner.journal.head();
-    store.applied(head).await.unwrap();
+    let head = store.core.journal.head();
+    store.core.wait_applied(head).await.unwrap();
     assert_eq!(stored(&store), [0]);
 }
 
@@ -56,21 +66,21 @@ async fn a_removal_that_a_crash_cut_short_is_finished_at_the_next_start() {
 async fn templates_from_before_there_were_several_galleries_are_those_of_the_first() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    store.enrol("ada", "Ada", vec![face(0)]).await.unwrap();
-    let (person, key) = store.inner.people().keys().remove(0);
+    store.people.enroll("ada", "Ada", vec![face(0)]).await.unwrap();
+    let (person, key) = store.core.people().keys().remove(0);
     let sealed = |nth: usize, negative: bool| {
-        let now = store.inner.templates();
+        let now = store.core.templates();
         let template = [now.transform(DIMENSIONS).protect(&face(nth)).unwrap()];
         let seal = if negative { TemplateKey::seal_negatives } else { TemplateKey::seal };
         seal(&now, &key, 0, &template).unwrap()
     };
-    store.change(&Record::SamplesReplaced { person, sealed: sealed(1, false) }).await.unwrap();
-    store.change(&Record::Samples { person, sealed: sealed(2, false) }).await.unwrap();
-    store.change(&Record::Samples { person, sealed: sealed(3, false) }).await.unwrap();
-    store.change(&Record::Corrected { person, sealed: sealed(3, true) }).await.unwrap();
+    store.core.change(&Record::SamplesReplaced { person, sealed: sealed(1, false) }).await.unwrap();
+    store.core.change(&Record::Samples { person, sealed: sealed(2, false) }).await.unwrap();
+    store.core.change(&Record::Samples { person, sealed: sealed(3, false) }).await.unwrap();
+    store.core.change(&Record::Corrected { person, sealed: sealed(3, true) }).await.unwrap();
     store.close();
     let store = open(directory.path());
     let ada = Some("ada".to_owned());
     assert_eq!([0, 1, 2, 3].map(|nth| who(&store, nth)), [None, ada.clone(), ada, None]);
-    assert_eq!(store.person("ada").unwrap().corrections, 1);
+    assert_eq!(store.people.get("ada").unwrap().corrections, 1);
 }

@@ -6,8 +6,8 @@ async fn views_of_before_the_event_index_are_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = testing::open(folder.path(), "test", 4);
     let event = testing::visit("1");
-    let answer = store.identify(&event.key.camera, &[]);
-    store.record_event(event, answer).await.unwrap().await.unwrap();
+    let answer = store.galleries.identify(&event.key.camera, &[]);
+    store.events.record(event, answer).await.unwrap().await.unwrap();
     store.close();
     drop(store);
     let db = sled::open(folder.path().join("views")).unwrap();
@@ -16,7 +16,7 @@ async fn views_of_before_the_event_index_are_made_anew() {
     drop(db);
     let (store, report) = testing::open(folder.path(), "test", 4);
     assert!(report.views_rebuilt.is_some_and(|why| why.contains("older version")));
-    assert_eq!(store.events(&EventQuery { limit: 9, ..EventQuery::default() }).unwrap().len(), 1);
-    assert!(store.inner.views.stored(&[entries::STATE_BEFORE]).unwrap().is_none());
+    assert_eq!(store.events.list(&EventQuery { limit: 9, ..EventQuery::default() }).unwrap().len(), 1);
+    assert!(store.core.views.stored(&[entries::STATE_BEFORE]).unwrap().is_none());
     store.close();
 }

@@ -33,7 +33,7 @@ impl House {
         let store = tokio::task::spawn_blocking(open).await.unwrap();
         let mut config = device.config(looker, "dev", "");
         config.media.thumbnails = edges.to_vec();
-        let sink = ObjectSink::with_limits(&config, store.clone(), limits);
+        let sink = ObjectSink::with_limits(&config, &store, limits);
         Self { device, store, sink }
     }
 
@@ -57,7 +57,7 @@ impl House {
 
     /// Ids of the files that still wait.
     pub(super) fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
-        self.store.next_media(&HashSet::new(), 1000, true).unwrap()
+        self.store.media.next_tasks(&HashSet::new(), 1000, true).unwrap()
     }
 }
 
@@ -77,8 +77,8 @@ async fn visit_with(store: &Store, id: &str, name: &str, file: Vec<u8>) {
         attributes: "{}".into(),
     };
     let answer = Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
-    store.record_event(event, answer).await.unwrap().await.unwrap();
-    store.put_media(key, name.try_into().unwrap(), file).await.unwrap();
+    store.events.record(event, answer).await.unwrap().await.unwrap();
+    store.media.put(key, name.try_into().unwrap(), file).await.unwrap();
 }
 
 pub(super) fn key(id: &str) -> String {
@@ -114,7 +114,7 @@ async fn pictures_wait_out_an_outage_and_arrive_once() {
         for nth in [0, 17, 39] {
             assert_eq!(looker.get(BUCKET, &key(&format!("v{nth}"))).await.unwrap(), content(1000 + nth));
         }
-        let views = house.store.media(&MediaQuery { event: None, limit: 100 }).unwrap();
+        let views = house.store.media.list(&MediaQuery { event: None, limit: 100 }).unwrap();
         assert!(views.iter().all(|view| matches!(view.state, MediaState::Delivered(_))), "{views:?}");
     }
 }
@@ -164,7 +164,7 @@ async fn a_file_that_cannot_be_read_any_more_is_given_up_and_counted() {
     let progress = house.push().await.unwrap();
     assert_eq!((progress.delivered, progress.set_aside.len()), (0, 1), "{progress:?}");
     assert!(house.waiting().is_empty());
-    let ledger = house.store.ledger();
+    let ledger = house.store.events.ledger();
     assert!(ledger.holds());
     assert_eq!((ledger.files.delivered, ledger.files.dropped["damage"]), (1, 1), "{ledger:?}");
 }

@@ -1,5 +1,6 @@
 //! Uploads in parts that are gone on with.
 
+use gatehouse_store::store::SentPart;
 use gatehouse_testkit::proxy::{Faults, Proxy};
 
 use super::deliver::{House, key};
@@ -26,13 +27,13 @@ async fn a_clip_goes_on_after_the_last_part_also_after_a_restart() {
             assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
             house.store.close();
             house = House::of(house.device, &looker.at(proxy.port()), Limits::default(), &[]).await;
-            let so_far = house.store.upload_so_far(&id).unwrap().unwrap();
+            let so_far = house.store.media.upload_so_far(&id).unwrap().unwrap();
             assert!(so_far.etags.len() > known, "nothing came through: {known} parts");
             known = so_far.etags.len();
         }
         assert_eq!(house.push().await.unwrap().delivered, 1);
         assert!(looker.get(BUCKET, &key("v1")).await.unwrap() == data);
-        assert_eq!(house.store.upload_so_far(&id).unwrap(), None);
+        assert_eq!(house.store.media.upload_so_far(&id).unwrap(), None);
     }
 }
 
@@ -47,10 +48,23 @@ async fn an_upload_that_the_server_does_not_know_begins_anew() {
         house.visit("v1", data.clone()).await;
         let id = house.waiting()[0].media.id;
         let part = 5 * MIB as u64;
-        house.store.part_sent(id, "0f8fad5b-d9cb-469f-a165-70867728950e", part, 1, "e1").await.unwrap();
+        house
+            .store
+            .media
+            .part_sent(
+                id,
+                SentPart {
+                    upload: "0f8fad5b-d9cb-469f-a165-70867728950e",
+                    part_bytes: part,
+                    number: 1,
+                    etag: "e1",
+                },
+            )
+            .await
+            .unwrap();
         let error = house.push().await.unwrap_err();
         assert!(matches!(error, SyncError::Busy { .. }), "{error}");
-        assert_eq!(house.store.upload_so_far(&id).unwrap(), None);
+        assert_eq!(house.store.media.upload_so_far(&id).unwrap(), None);
         assert_eq!(house.push().await.unwrap().delivered, 1);
         assert!(looker.get(BUCKET, &key("v1")).await.unwrap() == data);
     }

@@ -33,13 +33,13 @@ async fn push_all(house: &mut House) -> Progress {
 
 fn view(house: &House, id: &str) -> MediaView {
     let event = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
-    house.store.media(&MediaQuery { event: Some(event), limit: 1 }).unwrap().remove(0)
+    house.store.media.list(&MediaQuery { event: Some(event), limit: 1 }).unwrap().remove(0)
 }
 
 /// What the rows sink is told of files: the key of each, and its fault.
 fn told(house: &House) -> Vec<(String, Option<String>)> {
     let mut told = Vec::new();
-    for change in house.store.changes(Default::default(), 1000).unwrap() {
+    for change in house.store.feed.changes(Default::default(), 1000).unwrap() {
         match change {
             Change::File { place, fault, .. } => told.push((place.key, fault)),
             Change::Thumbnails { thumbnails, .. } => {
@@ -79,7 +79,7 @@ async fn thumbnails_leave_before_pictures_and_pictures_before_clips() {
             "{}",
             thumbnail.len()
         );
-        let ledger = house.store.ledger();
+        let ledger = house.store.events.ledger();
         assert_eq!((ledger.files.stored, ledger.files.delivered, ledger.holds()), (3, 3, true));
         let edges: Vec<_> = view(&house, "v0").thumbnails.iter().map(|thumbnail| thumbnail.edge).collect();
         assert_eq!(edges, [64, 160]);
@@ -117,7 +117,7 @@ async fn cut_off_before_the_store_hears_of_them_thumbnails_come_once_all_the_sam
     // What a push leaves that ends between the objects and the journal; one of them by another version of the program.
     let task = house.waiting().remove(0);
     let previews = Arc::new(super::super::preview::Previews::new(EDGES.to_vec()));
-    let file = house.store.open_media(&task.media.id).unwrap();
+    let file = house.store.media.open(&task.media.id).unwrap();
     let before = objects.preview(&previews, &task, file).await.unwrap().thumbnails;
     looker.put(BUCKET, &small("v0", 64), b"what an older version made".to_vec()).await.unwrap();
 

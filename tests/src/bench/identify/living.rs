@@ -187,13 +187,13 @@ fn start(runtime: &tokio::runtime::Runtime, table: &mut Table) -> Result<()> {
         let person = crowd.person();
         probe = samples(&mut crowd, &person, 1)?;
         let samples = samples(&mut crowd, &person, SAMPLES_AT_START)?;
-        runtime.block_on(store.enrol(&format!("p{number}"), "Somebody", samples))?;
+        runtime.block_on(store.people.enroll(&format!("p{number}"), "Somebody", samples))?;
     }
     drop(store);
     let begin = Instant::now();
     let store = open()?;
     let faces = [ProbeFace { encoding: probe.remove(0), quality: None }];
-    let answer = store.identify(&door()?, &faces);
+    let answer = store.galleries.identify(&door()?, &faces);
     let seconds = begin.elapsed().as_secs_f64();
     ensure!(answer.gallery_size as usize == MANY / SAMPLES_AT_START, "people are missing after a start");
     table.rows.push(vec![

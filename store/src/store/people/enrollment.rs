@@ -4,12 +4,28 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::galleries::Slot;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::galleries::Slot;
+use super::People;
 use crate::gallery::{Encoding, Review, Verdict};
 use crate::people::PersonSummary;
 
-/// A finished enrolment.
+/// What is to be enrolled.
+#[derive(Debug)]
+pub struct Enrollment<'a> {
+    /// Id of the person.
+    pub id: &'a str,
+    /// Display name; that of an enrolled person must be the same.
+    pub name: &'a str,
+    /// The samples.
+    pub encodings: Vec<Encoding>,
+    /// Name of the gallery; none for the one in use.
+    pub gallery: Option<&'a str>,
+    /// Whether samples that look more like another person are enrolled as well.
+    pub force: bool,
+}
+
+/// A finished enrollment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Enrolled {
     /// The person now.
@@ -47,22 +63,16 @@ pub struct Alike {
     pub distance: f32,
 }
 
-impl Store {
-    /// As [`Store::enrol`], into the gallery of this name if one is given, after a look at the samples: one that repeats another of the person is left out, and
-    /// where one looks more like somebody else the whole enrolment is refused, unless `force` is set.
+impl People {
+    /// Enrolls after a review of the samples. A sample that repeats another of the person is left out. Where one looks
+    /// more like another person, the whole enrollment is refused, unless `force` is set.
     ///
     /// # Errors
-    /// As [`Store::enrol`]; [`StoreError::Foreign`] for the first sample that looks more like somebody else.
-    pub async fn enrol_reviewed(
-        &self,
-        id: &str,
-        name: &str,
-        encodings: Vec<Encoding>,
-        force: bool,
-        gallery: Option<&str>,
-    ) -> Result<Enrolled, StoreError> {
-        let slot = Arc::clone(self.galleries().named(gallery)?);
-        let known = self.inner.people().key_of(id);
+    /// As [`People::enroll`]; [`StoreError::Foreign`] for the first sample that looks more like another person.
+    pub async fn enroll_reviewed(&self, enrollment: Enrollment<'_>) -> Result<Enrolled, StoreError> {
+        let Enrollment { id, name, encodings, gallery, force } = enrollment;
+        let slot = Arc::clone(self.core.galleries().named(gallery)?);
+        let known = self.core.people().key_of(id);
         let reviews = slot.gallery.review(known.as_ref(), &encodings);
         if !force && let Some(at) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
             return Err(self.foreign(at, reviews[at]));
@@ -71,9 +81,9 @@ impl Store {
         let fresh = encodings.into_iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
         let fresh: Vec<Encoding> = fresh.map(|(encoding, _)| encoding).collect();
         let added = fresh.len();
-        let person = match self.person(id) {
+        let person = match self.get(id) {
             Some(person) if fresh.is_empty() && given > 0 && person.name == name => person,
-            _ => self.enrol_into(&slot, id, name, fresh).await?,
+            _ => self.enroll_into(&slot, id, name, fresh).await?,
         };
         Ok(Enrolled {
             person,
@@ -87,7 +97,7 @@ impl Store {
 
     fn foreign(&self, at: usize, review: Review) -> StoreError {
         let (key, other) = review.other.unzip();
-        let people = self.inner.people();
+        let people = self.core.people();
         let person = key.and_then(|key| people.member(&key)).map(|member| member.profile.person.id.clone());
         StoreError::Foreign {
             nth: at + 1,
@@ -98,7 +108,7 @@ impl Store {
     }
 
     fn doubtful(&self, reviews: &[Review]) -> Vec<Doubt> {
-        let people = self.inner.people();
+        let people = self.core.people();
         let doubt = |(at, review): (usize, &Review)| {
             let (key, distance) = review.other.filter(|_| review.verdict == Verdict::Doubtful)?;
             Some(Doubt { nth: at + 1, id: people.member(&key)?.profile.person.id.clone(), distance })
@@ -112,7 +122,7 @@ impl Store {
         let mut near: Vec<_> = reviews.iter().filter_map(|review| review.other).collect();
         near.retain(|(_, distance)| *distance <= threshold);
         near.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let people = self.inner.people();
+        let people = self.core.people();
         let mut alike: Vec<Alike> = Vec::new();
         for (key, distance) in near {
             let Some(member) = people.member(&key) else { continue };

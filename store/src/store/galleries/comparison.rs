@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Galleries, ProbeFace, Store, StoreError};
+use super::super::StoreError;
+use super::{Galleries, GallerySet, ProbeFace};
 use crate::names::EventKey;
-use crate::record::{Compared, Identification, Person, Record, Verdict};
+use crate::record::{Compared, Identification, Person, Verdict};
 use crate::time::Timestamp;
 use crate::views::entries::{Comparison, Key};
 
@@ -61,12 +62,12 @@ pub struct Others {
     pub unreadable: bool,
 }
 
-impl Store {
+impl Galleries {
     /// Holds what was answered against what the other gallery says of the same faces. None where there is no other
     /// gallery or the event has no face for it. Touches no disk.
     pub fn compare(
         &self,
-        galleries: &Galleries,
+        galleries: &GallerySet,
         event: &EventKey,
         answer: &Identification<Person>,
         others: &Others,
@@ -83,23 +84,14 @@ impl Store {
         Some(Compared { event: event.clone(), in_use, other, verdict })
     }
 
-    /// Appends a comparison; it is durable with whatever is appended next.
-    ///
-    /// # Errors
-    /// As [`Store::record_event`].
-    pub async fn record_compared(&self, compared: Compared) -> Result<(), StoreError> {
-        drop(self.append(&Record::Compared(compared)).await?);
-        Ok(())
-    }
-
     /// How the two galleries compare so far.
     ///
     /// # Errors
     /// [`StoreError::OneGallery`] where there is no second one, or where the views cannot be read.
-    pub fn gallery_comparison(&self) -> Result<GalleryComparison, StoreError> {
-        let galleries = self.galleries();
+    pub fn comparison(&self) -> Result<GalleryComparison, StoreError> {
+        let galleries = self.core.galleries();
         let (in_use, beside) = (&galleries.in_use, galleries.beside.as_ref().ok_or(StoreError::OneGallery)?);
-        let stored: Option<Comparison> = self.inner.views.get(&Key::Comparison)?;
+        let stored: Option<Comparison> = self.core.views.get(&Key::Comparison)?;
         let is_of_these =
             |stored: &Comparison| stored.in_use == in_use.name() && stored.other == beside.name();
         let stored = stored.filter(is_of_these).unwrap_or_default();

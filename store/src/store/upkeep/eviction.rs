@@ -5,8 +5,9 @@
 //! are the last to go, and only where the operator allows it: they are small, and they are what the appliance is for. An
 //! erasure of which the central side has not heard never goes.
 
+use super::super::StoreError;
+use super::Upkeep;
 use super::retention::DISK_FULL;
-use super::{Store, StoreError};
 use crate::files::is_picture;
 use crate::journal::JournalError;
 use crate::record::{Outcome, Record};
@@ -36,14 +37,14 @@ impl Step {
     }
 }
 
-impl Store {
+impl Upkeep {
     /// Frees what `bytes` more of media need; false where even everything would not do. The caller holds the media
     /// door.
-    pub(super) async fn make_room(&self, bytes: u64) -> Result<bool, StoreError> {
-        let settings = &self.inner.settings;
-        let used = self.inner.numbers.borrow().totals.media_bytes;
+    pub(in crate::store) async fn make_space(&self, bytes: u64) -> Result<bool, StoreError> {
+        let settings = &self.core.settings;
+        let used = self.core.numbers.borrow().totals.media_bytes;
         let over_quota = (used + bytes).saturating_sub(settings.media_quota_bytes);
-        let free = self.inner.space.free()?;
+        let free = self.core.space.free()?;
         let under_reserve = settings.reserve_free_bytes.saturating_add(bytes).saturating_sub(free);
         let short = over_quota.max(under_reserve);
         if short > used {
@@ -58,10 +59,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where views or journal failed.
-    pub async fn keep_room(&self, events_too: bool) -> Result<u64, StoreError> {
-        let _door = self.inner.media_door.lock().await;
-        let space = &self.inner.space;
-        let reserve = self.inner.settings.reserve_free_bytes;
+    pub async fn keep_free_space(&self, events_too: bool) -> Result<u64, StoreError> {
+        let _lock = self.core.media_lock.lock().await;
+        let space = &self.core.space;
+        let reserve = self.core.settings.reserve_free_bytes;
         let mut freed = self.give_up(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
         let before = space.free()?;
         if before < reserve {
@@ -86,7 +87,7 @@ impl Store {
             if freed >= short {
                 break;
             }
-            for file in self.queued(step.queue())? {
+            for file in self.core.queued(step.queue())? {
                 let file = file?;
                 if !self.goes(*step, &file)? {
                     continue;
@@ -96,7 +97,7 @@ impl Store {
                     Step::Delivered => Record::MediaEvicted { id, bytes },
                     _ => Record::MediaDropped { id, bytes, reason: reason.to_owned() },
                 };
-                self.change(&record).await?;
+                self.core.change(&record).await?;
                 freed += bytes;
                 if freed >= short {
                     break;
@@ -108,7 +109,7 @@ impl Store {
 
     /// Gives the oldest events up until `short` bytes are free or no more may go. Returns the bytes.
     async fn give_up_events(&self, short: u64) -> Result<u64, StoreError> {
-        let space = &self.inner.space;
+        let space = &self.core.space;
         let before = space.free()?;
         while space.free()?.saturating_sub(before) < short {
             let Some(dropped) = self.give_up_oldest_events().await? else { break };
@@ -131,7 +132,7 @@ impl Store {
 
     /// Whether the event of a file knew somebody. One that cannot be read any more might have.
     fn shows_somebody(&self, file: &FileEntry) -> Result<bool, StoreError> {
-        match self.event(&file.media.event) {
+        match self.events.get(&file.media.event) {
             Ok(Some(event)) => Ok(event.identification.faces.iter().any(|f| f.outcome == Outcome::Match)),
             Ok(None) | Err(StoreError::Journal(JournalError::Damaged { .. })) => Ok(true),
             Err(error) => Err(error),

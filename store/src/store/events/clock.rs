@@ -1,17 +1,18 @@
 //! When what is stored really was; see [`crate::clock`].
 //!
 //! Order: an event's record follows the reading under which it came, if the clock was set since the one before.
-//! Whoever appends readings holds `clock_door` until the event is in the queue, so that no other reading comes
+//! Whoever appends readings holds `clock_lock` until the event is in the queue, so that no other reading comes
 //! between.
 
 use std::time::Duration;
 
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::core::Core;
+use super::Events;
 use crate::clock::{Clocks, Known, Moment, Reading, Truth, is_plausible};
 use crate::journal::Pending;
 use crate::record::{Event, Identification, Person, Record};
 use crate::time::Timestamp;
-use crate::views::entries;
 
 /// What is known of the clock at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,19 +26,23 @@ pub struct ClockStatus {
 }
 
 /// How old things are.
-pub(super) struct Ages {
+pub(in crate::store) struct Ages {
     clocks: Clocks,
     now: Reading,
 }
 
 impl Ages {
+    pub(in crate::store) fn read(core: &Core) -> Result<Self, StoreError> {
+        Ok(Self { clocks: core.clocks()?, now: Reading::now() })
+    }
+
     /// Whether a record's time says anything.
-    pub(super) fn knows(&self, moment: Moment, told: Timestamp) -> bool {
+    pub(in crate::store) fn knows(&self, moment: Moment, told: Timestamp) -> bool {
         self.clocks.knows(moment) || is_plausible(told)
     }
 
     /// At least so old; by the wall clock where no other was ever noted.
-    pub(super) fn least(&self, moment: Moment, told: Timestamp) -> Duration {
+    pub(in crate::store) fn least(&self, moment: Moment, told: Timestamp) -> Duration {
         if self.clocks.is_empty() {
             let age = self.now.wall.0.saturating_sub(told.0);
             return Duration::from_micros(u64::try_from(age).unwrap_or(0));
@@ -46,33 +51,33 @@ impl Ages {
     }
 
     /// Whether the wall clock is right, by what is known; `believed` where nothing was ever noted.
-    pub(super) fn wall_is_right(&self, believed: bool) -> bool {
+    pub(in crate::store) fn wall_is_right(&self, believed: bool) -> bool {
         let known = self.clocks.now(&self.now);
         let fits = |off| known.at.0.abs_diff(self.now.wall.0) / 1000 <= off;
         if self.clocks.is_empty() { believed } else { known.uncertainty_ms.is_some_and(fits) }
     }
 
     /// Whether a truth of this boot is known.
-    pub(super) fn are_true(&self) -> bool {
+    pub(in crate::store) fn are_true(&self) -> bool {
         self.clocks.now(&self.now).uncertainty_ms.is_some()
     }
 }
 
-impl Store {
+impl Events {
     /// Appends an event that came with this reading of the clocks, of which `wall` is its own time. Durable once the
     /// [`Pending`] resolves.
     ///
     /// # Errors
-    /// As [`Store::record_event`].
+    /// As [`Events::record`].
     pub async fn record_arrival(
         &self,
         event: Event,
         answer: Identification<Person>,
         reading: Reading,
     ) -> Result<Pending, StoreError> {
-        let mut stands = self.inner.clock_door.lock().await;
+        let mut stands = self.core.clock_lock.lock().await;
         self.set_clock(&mut stands, reading).await?;
-        self.record_event(event, answer).await
+        self.record(event, answer).await
     }
 
     /// Notes how the clocks stand, if the wall clock was set since the last time. To be called again and again.
@@ -80,14 +85,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the journal does not take it.
     pub async fn note_clock(&self, reading: Reading) -> Result<(), StoreError> {
-        let mut stands = self.inner.clock_door.lock().await;
+        let mut stands = self.core.clock_lock.lock().await;
         self.set_clock(&mut stands, reading).await
     }
 
     async fn set_clock(&self, stands: &mut Option<Reading>, reading: Reading) -> Result<(), StoreError> {
         if !stands.is_some_and(|stands| stands.agrees(&reading)) {
             // That what follows is durable says it of this record, too.
-            drop(self.append(&Record::Clock(reading)).await?);
+            drop(self.core.append(&Record::Clock(reading)).await?);
             *stands = Some(reading);
         }
         Ok(())
@@ -100,14 +105,14 @@ impl Store {
     /// [`StoreError`] where the views cannot be read or the journal does not take it.
     pub async fn learn_time(&self, truth: Truth) -> Result<bool, StoreError> {
         // A boot is known by its first reading.
-        let stands = *self.inner.clock_door.lock().await;
+        let stands = *self.core.clock_lock.lock().await;
         if stands.is_none_or(|stands| stands.boot != truth.boot) {
             self.note_clock(Reading::now()).await?;
         }
         if !self.clocks_now().await?.boot(&truth.boot).is_some_and(|boot| boot.would_learn(&truth)) {
             return Ok(false);
         }
-        self.change(&Record::ClockTruth(truth)).await?;
+        self.core.change(&Record::ClockTruth(truth)).await?;
         Ok(true)
     }
 
@@ -115,8 +120,8 @@ impl Store {
     /// set by anybody else since, or that is long ago. Whether it says more than what is known.
     ///
     /// # Errors
-    /// As [`Store::learn_time`].
-    pub async fn clock_synchronised(&self, reading: Reading, set: Timestamp) -> Result<bool, StoreError> {
+    /// As [`Events::learn_time`].
+    pub async fn clock_synchronized(&self, reading: Reading, set: Timestamp) -> Result<bool, StoreError> {
         let Some(truth) = Truth::of_system(&reading, set) else { return Ok(false) };
         let then = reading.uptime.saturating_sub(reading.wall.0.saturating_sub(set.0));
         // A step that was noted a moment ago counts.
@@ -131,32 +136,19 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
     pub fn clock(&self) -> Result<ClockStatus, StoreError> {
-        let (clocks, now) = (self.clocks()?, Reading::now());
+        let (clocks, now) = (self.core.clocks()?, Reading::now());
         Ok(ClockStatus { now: clocks.now(&now), wall: now.wall, truth: clocks.truth(&now) })
     }
 
     /// The time, as far as it is known; what the wall clock says where it is not.
     pub fn time(&self) -> Timestamp {
-        self.clock().map_or_else(|_| Timestamp::now(), |clock| clock.now.at)
-    }
-
-    pub(super) fn ages(&self) -> Result<Ages, StoreError> {
-        Ok(Ages { clocks: self.clocks()?, now: Reading::now() })
+        self.core.time()
     }
 
     /// With all that was noted until now.
     async fn clocks_now(&self) -> Result<Clocks, StoreError> {
-        self.caught_up().await?;
-        self.clocks()
-    }
-
-    pub(super) fn clocks(&self) -> Result<Clocks, StoreError> {
-        let views = &self.inner.views;
-        let boots = views.scan(vec![entries::CLOCK], false).map(|entry| {
-            let (name, sealed) = entry?;
-            Ok(views.unseal(&name, &sealed)?)
-        });
-        Ok(Clocks::new(boots.collect::<Result<_, StoreError>>()?))
+        self.core.caught_up().await?;
+        self.core.clocks()
     }
 }
 

@@ -1,14 +1,15 @@
 //! "Not this person": an operator's word on a match.
 //!
-//! The face of the match comes from RAM ([`super::lately`]), since no event keeps an encoding on disk. It is sealed
+//! The face of the match comes from RAM ([`crate::store::galleries::recent_faces`]), since no event keeps an encoding on disk. It is sealed
 //! like a template of the person it was taken for, in a record of its own, and is gone with that person. Order: the
 //! record is durable, then answers change. A crash in between loses nothing: opening loads it.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::lately::{MATCHES_HOURS, MATCHES_MAX};
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::galleries::recent_faces::{MATCHES_HOURS, MATCHES_MAX};
+use super::People;
 use crate::gallery::CORRECTIONS_MAX;
 use crate::names::EventKey;
 use crate::record::{Person, Record};
@@ -48,30 +49,30 @@ pub struct Corrected {
     pub corrections: usize,
 }
 
-impl Store {
+impl People {
     /// Takes a match back: the `face`th face of the event, from 1, is not the person it was taken for, and faces
     /// like it are not from now on. Without `face` the only match of the event.
     ///
     /// # Errors
     /// A [`CorrectionFault`], or a refusal where the person is not enrolled any more.
     pub async fn correct(&self, event: &EventKey, face: Option<usize>) -> Result<Corrected, StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let found = self.kept_match(event, face)?;
+        let _lock = self.core.people_lock.lock().await;
+        let found = self.galleries.kept_match(event, face)?;
         let id = &found.person;
         let unknown = || StoreError::UnknownPerson(id.clone());
         let (key_id, person, key) = {
-            let people = self.inner.people();
+            let people = self.core.people();
             let key_id = people.key_of(id).ok_or_else(unknown)?;
             let member = people.member(&key_id).ok_or_else(unknown)?;
             (key_id, member.profile.person.clone(), member.key.clone())
         };
-        let galleries = self.galleries();
+        let galleries = self.core.galleries();
         let slot = galleries.named(Some(&found.model)).map_err(|_| CorrectionFault::NoGallery)?;
         let gallery = &slot.gallery;
         if gallery.corrections(&key_id) >= CORRECTIONS_MAX {
             return Err(CorrectionFault::Full.into());
         }
-        let templates = self.inner.templates();
+        let templates = self.core.templates();
         let Some(negative) = templates.transform(slot.mark.model.dimensions).protect(&found.encoding) else {
             return Err(CorrectionFault::TooOld.into());
         };
@@ -79,9 +80,9 @@ impl Store {
         let number = slot.mark.number;
         let sealed = templates.seal_negatives(&key, number, &negative)?;
         let added = Record::Templates { gallery: number, person: key_id, sealed, replaces: false };
-        self.change(&added).await?;
+        self.core.change(&added).await?;
         gallery.correct(key_id, &negative);
-        self.match_corrected(event, found.nth);
+        self.galleries.match_corrected(event, found.nth);
         Ok(Corrected { person, corrections: gallery.corrections(&key_id) })
     }
 }

@@ -1,13 +1,14 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::Store;
 use crate::store::testing;
 
 const DIMENSIONS: usize = 8;
 
 fn open(directory: &Path, key: &Arc<DeploymentKey>) -> Store {
     let store = testing::open(directory, "test", DIMENSIONS).0;
-    store.share_people(Arc::clone(key));
+    store.people.share(Arc::clone(key));
     store
 }
 
@@ -22,8 +23,8 @@ fn sample(of: usize) -> Encoding {
 }
 
 fn shared(store: &Store, id: &str) -> Shared {
-    let key_id = store.inner.people().key_of(id).unwrap();
-    store.shared(&key_id).unwrap()
+    let key_id = store.core.people().key_of(id).unwrap();
+    store.people.shared(&key_id).unwrap()
 }
 
 fn now() -> Timestamp {
@@ -34,12 +35,12 @@ fn now() -> Timestamp {
 async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() {
     let (folder, other, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), key());
     let (one, two) = (open(folder.path(), &key), open(other.path(), &key));
-    one.enrol("anna", "Anna", vec![sample(0), sample(1)]).await.unwrap();
+    one.people.enroll("anna", "Anna", vec![sample(0), sample(1)]).await.unwrap();
     let anna = shared(&one, "anna");
-    assert!(two.take_person(&anna, now()).await.unwrap());
-    assert!(!two.take_person(&anna, now()).await.unwrap(), "the same once more");
-    assert!(!one.take_person(&shared(&two, "anna"), now()).await.unwrap(), "nor does it come back as new");
-    assert_eq!(two.person("anna").unwrap().samples, 2);
+    assert!(two.people.merge(&anna, now()).await.unwrap());
+    assert!(!two.people.merge(&anna, now()).await.unwrap(), "the same once more");
+    assert!(!one.people.merge(&shared(&two, "anna"), now()).await.unwrap(), "nor does it come back as new");
+    assert_eq!(two.people.get("anna").unwrap().samples, 2);
 
     // Templates lie in another space at each, and are the same in the deployment's.
     let (a, b) = (shared(&one, "anna").samples, shared(&two, "anna").samples);
@@ -49,14 +50,14 @@ async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() 
     assert!(a.iter().zip(&b).all(near));
 
     // Both add something; after a restart, too, both have all of it.
-    one.enrol("anna", "Anna", vec![sample(2)]).await.unwrap();
-    two.rename("anna", "Anna B.").await.unwrap();
+    one.people.enroll("anna", "Anna", vec![sample(2)]).await.unwrap();
+    two.people.rename("anna", "Anna B.").await.unwrap();
     two.close();
     let two = open(other.path(), &key);
-    assert!(two.take_person(&shared(&one, "anna"), now()).await.unwrap());
-    assert!(one.take_person(&shared(&two, "anna"), now()).await.unwrap());
+    assert!(two.people.merge(&shared(&one, "anna"), now()).await.unwrap());
+    assert!(one.people.merge(&shared(&two, "anna"), now()).await.unwrap());
     for store in [&one, &two] {
-        let anna = store.person("anna").unwrap();
+        let anna = store.people.get("anna").unwrap();
         assert_eq!((anna.name.as_str(), anna.samples), ("Anna B.", 3));
     }
     two.close();
@@ -67,7 +68,7 @@ async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() 
 async fn the_later_name_holds_unless_its_clock_is_wrong() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
-    store.enrol("anna", "Anna", vec![sample(0)]).await.unwrap();
+    store.people.enroll("anna", "Anna", vec![sample(0)]).await.unwrap();
     let ours = shared(&store, "anna");
     let renamed = |name: &str, named_at: i64| Shared {
         person: Person { name: name.into(), ..ours.person.clone() },
@@ -75,15 +76,15 @@ async fn the_later_name_holds_unless_its_clock_is_wrong() {
         ..ours.clone()
     };
     let at = ours.named_at.0;
-    assert!(!store.take_person(&renamed("Earlier", at - 1), now()).await.unwrap());
-    assert!(store.take_person(&renamed("Later", at + 1), now()).await.unwrap());
-    assert_eq!(store.person("anna").unwrap().name, "Later");
+    assert!(!store.people.merge(&renamed("Earlier", at - 1), now()).await.unwrap());
+    assert!(store.people.merge(&renamed("Later", at + 1), now()).await.unwrap());
+    assert_eq!(store.people.get("anna").unwrap().name, "Later");
     // Central time is an hour before ours: our clock is wrong, and theirs holds.
     let central = Timestamp(at - 3_600_000_000);
-    assert!(store.take_person(&renamed("Central", central.0), central).await.unwrap());
-    assert_eq!(store.person("anna").unwrap().name, "Central");
+    assert!(store.people.merge(&renamed("Central", central.0), central).await.unwrap());
+    assert_eq!(store.people.get("anna").unwrap().name, "Central");
     // What is changed here afterwards is later than all that was seen.
-    store.rename("anna", "Here").await.unwrap();
+    store.people.rename("anna", "Here").await.unwrap();
     assert!(shared(&store, "anna").named_at > central);
     store.close();
 }
@@ -92,12 +93,12 @@ async fn the_later_name_holds_unless_its_clock_is_wrong() {
 async fn an_erasure_is_of_those_who_were_enrolled_before_it() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
-    store.enrol("anna", "Anna", vec![sample(0)]).await.unwrap();
+    store.people.enroll("anna", "Anna", vec![sample(0)]).await.unwrap();
     let born = shared(&store, "anna").born;
-    assert!(!store.take_erasure("anna", Timestamp(born.0 - 1), now()).await.unwrap());
-    assert!(!store.take_erasure("bert", born, now()).await.unwrap());
-    assert!(store.take_erasure("anna", born, now()).await.unwrap());
-    assert_eq!(store.people(), []);
+    assert!(!store.people.merge_erasure("anna", Timestamp(born.0 - 1), now()).await.unwrap());
+    assert!(!store.people.merge_erasure("bert", born, now()).await.unwrap());
+    assert!(store.people.merge_erasure("anna", born, now()).await.unwrap());
+    assert_eq!(store.people.list(), []);
     store.close();
 }
 
@@ -105,18 +106,19 @@ async fn an_erasure_is_of_those_who_were_enrolled_before_it() {
 async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
-    let none = store.people_taken().unwrap();
+    let none = store.people.cursor().unwrap();
     assert_eq!(none.upto, 0);
-    let some = PeopleTaken { upto: 7, newest: Timestamp(i64::from(u32::MAX) * 1_000_000) };
-    store.people_were_taken(none, some).await.unwrap();
-    store.people_were_taken(none, PeopleTaken { upto: 9, ..some }).await.unwrap();
+    let some = PeopleCursor { upto: 7, newest: Timestamp(i64::from(u32::MAX) * 1_000_000) };
+    store.people.advance_cursor(none, some).await.unwrap();
+    store.people.advance_cursor(none, PeopleCursor { upto: 9, ..some }).await.unwrap();
     store.close();
     let store = open(folder.path(), &key);
-    assert_eq!(store.people_taken().unwrap(), some, "only who goes on from there goes on");
-    assert!(store.stamp() > some.newest, "the clock does not fall behind what was seen");
-    let model = crate::record::Model { name: "second".into(), ..store.galleries().models().in_use.clone() };
-    store.add_gallery(model).await.unwrap();
-    assert_eq!(store.people_taken().unwrap(), PeopleTaken { upto: 0, ..some });
+    assert_eq!(store.people.cursor().unwrap(), some, "only who goes on from there goes on");
+    assert!(store.core.stamp() > some.newest, "the clock does not fall behind what was seen");
+    let model =
+        crate::record::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
+    store.galleries.add(model).await.unwrap();
+    assert_eq!(store.people.cursor().unwrap(), PeopleCursor { upto: 0, ..some });
     store.close();
 }
 

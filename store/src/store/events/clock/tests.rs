@@ -1,10 +1,9 @@
 use std::path::Path;
 
-use super::super::{EventQuery, testing};
 use super::*;
 use crate::clock::{ClockSource, uptime};
 use crate::journal::Position;
-use crate::store::Change;
+use crate::store::{Change, EventQuery, Store, testing};
 
 const SECOND: i64 = 1_000_000;
 const YEAR: i64 = 365 * 86_400 * SECOND;
@@ -25,10 +24,10 @@ async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
     let mut event = testing::visit(id);
     event.received_at = Timestamp(now.wall.0 + wrong_by);
     let reading = Reading { wall: event.received_at, ..now };
-    let answer = store.identify(&event.key.camera, &[]);
-    let position = store.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
+    let answer = store.galleries.identify(&event.key.camera, &[]);
+    let position = store.events.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
     // What is durable is listed a moment later.
-    store.applied(position).await.unwrap();
+    store.core.wait_applied(position).await.unwrap();
     now.wall
 }
 
@@ -39,7 +38,7 @@ fn told() -> Truth {
 }
 
 fn times(store: &Store) -> Vec<(String, Known)> {
-    let found = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+    let found = store.events.list(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
     found.into_iter().rev().map(|view| (view.event.key.id.to_string(), view.time)).collect()
 }
 
@@ -63,11 +62,11 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
         store = again(store, folder.path());
     }
     assert!(times(&store).iter().all(|(_, known)| known.uncertainty_ms.is_none()));
-    assert!(store.learn_time(told()).await.unwrap());
-    assert!(!store.learn_time(told()).await.unwrap(), "it says nothing new");
+    assert!(store.events.learn_time(told()).await.unwrap());
+    assert!(!store.events.learn_time(told()).await.unwrap(), "it says nothing new");
     truths.push(("e", event(&store, "e", 50 * YEAR).await));
     assert_right(&store, &truths);
-    let delivered = store.changes(Position::default(), 100).unwrap();
+    let delivered = store.feed.changes(Position::default(), 100).unwrap();
     let delivered = delivered.into_iter().filter_map(|change| match change {
         Change::Event { event, time, .. } => Some((event.key.id.to_string(), time)),
         _ => None,
@@ -75,11 +74,11 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
     assert_eq!(delivered.collect::<Vec<_>>(), times(&store));
     let since = Some(Timestamp(truths[2].1.0 - 60 * SECOND));
     let query = EventQuery { since, limit: usize::MAX, ..EventQuery::default() };
-    assert_eq!(store.events(&query).unwrap().len(), 5, "since is asked of the true time");
+    assert_eq!(store.events.list(&query).unwrap().len(), 5, "since is asked of the true time");
 
     // The same from the journal alone, and from a snapshot alone.
     let before = times(&store);
-    store.snapshot().await.unwrap();
+    store.upkeep.snapshot().await.unwrap();
     let store = again(store, folder.path());
     assert_eq!(times(&store), before);
     store.close();
@@ -87,7 +86,7 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
     std::fs::remove_dir_all(folder.path().join("views")).unwrap();
     let store = open(folder.path());
     assert_eq!(times(&store), before);
-    assert!(store.clock().unwrap().truth.is_some_and(|truth| truth.source == ClockSource::Rows));
+    assert!(store.events.clock().unwrap().truth.is_some_and(|truth| truth.source == ClockSource::Rows));
     store.close();
 }
 
@@ -95,20 +94,20 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
 async fn a_clock_is_noted_once_until_it_is_set() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let head = |store: &Store| store.status().head.lsn;
+    let head = |store: &Store| store.upkeep.status().head.lsn;
     let now = Reading::now();
-    store.note_clock(now).await.unwrap();
-    store.ping().await.unwrap();
+    store.events.note_clock(now).await.unwrap();
+    store.events.ping().await.unwrap();
     let noted = head(&store);
     for _ in 0..3 {
-        store.note_clock(Reading::now()).await.unwrap();
+        store.events.note_clock(Reading::now()).await.unwrap();
     }
     let store = again(store, folder.path());
-    store.note_clock(Reading::now()).await.unwrap();
-    store.ping().await.unwrap();
+    store.events.note_clock(Reading::now()).await.unwrap();
+    store.events.ping().await.unwrap();
     assert_eq!(head(&store), noted, "neither a look nor a start is a step");
-    store.note_clock(Reading { wall: Timestamp(now.wall.0 - 50 * YEAR), ..now }).await.unwrap();
-    store.ping().await.unwrap();
+    store.events.note_clock(Reading { wall: Timestamp(now.wall.0 - 50 * YEAR), ..now }).await.unwrap();
+    store.events.ping().await.unwrap();
     assert_eq!(head(&store), noted + 1);
     store.close();
 }
@@ -120,16 +119,16 @@ async fn a_time_server_is_believed_while_nobody_else_sets_the_clock() {
     let now = Reading::now();
     // Long before this machine was started the clock was noted already.
     let noted = |uptime: i64, wrong: i64| Reading { uptime, wall: Timestamp(now.wall.0 + wrong), ..now };
-    store.note_clock(noted(now.uptime - 7200 * SECOND, -7200 * SECOND)).await.unwrap();
+    store.events.note_clock(noted(now.uptime - 7200 * SECOND, -7200 * SECOND)).await.unwrap();
     let ago = |seconds: i64| Timestamp(now.wall.0 - seconds * SECOND);
-    assert!(!store.clock_synchronised(now, ago(86_400)).await.unwrap(), "too long ago");
-    assert!(!store.clock_synchronised(now, ago(-60)).await.unwrap(), "still to come");
-    assert!(store.clock_synchronised(now, ago(600)).await.unwrap());
-    let off = store.clock().unwrap().now.uncertainty_ms.unwrap();
+    assert!(!store.events.clock_synchronized(now, ago(86_400)).await.unwrap(), "too long ago");
+    assert!(!store.events.clock_synchronized(now, ago(-60)).await.unwrap(), "still to come");
+    assert!(store.events.clock_synchronized(now, ago(600)).await.unwrap());
+    let off = store.events.clock().unwrap().now.uncertainty_ms.unwrap();
     assert!((500..5_000).contains(&off), "{off}");
     // An operator sets it by hand an hour ahead, after the time server did.
     let wrong = Reading { wall: Timestamp(now.wall.0 + 3600 * SECOND), ..now };
-    store.note_clock(wrong).await.unwrap();
-    assert!(!store.clock_synchronised(wrong, Timestamp(wrong.wall.0 - 4000 * SECOND)).await.unwrap());
+    store.events.note_clock(wrong).await.unwrap();
+    assert!(!store.events.clock_synchronized(wrong, Timestamp(wrong.wall.0 - 4000 * SECOND)).await.unwrap());
     store.close();
 }

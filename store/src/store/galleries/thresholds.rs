@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::galleries::Slot;
-use super::{Store, StoreError};
-use crate::gallery::{Derived, StrangerFace};
+use super::super::StoreError;
+use super::{Galleries, Slot};
+use crate::gallery::StrangerFace;
 use crate::names::CameraName;
 use crate::record::{Identification, Outcome, Record};
 use crate::time::Timestamp;
@@ -28,7 +28,7 @@ const PAUSE_FACTOR_OF_STRANGERS: u32 = 100;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Impostors {
+pub(in crate::store) struct Impostors {
     /// Oldest first.
     seen: VecDeque<StrangerFace>,
     /// Whether the journal was read.
@@ -43,7 +43,12 @@ pub(super) struct Impostors {
 
 impl Impostors {
     /// Takes the strangers of an answer to an event that came at `at`.
-    pub(super) fn take<P>(&mut self, camera: &CameraName, at: Timestamp, answer: &Identification<P>) {
+    pub(in crate::store) fn take<P>(
+        &mut self,
+        camera: &CameraName,
+        at: Timestamp,
+        answer: &Identification<P>,
+    ) {
         for face in answer.faces.iter().filter(|face| face.outcome == Outcome::Stranger) {
             let Some(distance) = face.distance else { continue };
             while self.seen.len() >= STRANGERS_MAX {
@@ -63,15 +68,10 @@ impl Impostors {
     }
 }
 
-impl Store {
-    /// The threshold in force, of a camera or where a camera has none of its own.
-    pub fn threshold(&self, camera: Option<&str>) -> Derived {
-        self.galleries().in_use.gallery.derived(camera)
-    }
-
-    /// Whether [`Store::renew_thresholds`] would do anything.
+impl Galleries {
+    /// Whether [`Galleries::renew_thresholds`] would do anything.
     pub fn wants_thresholds(&self) -> bool {
-        self.galleries().all().any(|slot| {
+        self.core.galleries().all().any(|slot| {
             let (gallery, impostors) = (&slot.gallery, slot.impostors());
             let now = (gallery.people(), gallery.templates());
             gallery.target().is_some() && (!impostors.is_loaded || impostors.is_due(now))
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
     pub fn renew_thresholds(&self) -> Result<(), StoreError> {
-        self.galleries().all().try_for_each(|slot| self.renew_thresholds_of(slot))
+        self.core.galleries().all().try_for_each(|slot| self.renew_thresholds_of(slot))
     }
 
     fn renew_thresholds_of(&self, slot: &Slot) -> Result<(), StoreError> {
@@ -122,8 +122,8 @@ impl Store {
     /// Reads the strangers of the newest events that the gallery answered. What is damaged or gone is left out.
     fn load_impostors(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut newest = Vec::new();
-        for entry in self.inner.events.newest_first(None).take(EVENTS_LOOKED_AT) {
-            let Ok(committed) = self.inner.journal.read_at(entry?.location) else { continue };
+        for entry in self.core.events.newest_first(None).take(EVENTS_LOOKED_AT) {
+            let Ok(committed) = self.core.journal.read_at(entry?.location) else { continue };
             let record = Record::decode(&committed.payload);
             if let Ok(Record::Event { event, identification }) = record
                 && identification.model == slot.name()
@@ -143,7 +143,7 @@ impl Store {
 }
 
 impl Slot {
-    pub(super) fn impostors(&self) -> MutexGuard<'_, Impostors> {
+    pub(in crate::store) fn impostors(&self) -> MutexGuard<'_, Impostors> {
         self.impostors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

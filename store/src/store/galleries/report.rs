@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::Galleries;
 use crate::gallery::rates::{Estimate, Score, Scores, Threshold};
 use crate::gallery::{Derived, Measured, Prospect};
 use crate::keys::KeyId;
@@ -116,13 +117,13 @@ pub struct Bin {
     pub other: u32,
 }
 
-impl Store {
+impl Galleries {
     /// The report on a gallery as it is, by its name or on the one in use. Takes up to a few seconds.
     ///
     /// # Errors
     /// [`StoreError::UnknownGallery`].
-    pub fn gallery_report(&self, gallery: Option<&str>) -> Result<GalleryReport, StoreError> {
-        let galleries = self.galleries();
+    pub fn report(&self, gallery: Option<&str>) -> Result<GalleryReport, StoreError> {
+        let galleries = self.core.galleries();
         let gallery = &galleries.named(gallery)?.gallery;
         let measured = gallery.measure(SAMPLES_MEASURED);
         let derived = gallery.derived(None);
@@ -161,7 +162,7 @@ impl Store {
     }
 
     fn id_of(&self, key: &KeyId) -> Option<String> {
-        self.inner.people().member(key).map(|member| member.profile.person.id.clone())
+        self.core.people().member(key).map(|member| member.profile.person.id.clone())
     }
 
     fn alike_pairs(&self, measured: &[Measured], threshold: f32) -> (Vec<Pair>, usize) {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::galleries::Slot;
-use super::{Store, StoreError};
+use super::StoreError;
+use super::core::Core;
+use super::galleries::{Galleries, Slot};
 use crate::gallery::{Encoding, EncodingFault};
 use crate::keys::{KeyId, KeyKind};
 use crate::people::{self, Member, PersonSummary, Profile, SAMPLES_MAX};
@@ -20,10 +21,16 @@ use crate::record::{ErasureNotice, GalleryMark, Person, Record};
 use crate::seal::DataKey;
 use crate::time::Timestamp;
 
+pub(in crate::store) mod absence;
+pub(in crate::store) mod corrections;
+pub(in crate::store) mod enrollment;
+pub(in crate::store) mod shared;
+pub(in crate::store) mod templates;
+
 /// What a profile is bound to when it is sealed.
-pub(super) const PROFILE_AD: &[u8] = b"profile";
+pub(in crate::store) const PROFILE_AD: &[u8] = b"profile";
 /// What the person id in an erasure notice is bound to.
-pub(super) const NOTICE_AD: &[u8] = b"erasure notice";
+pub(in crate::store) const NOTICE_AD: &[u8] = b"erasure notice";
 
 /// A finished erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,23 +43,34 @@ pub struct Erased {
     pub erased_at: String,
 }
 
-impl Store {
+/// Enrolled people: enrollment, erasure, corrections, and people of other appliances. Cheap to clone.
+#[derive(Clone)]
+pub struct People {
+    core: Arc<Core>,
+    galleries: Galleries,
+}
+
+impl People {
+    pub(in crate::store) fn new(core: &Arc<Core>, galleries: &Galleries) -> Self {
+        Self { core: Arc::clone(core), galleries: galleries.clone() }
+    }
+
     /// Adds encodings to a person in the gallery in use; the person is made where the id is new. Answers change at
     /// once.
     ///
     /// # Errors
     /// A refusal for a bad id or name, a name that differs from the enrolled one, or too many samples.
-    pub async fn enrol(
+    pub async fn enroll(
         &self,
         id: &str,
         name: &str,
         encodings: Vec<Encoding>,
     ) -> Result<PersonSummary, StoreError> {
-        let slot = Arc::clone(&self.galleries().in_use);
-        self.enrol_into(&slot, id, name, encodings).await
+        let slot = Arc::clone(&self.core.galleries().in_use);
+        self.enroll_into(&slot, id, name, encodings).await
     }
 
-    pub(super) async fn enrol_into(
+    pub(in crate::store) async fn enroll_into(
         &self,
         slot: &Arc<Slot>,
         id: &str,
@@ -61,12 +79,12 @@ impl Store {
     ) -> Result<PersonSummary, StoreError> {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         people::check(&person)?;
-        let _door = self.inner.people_door.lock().await;
+        let _lock = self.core.people_lock.lock().await;
         // It may have been removed meanwhile.
-        if !self.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
+        if !self.core.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
             return Err(StoreError::UnknownGallery(slot.name().to_owned()));
         }
-        let now = self.stamp();
+        let now = self.core.stamp();
         let known = self.known_person(id, name)?;
         let samples = known.as_ref().map_or(0, |(key_id, _)| slot.gallery.samples(key_id)) + encodings.len();
         if encodings.is_empty() || samples > SAMPLES_MAX {
@@ -76,21 +94,21 @@ impl Store {
             Some((key_id, profile)) => (key_id, Profile { updated_at: now, ..profile }),
             None => {
                 let profile = Profile::new(person, now);
-                (self.create_key(KeyKind::Person).await?, profile)
+                (self.core.create_key(KeyKind::Person).await?, profile)
             }
         };
         self.put_person(key_id, profile, vec![(Arc::clone(slot), encodings)]).await?;
-        self.person(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
+        self.get(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
     }
 
     /// Makes a profile and further samples durable, then lets RAM answer. The caller holds the door.
-    pub(super) async fn put_person(
+    pub(in crate::store) async fn put_person(
         &self,
         key_id: KeyId,
         profile: Profile,
         samples: Vec<(Arc<Slot>, Vec<Encoding>)>,
     ) -> Result<(), StoreError> {
-        let key = self.inner.keys.key(&key_id)?;
+        let key = self.core.keys.key(&key_id)?;
         let record = |(slot, encodings): &(Arc<Slot>, Vec<Encoding>)| {
             self.samples_record(slot, key_id, &key, encodings)
         };
@@ -99,12 +117,12 @@ impl Store {
         let last = records.pop();
         // What follows in the journal is durable later: when the last one is, all are.
         for record in records {
-            drop(self.append(&record).await?);
+            drop(self.core.append(&record).await?);
         }
         if let Some(record) = last {
-            self.change(&record).await?;
+            self.core.change(&record).await?;
         }
-        self.inner.people_mut().put(key_id, Member { profile, key });
+        self.core.people_mut().put(key_id, Member { profile, key });
         for (slot, encodings) in &samples {
             slot.gallery.add(key_id, encodings);
         }
@@ -117,20 +135,20 @@ impl Store {
     /// A refusal for an unknown id or a bad name.
     pub async fn rename(&self, id: &str, name: &str) -> Result<PersonSummary, StoreError> {
         people::check(&Person { id: id.to_owned(), name: name.to_owned() })?;
-        let _door = self.inner.people_door.lock().await;
+        let _lock = self.core.people_lock.lock().await;
         let unknown = || StoreError::UnknownPerson(id.to_owned());
         let (key_id, mut profile, key) = {
-            let people = self.inner.people();
+            let people = self.core.people();
             let key_id = people.key_of(id).ok_or_else(unknown)?;
             let member = people.member(&key_id).ok_or_else(unknown)?;
             (key_id, member.profile.clone(), member.key.clone())
         };
         name.clone_into(&mut profile.person.name);
-        profile.named_at = self.stamp();
+        profile.named_at = self.core.stamp();
         profile.updated_at = profile.named_at;
-        self.change(&profile_record(key_id, &key, &profile)?).await?;
-        self.inner.people_mut().put(key_id, Member { profile, key });
-        self.person(id).ok_or_else(unknown)
+        self.core.change(&profile_record(key_id, &key, &profile)?).await?;
+        self.core.people_mut().put(key_id, Member { profile, key });
+        self.get(id).ok_or_else(unknown)
     }
 
     /// Forgets a person: gone from every answer at once, and when this returns the key is destroyed, with it every
@@ -139,40 +157,40 @@ impl Store {
     /// # Errors
     /// A refusal for an unknown id.
     pub async fn erase(&self, id: &str) -> Result<Erased, StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let at = self.stamp();
+        let _lock = self.core.people_lock.lock().await;
+        let at = self.core.stamp();
         self.erase_known(id, at).await
     }
 
-    /// As [`Store::erase`], at a time, by whoever holds the door.
-    pub(super) async fn erase_known(&self, id: &str, at: Timestamp) -> Result<Erased, StoreError> {
+    /// As [`People::erase`], at a time, by whoever holds the door.
+    pub(in crate::store) async fn erase_known(&self, id: &str, at: Timestamp) -> Result<Erased, StoreError> {
         let unknown = || StoreError::UnknownPerson(id.to_owned());
-        let key_id = self.inner.people().key_of(id).ok_or_else(unknown)?;
-        let notice = match self.inner.settings.central_rows {
+        let key_id = self.core.people().key_of(id).ok_or_else(unknown)?;
+        let notice = match self.core.settings.central_rows {
             true => Some(self.notice(id).await?),
             false => None,
         };
-        self.inner.people_mut().remove(id).ok_or_else(unknown)?;
-        let samples = self.galleries().all().map(|slot| slot.gallery.remove(&key_id)).sum();
-        self.forget_matches_of(id);
-        self.change(&Record::Erased { person: key_id, at, notice }).await?;
+        self.core.people_mut().remove(id).ok_or_else(unknown)?;
+        let samples = self.core.galleries().all().map(|slot| slot.gallery.remove(&key_id)).sum();
+        self.galleries.forget_matches_of(id);
+        self.core.change(&Record::Erased { person: key_id, at, notice }).await?;
         Ok(Erased { id: id.to_owned(), samples, erased_at: at.to_string() })
     }
 
     /// All people, by id.
-    pub fn people(&self) -> Vec<PersonSummary> {
-        let galleries = self.galleries();
-        self.inner.people().summaries(|key| galleries.count(key))
+    pub fn list(&self) -> Vec<PersonSummary> {
+        let galleries = self.core.galleries();
+        self.core.people().summaries(|key| galleries.count(key))
     }
 
     /// One person.
-    pub fn person(&self, id: &str) -> Option<PersonSummary> {
-        let galleries = self.galleries();
-        self.inner.people().summary(id, |key| galleries.count(key))
+    pub fn get(&self, id: &str) -> Option<PersonSummary> {
+        let galleries = self.core.galleries();
+        self.core.people().summary(id, |key| galleries.count(key))
     }
 
     fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Profile)>, StoreError> {
-        let people = self.inner.people();
+        let people = self.core.people();
         let Some(key_id) = people.key_of(id) else { return Ok(None) };
         let Some(member) = people.member(&key_id) else { return Ok(None) };
         if member.profile.person.name != name {
@@ -188,7 +206,7 @@ impl Store {
         key: &DataKey,
         encodings: &[Encoding],
     ) -> Result<Record, StoreError> {
-        let now = self.inner.templates();
+        let now = self.core.templates();
         let GalleryMark { number: gallery, model } = &slot.mark;
         let transform = now.transform(model.dimensions);
         let protect = |(at, encoding): (usize, &Encoding)| {
@@ -205,20 +223,17 @@ impl Store {
     }
 
     async fn notice(&self, id: &str) -> Result<ErasureNotice, StoreError> {
-        let key = self.create_key(KeyKind::Erasure).await?;
-        let sealed = self.inner.keys.key(&key)?.seal(NOTICE_AD, id.as_bytes())?;
+        let key = self.core.create_key(KeyKind::Erasure).await?;
+        let sealed = self.core.keys.key(&key)?.seal(NOTICE_AD, id.as_bytes())?;
         Ok(ErasureNotice { key, sealed })
-    }
-
-    /// Makes a key off the async threads, since it waits for the flash.
-    pub(super) async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
-        let keys = self.inner.keys.clone();
-        let made = tokio::task::spawn_blocking(move || keys.create(kind)).await;
-        Ok(made.map_err(|_| StoreError::Stopping)??)
     }
 }
 
-pub(super) fn profile_record(person: KeyId, key: &DataKey, profile: &Profile) -> Result<Record, StoreError> {
+pub(in crate::store) fn profile_record(
+    person: KeyId,
+    key: &DataKey,
+    profile: &Profile,
+) -> Result<Record, StoreError> {
     let plain = postcard::to_stdvec(profile).map_err(|_| crate::error::RecordError::Encode)?;
     let plain = Zeroizing::new(plain);
     Ok(Record::Profile { person, sealed: key.seal(PROFILE_AD, &plain)? })

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::galleries::Slot;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::galleries::Slot;
+use super::People;
 use crate::deployment::{DeploymentKey, Reference};
 use crate::gallery::transform::Protected;
 use crate::gallery::{Encoding, Verdict};
@@ -56,39 +57,31 @@ pub struct SharedSample {
 
 /// How far the people of the central side were taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeopleTaken {
+pub struct PeopleCursor {
     /// Number of the last change that was taken in; 0: none.
     pub upto: u64,
     /// The latest stamp among all changes.
     pub newest: Timestamp,
 }
 
-impl Store {
+impl People {
     /// Shares people under this key from now on; the first key holds until the end.
-    pub fn share_people(&self, key: Arc<DeploymentKey>) {
-        let _ = self.inner.deployment.set(key);
+    pub fn share(&self, key: Arc<DeploymentKey>) {
+        let _ = self.core.deployment.set(key);
     }
 
     /// The key under which people are shared.
     pub fn deployment(&self) -> Option<&Arc<DeploymentKey>> {
-        self.inner.deployment.get()
-    }
-
-    /// A stamp that is later than every one that was seen.
-    pub(super) fn stamp(&self) -> Timestamp {
-        let now = self.time().0;
-        let later = |seen: i64| Some(seen.saturating_add(1).max(now));
-        let seen = self.inner.stamps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
-        Timestamp(seen.map_or(now, |seen| seen.saturating_add(1).max(now)))
+        self.core.deployment.get()
     }
 
     /// What the others may know of a person; none where people are not shared or this one was erased.
     pub fn shared(&self, key_id: &KeyId) -> Option<Shared> {
-        let deployment = self.deployment()?;
+        let deployment = self.core.deployment()?;
         let Profile { person, enrolled_at, named_at, .. } =
-            self.inner.people().member(key_id)?.profile.clone();
+            self.core.people().member(key_id)?.profile.clone();
         let mut samples = Vec::new();
-        for slot in self.galleries().all() {
+        for slot in self.core.galleries().all() {
             let model = &slot.mark.model;
             let transform = deployment.transform(model.dimensions);
             let of_model = slot.gallery.samples_in(key_id, &transform).into_iter();
@@ -98,25 +91,25 @@ impl Store {
         Some(Shared { reference, person, born: enrolled_at, named_at, sealed, samples })
     }
 
-    /// Everybody's key id, for [`Store::shared`].
-    pub fn everybody(&self) -> Vec<KeyId> {
-        self.inner.people().ids().map(|(key_id, _)| *key_id).collect()
+    /// Everybody's key id, for [`People::shared`].
+    pub fn keys(&self) -> Vec<KeyId> {
+        self.core.people().ids().map(|(key_id, _)| *key_id).collect()
     }
 
     /// The ids of all people by their references; empty where people are not shared.
     pub fn ids_by_reference(&self) -> HashMap<Reference, String> {
-        let Some(deployment) = self.deployment() else { return HashMap::new() };
-        self.inner.people().ids().map(|(_, id)| (deployment.reference(id), id.to_owned())).collect()
+        let Some(deployment) = self.core.deployment() else { return HashMap::new() };
+        self.core.people().ids().map(|(_, id)| (deployment.reference(id), id.to_owned())).collect()
     }
 
     /// How far the people of the central side were taken in.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
-    pub fn people_taken(&self) -> Result<PeopleTaken, StoreError> {
-        let taken: Option<(u64, Timestamp)> = self.inner.views.get(&Key::PeopleTaken)?;
+    pub fn cursor(&self) -> Result<PeopleCursor, StoreError> {
+        let taken: Option<(u64, Timestamp)> = self.core.views.get(&Key::PeopleTaken)?;
         let (upto, newest) = taken.unwrap_or((0, Timestamp(0)));
-        Ok(PeopleTaken { upto, newest })
+        Ok(PeopleCursor { upto, newest })
     }
 
     /// Notes that they were taken in on from `before` up to `now`; nothing where somebody has meanwhile let all of
@@ -124,25 +117,28 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
-    pub async fn people_were_taken(&self, before: PeopleTaken, now: PeopleTaken) -> Result<(), StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        match self.people_taken()? == before && now != before {
-            true => self.note_people_taken(now).await,
+    pub async fn advance_cursor(&self, before: PeopleCursor, now: PeopleCursor) -> Result<(), StoreError> {
+        let _lock = self.core.people_lock.lock().await;
+        match self.cursor()? == before && now != before {
+            true => self.set_cursor(now).await,
             false => Ok(()),
         }
     }
 
-    async fn note_people_taken(&self, PeopleTaken { upto, newest }: PeopleTaken) -> Result<(), StoreError> {
-        self.inner.stamps.fetch_max(newest.0, Ordering::Relaxed);
-        self.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
+    async fn set_cursor(&self, PeopleCursor { upto, newest }: PeopleCursor) -> Result<(), StoreError> {
+        self.core.stamps.fetch_max(newest.0, Ordering::Relaxed);
+        self.core.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
     }
 
-    /// Lets all people come again: a gallery is new, and their samples of its model were left out. The caller holds
-    /// the door.
-    pub(super) async fn take_people_again(&self) -> Result<(), StoreError> {
-        match self.people_taken()? {
-            PeopleTaken { upto: 0, .. } => Ok(()),
-            taken => self.note_people_taken(PeopleTaken { upto: 0, ..taken }).await,
+    /// Requests all people again. To be called after a gallery was added: until then samples of its model were left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] where journal or views failed.
+    pub async fn reset_cursor(&self) -> Result<(), StoreError> {
+        let _lock = self.core.people_lock.lock().await;
+        match self.cursor()? {
+            PeopleCursor { upto: 0, .. } => Ok(()),
+            cursor => self.set_cursor(PeopleCursor { upto: 0, ..cursor }).await,
         }
     }
 
@@ -150,30 +146,30 @@ impl Store {
     /// models that no gallery here is of are left out.
     ///
     /// # Errors
-    /// As [`Store::enrol`].
-    pub async fn take_person(&self, theirs: &Shared, now: Timestamp) -> Result<bool, StoreError> {
+    /// As [`People::enroll`].
+    pub async fn merge(&self, theirs: &Shared, now: Timestamp) -> Result<bool, StoreError> {
         people::check(&theirs.person)?;
-        let _door = self.inner.people_door.lock().await;
+        let _lock = self.core.people_lock.lock().await;
         let samples = self.missing_samples(theirs);
-        let known = self.inner.people().key_of(&theirs.person.id);
+        let known = self.core.people().key_of(&theirs.person.id);
         let Some(key_id) = known else {
-            let key_id = self.create_key(KeyKind::Person).await?;
+            let key_id = self.core.create_key(KeyKind::Person).await?;
             let profile = Profile {
                 enrolled_at: theirs.born,
                 named_at: theirs.named_at,
-                ..Profile::new(theirs.person.clone(), self.stamp())
+                ..Profile::new(theirs.person.clone(), self.core.stamp())
             };
             self.put_person(key_id, profile, samples).await?;
             return Ok(true);
         };
-        let Some(ours) = self.inner.people().member(&key_id).map(|member| member.profile.clone()) else {
+        let Some(ours) = self.core.people().member(&key_id).map(|member| member.profile.clone()) else {
             return Ok(false);
         };
         let merged = merged(&ours, theirs, now);
         if merged == ours && samples.is_empty() {
             return Ok(false);
         }
-        self.put_person(key_id, Profile { updated_at: self.stamp(), ..merged }, samples).await?;
+        self.put_person(key_id, Profile { updated_at: self.core.stamp(), ..merged }, samples).await?;
         Ok(true)
     }
 
@@ -182,15 +178,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
-    pub async fn take_erasure(
+    pub async fn merge_erasure(
         &self,
         id: &str,
         erased_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let _door = self.inner.people_door.lock().await;
+        let _lock = self.core.people_lock.lock().await;
         let born = {
-            let people = self.inner.people();
+            let people = self.core.people();
             people.key_of(id).and_then(|key_id| Some(people.member(&key_id)?.profile.enrolled_at))
         };
         if born.is_none_or(|born| believed(born, now) > erased_at) {
@@ -201,10 +197,10 @@ impl Store {
 
     /// Their samples that are not here, by gallery.
     fn missing_samples(&self, theirs: &Shared) -> Vec<(Arc<Slot>, Vec<Encoding>)> {
-        let Some(deployment) = self.deployment() else { return Vec::new() };
-        let known = self.inner.people().key_of(&theirs.person.id);
+        let Some(deployment) = self.core.deployment() else { return Vec::new() };
+        let known = self.core.people().key_of(&theirs.person.id);
         let mut missing = Vec::new();
-        for slot in self.galleries().all() {
+        for slot in self.core.galleries().all() {
             let model = &slot.mark.model;
             let fits = |sample: &&SharedSample| {
                 sample.model == model.name && sample.template.as_slice().len() == model.dimensions

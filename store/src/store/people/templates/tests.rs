@@ -5,7 +5,7 @@ use super::*;
 use crate::gallery::Encoding;
 use crate::names::CameraName;
 use crate::record::Outcome;
-use crate::store::{OpenReport, ProbeFace, testing};
+use crate::store::{OpenReport, ProbeFace, Store, testing};
 
 const DIMENSIONS: usize = 128;
 const PEOPLE: usize = 12;
@@ -26,13 +26,13 @@ fn sample(person: usize, nth: usize) -> Encoding {
 async fn enrol(store: &Store) {
     for person in 0..PEOPLE {
         let samples = (0..SAMPLES).map(|nth| sample(person, nth)).collect();
-        store.enrol(&format!("p{person}"), "Name", samples).await.unwrap();
+        store.people.enroll(&format!("p{person}"), "Name", samples).await.unwrap();
     }
 }
 
 fn identify(store: &Store, encoding: Encoding) -> (Outcome, Option<String>) {
     let camera = CameraName::try_from("front").unwrap();
-    let answer = store.identify(&camera, &[ProbeFace { encoding, quality: None }]);
+    let answer = store.galleries.identify(&camera, &[ProbeFace { encoding, quality: None }]);
     (answer.faces[0].outcome, answer.faces[0].person.as_ref().map(|person| person.id.clone()))
 }
 
@@ -42,17 +42,17 @@ fn assert_everybody_is_known(store: &Store, what: &str) {
         assert_eq!(found, (Outcome::Match, Some(format!("p{person}"))), "{what}");
     }
     assert_eq!(identify(store, sample(500, 0)).0, Outcome::Stranger, "{what}");
-    assert_eq!(store.status().templates, PEOPLE * SAMPLES, "{what}");
+    assert_eq!(store.upkeep.status().templates, PEOPLE * SAMPLES, "{what}");
 }
 
 fn stored(store: &Store) -> Vec<(KeyId, Vec<u8>)> {
-    let of = |person| store.inner.views.scan(templates_of(&person), false).map(move |t| (person, t));
-    let people = store.inner.people().keys();
+    let of = |person| store.core.views.scan(templates_of(&person), false).map(move |t| (person, t));
+    let people = store.core.people().keys();
     people.iter().flat_map(|(person, _)| of(*person)).map(|(p, t)| (p, t.unwrap().1.to_vec())).collect()
 }
 
 fn template_keys(store: &Store) -> Vec<KeyId> {
-    store.inner.keys.ids(KeyKind::Template)
+    store.core.keys.ids(KeyKind::Template)
 }
 
 fn first_gallery() -> Numbers {
@@ -68,24 +68,24 @@ fn close(store: Store) {
 async fn a_stored_template_is_nothing_for_who_has_only_the_persons_key() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    store.people.enroll("p0", "Name", vec![sample(0, 0)]).await.unwrap();
     let (person, bytes) = stored(&store).remove(0);
-    let key = store.inner.keys.key(&person).unwrap();
+    let key = store.core.keys.key(&person).unwrap();
     let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().unwrap();
     assert!(key.open(&bound_to((SAMPLE, 0), id), sealed).is_err(), "the person's key alone opens it");
     assert!(
-        store.inner.templates().data.open(&bound_to((SAMPLE, 0), id), sealed).is_err(),
+        store.core.templates().data.open(&bound_to((SAMPLE, 0), id), sealed).is_err(),
         "the template key alone opens it"
     );
     // And where both keys are there it is a template of this deployment, not an encoding of the model.
-    let both = key.joined(&store.inner.templates().data).unwrap();
+    let both = key.joined(&store.core.templates().data).unwrap();
     let template =
         Protected::from_bytes(&both.open(&bound_to((SAMPLE, 0), id), sealed).unwrap(), DIMENSIONS).unwrap();
     let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
     let plain = sample(0, 0);
     assert!(distance(plain.as_slice(), template.as_slice()) > distance(plain.as_slice(), &[0.0; DIMENSIONS]));
     // It is the one that the gallery compares with.
-    assert_eq!(store.inner.templates().transform(DIMENSIONS).protect(&plain).unwrap(), template);
+    assert_eq!(store.core.templates().transform(DIMENSIONS).protect(&plain).unwrap(), template);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,28 +99,28 @@ async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views
     assert_eq!(report.damaged, Vec::<String>::new());
     assert_everybody_is_known(&store, "after a restart");
     let before = (template_keys(&store), stored(&store));
-    let rotated = store.rotate_templates().await.unwrap();
+    let rotated = store.people.rotate_templates().await.unwrap();
     let want = TemplatesRotated { generation: 2, people: PEOPLE, templates: PEOPLE * SAMPLES, unreadable: 0 };
     assert_eq!(rotated, want);
     assert_everybody_is_known(&store, "after a renewal");
     let after = template_keys(&store);
     assert!(after.len() == 1 && after != before.0, "the old key is destroyed");
     for (person, bytes) in &before.1 {
-        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, first_gallery()).unwrap();
+        let mut keys = TemplateKeys::open(&store.core.views, &store.core.keys, first_gallery()).unwrap();
         let named = KeyId::from_bytes(*bytes.first_chunk().unwrap());
         assert!(matches!(keys.of(named), Err(StoreError::Key(KeyError::Destroyed(_)))), "{person}");
     }
-    store.enrol("p0", "Name", vec![sample(0, 7)]).await.unwrap();
-    assert_eq!(store.key_status().template_generation, 2);
-    store.rotate_templates().await.unwrap();
+    store.people.enroll("p0", "Name", vec![sample(0, 7)]).await.unwrap();
+    assert_eq!(store.upkeep.key_status().template_generation, 2);
+    store.people.rotate_templates().await.unwrap();
     close(store);
     std::fs::remove_dir_all(directory.path().join("views")).unwrap();
     let (store, report) = open(directory.path());
     assert!(report.views_rebuilt.is_some());
     assert_eq!(report.damaged, Vec::<String>::new());
-    assert_eq!(store.key_status().template_generation, 3);
-    assert_eq!(store.person("p0").unwrap().samples, SAMPLES + 1);
-    store.erase("p0").await.unwrap();
+    assert_eq!(store.upkeep.key_status().template_generation, 3);
+    assert_eq!(store.people.get("p0").unwrap().samples, SAMPLES + 1);
+    store.people.erase("p0").await.unwrap();
     assert_eq!(identify(&store, sample(0, 7)).0, Outcome::Stranger);
     assert_eq!(identify(&store, sample(1, 7)).0, Outcome::Match);
 }
@@ -142,7 +142,7 @@ async fn probes_are_answered_while_templates_are_renewed() {
         }
     });
     for _ in 0..10 {
-        store.rotate_templates().await.unwrap();
+        store.people.rotate_templates().await.unwrap();
     }
     done.store(true, Ordering::Relaxed);
     probing.join().unwrap();
@@ -154,8 +154,8 @@ async fn rotate_until(store: &Store, at: usize) -> bool {
     let (store, handle) = (store.clone(), Handle::current());
     let rotation = tokio::task::spawn_blocking(move || {
         let mut appended = 0;
-        let mut real = append_to(&store.inner.journal);
-        store.rotate_with(&handle, &mut |record| {
+        let mut real = append_to(&store.core.journal);
+        store.people.rotate_with(&handle, &mut |record| {
             appended += 1;
             if appended > at { Err(StoreError::Stopping) } else { real(record) }
         })
@@ -174,8 +174,8 @@ async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_
         assert_eq!(cut_off, at < PEOPLE + 2, "{at}");
         // Where the daemon goes on after all, it works; what it enrols now is under either key.
         assert_everybody_is_known(&store, "right after");
-        store.enrol("late", "Late", vec![sample(77, 0)]).await.unwrap();
-        store.erase("late").await.unwrap();
+        store.people.enroll("late", "Late", vec![sample(77, 0)]).await.unwrap();
+        store.people.erase("late").await.unwrap();
         close(store);
         if at % 2 == 1 {
             std::fs::remove_dir_all(directory.path().join("views")).unwrap();
@@ -183,12 +183,12 @@ async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_
         let (store, report) = open(directory.path());
         assert_eq!(report.damaged, Vec::<String>::new(), "{at}");
         assert_everybody_is_known(&store, &format!("cut off after {at} appends"));
-        store.applied(store.inner.journal.head()).await.unwrap();
+        store.core.wait_applied(store.core.journal.head()).await.unwrap();
         let keys = template_keys(&store);
-        assert_eq!(keys, [store.inner.templates().mark.key], "{at}: one key is left");
+        assert_eq!(keys, [store.core.templates().mark.key], "{at}: one key is left");
         assert!(stored(&store).iter().all(|(_, bytes)| bytes.starts_with(keys[0].as_bytes())), "{at}");
         let generation = if at == 0 { 1 } else { 2 };
-        assert_eq!(store.key_status().template_generation, generation, "{at}");
+        assert_eq!(store.upkeep.key_status().template_generation, generation, "{at}");
     }
 }
 
@@ -197,12 +197,12 @@ async fn the_old_key_is_kept_while_somebody_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     enrol(&store).await;
-    let person = store.inner.keys.create(KeyKind::Person).unwrap();
-    store.change(&Record::Profile { person, sealed: vec![1; 40] }).await.unwrap();
+    let person = store.core.keys.create(KeyKind::Person).unwrap();
+    store.core.change(&Record::Profile { person, sealed: vec![1; 40] }).await.unwrap();
     close(store);
     let (store, report) = open(directory.path());
     assert_eq!(report.damaged.len(), 1);
-    assert_eq!(store.rotate_templates().await.unwrap().unreadable, 1);
+    assert_eq!(store.people.rotate_templates().await.unwrap().unreadable, 1);
     assert_eq!(template_keys(&store).len(), 2);
     assert_everybody_is_known(&store, "with an unreadable person");
     close(store);
@@ -216,12 +216,12 @@ async fn without_its_template_key_the_door_goes_on_and_knows_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     enrol(&store).await;
-    store.inner.keys.destroy(&template_keys(&store)[0]).unwrap();
+    store.core.keys.destroy(&template_keys(&store)[0]).unwrap();
     close(store);
     let (store, report) = open(directory.path());
     assert_eq!(report.damaged.len(), PEOPLE);
     assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Stranger);
-    store.enrol("new", "Name", vec![sample(0, 0)]).await.unwrap();
+    store.people.enroll("new", "Name", vec![sample(0, 0)]).await.unwrap();
     assert_eq!(identify(&store, sample(0, 0)).0, Outcome::Match);
 }
 
@@ -229,11 +229,11 @@ async fn without_its_template_key_the_door_goes_on_and_knows_nobody() {
 async fn templates_of_a_gallery_of_which_nothing_else_is_known_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
-    let (person, key) = store.inner.people().keys().remove(0);
+    store.people.enroll("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    let (person, key) = store.core.people().keys().remove(0);
     let read = |galleries: Numbers| {
-        let mut keys = TemplateKeys::open(&store.inner.views, &store.inner.keys, galleries).unwrap();
-        let known = keys.read(&store.inner.views, person, &key).unwrap();
+        let mut keys = TemplateKeys::open(&store.core.views, &store.core.keys, galleries).unwrap();
+        let known = keys.read(&store.core.views, person, &key).unwrap();
         let records = known.records(&keys.now).unwrap().len();
         (known.templates(), known.is_behind, known.lost.len(), records)
     };
@@ -247,10 +247,10 @@ async fn templates_of_a_gallery_of_which_nothing_else_is_known_are_left_alone() 
 async fn a_stored_template_that_rots_is_seen() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    store.enrol("p0", "Name", vec![sample(0, 0)]).await.unwrap();
+    store.people.enroll("p0", "Name", vec![sample(0, 0)]).await.unwrap();
     let (person, mut bytes) = stored(&store).remove(0);
-    let key = store.inner.keys.key(&person).unwrap();
-    let now = store.inner.templates();
+    let key = store.core.keys.key(&person).unwrap();
+    let now = store.core.templates();
     assert!(now.can_open(&key, 0, &bytes) && !now.can_open(&key, 1, &bytes));
     bytes[ID_BYTES + 20] ^= 1;
     assert!(!now.can_open(&key, 0, &bytes) && !now.can_open(&key, 0, &bytes[..4]));

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Ages;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::core::blocking;
+use super::super::events::clock::Ages;
+use super::Upkeep;
 use crate::clock::Moment;
 use crate::journal::Position;
 use crate::record::Record;
@@ -22,7 +24,7 @@ const SEGMENTS_WORTH: usize = 4;
 /// Why something is dropped, in the ledger.
 const TOO_OLD: &str = "retention";
 /// The same, where nothing else makes room.
-pub(super) const DISK_FULL: &str = "disk_full";
+pub(in crate::store) const DISK_FULL: &str = "disk_full";
 
 /// How long what is kept, counted from its arrival here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,24 +81,24 @@ enum Age {
     Unknown,
 }
 
-impl Store {
+impl Upkeep {
     /// Lets go what has been kept long enough.
     ///
     /// # Errors
     /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
     pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
-        let ages = self.ages()?;
+        let ages = Ages::read(&self.core)?;
         let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.are_true(), ..*policy };
         let mut retained = Retained::default();
         self.retain_files(&policy, &ages, &mut retained).await?;
         // Who does not come to this door may come to another one.
-        let apart = self.deployment().is_none();
+        let apart = self.core.deployment().is_none();
         if let Some(patience) = policy.people.filter(|_| ages.wall_is_right(policy.clock_is_set) && apart) {
-            (_, retained.people_erased) = self.look_after_people(Some(patience), Timestamp::now()).await?;
+            (_, retained.people_erased) = self.people.look_after(Some(patience), Timestamp::now()).await?;
         }
-        let store = self.clone();
+        let upkeep = self.clone();
         let ripe =
-            self.blocking(move || store.ripe(|segment, last| store.is_old(&policy, &ages, segment, last)));
+            blocking(move || upkeep.ripe(|segment, last| upkeep.is_old(&policy, &ages, segment, last)));
         if let Some(ripe) = ripe.await?.filter(|ripe| ripe.segments >= SEGMENTS_WORTH) {
             let Forgotten { segments, events_dropped } = self.forget(ripe, TOO_OLD).await?;
             (retained.segments, retained.events_dropped) = (segments, events_dropped);
@@ -105,11 +107,11 @@ impl Store {
     }
 
     /// Lets all segments go that the central side has, for room on the disk.
-    pub(super) async fn forget_delivered(&self) -> Result<(), StoreError> {
-        let rows = self.rows_cursor();
+    pub(in crate::store) async fn forget_delivered(&self) -> Result<(), StoreError> {
+        let rows = self.core.rows_cursor();
         let delivered = move |_, last| Ok(if rows.lsn >= last { Age::Old } else { Age::Young });
-        let store = self.clone();
-        if let Some(ripe) = self.blocking(move || store.ripe(delivered)).await? {
+        let upkeep = self.clone();
+        if let Some(ripe) = blocking(move || upkeep.ripe(delivered)).await? {
             self.forget(ripe, TOO_OLD).await?;
         }
         Ok(())
@@ -117,19 +119,12 @@ impl Store {
 
     /// Gives the oldest segment up, delivered or not, for room on a full disk. How many events in it were not delivered;
     /// none where it must stay: the last segment, and one with an erasure of which the central side has not heard.
-    pub(super) async fn give_up_oldest_events(&self) -> Result<Option<u64>, StoreError> {
-        let oldest = self.inner.journal.segments().list().first().map(|segment| segment.first);
+    pub(in crate::store) async fn give_up_oldest_events(&self) -> Result<Option<u64>, StoreError> {
+        let oldest = self.core.journal.segments().list().first().map(|segment| segment.first);
         let first = move |segment, _| Ok(if Some(segment) == oldest { Age::Old } else { Age::Young });
-        let store = self.clone();
-        let Some(ripe) = self.blocking(move || store.ripe(first)).await? else { return Ok(None) };
+        let upkeep = self.clone();
+        let Some(ripe) = blocking(move || upkeep.ripe(first)).await? else { return Ok(None) };
         self.forget(ripe, DISK_FULL).await.map(|forgotten| Some(forgotten.events_dropped))
-    }
-
-    pub(super) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopping)?
     }
 
     async fn retain_files(
@@ -138,26 +133,26 @@ impl Store {
         ages: &Ages,
         retained: &mut Retained,
     ) -> Result<(), StoreError> {
-        let _door = self.inner.media_door.lock().await;
+        let _lock = self.core.media_lock.lock().await;
         let older = |file: &FileEntry, than: Duration| {
             let (moment, told) = (Moment::Record(file.lsn), file.media.received_at);
             ages.knows(moment, told) && ages.least(moment, told) > than
         };
         let id_and_size = |file: FileEntry| (file.media.id, file.media.size);
-        for file in self.queued(entries::DELIVERED)? {
+        for file in self.core.queued(entries::DELIVERED)? {
             let file = file?;
             if older(&file, policy.media) {
                 let (id, bytes) = id_and_size(file);
-                self.change(&Record::MediaEvicted { id, bytes }).await?;
+                self.core.change(&Record::MediaEvicted { id, bytes }).await?;
                 retained.files_evicted += 1;
             }
         }
         let Some(patience) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(()) };
-        for file in self.queued(entries::QUEUE)?.chain(self.queued(entries::CLIP)?) {
+        for file in self.core.queued(entries::QUEUE)?.chain(self.core.queued(entries::CLIP)?) {
             let file = file?;
             if older(&file, patience) {
                 let (id, bytes) = id_and_size(file);
-                self.change(&Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() }).await?;
+                self.core.change(&Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() }).await?;
                 retained.files_dropped += 1;
             }
         }
@@ -166,9 +161,9 @@ impl Store {
 
     /// How far the journal's beginning may go, by a rule about a segment and its last record.
     fn ripe(&self, rule: impl Fn(u64, u64) -> Result<Age, StoreError>) -> Result<Option<Ripe>, StoreError> {
-        let applied = *self.inner.applied.borrow();
+        let applied = *self.core.applied.borrow();
         let unheard = self.oldest_unheard_erasure()?.unwrap_or(u64::MAX);
-        let segments = self.inner.journal.segments().list();
+        let segments = self.core.journal.segments().list();
         let mut ripe = None;
         for (at, pair) in segments.windows(2).enumerate() {
             let last = pair[1].first - 1;
@@ -192,13 +187,13 @@ impl Store {
         segment: u64,
         last: u64,
     ) -> Result<Age, StoreError> {
-        let newest = self.inner.events.newest_in(segment)?;
+        let newest = self.core.events.newest_in(segment)?;
         let newest = newest.map(|event| (Moment::Event(event.seq), event.received_at));
         let Some((moment, told)) = newest.filter(|(moment, told)| ages.knows(*moment, *told)) else {
             return Ok(Age::Unknown);
         };
         let age = ages.least(moment, told);
-        let patience = match self.rows_cursor().lsn >= last {
+        let patience = match self.core.rows_cursor().lsn >= last {
             true => Some(policy.delivered),
             false => policy.undelivered.filter(|_| policy.clock_is_set),
         };
@@ -207,26 +202,26 @@ impl Store {
 
     /// Where the oldest erasure lies of which the central side has not heard.
     fn oldest_unheard_erasure(&self) -> Result<Option<u64>, StoreError> {
-        let first = self.inner.views.scan(vec![entries::ERASURE], false).next().transpose()?;
-        let asked = first.filter(|_| self.inner.settings.central_rows);
+        let first = self.core.views.scan(vec![entries::ERASURE], false).next().transpose()?;
+        let asked = first.filter(|_| self.core.settings.central_rows);
         Ok(asked.and_then(|(name, _)| entries::number_in(&name)))
     }
 
     /// Lets the journal's beginning go; what of it is not delivered is given up for this reason.
     async fn forget(&self, ripe: Ripe, reason: &str) -> Result<Forgotten, StoreError> {
-        let _door = self.inner.retention_door.lock().await;
-        let kept = self.inner.numbers.borrow().totals.kept_until(ripe.seq);
+        let _lock = self.core.retention_lock.lock().await;
+        let kept = self.core.numbers.borrow().totals.kept_until(ripe.seq);
         let mut forgotten = Forgotten::default();
         for (from, to) in kept {
-            self.change(&Record::EventsDropped { from, to, reason: reason.to_owned() }).await?;
+            self.core.change(&Record::EventsDropped { from, to, reason: reason.to_owned() }).await?;
             forgotten.events_dropped += to - from + 1;
         }
         let Position { lsn, .. } = self.snapshot().await?;
         debug_assert!(lsn + 1 >= ripe.stays, "what goes is in the views already");
-        let store = self.clone();
-        let gone = self.blocking(move || {
-            let gone = store.inner.journal.forget_before(ripe.stays)?;
-            store.inner.events.forget(&gone);
+        let upkeep = self.clone();
+        let gone = blocking(move || {
+            let gone = upkeep.core.journal.forget_before(ripe.stays)?;
+            upkeep.core.events.forget(&gone);
             Ok(gone.len())
         });
         forgotten.segments = gone.await?;

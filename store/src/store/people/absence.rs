@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::persons::profile_record;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::{People, profile_record};
 use crate::clock::is_plausible;
 use crate::keys::KeyId;
 use crate::people::{Member, Profile};
@@ -26,35 +26,35 @@ enum Due {
     Erase,
 }
 
-impl Store {
+impl People {
     /// Writes down who was at the door, where that is not written yet and people are of this appliance alone. Returns
     /// how many were.
     ///
     /// # Errors
     /// [`StoreError`] where journal or keys failed.
     pub async fn note_visits(&self) -> Result<usize, StoreError> {
-        if self.deployment().is_some() {
+        if self.core.deployment().is_some() {
             return Ok(0);
         }
         // A clock that was never set must not take back what is written down.
-        let now = Some(self.time()).filter(|now| is_plausible(*now));
+        let now = Some(self.core.time()).filter(|now| is_plausible(*now));
         let Some(now) = now else { return Ok(0) };
-        let (noted, _) = self.look_after_people(None, now).await?;
+        let (noted, _) = self.look_after(None, now).await?;
         Ok(noted)
     }
 
-    /// As [`Store::note_visits`]; erases whoever has not been there for so long, and not been changed. Returns how many were
+    /// As [`People::note_visits`]; erases whoever has not been there for so long, and not been changed. Returns how many were
     /// noted, and erased.
-    pub(super) async fn look_after_people(
+    pub(in crate::store) async fn look_after(
         &self,
         patience: Option<Duration>,
         now: Timestamp,
     ) -> Result<(usize, usize), StoreError> {
-        let _door = self.inner.people_door.lock().await;
-        let people = self.inner.people().last_there(now);
+        let _lock = self.core.people_lock.lock().await;
+        let people = self.core.people().last_there(now);
         let (mut noted, mut erased) = (0, 0);
         for (key_id, last) in people {
-            let Some(profile) = self.inner.people().member(&key_id).map(|member| member.profile.clone())
+            let Some(profile) = self.core.people().member(&key_id).map(|member| member.profile.clone())
             else {
                 continue;
             };
@@ -65,7 +65,7 @@ impl Store {
                     noted += 1;
                 }
                 Due::Erase => {
-                    self.erase_known(&profile.person.id, self.stamp()).await?;
+                    self.erase_known(&profile.person.id, self.core.stamp()).await?;
                     erased += 1;
                 }
             }
@@ -74,9 +74,9 @@ impl Store {
     }
 
     async fn note(&self, key_id: KeyId, profile: Profile) -> Result<(), StoreError> {
-        let key = self.inner.keys.key(&key_id)?;
-        self.change(&profile_record(key_id, &key, &profile)?).await?;
-        self.inner.people_mut().put(key_id, Member { profile, key });
+        let key = self.core.keys.key(&key_id)?;
+        self.core.change(&profile_record(key_id, &key, &profile)?).await?;
+        self.core.people_mut().put(key_id, Member { profile, key });
         Ok(())
     }
 }
@@ -97,8 +97,8 @@ mod tests {
     use super::*;
     use crate::gallery::Encoding;
     use crate::record::{Outcome, Person};
-    use crate::store::ProbeFace;
     use crate::store::testing::{open, visit};
+    use crate::store::{ProbeFace, Store};
 
     const DAY: Duration = Duration::from_secs(86_400);
     const MONTH: Duration = DAY.saturating_mul(30);
@@ -115,39 +115,40 @@ mod tests {
 
     async fn comes(store: &Store, of: usize, at: Timestamp) {
         let event = crate::record::Event { received_at: at, ..visit(&format!("v{}", at.0)) };
-        let answer =
-            store.identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
+        let answer = store
+            .galleries
+            .identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
         assert_eq!(answer.faces[0].outcome, Outcome::Match);
-        store.record_event(event, answer).await.unwrap().await.unwrap();
+        store.events.record(event, answer).await.unwrap().await.unwrap();
     }
 
     fn ids(store: &Store) -> Vec<String> {
-        store.people().into_iter().map(|person| person.id).collect()
+        store.people.list().into_iter().map(|person| person.id).collect()
     }
 
     #[tokio::test]
     async fn who_stays_away_is_forgotten_and_who_comes_is_not_also_across_restarts() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = open(folder.path(), "m", 4);
-        store.enrol("comes", "Comes", vec![encoding(0)]).await.unwrap();
-        store.enrol("stays-away", "Stays Away", vec![encoding(1)]).await.unwrap();
+        store.people.enroll("comes", "Comes", vec![encoding(0)]).await.unwrap();
+        store.people.enroll("stays-away", "Stays Away", vec![encoding(1)]).await.unwrap();
         let begin = Timestamp::now();
         let night = |days: u32| later(begin, days);
 
         // Long after the enrolment: the policy looks at them for the first time.
-        assert_eq!(store.look_after_people(Some(MONTH), night(400)).await.unwrap(), (2, 0));
+        assert_eq!(store.people.look_after(Some(MONTH), night(400)).await.unwrap(), (2, 0));
         comes(&store, 0, night(430)).await;
-        assert_eq!(store.look_after_people(Some(MONTH), night(431)).await.unwrap(), (1, 0));
+        assert_eq!(store.people.look_after(Some(MONTH), night(431)).await.unwrap(), (1, 0));
         store.close();
         drop(store);
 
         let (store, _) = open(folder.path(), "m", 4);
-        assert_eq!(store.look_after_people(Some(MONTH), night(436)).await.unwrap(), (0, 0));
-        assert_eq!(store.look_after_people(None, night(438)).await.unwrap(), (0, 0), "it erases nobody");
-        assert_eq!(store.look_after_people(Some(MONTH), night(438)).await.unwrap(), (0, 1));
+        assert_eq!(store.people.look_after(Some(MONTH), night(436)).await.unwrap(), (0, 0));
+        assert_eq!(store.people.look_after(None, night(438)).await.unwrap(), (0, 0), "it erases nobody");
+        assert_eq!(store.people.look_after(Some(MONTH), night(438)).await.unwrap(), (0, 1));
         assert_eq!(ids(&store), ["comes"]);
         let face = ProbeFace { encoding: encoding(1), quality: None };
-        let answer = store.identify(&visit("v").key.camera, &[face]);
+        let answer = store.galleries.identify(&visit("v").key.camera, &[face]);
         assert_eq!(answer.faces[0].outcome, Outcome::Stranger);
     }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::persons::PROFILE_AD;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::people::PROFILE_AD;
+use super::Upkeep;
 use crate::files::FileError;
 use crate::keys::KeyId;
 use crate::views::ViewError;
@@ -69,7 +70,7 @@ impl Verified {
     }
 }
 
-impl Store {
+impl Upkeep {
     /// One step of reading everything. Blocking.
     ///
     /// # Errors
@@ -87,7 +88,7 @@ impl Store {
     }
 
     fn verify_keys(&self, step: &mut Verified) -> Result<Option<VerifyAt>, StoreError> {
-        let (keys, faults) = self.inner.keys.verify()?;
+        let (keys, faults) = self.core.keys.verify()?;
         step.keys = keys;
         for fault in faults {
             step.found(fault.to_string());
@@ -97,7 +98,7 @@ impl Store {
 
     fn verify_journal(&self, after: u64, step: &mut Verified) -> Result<Option<VerifyAt>, StoreError> {
         let begin = Instant::now();
-        let mut reader = self.inner.journal.reader(after);
+        let mut reader = self.core.journal.reader(after);
         let mut done = false;
         while !done && begin.elapsed() < STEP_TIME {
             match reader.next()? {
@@ -117,7 +118,7 @@ impl Store {
         let mut last = after;
         // sled panics on what it cannot read; the journal makes the views anew.
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<bool, ViewError> {
-            for name in self.inner.views.names_after(&last) {
+            for name in self.core.views.names_after(&last) {
                 let name = name?;
                 match self.is_whole(&name)? {
                     true => step.entries += 1,
@@ -141,7 +142,7 @@ impl Store {
 
     fn verify_index(&self, after: u64, step: &mut Verified) -> Option<VerifyAt> {
         let begin = Instant::now();
-        for (segment, whole) in self.inner.events.verify(after) {
+        for (segment, whole) in self.core.events.verify(after) {
             match whole {
                 true => step.entries += 1,
                 false => step.found(format!(
@@ -157,22 +158,22 @@ impl Store {
 
     /// Whether an entry of the views is what was written, or gone meanwhile.
     fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
-        let inner = &self.inner;
-        let Some(stored) = inner.views.stored(name)? else { return Ok(true) };
+        let core = &*self.core;
+        let Some(stored) = core.views.stored(name)? else { return Ok(true) };
         // What a snapshot keeps for a while is looked at by that.
         if name.first() == Some(&entries::KEPT) {
             return Ok(true);
         }
         let of_person = matches!(name.first(), Some(&entries::PROFILE | &entries::TEMPLATE));
         let Some(person) = entries::id_in(name).filter(|_| of_person) else {
-            return Ok(inner.views.is_whole(name, &stored));
+            return Ok(core.views.is_whole(name, &stored));
         };
-        let opens = inner.keys.key(&person).is_ok_and(|key| match name.first() {
+        let opens = core.keys.key(&person).is_ok_and(|key| match name.first() {
             Some(&entries::PROFILE) => key.open(PROFILE_AD, &stored).is_ok(),
-            _ => inner.templates().can_open(&key, entries::gallery_in(name), &stored),
+            _ => core.templates().can_open(&key, entries::gallery_in(name), &stored),
         });
         // Whoever is erased at this moment has no key any more.
-        Ok(opens || inner.views.stored(name)?.is_none_or(|now| now != stored))
+        Ok(opens || core.views.stored(name)?.is_none_or(|now| now != stored))
     }
 
     fn verify_media(
@@ -181,7 +182,7 @@ impl Store {
         step: &mut Verified,
     ) -> Result<Option<VerifyAt>, StoreError> {
         let begin = Instant::now();
-        let mut ids = self.inner.files.ids()?;
+        let mut ids = self.core.files.ids()?;
         ids.sort_unstable_by_key(|id| *id.as_bytes());
         let from = after.map_or(0, |after| ids.partition_point(|id| id.as_bytes() <= after.as_bytes()));
         for id in &ids[from..] {
@@ -191,7 +192,7 @@ impl Store {
                 Err(FileError::Missing(_)) => {}
                 Err(error) => {
                     step.files_lost += 1;
-                    let of = self.inner.views.get::<FileEntry>(&Key::File(*id))?;
+                    let of = self.core.views.get::<FileEntry>(&Key::File(*id))?;
                     let of = of.map(|f| {
                         format!(" ({}/{}/{})", f.media.event.camera, f.media.event.id, f.media.name)
                     });
@@ -206,7 +207,7 @@ impl Store {
     }
 
     fn read_through(&self, id: &KeyId) -> Result<(), FileError> {
-        let mut reader = self.inner.files.open_file(id)?;
+        let mut reader = self.core.files.open_file(id)?;
         let mut piece = zeroize::Zeroizing::new(vec![0; PIECE_BYTES]);
         loop {
             match reader.read(&mut piece) {

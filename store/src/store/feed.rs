@@ -1,29 +1,28 @@
 //! What sync reads, and what it tells back.
 //!
-//! The journal is the only queue: a sink is a position in it. [`Store::changes`] reads on from a position,
-//! [`Store::rows_delivered`] moves it, so nothing has to be kept consistent with anything.
+//! The journal is the only queue: a sink is a position in it. [`Feed::changes`] reads on from a position,
+//! [`Feed::rows_delivered`] moves it, so nothing has to be kept consistent with anything.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::persons::NOTICE_AD;
-use super::shared::Shared;
-use super::{Store, StoreError};
+use tokio::sync::watch;
+
+use super::StoreError;
+use super::core::Core;
+use super::people::shared::Shared;
+use super::people::{NOTICE_AD, People};
 use crate::clock::{Clocks, Known, Moment};
 use crate::deployment::Reference;
 use crate::files::content_type;
 use crate::journal::{Committed, Position};
-use crate::keys::KeyId;
-use crate::names::EventKey;
-use crate::record::{
-    ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, Thumbnail, VisitRef,
-};
+use crate::record::{ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, Thumbnail};
 use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key};
 
-/// Records that one call of [`Store::changes`] reads at most for each change that it may give.
+/// Records that one call of [`Feed::changes`] reads at most for each change that it may give.
 const RECORDS_PER_CHANGE: usize = 8;
 
-/// Payload bytes after which one call of [`Store::changes`] stops: a batch of the largest events must fit into RAM
+/// Payload bytes after which one call of [`Feed::changes`] stops: a batch of the largest events must fit into RAM
 /// twice, since sync reads ahead.
 const CHANGE_BYTES_MAX: usize = 4 << 20;
 
@@ -102,32 +101,60 @@ impl Change {
     }
 }
 
-/// What of a media file is to be delivered.
+/// What waits for delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Thumbnails of it, which are to be made.
-    Thumbnails,
-    /// The file itself.
-    Whole,
+pub struct Backlog {
+    /// Events that the rows sink has not delivered.
+    pub events: u64,
+    /// Media files that the objects sink has not delivered.
+    pub media: u64,
+    /// When the oldest pending event was received.
+    pub oldest: Option<Timestamp>,
 }
 
-/// A media file to be delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaTask {
-    /// The file.
-    pub media: Media,
-    /// When its event came, by the clock of then, right or wrong: the object's key has its date and must not change.
-    pub event_received_at: Timestamp,
-    /// MIME type by name.
-    pub content_type: &'static str,
-    /// What of it.
-    pub part: Part,
+/// Delivery: what sync reads from the journal, and reports back. Cheap to clone.
+#[derive(Clone)]
+pub struct Feed {
+    core: Arc<Core>,
+    people: People,
 }
 
-impl Store {
-    /// How far the rows sink has everything.
+impl Feed {
+    pub(in crate::store) fn new(core: &Arc<Core>, people: &People) -> Self {
+        Self { core: Arc::clone(core), people: people.clone() }
+    }
+
+    /// Identity of this state directory, created with it and never changed. The central services refuse a second state
+    /// directory under the same device id.
+    pub fn state_id(&self) -> &str {
+        &self.core.state_id
+    }
+
+    /// The position of the views; changes with every batch.
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.core.applied.clone()
+    }
+
+    /// Returns once everything appended before is durable and in the views, so that [`Feed::changes`] contains it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where journal or views have failed.
+    pub async fn caught_up(&self) -> Result<(), StoreError> {
+        self.core.caught_up().await
+    }
+
+    /// What waits for delivery. Blocking.
+    pub fn backlog(&self) -> Backlog {
+        let (events, media) = {
+            let ledger = &self.core.numbers.borrow().totals.ledger;
+            (ledger.events.pending(), ledger.files.pending())
+        };
+        Backlog { events, media, oldest: self.core.oldest_pending() }
+    }
+
+    /// How far the rows sink has delivered.
     pub fn rows_cursor(&self) -> Position {
-        self.inner.numbers.borrow().totals.rows
+        self.core.rows_cursor()
     }
 
     /// What came after a position, oldest first, at most `limit` changes or about 4 MiB of them,
@@ -137,13 +164,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the journal cannot be read.
     pub fn changes(&self, after: Position, limit: usize) -> Result<Vec<Change>, StoreError> {
-        let applied = *self.inner.applied.borrow();
-        let mut slot = self.inner.follower.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let applied = *self.core.applied.borrow();
+        let mut slot = self.core.follower.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut reader = match slot.take() {
             Some((lsn, reader)) if lsn == after.lsn => reader,
-            _ => self.inner.journal.reader(after.lsn),
+            _ => self.core.journal.reader(after.lsn),
         };
-        let clocks = self.clocks()?;
+        let clocks = self.core.clocks()?;
         let (mut changes, mut at, mut bytes) = (Vec::new(), after, 0);
         for _ in 0..limit.saturating_mul(RECORDS_PER_CHANGE) {
             if changes.len() == limit || at.lsn >= applied.lsn || bytes >= CHANGE_BYTES_MAX {
@@ -169,14 +196,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
     pub fn erasures_behind(&self, lsn: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        let (mut erasures, clocks) = (Vec::new(), self.clocks()?);
-        for entry in self.inner.views.scan(vec![entries::ERASURE], false) {
+        let (mut erasures, clocks) = (Vec::new(), self.core.clocks()?);
+        for entry in self.core.views.scan(vec![entries::ERASURE], false) {
             let number = entries::number_in(&entry?.0).unwrap_or_default();
             if erasures.len() == limit {
                 break;
             }
             if number > lsn {
-                let committed = self.inner.journal.reader(number - 1).next()?;
+                let committed = self.core.journal.reader(number - 1).next()?;
                 let committed = committed.filter(|committed| committed.position.lsn == number);
                 erasures.extend(
                     committed.map(|committed| self.to_change(&committed, &clocks)).transpose()?.flatten(),
@@ -192,19 +219,19 @@ impl Store {
         let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
         Ok(match record {
             Record::Event { event, identification } => {
-                let identification = self.resolve(&event.key, identification);
+                let identification = self.core.resolve(&event.key, identification);
                 let time = clocks.when(Moment::Event(position.seq), event.received_at);
                 Some(Change::Event { position, event, identification, time })
             }
             Record::MediaDelivered { id, place, .. } => {
-                let fault = self.preview(&id)?.fault;
-                self.inner.views.get(&Key::File(id))?.map(|FileEntry { media, .. }| {
+                let fault = self.core.preview(&id)?.fault;
+                self.core.views.get(&Key::File(id))?.map(|FileEntry { media, .. }| {
                     let content_type = content_type(media.name.as_str(), &[]);
                     Change::File { position, media, place, content_type, fault }
                 })
             }
             Record::Previewed { id, thumbnails, .. } if !thumbnails.is_empty() => {
-                let file: Option<FileEntry> = self.inner.views.get(&Key::File(id))?;
+                let file: Option<FileEntry> = self.core.views.get(&Key::File(id))?;
                 file.map(|FileEntry { media: picture, .. }| Change::Thumbnails {
                     position,
                     picture,
@@ -212,30 +239,21 @@ impl Store {
                 })
             }
             Record::Erased { at, notice: Some(notice), .. } => self.heard_of(&notice).map(|person_id| {
-                let reference = self.deployment().map(|key| key.reference(&person_id));
+                let reference = self.core.deployment().map(|key| key.reference(&person_id));
                 Change::Erasure { position, person_id, reference, at }
             }),
             // As they are now, not as they were: a person who was erased meanwhile is nobody any more.
-            Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => {
-                self.shared(&person).map(|person| Change::Person { position, person: Box::new(person) })
-            }
+            Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => self
+                .people
+                .shared(&person)
+                .map(|person| Change::Person { position, person: Box::new(person) }),
             _ => None,
         })
     }
 
-    /// The answer with the people that are still enrolled.
-    pub(super) fn resolve(
-        &self,
-        event: &EventKey,
-        identification: Identification<VisitRef>,
-    ) -> Identification<Person> {
-        let people = self.inner.people();
-        identification.map_person(|visit| people.resolve(&visit, event))
-    }
-
     fn heard_of(&self, notice: &ErasureNotice) -> Option<String> {
         // The key is gone once the central side has heard of the erasure.
-        let id = self.inner.keys.key(&notice.key).ok()?.open(NOTICE_AD, &notice.sealed).ok()?;
+        let id = self.core.keys.key(&notice.key).ok()?.open(NOTICE_AD, &notice.sealed).ok()?;
         String::from_utf8(id.to_vec()).ok()
     }
 
@@ -244,55 +262,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the journal failed.
     pub async fn rows_delivered(&self, upto: Position) -> Result<(), StoreError> {
-        if upto.lsn > self.rows_cursor().lsn {
-            self.change(&Record::RowsDelivered { lsn: upto.lsn, seq: upto.seq }).await?;
+        if upto.lsn > self.core.rows_cursor().lsn {
+            self.core.change(&Record::RowsDelivered { lsn: upto.lsn, seq: upto.seq }).await?;
         }
         Ok(())
-    }
-
-    /// What of media files is to be delivered next, without those in `skip`: thumbnails (where they are wanted, and then
-    /// no picture before its own), else pictures, else anything else; of one of these alone, the oldest first. Blocking.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the views cannot be read.
-    pub fn next_media(
-        &self,
-        skip: &HashSet<KeyId>,
-        limit: usize,
-        thumbnails: bool,
-    ) -> Result<Vec<MediaTask>, StoreError> {
-        let mut tasks = Vec::new();
-        let previews = thumbnails.then_some(entries::PREVIEW);
-        for queue in previews.into_iter().chain([entries::QUEUE, entries::CLIP]) {
-            for file in self.queued(queue)? {
-                let file = file?;
-                if tasks.len() == limit {
-                    break;
-                }
-                let early = queue == entries::QUEUE && thumbnails && self.waits_for_thumbnails(&file)?;
-                if !early && !skip.contains(&file.media.id) {
-                    let part = if queue == entries::PREVIEW { Part::Thumbnails } else { Part::Whole };
-                    tasks.push(MediaTask::new(file, part));
-                }
-            }
-            if !tasks.is_empty() {
-                break;
-            }
-        }
-        Ok(tasks)
-    }
-
-    fn waits_for_thumbnails(&self, file: &FileEntry) -> Result<bool, StoreError> {
-        let waits: Option<KeyId> = self.inner.views.get(&Key::Preview(file.lsn))?;
-        Ok(waits.is_some())
-    }
-}
-
-impl MediaTask {
-    fn new(file: FileEntry, part: Part) -> Self {
-        let FileEntry { media, event_received_at, .. } = file;
-        let content_type = content_type(media.name.as_str(), &[]);
-        let event_received_at = event_received_at.unwrap_or(media.received_at);
-        Self { media, event_received_at, content_type, part }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::Upkeep;
 use crate::error::IoError;
 
 /// Lies in the state directory from the order until it is carried out, however often the start is cut off.
@@ -21,13 +22,13 @@ pub struct Compacting {
     pub bytes: u64,
 }
 
-impl Store {
+impl Upkeep {
     /// Has the next start make the views anew. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the disk does not take the order.
     pub fn compact(&self) -> Result<Compacting, StoreError> {
-        let directory = &self.inner.settings.directory;
+        let directory = &self.core.settings.directory;
         let order = directory.join(ORDER);
         let written = File::create(&order).and_then(|_| File::open(directory)?.sync_all());
         written.map_err(IoError::at("write", &order))?;
@@ -36,12 +37,12 @@ impl Store {
 }
 
 /// Whether the views are to be made anew.
-pub(super) fn is_ordered(directory: &Path) -> bool {
+pub(in crate::store) fn is_ordered(directory: &Path) -> bool {
     directory.join(ORDER).exists()
 }
 
 /// Forgets the order, once the views are made and on the disk.
-pub(super) fn is_done(directory: &Path) -> Result<(), StoreError> {
+pub(in crate::store) fn is_done(directory: &Path) -> Result<(), StoreError> {
     let order = directory.join(ORDER);
     match fs::remove_file(&order) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,7 +64,7 @@ fn bytes_in(folder: &PathBuf) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EventQuery, OpenReport, testing};
+    use super::super::super::{EventQuery, OpenReport, Store, testing};
     use super::*;
 
     fn open(directory: &Path) -> (Store, OpenReport) {
@@ -82,18 +83,18 @@ mod tests {
         let (store, _) = open(folder.path());
         for number in 0..200 {
             let event = testing::visit(&number.to_string());
-            let answer = store.identify(&event.key.camera, &[]);
-            store.record_event(event, answer).await.unwrap().await.unwrap();
+            let answer = store.galleries.identify(&event.key.camera, &[]);
+            store.events.record(event, answer).await.unwrap().await.unwrap();
         }
         let (store, report) = again(store, folder.path());
         assert_eq!(report.views_rebuilt, None);
         let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
-        let (before, ledger) = (store.events(&all).unwrap(), store.ledger());
+        let (before, ledger) = (store.events.list(&all).unwrap(), store.events.ledger());
         assert_eq!(before.len(), 200);
-        assert!(store.compact().unwrap().bytes > 0);
+        assert!(store.upkeep.compact().unwrap().bytes > 0);
         let (store, report) = again(store, folder.path());
         assert!(report.views_rebuilt.is_some_and(|why| why.contains("store compact")));
-        assert_eq!((store.events(&all).unwrap(), store.ledger()), (before, ledger));
+        assert_eq!((store.events.list(&all).unwrap(), store.events.ledger()), (before, ledger));
         let (store, report) = again(store, folder.path());
         assert_eq!(report.views_rebuilt, None, "one order is carried out once");
         store.close();

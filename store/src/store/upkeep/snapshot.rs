@@ -5,8 +5,10 @@
 //! begins with its first record nobody needs one: the views are folded from there. Where it does not, views that have to be
 //! made anew begin with the newest whole snapshot and go on with what came after its position.
 
-use super::applier::Applier;
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::super::applier::Applier;
+use super::super::core::blocking;
+use super::Upkeep;
 use crate::journal::{Journal, Position};
 use crate::ledger::Totals;
 use crate::record::Record;
@@ -15,7 +17,7 @@ use crate::views::snapshot::Taking;
 
 /// How fresh views begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(in crate::store) enum Beginning {
     /// With the first record, or where they are.
     Record,
     /// With a snapshot.
@@ -31,47 +33,47 @@ struct Found {
     totals: Totals,
 }
 
-impl Store {
+impl Upkeep {
     /// Takes a snapshot. Durable on return; the position that it is of. A part at a time is in memory.
-    pub(super) async fn snapshot(&self) -> Result<Position, StoreError> {
-        let inner = self.inner.clone();
-        let begun = self.blocking(move || {
-            if !inner.space.wait_for_floor() {
+    pub(in crate::store) async fn snapshot(&self) -> Result<Position, StoreError> {
+        let core = self.core.clone();
+        let begun = blocking(move || {
+            if !core.space.wait_for_floor() {
                 return Err(StoreError::Stopping);
             }
-            Ok(Taking::begin(&inner.views, || inner.numbers.borrow().totals.clone())?)
+            Ok(Taking::begin(&core.views, || core.numbers.borrow().totals.clone())?)
         });
         let (mut taking, totals) = begun.await?;
         let (at, mut parts) = (totals.applied, 0);
         loop {
             let part;
-            (taking, part) = self
-                .blocking(move || taking.next_part().map(|part| (taking, part)).map_err(StoreError::from))
-                .await?;
+            (taking, part) =
+                blocking(move || taking.next_part().map(|part| (taking, part)).map_err(StoreError::from))
+                    .await?;
             let Some(entries) = part else { break };
             if !entries.is_empty() {
                 // That the last is durable says it of all before.
-                drop(self.append(&Record::SnapshotPart { at: at.lsn, entries }).await?);
+                drop(self.core.append(&Record::SnapshotPart { at: at.lsn, entries }).await?);
                 parts += 1;
             }
         }
-        let inner = self.inner.clone();
-        self.blocking(move || {
+        let core = self.core.clone();
+        blocking(move || {
             // Below it the next snapshot does it.
-            let room = inner.space.free()? >= FLOOR_BYTES;
+            let room = core.space.free()? >= FLOOR_BYTES;
             if room {
                 taking.end()?;
             }
             Ok(())
         })
         .await?;
-        self.change(&Record::SnapshotEnd { parts, totals: Box::new(totals) }).await?;
+        self.core.change(&Record::SnapshotEnd { parts, totals: Box::new(totals) }).await?;
         Ok(at)
     }
 }
 
 /// Brings fresh views to the newest snapshot where the journal does not begin with its first record.
-pub(super) fn restore(applier: &mut Applier, journal: &Journal) -> Result<Beginning, StoreError> {
+pub(in crate::store) fn restore(applier: &mut Applier, journal: &Journal) -> Result<Beginning, StoreError> {
     let oldest = journal.segments().list().first().map_or(1, |segment| segment.first);
     if applier.state.totals.applied.lsn > 0 || oldest <= 1 {
         return Ok(Beginning::Record);

@@ -6,7 +6,7 @@
 //! the gallery.
 //! Plain encodings exist in RAM only, between the door and the answer.
 //!
-//! Renewal ([`Store::rotate_templates`]) goes over to a new template key without anybody coming to the door again:
+//! Renewal ([`People::rotate_templates`]) goes over to a new template key without anybody coming to the door again:
 //! 1. The new key is made, durable. A crash here leaves a key that seals nothing; the next opening retires it.
 //! 2. A record says that it is in force. From here on every opening goes forward.
 //! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template says
@@ -29,7 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::{Store, StoreError};
+use super::super::StoreError;
+use super::People;
 use crate::gallery::Gallery;
 use crate::gallery::transform::{Protected, Transform};
 use crate::journal::{self, Journal, Pending};
@@ -44,8 +45,8 @@ use crate::views::entries::{Key, gallery_in, templates_of};
 const ID_BYTES: usize = 16;
 
 /// A template key with what follows from it.
-pub(super) struct TemplateKey {
-    pub(super) mark: TemplateMark,
+pub(in crate::store) struct TemplateKey {
+    pub(in crate::store) mark: TemplateMark,
     data: Arc<DataKey>,
     /// By the length of encodings: one or two.
     transforms: Mutex<HashMap<usize, Arc<Transform>>>,
@@ -58,14 +59,14 @@ impl TemplateKey {
     }
 
     /// The transform of encodings of a length.
-    pub(super) fn transform(&self, dimensions: usize) -> Arc<Transform> {
+    pub(in crate::store) fn transform(&self, dimensions: usize) -> Arc<Transform> {
         let mut transforms = self.transforms.lock().unwrap_or_else(PoisonError::into_inner);
         let made = transforms.entry(dimensions);
         Arc::clone(made.or_insert_with(|| Arc::new(Transform::of(&self.data, dimensions))))
     }
 
     /// Seals a person's templates of a gallery, which are in this key's space.
-    pub(super) fn seal(
+    pub(in crate::store) fn seal(
         &self,
         person: &DataKey,
         gallery: u8,
@@ -75,7 +76,7 @@ impl TemplateKey {
     }
 
     /// Seals faces that were taken for a person and are not them.
-    pub(super) fn seal_negatives(
+    pub(in crate::store) fn seal_negatives(
         &self,
         person: &DataKey,
         gallery: u8,
@@ -86,7 +87,7 @@ impl TemplateKey {
 
     /// Whether a stored template of a person is what was written, as far as this key can tell: of a template under
     /// another one it cannot.
-    pub(super) fn can_open(&self, person: &DataKey, gallery: u8, stored: &[u8]) -> bool {
+    pub(in crate::store) fn can_open(&self, person: &DataKey, gallery: u8, stored: &[u8]) -> bool {
         let Some((id, sealed)) = stored.split_first_chunk::<ID_BYTES>() else { return false };
         if id != self.mark.key.as_bytes() {
             return true;
@@ -123,8 +124,8 @@ fn bound_to((role, gallery): (&[u8], u8), id: &[u8; ID_BYTES]) -> Vec<u8> {
 }
 
 /// The template key in force, and those that stored templates still name.
-pub(super) struct TemplateKeys {
-    pub(super) now: Arc<TemplateKey>,
+pub(in crate::store) struct TemplateKeys {
+    pub(in crate::store) now: Arc<TemplateKey>,
     /// Whether no record tells of `now` yet.
     is_new: bool,
     table: Arc<KeyTable>,
@@ -135,24 +136,24 @@ pub(super) struct TemplateKeys {
 
 /// Galleries by their numbers.
 #[derive(Default)]
-pub(super) struct Numbers {
+pub(in crate::store) struct Numbers {
     /// Lengths of encodings of those that there are.
-    pub(super) dimensions: BTreeMap<u8, usize>,
+    pub(in crate::store) dimensions: BTreeMap<u8, usize>,
     /// Those that were removed: what is left of them is to go.
-    pub(super) gone: BTreeSet<u8>,
+    pub(in crate::store) gone: BTreeSet<u8>,
 }
 
 /// All that is stored of a person in the space of the key in force. Whatever else comes to be sealed under a
 /// template key belongs in here, so that opening loads it and a renewal takes it along.
-pub(super) struct Known {
+pub(in crate::store) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
     /// By gallery; empty for one that was removed while not all of it is gone from the disk.
     galleries: BTreeMap<u8, Part>,
     /// Galleries of which there are templates and nothing else is known: damage took it.
-    pub(super) lost: BTreeSet<u8>,
+    pub(in crate::store) lost: BTreeSet<u8>,
     /// Whether some of it lies under another key than the one in force, or is of a removed gallery.
-    pub(super) is_behind: bool,
+    pub(in crate::store) is_behind: bool,
 }
 
 /// What is stored of a person for one gallery.
@@ -165,12 +166,12 @@ struct Part {
 
 impl Known {
     /// Templates in all galleries.
-    pub(super) fn templates(&self) -> usize {
+    pub(in crate::store) fn templates(&self) -> usize {
         self.galleries.values().map(|part| part.templates.len()).sum()
     }
 
     /// Loads what is of the gallery of this number.
-    pub(super) fn load_into(&self, number: u8, gallery: &Gallery) {
+    pub(in crate::store) fn load_into(&self, number: u8, gallery: &Gallery) {
         let Some(part) = self.galleries.get(&number) else { return };
         gallery.load(self.person, &part.templates);
         gallery.correct(self.person, &part.negatives);
@@ -190,7 +191,11 @@ impl Known {
 impl TemplateKeys {
     /// The key that the views name. Where they name none, as in a new state directory or after damage, one that is
     /// there, else a new one; also where the named one is lost, for the door must go on.
-    pub(super) fn open(views: &Views, table: &Arc<KeyTable>, galleries: Numbers) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open(
+        views: &Views,
+        table: &Arc<KeyTable>,
+        galleries: Numbers,
+    ) -> Result<Self, StoreError> {
         let named: Option<TemplateMark> = views.get(&Key::TemplateMark)?;
         let generation = named.as_ref().map_or(1, |mark| mark.generation.saturating_add(1));
         let mark = |key| TemplateMark { key, generation, since: Timestamp::now() };
@@ -211,7 +216,7 @@ impl TemplateKeys {
     }
 
     /// What is stored of a person.
-    pub(super) fn read(
+    pub(in crate::store) fn read(
         &mut self,
         views: &Views,
         person: KeyId,
@@ -265,7 +270,7 @@ impl TemplateKeys {
 
     /// The records that bring what is stored to the key in force, and retire all others unless somebody is still to
     /// be read with them.
-    pub(super) fn finish(
+    pub(in crate::store) fn finish(
         &self,
         behind: &[Known],
         unreadable: usize,
@@ -305,10 +310,10 @@ impl TemplateKeys {
 }
 
 /// Appends a record; what tests let fail.
-pub(super) type Append<'a> = dyn FnMut(&Record) -> Result<Pending, StoreError> + 'a;
+pub(in crate::store) type Append<'a> = dyn FnMut(&Record) -> Result<Pending, StoreError> + 'a;
 
 /// Appends to the journal, from a thread that may wait.
-pub(super) fn append_to(journal: &Journal) -> impl FnMut(&Record) -> Result<Pending, StoreError> {
+pub(in crate::store) fn append_to(journal: &Journal) -> impl FnMut(&Record) -> Result<Pending, StoreError> {
     |record| {
         let entry = journal::Entry { payload: record.encode()?, is_event: false };
         Ok(journal.append_blocking(entry)?)
@@ -328,42 +333,42 @@ pub struct TemplatesRotated {
     pub unreadable: usize,
 }
 
-impl Store {
+impl People {
     /// Goes over to a new template key, with all templates, while probes are answered. When this returns the old
     /// key is destroyed, and every template of before is worthless.
     ///
     /// # Errors
     /// Where the disk, the journal or the views fail. What was begun is finished when the store is opened again.
     pub async fn rotate_templates(&self) -> Result<TemplatesRotated, StoreError> {
-        let store = self.clone();
+        let people = self.clone();
         let handle = Handle::current();
         let rotation = tokio::task::spawn_blocking(move || {
-            store.rotate_with(&handle, &mut append_to(&store.inner.journal))
+            people.rotate_with(&handle, &mut append_to(&people.core.journal))
         });
         rotation.await.map_err(|_| StoreError::Stopping)?
     }
 
-    /// As [`Store::rotate_templates`], on a thread that may wait.
+    /// As [`People::rotate_templates`], on a thread that may wait.
     fn rotate_with(&self, handle: &Handle, append: &mut Append<'_>) -> Result<TemplatesRotated, StoreError> {
-        let inner = &self.inner;
-        let _door = inner.people_door.blocking_lock();
+        let core = &*self.core;
+        let _lock = core.people_lock.blocking_lock();
         // What is durable is to be in the views, from which the templates are read.
-        handle.block_on(self.applied(inner.journal.head()))?;
-        let generation = inner.templates().mark.generation.saturating_add(1);
+        handle.block_on(self.core.wait_applied(core.journal.head()))?;
+        let generation = core.templates().mark.generation.saturating_add(1);
         let mark =
-            TemplateMark { key: inner.keys.create(KeyKind::Template)?, generation, since: Timestamp::now() };
-        let galleries = inner.galleries();
+            TemplateMark { key: core.keys.create(KeyKind::Template)?, generation, since: Timestamp::now() };
+        let galleries = core.galleries();
         let dimensions = galleries.all().map(|slot| (slot.mark.number, slot.mark.model.dimensions)).collect();
         let numbers = Numbers { dimensions, ..Numbers::default() };
-        let now = TemplateKey::open(&inner.keys, mark)?;
-        let table = Arc::clone(&inner.keys);
+        let now = TemplateKey::open(&core.keys, mark)?;
+        let table = Arc::clone(&core.keys);
         let mut keys = TemplateKeys { now, is_new: true, table, galleries: numbers, others: HashMap::new() };
 
-        let members = inner.people().keys();
-        let unreadable = inner.views.person_keys().count().saturating_sub(members.len());
+        let members = core.people().keys();
+        let unreadable = core.views.person_keys().count().saturating_sub(members.len());
         let mut all = Vec::with_capacity(members.len());
         for (person, key) in members {
-            all.push(keys.read(&inner.views, person, &key)?);
+            all.push(keys.read(&core.views, person, &key)?);
         }
         // One more than needed: the old keys stay until RAM has gone over.
         keys.finish(&all, 1, append)?;
@@ -373,10 +378,10 @@ impl Store {
                 all.iter().for_each(|known| known.load_into(slot.mark.number, fresh));
             });
         }
-        inner.set_templates(Arc::clone(&keys.now));
+        core.set_templates(Arc::clone(&keys.now));
         keys.is_new = false;
         keys.finish(&[], unreadable, append)?;
-        handle.block_on(self.applied(inner.journal.head()))?;
+        handle.block_on(self.core.wait_applied(core.journal.head()))?;
         let (people, templates) = (all.len(), all.iter().map(Known::templates).sum());
         Ok(TemplatesRotated { generation, people, templates, unreadable })
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::Upkeep;
 use crate::keys::KeyKind;
 
 /// The keys of this appliance. No secret and no id of a live key is in it.
@@ -38,10 +38,10 @@ pub struct DamagedKey {
     pub id: Option<String>,
 }
 
-impl Store {
+impl Upkeep {
     /// How many keys there are, of which generation the templates are, and what is damaged.
     pub fn key_status(&self) -> KeyStatus {
-        let (keys, templates) = (&self.inner.keys, self.inner.templates());
+        let (keys, templates) = (&self.core.keys, self.core.templates());
         let count = |kind: KeyKind| KeyCount { kind: kind.as_str().to_owned(), keys: keys.ids(kind).len() };
         let damaged = keys.damaged().iter();
         KeyStatus {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{Datelike, Local};
 
-use super::corrections::CorrectionFault;
-use super::{ProbeFace, Store};
+use super::super::people::corrections::CorrectionFault;
+use super::{Galleries, ProbeFace};
 use crate::gallery::{Encoding, Metric, Moment, StrangerMark, Strangers};
 use crate::names::EventKey;
 use crate::record::{Identification, Outcome, Person};
@@ -34,7 +34,7 @@ pub enum Arrival {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Lately {
+pub(in crate::store) struct RecentFaces {
     strangers: Strangers,
     /// The model of their faces.
     model: String,
@@ -51,18 +51,18 @@ struct Kept {
 
 /// A face that was matched.
 #[derive(Clone)]
-pub(super) struct Matched {
+pub(in crate::store) struct Matched {
     /// Which face of the event, from 1.
-    pub(super) nth: usize,
+    pub(in crate::store) nth: usize,
     /// Id of the person it was taken for.
-    pub(super) person: String,
+    pub(in crate::store) person: String,
     /// The model of the gallery that did, and of the encoding.
-    pub(super) model: String,
-    pub(super) encoding: Encoding,
+    pub(in crate::store) model: String,
+    pub(in crate::store) encoding: Encoding,
     corrected: bool,
 }
 
-impl Store {
+impl Galleries {
     /// Takes the faces of an event after the gallery has answered, and tells for each what is known of a stranger.
     /// Everything that is not kept is wiped.
     pub fn take_faces(
@@ -73,19 +73,19 @@ impl Store {
         arrival: Arrival,
     ) -> Vec<Option<StrangerMark>> {
         let metric =
-            self.galleries().model(Some(&answer.model)).map_or(Metric::Euclidean, |model| model.metric);
+            self.core.galleries().model(Some(&answer.model)).map_or(Metric::Euclidean, |model| model.metric);
         let now = moment();
-        let mut lately = self.lately();
-        lately.strangers_of(&answer.model);
+        let mut recent = self.recent_faces();
+        recent.strangers_of(&answer.model);
         let (mut told, mut matched) = (Vec::new(), Vec::new());
         for (at, (ProbeFace { encoding, .. }, face)) in faces.into_iter().zip(&answer.faces).enumerate() {
             let is_stranger = face.outcome == Outcome::Stranger;
             let mut mark = || {
-                lately.strangers.visit(&encoding, (metric, face.threshold), now, arrival == Arrival::Fresh)
+                recent.strangers.visit(&encoding, (metric, face.threshold), now, arrival == Arrival::Fresh)
             };
             told.push(is_stranger.then(&mut mark).flatten());
             // Whoever was erased meanwhile is not kept: that forgets under the lock that is held here.
-            let is_there = |person: &&Person| self.inner.people().key_of(&person.id).is_some();
+            let is_there = |person: &&Person| self.core.people().key_of(&person.id).is_some();
             if let (Outcome::Match, Some(person)) = (face.outcome, face.person.as_ref().filter(is_there)) {
                 let (person, model) = (person.id.clone(), answer.model.clone());
                 matched.push(Matched { nth: at + 1, person, model, encoding, corrected: false });
@@ -93,53 +93,53 @@ impl Store {
         }
         // An event that comes again was answered again; what was corrected is the first answer.
         if arrival != Arrival::Known {
-            lately.keep(event, matched, now.at);
+            recent.keep(event, matched, now.at);
         }
         told
     }
 
     /// Switches labels for strangers on or off; off forgets all of them at once.
     pub fn label_strangers(&self, on: bool) {
-        self.lately().strangers.switch(on);
+        self.recent_faces().strangers.switch(on);
     }
 
     /// Forgets what has had its time. To be called often: what is due goes at the next call.
     pub fn forget_old(&self) {
         let now = moment();
-        let mut lately = self.lately();
-        lately.strangers.sweep(now);
-        lately.drop_old(now.at);
+        let mut recent = self.recent_faces();
+        recent.strangers.sweep(now);
+        recent.drop_old(now.at);
     }
 
     /// Forgets the faces that were taken for a person.
-    pub(super) fn forget_matches_of(&self, person: &str) {
-        self.lately().forget(person);
+    pub(in crate::store) fn forget_matches_of(&self, person: &str) {
+        self.recent_faces().forget(person);
     }
 
     /// The face of a match, where it is kept.
-    pub(super) fn kept_match(
+    pub(in crate::store) fn kept_match(
         &self,
         event: &EventKey,
         face: Option<usize>,
     ) -> Result<Matched, CorrectionFault> {
-        self.lately().find(event, face, Instant::now()).cloned()
+        self.recent_faces().find(event, face, Instant::now()).cloned()
     }
 
     /// Notes that a match is corrected.
-    pub(super) fn match_corrected(&self, event: &EventKey, nth: usize) {
-        let mut lately = self.lately();
-        let kept = lately.matches.iter_mut().filter(|kept| kept.event == *event);
+    pub(in crate::store) fn match_corrected(&self, event: &EventKey, nth: usize) {
+        let mut recent = self.recent_faces();
+        let kept = recent.matches.iter_mut().filter(|kept| kept.event == *event);
         for face in kept.flat_map(|kept| &mut kept.faces).filter(|face| face.nth == nth) {
             face.corrected = true;
         }
     }
 
-    fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.inner.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent_faces(&self) -> MutexGuard<'_, RecentFaces> {
+        self.core.recent_faces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lately {
+impl RecentFaces {
     /// Forgets the strangers whose faces are of another model: they cannot be compared.
     fn strangers_of(&mut self, model: &str) {
         if self.model != model {
@@ -209,35 +209,35 @@ mod tests {
         Matched { nth, person, model, encoding, corrected: false }
     }
 
-    fn found(lately: &mut Lately, number: usize, face: Option<usize>) -> Result<usize, CorrectionFault> {
-        lately.find(&event(number), face, Instant::now()).map(|face| face.nth)
+    fn found(recent: &mut RecentFaces, number: usize, face: Option<usize>) -> Result<usize, CorrectionFault> {
+        recent.find(&event(number), face, Instant::now()).map(|face| face.nth)
     }
 
     #[test]
     fn matches_are_kept_up_to_a_count_and_an_age() {
-        let (mut lately, now) = (Lately::default(), Instant::now());
+        let (mut recent, now) = (RecentFaces::default(), Instant::now());
         for number in 0..=MATCHES_MAX {
-            lately.keep(&event(number), vec![face(1, "a")], now);
+            recent.keep(&event(number), vec![face(1, "a")], now);
         }
-        assert_eq!(lately.matches.len(), MATCHES_MAX);
-        assert_eq!(found(&mut lately, 0, None), Err(CorrectionFault::TooOld));
-        assert_eq!(found(&mut lately, 1, None), Ok(1));
-        lately.drop_old(now + Duration::from_secs(MATCHES_HOURS * 3600));
-        assert!(lately.matches.is_empty());
-        lately.keep(&event(1), Vec::new(), now);
-        assert!(lately.matches.is_empty(), "an event without a match is not kept");
+        assert_eq!(recent.matches.len(), MATCHES_MAX);
+        assert_eq!(found(&mut recent, 0, None), Err(CorrectionFault::TooOld));
+        assert_eq!(found(&mut recent, 1, None), Ok(1));
+        recent.drop_old(now + Duration::from_secs(MATCHES_HOURS * 3600));
+        assert!(recent.matches.is_empty());
+        recent.keep(&event(1), Vec::new(), now);
+        assert!(recent.matches.is_empty(), "an event without a match is not kept");
     }
 
     #[test]
     fn the_face_must_be_named_where_several_were_matched() {
-        let mut lately = Lately::default();
-        lately.keep(&event(1), vec![face(1, "a"), face(3, "b")], Instant::now());
-        assert_eq!(found(&mut lately, 1, None), Err(CorrectionFault::Several(2)));
-        assert_eq!(found(&mut lately, 1, Some(2)), Err(CorrectionFault::NoMatch));
-        assert_eq!(found(&mut lately, 1, Some(3)), Ok(3));
-        lately.forget("b");
-        assert_eq!(found(&mut lately, 1, None), Ok(1));
-        lately.forget("a");
-        assert!(lately.matches.is_empty());
+        let mut recent = RecentFaces::default();
+        recent.keep(&event(1), vec![face(1, "a"), face(3, "b")], Instant::now());
+        assert_eq!(found(&mut recent, 1, None), Err(CorrectionFault::Several(2)));
+        assert_eq!(found(&mut recent, 1, Some(2)), Err(CorrectionFault::NoMatch));
+        assert_eq!(found(&mut recent, 1, Some(3)), Ok(3));
+        recent.forget("b");
+        assert_eq!(found(&mut recent, 1, None), Ok(1));
+        recent.forget("a");
+        assert!(recent.matches.is_empty());
     }
 }

@@ -1,0 +1,213 @@
+//! What all handles share: the journal, the views, the keys, the state in memory, and the locks.
+//!
+//! [`Core`] has no operation of its own that a user of the store sees. It appends records, waits for the views, and
+//! answers what more than one handle asks.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use super::galleries::recent_faces::RecentFaces;
+use super::galleries::{GallerySet, Rules};
+use super::people::templates::TemplateKey;
+use super::{StoreError, StoreSettings};
+use crate::clock::{Clocks, Moment, Reading};
+use crate::deployment::DeploymentKey;
+use crate::files::MediaFiles;
+use crate::index::EventIndex;
+use crate::journal::{Entry, Journal, Pending, Position, Reader};
+use crate::keys::{KeyId, KeyKind, KeyTable};
+use crate::names::EventKey;
+use crate::people::PeopleTable;
+use crate::record::{Identification, Person, Record, VisitRef};
+use crate::space::Space;
+use crate::time::Timestamp;
+use crate::views::Views;
+use crate::views::entries::{self, FileEntry, Key, Preview, State};
+
+/// The state behind the handles.
+pub(in crate::store) struct Core {
+    pub(in crate::store) settings: StoreSettings,
+    pub(in crate::store) state_id: String,
+    pub(in crate::store) keys: Arc<KeyTable>,
+    pub(in crate::store) files: Arc<MediaFiles>,
+    pub(in crate::store) journal: Journal,
+    pub(in crate::store) views: Arc<Views>,
+    /// Changes while `people_lock` is held.
+    pub(in crate::store) galleries: RwLock<Arc<GallerySet>>,
+    /// Threshold settings; locked before `galleries`.
+    pub(in crate::store) rules: Mutex<Rules>,
+    /// Numbers of galleries whose templates cannot be read any more. None of them is used again.
+    pub(in crate::store) lost_galleries: BTreeSet<u8>,
+    /// The template key in force; changes while `people_lock` is held.
+    pub(in crate::store) templates: RwLock<Arc<TemplateKey>>,
+    pub(in crate::store) people: RwLock<PeopleTable>,
+    pub(in crate::store) events: Arc<EventIndex>,
+    pub(in crate::store) recent_faces: Mutex<RecentFaces>,
+    /// Position of the views, updated after each batch.
+    pub(in crate::store) applied: watch::Receiver<Position>,
+    /// Totals at that position.
+    pub(in crate::store) numbers: watch::Receiver<State>,
+    /// Closes when the thread that updates the views ends.
+    pub(in crate::store) following: watch::Receiver<()>,
+    /// Where the last read of changes stopped, so that the next one continues without a search.
+    pub(in crate::store) follower: Mutex<Option<(u64, Reader)>>,
+    pub(in crate::store) applier: Mutex<Option<JoinHandle<()>>>,
+    pub(in crate::store) space: Arc<Space>,
+    /// Held while people change, so that enrollments and erasures do not interleave.
+    pub(in crate::store) people_lock: tokio::sync::Mutex<()>,
+    /// The key under which people are shared with other appliances.
+    pub(in crate::store) deployment: OnceLock<Arc<DeploymentKey>>,
+    /// The latest stamp of a change of people that was issued or received, in microseconds.
+    pub(in crate::store) stamps: AtomicI64,
+    /// Held while the set of media files changes, so that quota and names are checked against a stable set.
+    pub(in crate::store) media_lock: tokio::sync::Mutex<()>,
+    /// The last clock reading in the journal. Held until the record that follows the reading is in the queue.
+    pub(in crate::store) clock_lock: tokio::sync::Mutex<Option<Reading>>,
+    /// Held while the beginning of the journal is removed.
+    pub(in crate::store) retention_lock: tokio::sync::Mutex<()>,
+}
+
+impl Core {
+    pub(in crate::store) fn people(&self) -> RwLockReadGuard<'_, PeopleTable> {
+        self.people.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::store) fn people_mut(&self) -> RwLockWriteGuard<'_, PeopleTable> {
+        self.people.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::store) fn galleries(&self) -> Arc<GallerySet> {
+        Arc::clone(&self.galleries.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(in crate::store) fn set_galleries(&self, galleries: GallerySet) {
+        *self.galleries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(galleries);
+    }
+
+    pub(in crate::store) fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::store) fn templates(&self) -> Arc<TemplateKey> {
+        Arc::clone(&self.templates.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(in crate::store) fn set_templates(&self, key: Arc<TemplateKey>) {
+        *self.templates.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Puts one record into the journal's queue.
+    pub(in crate::store) async fn append(&self, record: &Record) -> Result<Pending, StoreError> {
+        let entry = Entry { payload: record.encode()?, is_event: record.is_event() };
+        Ok(self.journal.append(entry).await?)
+    }
+
+    /// Waits until the views have reached a position.
+    pub(in crate::store) async fn wait_applied(&self, position: Position) -> Result<(), StoreError> {
+        let mut applied = self.applied.clone();
+        applied.wait_for(|now| now.lsn >= position.lsn).await.map_err(|_| StoreError::ViewsStopped)?;
+        Ok(())
+    }
+
+    /// Appends a record and waits until it is durable and in the views.
+    pub(in crate::store) async fn change(&self, record: &Record) -> Result<Position, StoreError> {
+        let position = self.append(record).await?.await?;
+        self.wait_applied(position).await?;
+        Ok(position)
+    }
+
+    /// Returns once everything appended before is durable and in the views.
+    pub(in crate::store) async fn caught_up(&self) -> Result<(), StoreError> {
+        self.journal.ping().await?;
+        self.wait_applied(self.journal.head()).await
+    }
+
+    /// How far the rows sink has delivered.
+    pub(in crate::store) fn rows_cursor(&self) -> Position {
+        self.numbers.borrow().totals.rows
+    }
+
+    /// The files of a queue, oldest first. Blocking.
+    pub(in crate::store) fn queued(
+        &self,
+        kind: u8,
+    ) -> Result<impl Iterator<Item = Result<FileEntry, StoreError>> + use<>, StoreError> {
+        let views = self.views.clone();
+        let entries = self.views.scan(vec![kind], false);
+        Ok(entries.filter_map(move |entry| {
+            let file = entry.and_then(|(name, value)| {
+                let id: KeyId = views.unseal(&name, &value)?;
+                views.get::<FileEntry>(&Key::File(id))
+            });
+            file.map_err(StoreError::from).transpose()
+        }))
+    }
+
+    /// All that is recorded about the clock. Blocking, for microseconds.
+    pub(in crate::store) fn clocks(&self) -> Result<Clocks, StoreError> {
+        let views = &self.views;
+        let boots = views.scan(vec![entries::CLOCK], false).map(|entry| {
+            let (name, sealed) = entry?;
+            Ok(views.unseal(&name, &sealed)?)
+        });
+        Ok(Clocks::new(boots.collect::<Result<_, StoreError>>()?))
+    }
+
+    /// The time as far as it is known, else that of the wall clock.
+    pub(in crate::store) fn time(&self) -> Timestamp {
+        self.clocks().map_or_else(|_| Timestamp::now(), |clocks| clocks.now(&Reading::now()).at)
+    }
+
+    /// The key under which people are shared.
+    pub(in crate::store) fn deployment(&self) -> Option<&Arc<DeploymentKey>> {
+        self.deployment.get()
+    }
+
+    /// A stamp that is later than every stamp seen before.
+    pub(in crate::store) fn stamp(&self) -> Timestamp {
+        let now = self.time().0;
+        let later = |seen: i64| Some(seen.saturating_add(1).max(now));
+        let seen = self.stamps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        Timestamp(seen.map_or(now, |seen| seen.saturating_add(1).max(now)))
+    }
+
+    /// Creates a key off the async threads, since it waits for the flash.
+    pub(in crate::store) async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
+        let keys = self.keys.clone();
+        blocking(move || Ok(keys.create(kind)?)).await
+    }
+
+    /// The identification with the people that are still enrolled.
+    pub(in crate::store) fn resolve(
+        &self,
+        event: &EventKey,
+        identification: Identification<VisitRef>,
+    ) -> Identification<Person> {
+        let people = self.people();
+        identification.map_person(|visit| people.resolve(&visit, event))
+    }
+
+    /// The thumbnails and the fault found in a picture; empty where it was not examined. Blocking.
+    pub(in crate::store) fn preview(&self, id: &KeyId) -> Result<Preview, StoreError> {
+        Ok(self.views.get(&Key::Previewed(*id))?.unwrap_or_default())
+    }
+
+    /// When the oldest event was received that the rows sink has not delivered. Blocking.
+    pub(in crate::store) fn oldest_pending(&self) -> Option<Timestamp> {
+        // Only the age is lost where the index cannot be read. The status must not fail for it.
+        let oldest = self.events.at_or_after(self.rows_cursor().seq + 1).ok().flatten()?;
+        let clocks = self.clocks().unwrap_or_default();
+        Some(clocks.when(Moment::Event(oldest.seq), oldest.received_at).at)
+    }
+}
+
+/// Runs blocking work off the async threads.
+pub(in crate::store) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopping)?
+}

@@ -1,0 +1,93 @@
+//! Events: what the pipeline records for each message, what is known of their time, and queries.
+
+use std::sync::Arc;
+
+use super::StoreError;
+use super::core::Core;
+use crate::journal::Pending;
+use crate::names::EventKey;
+use crate::record::{Compared, Event, Identification, Item, Person, Record};
+
+pub(in crate::store) mod clock;
+pub(in crate::store) mod queries;
+
+/// Events: recording, duplicate check, timestamps, queries, and the ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    core: Arc<Core>,
+}
+
+impl Events {
+    pub(in crate::store) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core) }
+    }
+
+    /// Goes through the journal's writer and back: returns once everything appended before is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`] where the journal has failed.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.core.journal.ping().await?)
+    }
+
+    /// Whether this event was taken before: at least the last million events are remembered, across restarts.
+    ///
+    /// # Errors
+    /// [`StoreError`] where neither RAM nor the journal can tell.
+    pub async fn seen(&self, key: &EventKey) -> Result<bool, StoreError> {
+        if !self.core.events.is_recent(key) {
+            return Ok(false);
+        }
+        // A fingerprint may lie, a visitor must not be lost for it: the journal knows the whole key.
+        if self.known(key)? {
+            return Ok(true);
+        }
+        self.core.caught_up().await?;
+        self.known(key)
+    }
+
+    fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
+        Ok(self.core.events.find(key, u64::MAX)?.is_some())
+    }
+
+    /// Appends an event with its answer. Durable once the [`Pending`] resolves.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal does not take it; then the daemon has to end.
+    pub async fn record(&self, event: Event, answer: Identification<Person>) -> Result<Pending, StoreError> {
+        if let Ok(slot) = self.core.galleries().named(Some(&answer.model)) {
+            slot.impostors().take(&event.key.camera, event.received_at, &answer);
+        }
+        let identification = {
+            let people = self.core.people();
+            answer.map_person(|person| people.refer(&person, &event.key, event.received_at))
+        };
+        self.core.events.remember(&event.key);
+        self.core.append(&Record::Event { event, identification }).await
+    }
+
+    /// Counts a message that was delivered again.
+    ///
+    /// # Errors
+    /// As [`Events::record`].
+    pub async fn record_duplicate(&self, item: Item, bytes: u64) -> Result<Pending, StoreError> {
+        self.core.append(&Record::Duplicate { item, bytes }).await
+    }
+
+    /// Counts a message that was refused.
+    ///
+    /// # Errors
+    /// As [`Events::record`].
+    pub async fn record_refused(&self, item: Item, reason: &str, bytes: u64) -> Result<Pending, StoreError> {
+        self.core.append(&Record::Refused { item, reason: reason.to_owned(), bytes }).await
+    }
+
+    /// Appends a comparison of two galleries. It is durable with the next record.
+    ///
+    /// # Errors
+    /// As [`Events::record`].
+    pub async fn record_comparison(&self, compared: Compared) -> Result<(), StoreError> {
+        drop(self.core.append(&Record::Compared(compared)).await?);
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! Queries of events. They change nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::StoreError;
+use super::Events;
+use crate::clock::{Clocks, Known, Moment, is_plausible};
+use crate::journal::{JournalError, Location};
+use crate::ledger::Ledger;
+use crate::names::{CameraName, EventKey};
+use crate::record::{Event, Identification, Person, Record};
+use crate::time::Timestamp;
+
+/// Which events, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Only of this camera.
+    pub camera: Option<CameraName>,
+    /// Only those in which this person was matched.
+    pub person: Option<String>,
+    /// Only those that came at or after, by what is known of the time.
+    pub since: Option<Timestamp>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An event as it is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its number.
+    pub seq: u64,
+    /// The visit.
+    pub event: Event,
+    /// The answer, with the people that are still enrolled.
+    pub identification: Identification<Person>,
+    /// When it really came, as far as that is known now.
+    pub time: Known,
+}
+
+impl Events {
+    /// Events, newest first, without those whose record is damaged. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where views or journal cannot be read.
+    pub fn list(&self, query: &EventQuery) -> Result<Vec<EventView>, StoreError> {
+        let (mut found, clocks) = (Vec::new(), self.core.clocks()?);
+        for entry in self.core.events.newest_first(query.camera.as_ref()) {
+            let entry = entry?;
+            let time = clocks.when(Moment::Event(entry.seq), entry.received_at);
+            match query.since {
+                _ if found.len() >= query.limit => break,
+                // Of a clock that was never set nothing follows for those before.
+                Some(since) if time.at < since && !is_plausible(time.at) => continue,
+                Some(since) if time.at < since => break,
+                _ => {}
+            }
+            let view = match self.event_in(entry.location, &clocks) {
+                // One damaged record must not hide all the others. Opening and delivery report it.
+                Err(StoreError::Journal(JournalError::Damaged { .. })) => continue,
+                view => view?,
+            };
+            found.extend(view.filter(|view| query.fits(view)));
+        }
+        Ok(found)
+    }
+
+    /// One event by its identity. Blocking.
+    ///
+    /// # Errors
+    /// As [`Events::list`].
+    pub fn get(&self, key: &EventKey) -> Result<Option<EventView>, StoreError> {
+        match self.core.events.find(key, u64::MAX)? {
+            Some(entry) => self.event_at(entry.location),
+            None => Ok(None),
+        }
+    }
+
+    /// One event by its number. Blocking.
+    ///
+    /// # Errors
+    /// As [`Events::list`].
+    pub fn numbered(&self, seq: u64) -> Result<Option<EventView>, StoreError> {
+        match self.core.events.at_or_after(seq)? {
+            Some(entry) if entry.seq == seq => self.event_at(entry.location),
+            _ => Ok(None),
+        }
+    }
+
+    fn event_at(&self, location: Location) -> Result<Option<EventView>, StoreError> {
+        self.event_in(location, &self.core.clocks()?)
+    }
+
+    fn event_in(&self, location: Location, clocks: &Clocks) -> Result<Option<EventView>, StoreError> {
+        let committed = self.core.journal.read_at(location)?;
+        let Record::Event { event, identification } = Record::decode(&committed.payload)? else {
+            return Ok(None);
+        };
+        let identification = self.core.resolve(&event.key, identification);
+        let seq = committed.position.seq;
+        let time = clocks.when(Moment::Event(seq), event.received_at);
+        Ok(Some(EventView { seq, event, identification, time }))
+    }
+
+    /// The ledger at the position that the views have.
+    pub fn ledger(&self) -> Ledger {
+        self.core.numbers.borrow().totals.ledger.clone()
+    }
+}
+
+impl EventQuery {
+    /// Whether an event is of the camera and the person that are asked for.
+    fn fits(&self, view: &EventView) -> bool {
+        self.camera.as_ref().is_none_or(|camera| *camera == view.event.key.camera)
+            && self.person.as_ref().is_none_or(|person| view.shows(person))
+    }
+}
+
+impl EventView {
+    fn shows(&self, person: &str) -> bool {
+        let faces = &self.identification.faces;
+        faces.iter().any(|face| face.person.as_ref().is_some_and(|found| found.id == person))
+    }
+}

@@ -1,0 +1,87 @@
+//! Identification of faces by a gallery, in memory only.
+
+use std::time::Instant;
+
+use super::super::StoreError;
+use super::{Galleries, GallerySet, Slot};
+use crate::gallery::Encoding;
+use crate::names::CameraName;
+use crate::record::{Effort, Face, Identification, Outcome, Person};
+
+/// One face of an event on its way through RAM.
+#[derive(Debug)]
+pub struct ProbeFace {
+    /// The validated encoding.
+    pub encoding: Encoding,
+    /// The camera's quality of the face, 0 to 1.
+    pub quality: Option<f32>,
+}
+
+impl Galleries {
+    /// Says who the faces are, by the gallery in use. Touches no disk.
+    pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
+        self.identify_in(&self.core.galleries(), camera, faces)
+    }
+
+    /// The same by the gallery that was in use when `galleries` were taken.
+    pub fn identify_in(
+        &self,
+        galleries: &GallerySet,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Identification<Person> {
+        self.identify_with(&galleries.in_use, camera, faces)
+    }
+
+    /// The same by a gallery of this name; without one by the one in use.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownGallery`].
+    pub fn identify_named(
+        &self,
+        galleries: &GallerySet,
+        gallery: Option<&str>,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Result<Identification<Person>, StoreError> {
+        Ok(self.identify_with(galleries.named(gallery)?, camera, faces))
+    }
+
+    pub(in crate::store) fn identify_with(
+        &self,
+        slot: &Slot,
+        camera: &CameraName,
+        faces: &[ProbeFace],
+    ) -> Identification<Person> {
+        let begin = Instant::now();
+        let gallery = &slot.gallery;
+        let found: Vec<Face<_>> =
+            faces.iter().map(|face| gallery.identify(camera, &face.encoding, face.quality)).collect();
+        let people = self.core.people();
+        let identification = Identification {
+            gallery_size: u32::try_from(gallery.people()).unwrap_or(u32::MAX),
+            model: slot.name().to_owned(),
+            faces: found,
+            effort: None,
+        };
+        let mut answer = identification
+            .map_person(|key_id| people.member(&key_id).map(|member| member.profile.person.clone()));
+        // Somebody erased between the two steps is nobody.
+        for face in &mut answer.faces {
+            if face.outcome == Outcome::Match && face.person.is_none() {
+                face.outcome = Outcome::Stranger;
+            }
+        }
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        answer.effort = Some(Effort { engine: gallery.engine(), micros });
+        answer
+    }
+
+    /// Whether everybody whom an answer of before names is still enrolled, under this name.
+    pub fn still_valid(&self, answer: &Identification<Person>) -> bool {
+        let people = self.core.people();
+        let member = |person: &Person| people.member(&people.key_of(&person.id)?);
+        let is_known = |person| member(person).is_some_and(|member| member.profile.person == *person);
+        answer.faces.iter().filter_map(|face| face.person.as_ref()).all(is_known)
+    }
+}

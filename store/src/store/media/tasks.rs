@@ -1,0 +1,81 @@
+//! Which media files are to be delivered next.
+
+use std::collections::HashSet;
+
+use super::super::StoreError;
+use super::Media;
+use crate::files::content_type;
+use crate::keys::KeyId;
+use crate::record::Media as MediaFile;
+use crate::time::Timestamp;
+use crate::views::entries::{self, FileEntry, Key};
+
+/// What of a media file is to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Thumbnails of it, which are to be made.
+    Thumbnails,
+    /// The file itself.
+    Whole,
+}
+
+/// A media file to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaTask {
+    /// The file.
+    pub media: MediaFile,
+    /// When its event came, by the clock of then, right or wrong: the object's key has its date and must not change.
+    pub event_received_at: Timestamp,
+    /// MIME type by name.
+    pub content_type: &'static str,
+    /// What of it.
+    pub part: Part,
+}
+
+impl Media {
+    /// What of media files is to be delivered next, without those in `skip`: thumbnails (where they are wanted, and then
+    /// no picture before its own), else pictures, else anything else; of one of these alone, the oldest first. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the views cannot be read.
+    pub fn next_tasks(
+        &self,
+        skip: &HashSet<KeyId>,
+        limit: usize,
+        thumbnails: bool,
+    ) -> Result<Vec<MediaTask>, StoreError> {
+        let mut tasks = Vec::new();
+        let previews = thumbnails.then_some(entries::PREVIEW);
+        for queue in previews.into_iter().chain([entries::QUEUE, entries::CLIP]) {
+            for file in self.core.queued(queue)? {
+                let file = file?;
+                if tasks.len() == limit {
+                    break;
+                }
+                let early = queue == entries::QUEUE && thumbnails && self.waits_for_thumbnails(&file)?;
+                if !early && !skip.contains(&file.media.id) {
+                    let part = if queue == entries::PREVIEW { Part::Thumbnails } else { Part::Whole };
+                    tasks.push(MediaTask::new(file, part));
+                }
+            }
+            if !tasks.is_empty() {
+                break;
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn waits_for_thumbnails(&self, file: &FileEntry) -> Result<bool, StoreError> {
+        let waits: Option<KeyId> = self.core.views.get(&Key::Preview(file.lsn))?;
+        Ok(waits.is_some())
+    }
+}
+
+impl MediaTask {
+    fn new(file: FileEntry, part: Part) -> Self {
+        let FileEntry { media, event_received_at, .. } = file;
+        let content_type = content_type(media.name.as_str(), &[]);
+        let event_received_at = event_received_at.unwrap_or(media.received_at);
+        Self { media, event_received_at, content_type, part }
+    }
+}
