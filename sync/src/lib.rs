@@ -4,21 +4,24 @@
 //! file (`sink`); the loop, the back-off, the wake-up and the status are the same for all.
 
 mod backoff;
-pub mod central;
-pub mod error;
-mod lines;
+mod delivery_loop;
+mod ndjson;
 mod objects;
 pub mod rows;
 mod sink;
 pub mod status;
-mod throttle;
 mod thumbnails;
-pub mod tls;
-mod uploader;
+
+/// An S3 server and a device, as the tests of the client have them.
+#[cfg(test)]
+#[path = "../central/src/objects/tests/support.rs"]
+mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_central::grant::{self, Grant};
+use gatehouse_central::throttle::Throttle;
 use gatehouse_config::{Config, Hours};
 use gatehouse_store::Store;
 use gatehouse_store::keys::KeyId;
@@ -28,19 +31,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use error::{GuardFault, SyncError};
+pub use gatehouse_central::{GuardFault, SyncError};
 pub use rows::conflicts::Conflict;
 pub use status::{SinkState, SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
-use crate::central::grant::Grant;
-use crate::lines::LineSink;
+use crate::delivery_loop::{Opening, Wake};
+use crate::ndjson::NdjsonSink;
 use crate::objects::ObjectSink;
 use crate::rows::RowSink;
 use crate::sink::Outlet;
 use crate::status::Gauge;
-use crate::throttle::Throttle;
-use crate::uploader::{Opening, Wake};
 
 /// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
 const ABORT: Duration = Duration::from_secs(1);
@@ -84,7 +85,7 @@ impl Sync {
                 sync.add(
                     config,
                     Sink::Rows,
-                    Some(LineSink::new(config, store.feed.clone(), throttle.clone())),
+                    Some(NdjsonSink::new(config, store.feed.clone(), throttle.clone())),
                     None,
                 );
             }
@@ -103,7 +104,7 @@ impl Sync {
             let opening = Opening::at(hours);
             let wake = Wake { head: self.feed.watch(), now: now.clone(), stop, paused, opening };
             let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
-            tokio::spawn(uploader::run(outlet, sink, gauge.clone(), backoff, wake))
+            tokio::spawn(delivery_loop::run(outlet, sink, gauge.clone(), backoff, wake))
         });
         self.loops.push(Loop { gauge, now, task: std::sync::Mutex::new(task) });
     }
@@ -181,7 +182,7 @@ impl Sync {
         expires: Duration,
         uid: u32,
     ) -> Result<Grant, SyncError> {
-        central::grant::of_appliance(&self.config, file, place, expires, uid).await
+        grant::of_appliance(&self.config, file, place, expires, uid).await
     }
 
     /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is

@@ -6,42 +6,30 @@
 //! central cursor ahead of the local one and moves the local one. A batch sent twice is left out the second time.
 
 mod batch;
+mod batch_size;
 pub(crate) mod conflicts;
-mod connect;
 mod copy;
 mod erase;
-mod fault;
-mod guard;
 pub(crate) mod json;
-mod migrate;
-pub(crate) mod people;
-mod probe;
-mod tls;
-mod width;
+mod people_sync;
 mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_central::error::{GuardFault, SyncError};
+use gatehouse_central::rows::{Identity, Waiting};
+use gatehouse_central::throttle::Throttle;
 use gatehouse_config::{Config, Rows};
 use gatehouse_store::Store;
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::{Change, Events, Feed, People};
 use tokio::time::Instant;
 
-pub use guard::{Identity, LastEvent, Standing, Waiting};
-pub use migrate::{MIGRATIONS, Migrated, Migration, migrate, migrate_with};
 pub use write::{Delivered, Writer};
 
-pub(crate) use connect::{BATCH as COUNT, CALL, Link, connect, timed};
-pub(crate) use guard::{SCHEMA_NEEDED, environment};
-pub(crate) use migrate::{lock, version};
-pub(crate) use write::Value;
-
-use crate::error::{GuardFault, SyncError};
-use crate::rows::width::Width;
+use crate::rows::batch_size::BatchSize;
 use crate::sink::{Outlet, Progress};
-use crate::throttle::Throttle;
 
 /// Journal records without interest for the central side after which the cursor is moved all the same. Without it a
 /// restart would read them again; at every record, the sink's own records would keep it awake for ever.
@@ -62,7 +50,7 @@ pub(crate) struct RowSink {
     people: People,
     events: Events,
     /// Changes read at once; at most `sync.batch_events`.
-    width: Width,
+    batch_size: BatchSize,
     throttle: Arc<Throttle>,
     session: Option<Session>,
 }
@@ -102,9 +90,9 @@ impl RowSink {
             environment: config.device.environment,
             state_id: store.feed.state_id().to_owned(),
         };
-        let width = Width::new(config.sync.batch_events);
+        let batch_size = BatchSize::new(config.sync.batch_events);
         let (feed, people, events) = (store.feed.clone(), store.people.clone(), store.events.clone());
-        Self { rows, identity, feed, people, events, width, throttle, session: None }
+        Self { rows, identity, feed, people, events, batch_size, throttle, session: None }
     }
 
     async fn open(&self) -> Result<Session, SyncError> {
@@ -196,7 +184,7 @@ impl RowSink {
     }
 
     async fn read(&self, after: Position) -> Result<Portion, SyncError> {
-        let (feed, limit) = (self.feed.clone(), self.width.get());
+        let (feed, limit) = (self.feed.clone(), self.batch_size.get());
         let read = tokio::task::spawn_blocking(move || feed.changes(after, limit)).await;
         let read = read.map_err(SyncError::store("read the journal"))?;
         let changes = read.map_err(SyncError::store("read the journal"))?;
@@ -221,8 +209,8 @@ impl RowSink {
     /// again in its turn, where it counts for nothing. What was read ahead may still name the person and is read anew; what
     /// is read from now on does not, and what was delivered before is scrubbed.
     async fn erase_first(&self, session: &mut Session) -> Result<(), SyncError> {
-        let (feed, width) = (self.feed.clone(), self.width.get());
-        let behind = session.erased.max(session.writer.cursor().lsn.saturating_add(width as u64));
+        let (feed, batch_size) = (self.feed.clone(), self.batch_size.get());
+        let behind = session.erased.max(session.writer.cursor().lsn.saturating_add(batch_size as u64));
         let found = tokio::task::spawn_blocking(move || feed.erasures_behind(behind, ERASURES_AT_ONCE)).await;
         let found = found.map_err(SyncError::store("read the journal"))?;
         let found = found.map_err(SyncError::store("read the journal"))?;
@@ -298,10 +286,10 @@ impl Outlet for RowSink {
                 self.session = Some(session);
                 // One that was not full says nothing of the line.
                 if progress.more {
-                    self.width.arrived(began.elapsed());
+                    self.batch_size.arrived(began.elapsed());
                 }
             }
-            Err(error) => self.width.failed(error),
+            Err(error) => self.batch_size.failed(error),
         }
         pushed
     }
@@ -318,14 +306,4 @@ impl Outlet for RowSink {
             false => self.session = None,
         }
     }
-}
-
-/// A number of the journal as Postgres keeps it; no journal comes near 2^63 records.
-pub(crate) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The same back; the schema forbids what is below zero.
-pub(crate) fn number(signed: i64) -> u64 {
-    u64::try_from(signed).unwrap_or(0)
 }

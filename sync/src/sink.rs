@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::error::SyncError;
+use gatehouse_central::error::SyncError;
 
 /// One way out of the appliance.
 ///

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gatehouse_central::error::SyncError;
 use gatehouse_store::record::Sink;
 use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use crate::error::SyncError;
 
 /// All of delivery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,12 +11,12 @@ mod pixels;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
+use gatehouse_central::error::{clip, words_of};
 use gatehouse_store::files::content_type;
 use jpeg_decoder::{CodingProcess, Decoder, Error, PixelFormat};
 use jpeg_encoder::{ColorType, Encoder};
 use zeroize::Zeroizing;
 
-use crate::error::{clip, words_of};
 use pixels::Pixels;
 
 /// Most pixels of a picture: above what cameras at doors have. One whose coding keeps it whole until its end takes six

@@ -16,19 +16,21 @@ const LINES_MAX: usize = 600;
 const LINES_MEDIAN_MAX: usize = 150;
 
 /// Each crate's folder, and the crates of this workspace that it may import and does import.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
     ("store/model", &[]),
     ("config", &["model"]),
     ("store/vault", &["model"]),
     ("store/journal", &["model", "vault"]),
     ("store/gallery", &["model", "vault"]),
     ("store", &["model", "vault", "journal", "gallery"]),
-    ("sync", &["store", "config"]),
-    ("daemon/mqtt", &["sync", "store", "config"]),
+    ("sync/central", &["store", "config"]),
+    ("sync", &["central", "store", "config"]),
+    ("sync/admin", &["central", "store", "config"]),
+    ("daemon/mqtt", &["central", "store", "config"]),
     ("daemon/control", &["sync", "store", "config"]),
     ("daemon/machine", &["control", "store", "config"]),
-    ("daemon", &["mqtt", "control", "machine", "sync", "store", "config"]),
-    ("daemon/cli", &["control", "machine", "sync", "store", "config"]),
+    ("daemon", &["mqtt", "control", "machine", "sync", "central", "store", "config"]),
+    ("daemon/cli", &["control", "machine", "admin", "sync", "central", "store", "config"]),
     ("testkit", &[]),
     ("demo", &["testkit"]),
     ("tests", &["store", "testkit"]),
@@ -40,13 +42,13 @@ const KEEPERS: [(&str, &[&str]); 13] = [
     // The model needs a hash and random ids.
     ("ring", &["store/model", "store/vault"]),
     ("hnsw_rs", &["store/gallery"]),
-    ("minio", &["sync", "testkit"]),
-    ("parquet", &["sync"]),
+    ("minio", &["sync/central", "testkit"]),
+    ("parquet", &["sync/admin"]),
     ("zstd", &["sync"]),
-    ("tokio_postgres", &["sync", "testkit"]),
+    ("tokio_postgres", &["sync/central", "sync", "sync/admin", "testkit"]),
     ("jpeg_decoder", &["sync"]),
     ("jpeg_encoder", &["sync"]),
-    ("postgres_protocol", &["sync"]),
+    ("postgres_protocol", &["sync/admin"]),
     ("rumqttc", &["daemon/mqtt", "testkit"]),
     ("systemd", &["daemon"]),
     ("toml", &["config"]),
@@ -140,9 +142,11 @@ fn crates_of_the_workspace_import_only_what_lies_below_them() {
     for (krate, allowed) in IMPORTS {
         for dependency in dependencies(krate) {
             let Some(inner) = dependency.name.strip_prefix("gatehouse_") else { continue };
-            // The services under test may serve a crate's own tests.
-            let service = inner == "testkit" && dependency.for_tests;
-            if !allowed.contains(&inner) && !service {
+            // Tests may use the services under test. Delivery and administration each need the other one for their tests.
+            let for_tests =
+                matches!((krate, inner), (_, "testkit") | ("sync", "admin") | ("sync/admin", "sync"));
+            let may_test = dependency.for_tests && for_tests;
+            if !allowed.contains(&inner) && !may_test {
                 offenders.push(format!("{krate} imports {inner}"));
             }
         }
@@ -168,6 +172,25 @@ fn what_a_crate_may_import_it_does_import() {
         }
     }
     none(&offenders, "an import that is not used is not allowed");
+}
+
+#[test]
+fn the_daemon_does_not_link_the_administration() {
+    let mut linked = vec!["daemon".to_owned()];
+    let mut at = 0;
+    while let Some(krate) = linked.get(at).cloned() {
+        at += 1;
+        for dependency in dependencies(&krate).iter().filter(|dependency| !dependency.for_tests) {
+            let Some(inner) = dependency.name.strip_prefix("gatehouse_") else { continue };
+            let folder = IMPORTS
+                .iter()
+                .map(|(folder, _)| *folder)
+                .find(|folder| folder.rsplit('/').next().is_some_and(|last| last == inner));
+            linked.extend(folder.map(str::to_owned).filter(|folder| !linked.contains(folder)));
+        }
+    }
+    assert!(linked.contains(&"sync/central".to_owned()), "{linked:?}");
+    assert!(!linked.contains(&"sync/admin".to_owned()), "gatehoused would link parquet: {linked:?}");
 }
 
 #[test]

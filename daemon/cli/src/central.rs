@@ -8,8 +8,9 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
+use gatehouse_admin as central;
+use gatehouse_central::finding::{Finding, Step};
 use gatehouse_config::Config;
-use gatehouse_sync::central::{self, Finding, Step};
 
 use super::session::Session;
 use super::table::printable;

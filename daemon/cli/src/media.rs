@@ -5,9 +5,9 @@ use std::io::{BufWriter, IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatehouse_central::grant::{EXPIRES, Grant};
 use gatehouse_config::{duration_text, parse_duration};
 use gatehouse_store::seal::Sha256;
-use gatehouse_sync::central::grant::{EXPIRES, Grant};
 
 use super::session::Session;
 use super::table::Table;

@@ -139,7 +139,7 @@ pub enum Request {
         /// Media id, or `camera/event id/name`.
         media: String,
     },
-    /// A URL for one delivered media file; answered with [`gatehouse_sync::central::grant::Grant`].
+    /// A URL for one delivered media file; answered with [`gatehouse_central::grant::Grant`].
     MediaUrl {
         /// Media id, or `camera/event id/name`.
         media: String,

@@ -18,7 +18,7 @@ pub(super) fn share_people(people: &People, config: &Config) {
     if config.central.rows.is_none() {
         return;
     }
-    match gatehouse_sync::central::people::deployment_key(config) {
+    match gatehouse_central::deployment::deployment_key(config) {
         Ok(Some(key)) => people.share(Arc::new(key)),
         Ok(None) => {}
         Err(error) => tracing::error!("people are not shared: {error}"),

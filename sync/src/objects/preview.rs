@@ -7,14 +7,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use gatehouse_central::error::{SyncError, words_of};
+use gatehouse_central::objects::Objects;
 use gatehouse_store::files::SealedReader;
 use gatehouse_store::record::Thumbnail;
 use gatehouse_store::sha256;
 use gatehouse_store::store::MediaTask;
 use tokio::sync::Mutex;
 
-use super::Objects;
-use crate::error::{SyncError, words_of};
 use crate::thumbnails::{self, Made, Unshown};
 
 const MAKING: &str = "make thumbnails";
@@ -56,32 +56,30 @@ impl Previews {
     }
 }
 
-impl Objects {
-    /// Makes and delivers what is to be seen of a picture.
-    ///
-    /// # Errors
-    /// [`SyncError::Damaged`] where the local file cannot be read, others as for any object.
-    pub(super) async fn preview(
-        &self,
-        previews: &Arc<Previews>,
-        task: &MediaTask,
-        file: SealedReader,
-    ) -> Result<Previewed, SyncError> {
-        let made = match previews.make(file).await {
-            Ok(made) => made,
-            Err(Unshown::Picture(fault)) => {
-                return Ok(Previewed { thumbnails: Vec::new(), fault: Some(fault) });
-            }
-            Err(Unshown::Read(error)) => return Err(unread(error)),
-        };
-        let mut thumbnails = Vec::with_capacity(made.len());
-        for Made { edge, bytes } in made {
-            let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
-            let place = self.push_thumbnail(task, edge, bytes, sha256).await?;
-            thumbnails.push(Thumbnail { edge, size, sha256, place });
+/// Makes and delivers what is to be seen of a picture.
+///
+/// # Errors
+/// [`SyncError::Damaged`] where the local file cannot be read, others as for any object.
+pub(super) async fn push_thumbnails(
+    objects: &Objects,
+    previews: &Arc<Previews>,
+    task: &MediaTask,
+    file: SealedReader,
+) -> Result<Previewed, SyncError> {
+    let made = match previews.make(file).await {
+        Ok(made) => made,
+        Err(Unshown::Picture(fault)) => {
+            return Ok(Previewed { thumbnails: Vec::new(), fault: Some(fault) });
         }
-        Ok(Previewed { thumbnails, fault: None })
+        Err(Unshown::Read(error)) => return Err(unread(error)),
+    };
+    let mut thumbnails = Vec::with_capacity(made.len());
+    for Made { edge, bytes } in made {
+        let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
+        let place = objects.push_thumbnail(task, edge, bytes, sha256).await?;
+        thumbnails.push(Thumbnail { edge, size, sha256, place });
     }
+    Ok(Previewed { thumbnails, fault: None })
 }
 
 /// `InvalidData` is a file that is not what was written; anything else may pass (a disk that comes back).

@@ -1,190 +1,243 @@
-//! The same tests against the server in this process and, where its binary is, against MinIO.
+//! Delivery of media files against the server in this process and, where its binary is, against MinIO.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use gatehouse_config::Config;
-use gatehouse_store::files::MediaFiles;
-use gatehouse_store::gallery::{GallerySettings, Metric};
-use gatehouse_store::keys::{KeyTable, RootKey};
+use gatehouse_central::error::SyncError;
+use gatehouse_central::throttle::Throttle;
+use gatehouse_store::Store;
+use gatehouse_store::keys::RootKey;
 use gatehouse_store::names::EventKey;
-use gatehouse_store::record::Media;
-use gatehouse_store::store::{MediaTask, Part, StoreSettings};
+use gatehouse_store::record::{Event, Identification};
+use gatehouse_store::store::{MediaQuery, MediaState};
 use gatehouse_store::time::Timestamp;
-use gatehouse_testkit::minio::{Minio, binary};
-use gatehouse_testkit::moto::{self, Moto};
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
 
-use super::Objects;
-use super::call::Limits;
+use super::*;
+use crate::sink::{Outlet, Progress};
+use crate::support::{BUCKET, Device, content, servers, settings};
 
-mod deliver;
-mod fake;
-mod faults;
-mod guard;
-mod keep;
 mod parts;
-mod policy;
-mod presign;
 mod preview;
-mod setup;
-mod tls;
-mod upload;
 
-/// The bucket of the tests.
-pub(crate) const BUCKET: &str = "gatehouse-dev";
-
-/// A server that keeps objects.
-pub(crate) enum Server {
-    Here(S3Server),
-    Minio(Minio),
-    Moto(Moto),
+/// An appliance with events and pictures, and its way out.
+pub(super) struct House {
+    pub(super) device: Device,
+    pub(super) store: Store,
+    pub(super) sink: ObjectSink,
 }
 
-impl Server {
-    pub(crate) fn looker(&self) -> Looker {
-        match self {
-            Self::Here(server) => server.objects(),
-            Self::Minio(server) => server.objects(),
-            Self::Moto(server) => server.objects(),
+impl House {
+    pub(super) async fn new(looker: &Looker, limits: Limits) -> Self {
+        Self::with_thumbnails(looker, limits, &[]).await
+    }
+
+    pub(super) async fn with_thumbnails(looker: &Looker, limits: Limits, edges: &[u16]) -> Self {
+        Self::of(Device::new(), looker, limits, edges).await
+    }
+
+    /// What a device finds when it starts.
+    pub(super) async fn of(device: Device, looker: &Looker, limits: Limits, edges: &[u16]) -> Self {
+        let settings = settings(&device);
+        let open = move || Store::open(settings, &RootKey::from_bytes([9; 32])).unwrap().0;
+        let store = tokio::task::spawn_blocking(open).await.unwrap();
+        let mut config = device.config(looker, "dev", "");
+        config.media.thumbnails = edges.to_vec();
+        let sink = ObjectSink::with_limits(&config, &store, limits);
+        Self { device, store, sink }
+    }
+
+    /// One visit with one picture.
+    pub(super) async fn visit(&self, id: &str, picture: Vec<u8>) {
+        visit_of(&self.store, id, picture).await;
+    }
+
+    /// One visit with one file.
+    pub(super) async fn visit_with(&self, id: &str, name: &str, file: Vec<u8>) {
+        visit_with(&self.store, id, name, file).await;
+    }
+
+    pub(super) async fn push(&mut self) -> Result<Progress, SyncError> {
+        let outcome = self.sink.push().await;
+        if outcome.is_err() {
+            self.sink.reset();
         }
+        outcome
     }
 
-    pub(crate) fn stop(&self) {
-        match self {
-            Self::Here(server) => server.stop().unwrap(),
-            Self::Minio(server) => server.stop().unwrap(),
-            Self::Moto(_) => panic!("moto keeps nothing over a stop"),
+    /// Ids of the files that still wait.
+    pub(super) fn waiting(&self) -> Vec<gatehouse_store::store::MediaTask> {
+        self.store.media.next_tasks(&HashSet::new(), 1000, true).unwrap()
+    }
+}
+
+/// One visit with one picture.
+pub(super) async fn visit_of(store: &Store, id: &str, picture: Vec<u8>) {
+    visit_with(store, id, "snapshot.jpg", picture).await;
+}
+
+async fn visit_with(store: &Store, id: &str, name: &str, file: Vec<u8>) {
+    let key = EventKey { camera: "door".try_into().unwrap(), id: id.try_into().unwrap() };
+    let event = Event {
+        key: key.clone(),
+        kind: "doorbell".into(),
+        occurred_at: None,
+        received_at: Timestamp::parse("2026-11-20T12:00:00Z").unwrap(),
+        media: Vec::new(),
+        attributes: "{}".into(),
+    };
+    let answer = Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
+    store.events.record(event, answer).await.unwrap().await.unwrap();
+    store.media.put(key, name.try_into().unwrap(), file).await.unwrap();
+}
+
+pub(super) fn key(id: &str) -> String {
+    format!("devices/gate-7/events/2026/11/20/door/{id}/snapshot.jpg")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_wait_out_an_outage_and_arrive_once() {
+    for server in servers() {
+        let looker = server.looker();
+        let mut house = House::new(&looker, Limits::default()).await;
+        house.device.prepared(&looker).await;
+        for nth in 0..40_usize {
+            house.visit(&format!("v{nth}"), content(1000 + nth)).await;
         }
-    }
+        server.stop();
+        let error = house.push().await.unwrap_err();
+        assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
+        assert_eq!(house.waiting().len(), 40);
+        server.restart();
 
-    pub(crate) fn restart(&self) {
-        match self {
-            Self::Here(server) => server.restart().unwrap(),
-            Self::Minio(server) => server.restart().unwrap(),
-            Self::Moto(_) => panic!("moto keeps nothing over a stop"),
+        let mut delivered = 0;
+        loop {
+            let progress = house.push().await.unwrap();
+            assert!(progress.set_aside.is_empty(), "{progress:?}");
+            delivered += progress.delivered;
+            if !progress.more {
+                break;
+            }
         }
-    }
-
-    fn port(&self) -> u16 {
-        match self {
-            Self::Here(server) => server.port(),
-            Self::Minio(server) => server.port(),
-            Self::Moto(server) => server.port(),
+        assert_eq!((delivered, house.waiting().len()), (40, 0));
+        assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 40);
+        for nth in [0, 17, 39] {
+            assert_eq!(looker.get(BUCKET, &key(&format!("v{nth}"))).await.unwrap(), content(1000 + nth));
         }
+        let views = house.store.media.list(&MediaQuery { event: None, limit: 100 }).unwrap();
+        assert!(views.iter().all(|view| matches!(view.state, MediaState::Delivered(_))), "{views:?}");
     }
 }
 
-/// Every server there is here.
-pub(crate) fn servers() -> Vec<Server> {
-    let mut servers = vec![Server::Here(S3Server::start().unwrap())];
-    match binary() {
-        Some(_) => servers.push(Server::Minio(Minio::start().unwrap())),
-        None => println!("no MinIO binary here: only the server in this process is tested"),
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_never_takes_is_set_aside_and_the_others_go_on() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    server.objects().put(BUCKET, &key("v0"), b"somebody else's".to_vec()).await.unwrap();
+    for nth in 0..5 {
+        house.visit(&format!("v{nth}"), content(100 + nth)).await;
     }
-    servers
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len(), progress.more), (4, 1, false));
+    assert!(progress.set_aside[0].contains("door/v0/snapshot.jpg"), "{progress:?}");
+    assert!(progress.again_in.is_some());
+    assert_eq!(house.waiting().len(), 1);
+
+    let before = server.requests();
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (0, 0));
+    assert_eq!(server.requests(), before, "no hot loop");
+
+    std::fs::remove_file(server.files().join(BUCKET).join(key("v0"))).unwrap();
+    house.sink.let_time_pass();
+    assert_eq!(house.push().await.unwrap().delivered, 1);
+    assert!(house.waiting().is_empty());
 }
 
-/// Also moto, where its Python is named: it checks no signatures, forgets all when it stops, and ends each connection
-/// after one answer.
-pub(crate) fn lenient_servers() -> Vec<Server> {
-    let moto = moto::python().map(|_| Server::Moto(Moto::start().unwrap()));
-    servers().into_iter().chain(moto).collect()
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_any_more_is_given_up_and_counted() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    house.visit("v0", content(500)).await;
+    house.visit("v1", content(501)).await;
+    let id = house.waiting()[0].media.id.to_string();
+    let path = house.device.folder.path().join("state/media").join(&id[..2]).join(format!("{id}.gm"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (1, 0), "the first bad read may pass");
+    house.sink.let_time_pass();
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (0, 1), "{progress:?}");
+    assert!(house.waiting().is_empty());
+    let ledger = house.store.events.ledger();
+    assert!(ledger.holds());
+    assert_eq!((ledger.files.delivered, ledger.files.dropped["damage"]), (1, 1), "{ledger:?}");
 }
 
-/// A folder with secrets and sealed files.
-pub(crate) struct Device {
-    folder: tempfile::TempDir,
-    files: MediaFiles,
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_leaves_for_a_bucket_of_another_environment() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    let objects = house.device.objects(&server.objects());
+    objects.make_bucket().await.unwrap();
+    server.objects().put(BUCKET, "environment.json", b"{\"environment\":\"prod\"}".to_vec()).await.unwrap();
+    house.visit("v0", content(500)).await;
+    let error = house.push().await.unwrap_err();
+    assert!(error.stops_sink(), "{error}");
+    assert_eq!(server.objects().list(BUCKET, "").await.unwrap(), ["environment.json"]);
+
+    server.objects().put(BUCKET, "environment.json", b"{\"environment\":\"dev\"}".to_vec()).await.unwrap();
+    assert_eq!(house.push().await.unwrap().delivered, 1);
 }
 
-impl Device {
-    pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let keys = KeyTable::open(&folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
-        let (files, _) = MediaFiles::open(&folder.path().join("media"), Arc::new(keys)).unwrap();
-        Self { folder, files }
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_fails_alone_does_not_hold_up_the_others() {
+    let server = S3Server::start().unwrap();
+    let mut house = House::new(&server.objects(), Limits::default()).await;
+    house.device.prepared(&server.objects()).await;
+    // The server fails at this one: a folder lies where its file would be.
+    let blocked = server.files().join(BUCKET).join(key("v0"));
+    std::fs::create_dir_all(blocked.join("x")).unwrap();
+    house.visit("v0", content(500)).await;
+    let error = house.push().await.unwrap_err();
+    assert!(!error.is_permanent() && !error.stops_sink(), "alone, it may be the server: {error}");
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
+    for nth in 1..8 {
+        house.visit(&format!("v{nth}"), content(500 + nth)).await;
     }
+    let progress = house.push().await.unwrap();
+    assert_eq!((progress.delivered, progress.set_aside.len()), (7, 0), "{progress:?}");
+    // While others get through it fails again, and is told at last.
+    let mut told = Vec::new();
+    for nth in 8..10 {
+        house.visit(&format!("v{nth}"), content(500 + nth)).await;
+        house.sink.let_time_pass();
+        told = house.push().await.unwrap().set_aside;
+    }
+    assert!(told[0].contains("door/v0/snapshot.jpg"), "{told:?}");
 
-    /// Settings for a server, with lines added to `[central.objects]`.
-    pub(crate) fn config(&self, looker: &Looker, environment: &str, more: &str) -> Config {
-        let access = self.write("access", &looker.access_key);
-        let secret = self.write("secret", &looker.secret_key);
-        let text = format!(
-            "[device]\nid = \"gate-7\"\nenvironment = \"{environment}\"\n\
-             [media]\nthumbnails = []\n\
-             [central.objects]\nendpoint = \"{}\"\naccess_key_file = {access:?}\nsecret_key_file = {secret:?}\n\
-             bucket = \"{BUCKET}\"\n{more}",
-            looker.endpoint
-        );
-        Config::from_text(&text).unwrap()
-    }
-
-    fn objects(&self, looker: &Looker) -> Objects {
-        Objects::open(&self.config(looker, "dev", ""), Limits::default()).unwrap()
-    }
-
-    /// A bucket that is ready.
-    pub(crate) async fn prepared(&self, looker: &Looker) -> Objects {
-        let objects = self.objects(looker);
-        objects.make_bucket().await.unwrap();
-        objects.make_mark().await.unwrap();
-        objects
-    }
-
-    /// Seals a file as the store would.
-    fn task(&self, name: &str, data: &[u8]) -> MediaTask {
-        let stored = self.files.put(data).unwrap();
-        let event = EventKey { camera: "front-door".try_into().unwrap(), id: "visit:1".try_into().unwrap() };
-        let received_at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
-        let media = Media {
-            id: stored.id,
-            event,
-            name: name.try_into().unwrap(),
-            size: stored.size,
-            sha256: stored.sha256,
-            received_at,
-        };
-        MediaTask { media, event_received_at: received_at, content_type: "image/jpeg", part: Part::Whole }
-    }
+    std::fs::remove_dir_all(blocked).unwrap();
+    house.sink.let_time_pass();
+    house.push().await.unwrap();
+    assert!(house.waiting().is_empty());
 }
 
-/// A store's, below the folder of a device.
-pub(crate) fn settings(device: &Device) -> StoreSettings {
-    StoreSettings {
-        directory: device.folder.path().join("state"),
-        gallery: GallerySettings {
-            model: "test".into(),
-            dimensions: 4,
-            metric: Metric::Euclidean,
-            normalised: false,
-            threshold: 0.4,
-            camera_thresholds: Default::default(),
-            minimum_quality: 0.0,
-            exact_limit: 100,
-        },
-        media_quota_bytes: 1 << 30,
-        reserve_free_bytes: 0,
-        orphan_media: Duration::from_secs(3600),
-        central_rows: false,
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_keep_to_the_bytes_per_second_that_all_sinks_share() {
+    const RATE: u64 = 100_000;
+    let server = servers().remove(0);
+    let looker = server.looker();
+    let limits = Limits::sharing(Arc::new(Throttle::new(Some(RATE))));
+    let mut house = House::new(&looker, limits).await;
+    house.device.prepared(&looker).await;
+    for nth in 0..6_usize {
+        house.visit(&format!("v{nth}"), content(50_000 + nth)).await;
     }
+    let begin = std::time::Instant::now();
+    assert_eq!(house.push().await.unwrap().delivered, 6);
+    // The first leaves at once, the last when five are paid for.
+    assert!(begin.elapsed() >= Duration::from_millis(2500), "{:?}", begin.elapsed());
 }
-
-/// Bytes that differ everywhere.
-fn content(size: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(size as u64);
-    let mut bytes = vec![0; size];
-    random.fill(&mut bytes);
-    bytes
-}
-
-/// A time that is short for a person and long for a server on this machine.
-const SHORT: Duration = Duration::from_millis(500);

@@ -1,5 +1,7 @@
 //! What one transaction writes, sorted by table, with the jumps of the event number found.
 
+use gatehouse_central::error::{GuardFault, SyncError};
+use gatehouse_central::rows::to_i64;
 use gatehouse_store::clock::Known;
 use gatehouse_store::journal::Position;
 use gatehouse_store::keys::KeyId;
@@ -8,10 +10,8 @@ use gatehouse_store::store::{Change, Shared};
 use gatehouse_store::time::Timestamp;
 use uuid::Uuid;
 
-use crate::error::{GuardFault, SyncError};
 use crate::rows::copy::Form;
 use crate::rows::erase::Erasure;
-use crate::rows::signed;
 
 /// Most events that may be missing in one place of the journal. A damaged sector takes some, a damaged segment of
 /// 16 MiB some 50,000; beyond this it is not damage, but the wrong journal or an old database.
@@ -210,7 +210,7 @@ impl<'a> Files<'a> {
             columns.ids.push(Uuid::from_bytes(*id.as_bytes()));
             columns.buckets.push(&place.bucket);
             columns.keys.push(&place.key);
-            columns.sizes.push(signed(*size));
+            columns.sizes.push(to_i64(*size));
             columns.mimes.push(content_type);
             columns.sums.push(format!("sha256:{}", hex::encode(sha256)));
             columns.faults.push(*fault);

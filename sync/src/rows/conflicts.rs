@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use gatehouse_central::error::SyncError;
+use gatehouse_central::rows::{self, CALL_TIMEOUT, timed};
 use gatehouse_config::Rows;
 use gatehouse_store::deployment::Reference;
 use gatehouse_store::store::People;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::error::SyncError;
-use crate::rows::connect::{self, CALL, timed};
 
 /// Most that are told, the newest.
 const CONFLICTS_MAX: i32 = 1000;
@@ -37,8 +36,9 @@ pub struct Conflict {
 /// The newest, over a connection of its own.
 pub(crate) async fn list(rows: &Rows, device: &str, people: &People) -> Result<Vec<Conflict>, SyncError> {
     const QUERY: &str = "select at, person_id, field, kept_by, kept_at, lost_by, lost_at from gatehouse.recent_conflicts($1, $2)";
-    let link = connect::connect(rows).await?;
-    let told = timed("list conflicts", CALL, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
+    let link = rows::connect(rows).await?;
+    let told =
+        timed("list conflicts", CALL_TIMEOUT, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
     let ids: HashMap<Reference, String> = people.ids_by_reference();
     let conflict = |row: &tokio_postgres::Row| Conflict {
         at: words(row.get(0)),

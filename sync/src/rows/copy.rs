@@ -2,11 +2,12 @@
 //! session takes them, and one statement moves them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use chrono::{DateTime, Utc};
+use gatehouse_central::rows::{clamped, to_i64};
 use gatehouse_store::time::Timestamp;
 
 use crate::rows::batch::Visit;
-use crate::rows::{json, signed};
+
+use crate::rows::json;
 
 /// Where the rows come to first: COPY into a table with row-level security is refused to a role that it holds. Made
 /// once per session.
@@ -29,9 +30,6 @@ const JSONB_VERSION: u8 = 1;
 pub(crate) const PIECE: usize = 64 * 1024;
 /// Microseconds from 1970-01-01 to 2000-01-01, the epoch of Postgres.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// Years 1 to 9999: what every client of the database can read.
-const TIME_RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
-
 /// How much of an event is written; less where Postgres refuses more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -61,7 +59,7 @@ impl Rows {
         let out = &mut self.buffer;
         out.put_i16(COLUMNS);
         text(out, device);
-        field(out, &signed(position.seq).to_be_bytes());
+        field(out, &to_i64(position.seq).to_be_bytes());
         text(out, event.key.id.as_str());
         text(out, event.key.camera.as_str());
         match form {
@@ -75,7 +73,7 @@ impl Rows {
         }
         field(out, &micros(time.at).to_be_bytes());
         match time.uncertainty_ms {
-            Some(off) => field(out, &signed(off).to_be_bytes()),
+            Some(off) => field(out, &to_i64(off).to_be_bytes()),
             None => out.put_i32(-1),
         }
         match form {
@@ -114,15 +112,6 @@ fn jsonb(out: &mut BytesMut, value: &str) {
     out.put_i32(i32::try_from(value.len() + 1).unwrap_or(i32::MAX));
     out.put_u8(JSONB_VERSION);
     out.put_slice(value.as_bytes());
-}
-
-/// A time as Postgres can keep it.
-pub(crate) fn time(at: Timestamp) -> DateTime<Utc> {
-    clamped(at).to_chrono()
-}
-
-fn clamped(at: Timestamp) -> Timestamp {
-    Timestamp(at.0.clamp(*TIME_RANGE.start(), *TIME_RANGE.end()))
 }
 
 fn micros(at: Timestamp) -> i64 {

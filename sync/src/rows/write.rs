@@ -16,22 +16,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Datelike, Utc};
 use futures_util::SinkExt as _;
+use gatehouse_central::error::{GuardFault, SyncError};
+use gatehouse_central::rows::{
+    self, BATCH_TIMEOUT, CALL_TIMEOUT, Identity, LastEvent, Link, Standing, Value, Waiting, shared_people,
+    timed, to_datetime, to_i64,
+};
 use gatehouse_config::Rows as RowsConfig;
 use gatehouse_store::clock::{self, ClockSource, Truth};
 use gatehouse_store::journal::Position;
 use gatehouse_store::store::{Change, People};
 use gatehouse_store::time::Timestamp;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, ToStatement};
 
-use crate::error::{GuardFault, SyncError};
 use crate::rows::batch::{self, Batch, Files};
-use crate::rows::connect::{self, BATCH, CALL, Link, timed};
 use crate::rows::copy::{self, Form};
 use crate::rows::erase::Erasure;
-use crate::rows::guard::{self, Identity, LastEvent, Standing, Waiting};
-use crate::rows::people::{self, Taken};
-use crate::rows::signed;
+use crate::rows::people_sync::{self, Taken};
 
 /// Months whose partitions are remembered as made; a batch spans one or two, a wrong clock a few more.
 const MONTHS_MAX: usize = 100;
@@ -42,9 +42,6 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
 
 const MOVE_CURSOR: &str =
     "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
-
-/// A parameter of a statement.
-pub(crate) type Value<'a> = dyn ToSql + Sync + 'a;
 
 /// A signed-in session that writes one device's changes.
 pub struct Writer {
@@ -61,7 +58,7 @@ pub struct Writer {
     /// Bytes of events sent and not yet taken by [`Writer::take_sent`].
     sent: AtomicU64,
     /// Most changes in the next transaction: halved by refusals, doubled by successes.
-    width: usize,
+    changes_max: usize,
 }
 
 struct Statements {
@@ -90,14 +87,14 @@ impl Writer {
     /// [`SyncError`]; where the database is not the right one, nothing was written.
     pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
         const DOING: &str = "prepare statements at Postgres";
-        let mut link = connect::connect(rows).await?;
-        let Standing { cursor, last } = guard::sign_in(&mut link, &identity).await?;
-        timed(DOING, CALL, link.client.batch_execute(copy::STAGING)).await?;
+        let mut link = rows::connect(rows).await?;
+        let Standing { cursor, last } = rows::sign_in(&mut link, &identity).await?;
+        timed(DOING, CALL_TIMEOUT, link.client.batch_execute(copy::STAGING)).await?;
         let statements = Statements {
-            lock: timed(DOING, CALL, link.client.prepare(guard::LOCK_CURSOR)).await?,
-            copy: timed(DOING, CALL, link.client.prepare(copy::STATEMENT)).await?,
-            insert: timed(DOING, CALL, link.client.prepare(copy::INSERT)).await?,
-            cursor: timed(DOING, CALL, link.client.prepare(MOVE_CURSOR)).await?,
+            lock: timed(DOING, CALL_TIMEOUT, link.client.prepare(rows::LOCK_CURSOR)).await?,
+            copy: timed(DOING, CALL_TIMEOUT, link.client.prepare(copy::STATEMENT)).await?,
+            insert: timed(DOING, CALL_TIMEOUT, link.client.prepare(copy::INSERT)).await?,
+            cursor: timed(DOING, CALL_TIMEOUT, link.client.prepare(MOVE_CURSOR)).await?,
         };
         Ok(Self {
             link,
@@ -109,7 +106,7 @@ impl Writer {
             open: false,
             people: false,
             sent: AtomicU64::new(0),
-            width: usize::MAX,
+            changes_max: usize::MAX,
         })
     }
 
@@ -123,7 +120,7 @@ impl Writer {
     /// # Errors
     /// [`SyncError`] where the call fails.
     pub async fn announce(&self, waiting: Waiting) -> Result<(), SyncError> {
-        guard::announce(&self.link, &self.identity, waiting).await
+        rows::announce(&self.link, &self.identity, waiting).await
     }
 
     /// What time it is by this server; none where its clock cannot be right either.
@@ -133,7 +130,7 @@ impl Writer {
     pub async fn time(&self) -> Result<Option<Truth>, SyncError> {
         let from = clock::uptime();
         let asked = self.link.client.query_one("select clock_timestamp()", &[]);
-        let told: DateTime<Utc> = timed("ask Postgres for the time", CALL, asked).await?.get(0);
+        let told: DateTime<Utc> = timed("ask Postgres for the time", CALL_TIMEOUT, asked).await?.get(0);
         let to = clock::uptime();
         Ok(Truth::asked(ClockSource::Rows, Timestamp(told.timestamp_micros()), from, to))
     }
@@ -145,21 +142,21 @@ impl Writer {
     /// [`SyncError`] where a call fails.
     pub async fn share_people(&mut self, people: &People) -> Result<Option<String>, SyncError> {
         let Some(key) = people.deployment() else { return Ok(None) };
-        self.people = match people::begin(&self.link, &self.identity.device, key).await {
+        self.people = match shared_people::begin(&self.link, &self.identity.device, key).await {
             Ok(shared) => shared,
             Err(SyncError::Guard(fault)) => return Ok(Some(format!("people are not shared: {fault}"))),
             Err(error) => return Err(error),
         };
         match self.people {
-            true => people::give_all(&self.link, &self.identity.device, people).await.map(|()| None),
-            false => Ok(Some(format!("people are not shared: {}", people::TOO_OLD))),
+            true => people_sync::give_all(&self.link, &self.identity.device, people).await.map(|()| None),
+            false => Ok(Some(format!("people are not shared: {}", shared_people::TOO_OLD))),
         }
     }
 
     /// Takes in the next people that changed at the central side, if they are shared.
     pub(crate) async fn take_people(&self, people: &People) -> Result<Taken, SyncError> {
         match self.people {
-            true => people::take(&self.link, &self.identity.device, people).await,
+            true => people_sync::take(&self.link, &self.identity.device, people).await,
             false => Ok(Taken::default()),
         }
     }
@@ -204,14 +201,14 @@ impl Writer {
         if fresh.is_empty() {
             return Ok(Delivered { taken: known, ..Delivered::default() });
         }
-        let mut take = self.width.clamp(1, fresh.len());
+        let mut take = self.changes_max.clamp(1, fresh.len());
         let mut form = Form::Whole;
         loop {
             let batch = Batch::new(self.cursor, &fresh[..take])?;
             let error = match self.write(&batch, &form).await {
                 Ok(()) => {
-                    if take >= self.width {
-                        self.width = self.width.saturating_mul(2);
+                    if take >= self.changes_max {
+                        self.changes_max = self.changes_max.saturating_mul(2);
                     }
                     self.cursor = batch.end;
                     return Ok(Delivered {
@@ -229,7 +226,7 @@ impl Writer {
             self.roll_back().await?;
             if take > 1 {
                 take /= 2;
-                self.width = take;
+                self.changes_max = take;
             } else {
                 form = batch.reduced(&form, error)?;
             }
@@ -247,21 +244,23 @@ impl Writer {
         let (client, identity) = (&self.link.client, &self.identity);
         let device: [&Value<'_>; 1] = [&identity.device];
         // Both leave in one packet: a round trip less on a slow line.
-        let begin = timed(BEGIN, CALL, client.batch_execute("begin"));
+        let begin = timed(BEGIN, CALL_TIMEOUT, client.batch_execute("begin"));
         let (begun, row) =
-            tokio::join!(begin, timed(BEGIN, CALL, client.query_opt(&self.statements.lock, &device)));
+            tokio::join!(begin, timed(BEGIN, CALL_TIMEOUT, client.query_opt(&self.statements.lock, &device)));
         begun?;
         let row = row?.ok_or(GuardFault::NotPrepared {
             place: "the database",
             words: "this appliance's cursor is gone".to_owned(),
         })?;
-        if guard::verify(&row, identity)? != self.cursor {
+        if rows::verify(&row, identity)? != self.cursor {
             let words = "another session of this appliance has moved its cursor".to_owned();
             return Err(SyncError::Busy { doing: BEGIN, code: "cursor".to_owned(), words });
         }
-        match tokio::time::timeout(BATCH, self.fill(batch, form)).await {
+        match tokio::time::timeout(BATCH_TIMEOUT, self.fill(batch, form)).await {
             Ok(filled) => filled?,
-            Err(_) => return Err(SyncError::Deadline { doing: "write rows to Postgres", after: BATCH }),
+            Err(_) => {
+                return Err(SyncError::Deadline { doing: "write rows to Postgres", after: BATCH_TIMEOUT });
+            }
         }
         self.open = false;
         Ok(())
@@ -285,8 +284,8 @@ impl Writer {
         const DOING: &str = "write rows to Postgres";
         let device = &self.identity.device;
         for lost in &batch.lost {
-            let at = copy::time(lost.received_at);
-            self.execute(DOING, INSERT_LOST, &[device, &signed(lost.from), &signed(lost.to), &at]).await?;
+            let at = to_datetime(lost.received_at);
+            self.execute(DOING, INSERT_LOST, &[device, &to_i64(lost.from), &to_i64(lost.to), &at]).await?;
         }
         if !batch.files.is_empty() && *form == Form::Whole {
             self.insert_files(&Files::new(&batch.files)).await?;
@@ -294,10 +293,10 @@ impl Writer {
         for erasure in &batch.erasures {
             erasure.scrub(&self.link, device).await?;
         }
-        let (lsn, seq) = (signed(batch.end.lsn), signed(batch.end.seq));
+        let (lsn, seq) = (to_i64(batch.end.lsn), to_i64(batch.end.seq));
         let values: [&Value<'_>; 3] = [device, &lsn, &seq];
         let cursor = self.execute(DOING, &self.statements.cursor, &values);
-        let commit = timed("commit at Postgres", CALL, self.link.client.batch_execute("commit"));
+        let commit = timed("commit at Postgres", CALL_TIMEOUT, self.link.client.batch_execute("commit"));
         let (moved, committed) = tokio::join!(cursor, commit);
         moved.and(committed)
     }
@@ -319,24 +318,25 @@ impl Writer {
     where
         S: ?Sized + ToStatement,
     {
-        timed(doing, BATCH, self.link.client.execute(statement, values)).await.map(drop)
+        timed(doing, BATCH_TIMEOUT, self.link.client.execute(statement, values)).await.map(drop)
     }
 
     async fn copy_events(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         const DOING: &str = "copy events to Postgres";
-        let mut sink = Box::pin(timed(DOING, BATCH, self.link.client.copy_in(&self.statements.copy)).await?);
+        let mut sink =
+            Box::pin(timed(DOING, BATCH_TIMEOUT, self.link.client.copy_in(&self.statements.copy)).await?);
         let mut rows = copy::Rows::new();
         for visit in &batch.events {
             rows.push(&self.identity.device, visit, form);
             if let Some(piece) = rows.piece() {
                 self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                timed(DOING, BATCH, sink.feed(piece)).await?;
+                timed(DOING, BATCH_TIMEOUT, sink.feed(piece)).await?;
             }
         }
         let rest = rows.finish();
         self.sent.fetch_add(rest.len() as u64, Ordering::Relaxed);
-        timed(DOING, BATCH, sink.feed(rest)).await?;
-        timed(DOING, BATCH, sink.as_mut().finish()).await?;
+        timed(DOING, BATCH_TIMEOUT, sink.feed(rest)).await?;
+        timed(DOING, BATCH_TIMEOUT, sink.as_mut().finish()).await?;
         Ok(())
     }
 
@@ -350,19 +350,20 @@ impl Writer {
             erasure.bury(&self.link, device).await?;
         }
         match form {
-            Form::Whole => people::give(&self.link, device, &batch.people).await,
+            Form::Whole => shared_people::give(&self.link, device, &batch.people).await,
             _ => Ok(()),
         }
     }
 
     async fn ensure_months(&mut self, batch: &Batch<'_>) -> Result<(), SyncError> {
         const PARTITION: &str = "make a partition in Postgres";
-        for at in batch.times().map(copy::time) {
+        for at in batch.times().map(to_datetime) {
             if self.months.contains(&month(at)) {
                 continue;
             }
             let client = &self.link.client;
-            timed(PARTITION, CALL, client.execute("select gatehouse.ensure_month($1)", &[&at])).await?;
+            timed(PARTITION, CALL_TIMEOUT, client.execute("select gatehouse.ensure_month($1)", &[&at]))
+                .await?;
             if self.months.len() >= MONTHS_MAX {
                 self.months.clear();
             }
@@ -372,7 +373,7 @@ impl Writer {
     }
 
     async fn roll_back(&mut self) -> Result<(), SyncError> {
-        timed("roll back at Postgres", CALL, self.link.client.batch_execute("rollback")).await?;
+        timed("roll back at Postgres", CALL_TIMEOUT, self.link.client.batch_execute("rollback")).await?;
         self.open = false;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What somebody can do who has stolen a device and its role: its own work, and nothing else.
 
-use gatehouse_sync::rows::{Waiting, Writer};
-use gatehouse_sync::{GuardFault, SyncError};
+use gatehouse_central::rows::Waiting;
+use gatehouse_central::{GuardFault, SyncError};
+use gatehouse_sync::rows::Writer;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -40,7 +41,7 @@ async fn a_device_delivers_with_its_own_role() {
     assert_eq!(bed.text(line).await, format!("{} edge-1 anna", bed.role("edge-1").await));
 
     // Bound at the first sign-in: a second state directory is refused, and one that was not enrolled is too.
-    let other = gatehouse_sync::rows::Identity { state_id: "another".into(), ..identity("edge-1") };
+    let other = gatehouse_central::rows::Identity { state_id: "another".into(), ..identity("edge-1") };
     let error = Writer::open(&rows, other).await.err().unwrap();
     assert!(matches!(error, SyncError::Guard(GuardFault::ForeignState { .. })), "{error}");
     let error = Writer::open(&rows, identity("edge-2")).await.err().unwrap();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use gatehouse_sync::SyncError;
+use gatehouse_central::SyncError;
 use gatehouse_sync::rows::Writer;
 use gatehouse_testkit::postgres::{Postgres, Stop};
 
@@ -80,7 +80,7 @@ async fn a_server_that_is_stopped_and_started_again_loses_and_doubles_nothing() 
     let server = Postgres::start().unwrap();
     let bed = Bed::on(&server, "restart").await;
     bed.database.ready().await.unwrap();
-    gatehouse_sync::central::init(&bed.config("dev")).await.unwrap();
+    gatehouse_admin::init(&bed.config("dev")).await.unwrap();
     let all = events(1..=600);
     let mut writer = bed.writer("edge-1").await;
     let mut failures = 0;

@@ -1,13 +1,14 @@
+use gatehouse_admin as central;
+use gatehouse_central::{GuardFault, SyncError};
 use gatehouse_config::{Config, Environment};
 use gatehouse_sync::rows::Writer;
-use gatehouse_sync::{GuardFault, SyncError, central};
 use gatehouse_testkit::certs::Certificates;
 use gatehouse_testkit::tls::{Opening, TlsFront};
 
 use crate::support::{Bed, deliver_all, events, identity};
 
 async fn refused(bed: &Bed, device: &str, environment: Environment) -> SyncError {
-    let identity = gatehouse_sync::rows::Identity { environment, ..identity(device) };
+    let identity = gatehouse_central::rows::Identity { environment, ..identity(device) };
     Writer::open(&bed.rows(), identity).await.err().unwrap()
 }
 
@@ -28,7 +29,7 @@ async fn environments_never_mix_and_nothing_is_written_before_that_is_known() {
             assert!(matches!(error, SyncError::Guard(GuardFault::Environment { .. })), "{error}");
         }
         assert_eq!(bed.count("select count(*) from gatehouse.devices").await, 0);
-        let identity = gatehouse_sync::rows::Identity { environment: theirs, ..identity("edge-1") };
+        let identity = gatehouse_central::rows::Identity { environment: theirs, ..identity("edge-1") };
         Writer::open(&bed.rows(), identity).await.unwrap();
     }
 }
@@ -49,7 +50,7 @@ async fn a_mark_that_changes_under_an_open_session_stops_the_next_batch() {
 async fn a_second_state_directory_under_the_same_device_id_is_refused() {
     let bed = Bed::new("foreign").await;
     deliver_all(&mut bed.writer("edge-1").await, &events(1..=3)).await.unwrap();
-    let other = gatehouse_sync::rows::Identity { state_id: "another".into(), ..identity("edge-1") };
+    let other = gatehouse_central::rows::Identity { state_id: "another".into(), ..identity("edge-1") };
     let error = Writer::open(&bed.rows(), other).await.err().unwrap();
     assert!(matches!(error, SyncError::Guard(GuardFault::ForeignState { .. })), "{error}");
     assert!(error.to_string().contains("device.id"), "{error}");

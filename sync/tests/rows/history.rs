@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use gatehouse_sync::rows::migrate;
+use gatehouse_central::rows::migrate;
 use gatehouse_testkit::postgres::{PASSWORD, Postgres, SUPERUSER, installation};
 
 use crate::support::{Bed, deliver_all, erasure, event, events, file, named};
@@ -84,7 +84,7 @@ async fn changes_can_be_followed_under_the_name_of_the_whole_table() {
     let server = Postgres::start_with(&["wal_level=logical"]).unwrap();
     let bed = Bed::on(&server, "follow").await;
     bed.database.ready().await.unwrap();
-    gatehouse_sync::central::init(&bed.config("dev")).await.unwrap();
+    gatehouse_admin::init(&bed.config("dev")).await.unwrap();
     let follow = |arguments: &[&str]| {
         let done = Command::new(installation().unwrap().join("bin/pg_recvlogical"))
             .args([

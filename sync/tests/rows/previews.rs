@@ -1,8 +1,8 @@
 //! Rows of thumbnails, and pictures that cannot be shown.
 
+use gatehouse_admin::delete::{mark, unmark};
 use gatehouse_store::record::{ObjectPlace, Thumbnail};
 use gatehouse_store::store::Change;
-use gatehouse_sync::central::delete::{mark, unmark};
 use gatehouse_sync::rows::Writer;
 
 use crate::support::{Bed, at, deliver_all, event, file_of, identity};

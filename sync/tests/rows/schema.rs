@@ -1,5 +1,6 @@
-use gatehouse_sync::SyncError;
-use gatehouse_sync::rows::{MIGRATIONS, Migration, Writer, migrate, migrate_with};
+use gatehouse_central::SyncError;
+use gatehouse_central::rows::{MIGRATIONS, Migration, migrate, migrate_with};
+use gatehouse_sync::rows::Writer;
 
 use crate::support::{Bed, deliver_all, erasure, event, file, identity};
 
@@ -94,8 +95,7 @@ async fn a_database_from_the_future_is_delivered_to_and_not_taken_back() {
 async fn two_inits_at_once_do_not_harm_each_other() {
     let bed = Bed::empty("inits").await;
     let config = bed.config("dev");
-    let (one, two) =
-        tokio::join!(gatehouse_sync::central::init(&config), gatehouse_sync::central::init(&config));
+    let (one, two) = tokio::join!(gatehouse_admin::init(&config), gatehouse_admin::init(&config));
     one.unwrap();
     two.unwrap();
     assert_eq!(bed.count("select count(*) from gatehouse.environment").await, 1);

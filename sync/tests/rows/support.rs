@@ -1,5 +1,10 @@
 //! Hand-made changes, and a prepared database.
+#![allow(dead_code, reason = "the tests of each crate use a part of it")]
 
+use gatehouse_admin as central;
+use gatehouse_admin::SignIn;
+use gatehouse_central::SyncError;
+use gatehouse_central::rows::Identity;
 use gatehouse_config::{Config, Environment, Rows, Secret};
 use gatehouse_store::Store;
 use gatehouse_store::clock::Known;
@@ -9,9 +14,7 @@ use gatehouse_store::names::EventKey;
 use gatehouse_store::record::{Event, Face, Identification, Media, ObjectPlace, Outcome, Person};
 use gatehouse_store::store::Change;
 use gatehouse_store::time::Timestamp;
-use gatehouse_sync::central::SignIn;
-use gatehouse_sync::rows::{Identity, Writer};
-use gatehouse_sync::{SyncError, central};
+use gatehouse_sync::rows::Writer;
 use gatehouse_testkit::postgres::{Database, PASSWORD, Postgres};
 use tempfile::TempDir;
 

@@ -1,8 +1,8 @@
 //! `gatehouse central archive|retention`: events as Parquet in the bucket, and removal of archived months.
 
 use chrono::NaiveDate;
-use gatehouse_sync::central::archive::{self, Archived, Checked, Fault as Wrong};
-use gatehouse_sync::central::retention::{self, AuditRetained, Month, Retained};
+use gatehouse_admin::archive::{self, Archived, Checked, Fault as Wrong};
+use gatehouse_admin::retention::{self, AuditRetained, Month, Retained};
 
 use super::settings;
 use crate::format;

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use gatehouse_admin::{self as central, Enrolled, SignIn};
 use gatehouse_config::Secret;
-use gatehouse_sync::central::{self, Enrolled, SignIn};
 use serde::Serialize;
 
 use super::{settings, steps_text};

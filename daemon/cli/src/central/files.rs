@@ -1,9 +1,10 @@
 //! `gatehouse central url|orphans|verify|delete-file|undelete|purge-deleted`: files of all appliances.
 
-use gatehouse_sync::central::delete::{self, Changed, Purged};
-use gatehouse_sync::central::orphans::{self, Order, Orphan};
-use gatehouse_sync::central::verify::{self, Differing, SAMPLE_MAX, Scope, Verified};
-use gatehouse_sync::central::{grant, orphans::Orphans as Found};
+use gatehouse_admin::delete::{self, Changed, Purged};
+use gatehouse_admin::orphans::Orphans as Found;
+use gatehouse_admin::orphans::{self, Order, Orphan};
+use gatehouse_admin::verify::{self, Differing, SAMPLE_MAX, Scope, Verified};
+use gatehouse_central::grant;
 
 use super::{Args, settings};
 use crate::format;

@@ -5,12 +5,12 @@ use std::io::{IsTerminal as _, Write as _, stdin};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use gatehouse_admin::shared_people::{Absence, CentralPerson, People};
+use gatehouse_central::SyncError;
 use gatehouse_config::Config;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::gallery::{Encoding, GallerySettings};
 use gatehouse_store::record::Person;
-use gatehouse_sync::SyncError;
-use gatehouse_sync::central::people::{Absence, CentralPerson, People};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 

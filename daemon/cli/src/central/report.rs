@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gatehouse_sync::central::{self, Appliance, Person, Report};
+use gatehouse_admin::{self as central, Appliance, Person, Report};
 
 use super::settings;
 use crate::format;

@@ -1,11 +1,11 @@
 //! Uploads in parts that are gone on with.
 
+use gatehouse_central::error::SyncError;
 use gatehouse_store::store::SentPart;
 use gatehouse_testkit::proxy::{Faults, Proxy};
 
-use super::deliver::{House, key};
 use super::*;
-use crate::error::SyncError;
+use crate::support::Server;
 
 const MIB: usize = 1024 * 1024;
 

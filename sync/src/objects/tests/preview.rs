@@ -3,9 +3,9 @@ use gatehouse_store::store::{Change, MediaQuery, MediaView};
 use gatehouse_testkit::jpeg::jpeg;
 use gatehouse_testkit::proxy::{Faults, Proxy};
 
-use super::deliver::{House, visit_of};
 use super::*;
-use crate::sink::{Outlet as _, Progress};
+use crate::sink::Progress;
+use crate::support::{SHORT, lenient_servers};
 
 const EDGES: [u16; 2] = [160, 64];
 
@@ -118,7 +118,7 @@ async fn cut_off_before_the_store_hears_of_them_thumbnails_come_once_all_the_sam
     let task = house.waiting().remove(0);
     let previews = Arc::new(super::super::preview::Previews::new(EDGES.to_vec()));
     let file = house.store.media.open(&task.media.id).unwrap();
-    let before = objects.preview(&previews, &task, file).await.unwrap().thumbnails;
+    let before = push_thumbnails(&objects, &previews, &task, file).await.unwrap().thumbnails;
     looker.put(BUCKET, &small("v0", 64), b"what an older version made".to_vec()).await.unwrap();
 
     let progress = push_all(&mut house).await;

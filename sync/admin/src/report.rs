@@ -1,0 +1,169 @@
+//! `gatehouse central report`: what people ask the database, from the views that anybody can ask.
+
+use gatehouse_central::error::SyncError;
+use gatehouse_central::rows::shared_people::SCHEMA_WITH_PEOPLE;
+use gatehouse_central::rows::{BATCH_TIMEOUT, SCHEMA_NEEDED, timed};
+use gatehouse_config::Config;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::ToSql;
+
+use super::prepared;
+
+/// Most unknown visitors that are listed, the newest: a page to read; the view has them all.
+const UNKNOWN_MAX: i64 = 100;
+
+const DOING: &str = "report from Postgres";
+const PERSON: &str = "gather a person's data in Postgres";
+
+/// The state of the fleet, and the visits of the last days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Every appliance.
+    pub fleet: Vec<Appliance>,
+    /// Visits per day and camera, the newest day first.
+    pub days: Vec<Day>,
+    /// Unknown visitors, the newest first, at most a hundred.
+    pub unknown: Vec<Unknown>,
+}
+
+/// One row of view `fleet`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the comments of the view's columns")]
+pub struct Appliance {
+    pub device_id: String,
+    pub site: String,
+    pub version: String,
+    pub enrolled: bool,
+    pub first_seen: Option<String>,
+    pub last_seen: Option<String>,
+    pub delivered: u64,
+    pub delivered_at: Option<String>,
+    pub pending_events: Option<u64>,
+    pub pending_files: Option<u64>,
+    pub oldest_pending: Option<String>,
+    pub reported_at: Option<String>,
+    pub lost: u64,
+}
+
+/// One row of view `visits_per_day`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the comments of the view's columns")]
+pub struct Day {
+    pub day: String,
+    pub device_id: String,
+    pub camera: String,
+    pub visits: u64,
+    pub recognised: u64,
+    pub unknown: u64,
+    pub first_at: String,
+    pub last_at: String,
+}
+
+/// One row of view `unknown_visitors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the comments of the view's columns")]
+pub struct Unknown {
+    pub day: String,
+    pub device_id: String,
+    pub camera: String,
+    pub event_id: String,
+    pub seq: u64,
+    pub received_at: String,
+    pub strangers: u64,
+    pub files: Vec<String>,
+}
+
+/// All that the database has of one person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    /// The operator's id of the person.
+    pub id: String,
+    /// Every visit in which they were recognised.
+    pub visits: Vec<Visit>,
+    /// Rows about them in other tables, by table; of templates only that there are some: they say nothing to anybody.
+    pub records: Value,
+}
+
+/// One row of function `visits_of`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the comment of the function")]
+pub struct Visit {
+    pub device_id: String,
+    pub seq: u64,
+    pub camera: String,
+    pub event_id: String,
+    pub received_at: String,
+    pub faces: Value,
+    pub files: Vec<String>,
+}
+
+/// The fleet, and visits of the last `days` days (UTC; 1 is today).
+///
+/// # Errors
+/// [`SyncError`] where the database cannot be asked, or the role may not.
+pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
+    let link = prepared(config, SCHEMA_NEEDED).await?;
+    let client = &link.client;
+    let back = i32::from(days.saturating_sub(1));
+    let since = "day >= (now() at time zone 'UTC')::date - $1::int";
+    let fleet = "select * from gatehouse.fleet order by last_seen nulls first, device_id";
+    let visits =
+        format!("select * from gatehouse.visits_per_day where {since} order by day desc, device_id, camera");
+    let unknown = format!(
+        "select * from gatehouse.unknown_visitors where {since} order by received_at desc limit {UNKNOWN_MAX}"
+    );
+    Ok(Report {
+        fleet: rows_of(DOING, client, fleet, &[]).await?,
+        days: rows_of(DOING, client, &visits, &[&back]).await?,
+        unknown: rows_of(DOING, client, &unknown, &[&back]).await?,
+    })
+}
+
+/// All that the database has of a person, for an access request. That it was asked for is a line of the audit log.
+///
+/// # Errors
+/// [`SyncError`] where the database cannot be asked, or the role may not; nothing is told without the line.
+pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
+    let mut link = prepared(config, SCHEMA_WITH_PEOPLE).await?;
+    let transaction = timed(PERSON, BATCH_TIMEOUT, link.client.transaction()).await?;
+    let visits: Vec<Visit> =
+        rows_of(PERSON, &transaction, "select * from gatehouse.visits_of($1)", &[&id]).await?;
+    let erasures = "select * from gatehouse.erasures where person_id = $1 order by applied_at";
+    let audit = "select * from gatehouse.audit_log where subject = $1 and action like 'person.%' order by id";
+    let row =
+        "select to_jsonb(p) - 'encrypted_metadata' as person from gatehouse.persons p where external_id = $1";
+    let before = "select to_jsonb(h) - 'encrypted_metadata' as person from gatehouse.persons_history h \
+                  where external_id = $1 order by version";
+    let templates = "select e.model, e.added_by, e.created_at from gatehouse.face_encodings e \
+                     join gatehouse.persons p on p.id = e.person_id where p.external_id = $1 order by e.created_at";
+    let records = json!({
+        "persons": rows_of::<Value>(PERSON, &transaction, row, &[&id]).await?,
+        "persons_history": rows_of::<Value>(PERSON, &transaction, before, &[&id]).await?,
+        "templates": rows_of::<Value>(PERSON, &transaction, templates, &[&id]).await?,
+        "erasures": rows_of::<Value>(PERSON, &transaction, erasures, &[&id]).await?,
+        "audit_log": rows_of::<Value>(PERSON, &transaction, audit, &[&id]).await?,
+    });
+    let details = json!({ "visits": visits.len() });
+    let line = "select gatehouse.audit('person.report', $1, $2)";
+    timed(PERSON, BATCH_TIMEOUT, transaction.execute(line, &[&id, &details])).await?;
+    timed(PERSON, BATCH_TIMEOUT, transaction.commit()).await?;
+    Ok(Person { id: id.to_owned(), visits, records })
+}
+
+/// The rows of a query, by the names of its columns.
+async fn rows_of<T: DeserializeOwned>(
+    doing: &'static str,
+    client: &impl GenericClient,
+    query: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<T>, SyncError> {
+    let query = format!("select to_jsonb(r) from ({query}) r");
+    let rows = timed(doing, BATCH_TIMEOUT, client.query(&query, values)).await?;
+    let strange = |error: serde_json::Error| {
+        SyncError::Setup(format!("{doing}: the schema is not as this program knows it: {error}"))
+    };
+    rows.iter().map(|row| serde_json::from_value(row.get(0)).map_err(strange)).collect()
+}

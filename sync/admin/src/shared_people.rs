@@ -1,0 +1,256 @@
+//! People from the central side: enrolled, renamed and erased there, and recognised by its search.
+//!
+//! Whoever does this has the deployment key and signs in as the owner of the schema or in the role of privacy. What is
+//! done is merged as if an appliance of the name [`CENTRAL`] had done it.
+
+mod absence;
+
+use chrono::{DateTime, Utc};
+use gatehouse_central::deployment::deployment_key;
+use gatehouse_central::error::SyncError;
+use gatehouse_central::rows::{self, CALL_TIMEOUT, Link, Value, shared_people, timed, to_timestamp};
+use gatehouse_central::services::database_of;
+use gatehouse_config::Config;
+use gatehouse_store::deployment::{DeploymentKey, Reference};
+use gatehouse_store::gallery::transform::Protected;
+use gatehouse_store::gallery::{Encoding, Gallery, GallerySettings, Verdict};
+use gatehouse_store::keys::KeyId;
+use gatehouse_store::names::CameraName;
+use gatehouse_store::people::SAMPLES_MAX;
+use gatehouse_store::record::{Face, Person};
+use gatehouse_store::store::{Shared, SharedSample};
+use gatehouse_store::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::absence::{Absence, Absent};
+
+/// As who changes are made here.
+const CENTRAL: &str = "central";
+/// Templates that the search gives for a probe: all samples of the two nearest people are among them, and room is left.
+const NEAREST_MAX: i32 = 4 * SAMPLES_MAX as i32;
+/// Most people that are listed.
+const LIST_MAX: i64 = 100_000;
+
+/// A person as the central side has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CentralPerson {
+    /// The operator's id.
+    pub id: String,
+    /// The display name.
+    pub name: String,
+    /// Who gave the name: an appliance, or `central`.
+    pub named_by: String,
+    /// Templates.
+    pub samples: i64,
+    /// RFC 3339.
+    pub updated_at: String,
+}
+
+/// The central people of one deployment.
+pub struct People {
+    link: Link,
+    key: DeploymentKey,
+}
+
+impl People {
+    /// Connects; the settings name database and key.
+    ///
+    /// # Errors
+    /// [`SyncError::Setup`] where the settings lack something; else as the call failed.
+    pub async fn open(config: &Config) -> Result<Self, SyncError> {
+        let rows = database_of(config)?;
+        let key = deployment_key(config)?.ok_or_else(|| {
+            let words = "there is no deployment key: name it in central.people.key_file, or make one with \
+                         `gatehouse central make-key FILE`";
+            SyncError::Setup(words.to_owned())
+        })?;
+        let link = rows::connect(rows).await?;
+        crate::database::refuse_foreign(
+            rows::environment(&link.client).await?,
+            config.device.environment.as_str(),
+        )?;
+        match shared_people::begin(&link, CENTRAL, &key).await? {
+            true => Ok(Self { link, key }),
+            false => Err(SyncError::Setup(shared_people::TOO_OLD.to_owned())),
+        }
+    }
+
+    /// Enrols somebody, or adds to one who is enrolled; samples that repeat others are left out. How many were added.
+    ///
+    /// # Errors
+    /// A refusal where the name differs from the enrolled one, where there are too many samples, or, unless `force`
+    /// is set, where one looks more like somebody else.
+    pub async fn enrol(
+        &self,
+        person: Person,
+        encodings: Vec<Encoding>,
+        settings: GallerySettings,
+        force: bool,
+    ) -> Result<usize, SyncError> {
+        gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
+        let known = self.known(&person.id).await?;
+        if let Some((name, ..)) = known.as_ref().filter(|(name, ..)| *name != person.name) {
+            let words = format!("person `{}` is enrolled as `{name}`: rename them first", person.id);
+            return Err(SyncError::Setup(words));
+        }
+        let reference = self.key.reference(&person.id);
+        let model = settings.model.clone();
+        let gallery = self.candidates(&encodings, settings, Some(reference)).await?;
+        let owner = KeyId::from_bytes(reference.0);
+        let reviews = gallery.review(Some(&owner), &encodings);
+        if !force && let Some(nth) = reviews.iter().position(|told| told.verdict == Verdict::Foreign) {
+            let words = format!("encoding {} looks more like somebody else; --force enrols it", nth + 1);
+            return Err(SyncError::Setup(words));
+        }
+        let fresh = encodings.iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
+        let fresh: Vec<&Encoding> = fresh.map(|(encoding, _)| encoding).collect();
+        let samples = gallery.samples(&owner) + fresh.len();
+        if samples == 0 || samples > SAMPLES_MAX {
+            let words =
+                format!("a person has 1 to {SAMPLES_MAX} encodings of a model, these would be {samples}");
+            return Err(SyncError::Setup(words));
+        }
+        let protected = fresh.iter().filter_map(|encoding| self.key.protect(encoding));
+        let samples: Vec<_> =
+            protected.map(|template| SharedSample { model: model.clone(), template }).collect();
+        let added = samples.len();
+        let now = self.stamp().await?;
+        let (born, named_at) = known.map_or((now, now), |(_, born, named_at)| (born, named_at));
+        self.give(Shared { reference, sealed: self.seal(&person)?, person, born, named_at, samples }).await?;
+        Ok(added)
+    }
+
+    /// Gives somebody another name.
+    ///
+    /// # Errors
+    /// A refusal where nobody of that id is enrolled.
+    pub async fn rename(&self, id: &str, name: &str) -> Result<(), SyncError> {
+        let person = Person { id: id.to_owned(), name: name.to_owned() };
+        gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
+        let (_, born, _) = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        let (reference, sealed, named_at) =
+            (self.key.reference(id), self.seal(&person)?, self.stamp().await?);
+        self.give(Shared { reference, person, born, named_at, sealed, samples: Vec::new() }).await
+    }
+
+    /// Erases somebody here and, as soon as it hears of it, on every appliance.
+    ///
+    /// # Errors
+    /// A refusal where nobody of that id is enrolled.
+    pub async fn erase(&self, id: &str) -> Result<(), SyncError> {
+        self.known(id).await?.ok_or_else(|| unknown(id))?;
+        shared_people::bury(&self.link, CENTRAL, self.key.reference(id), id, self.stamp().await?).await
+    }
+
+    /// Everybody, by id.
+    ///
+    /// # Errors
+    /// As the call failed.
+    pub async fn list(&self) -> Result<Vec<CentralPerson>, SyncError> {
+        let query = "select p.external_id, p.name, p.named_by, \
+             (select count(*) from gatehouse.face_encodings e where e.person_id = p.id), \
+             to_char(p.updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
+             from gatehouse.persons p order by 1 limit $1";
+        let rows =
+            timed("list people", rows::BATCH_TIMEOUT, self.link.client.query(query, &[&LIST_MAX])).await?;
+        let person = |row: &tokio_postgres::Row| CentralPerson {
+            id: row.get(0),
+            name: row.get(1),
+            named_by: row.get(2),
+            samples: row.get(3),
+            updated_at: row.get(4),
+        };
+        Ok(rows.iter().map(person).collect())
+    }
+
+    /// Says whose faces these are: the central search finds the people who may be meant, and the decision between
+    /// them is the appliance's own, at the threshold of `settings`.
+    ///
+    /// # Errors
+    /// As the call failed.
+    pub async fn identify(
+        &self,
+        encodings: &[Encoding],
+        settings: GallerySettings,
+    ) -> Result<Vec<Face<Person>>, SyncError> {
+        let gallery = self.candidates(encodings, settings, None).await?;
+        let camera = CameraName::try_from(CENTRAL).map_err(|error| SyncError::Setup(error.to_string()))?;
+        let mut faces = Vec::with_capacity(encodings.len());
+        for encoding in encodings {
+            let face = gallery.identify(&camera, encoding, None);
+            let person = match face.person {
+                Some(owner) => self.person(Reference(*owner.as_bytes())).await?,
+                None => None,
+            };
+            faces.push(face.map_person(|_| person));
+        }
+        Ok(faces)
+    }
+
+    /// A gallery of those who are nearest to some encodings, and of one who is in it anyway.
+    async fn candidates(
+        &self,
+        encodings: &[Encoding],
+        settings: GallerySettings,
+        also: Option<Reference>,
+    ) -> Result<Gallery, SyncError> {
+        const DOING: &str = "search people";
+        const SEARCH: &str = "select distinct person from gatehouse.nearest_templates($1, $2, $3)";
+        const TEMPLATES: &str = "select person, model, template from gatehouse.templates_of($1, $2)";
+        let mut near: Vec<Uuid> = also.iter().map(|reference| Uuid::from_bytes(reference.0)).collect();
+        for encoding in encodings {
+            let Some(probe) = self.key.protect(encoding) else { continue };
+            let probe = probe.as_slice();
+            let values: [&Value<'_>; 3] = [&settings.model, &probe, &NEAREST_MAX];
+            let found = timed(DOING, rows::BATCH_TIMEOUT, self.link.client.query(SEARCH, &values)).await?;
+            near.extend(found.iter().map(|row| row.get::<_, Uuid>(0)));
+        }
+        let model = settings.model.clone();
+        let gallery = Gallery::protected(settings, self.key.transform_of(encodings));
+        let values: [&Value<'_>; 2] = [&CENTRAL, &near];
+        for row in timed(DOING, rows::BATCH_TIMEOUT, self.link.client.query(TEMPLATES, &values)).await? {
+            let (person, of_model): (Uuid, String) = (row.get(0), row.get(1));
+            let template = Protected::received(row.get(2)).ok().filter(|_| of_model == model);
+            if let Some(template) = template {
+                gallery.load(KeyId::from_bytes(*person.as_bytes()), &[template]);
+            }
+        }
+        Ok(gallery)
+    }
+
+    async fn person(&self, reference: Reference) -> Result<Option<Person>, SyncError> {
+        let query = "select encrypted_metadata from gatehouse.persons where id = $1";
+        let id = Uuid::from_bytes(reference.0);
+        let row = timed("search people", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
+        Ok(row.and_then(|row| self.key.open(reference, row.get(0)).ok()))
+    }
+
+    /// Name, stamp of birth and stamp of the name.
+    async fn known(&self, id: &str) -> Result<Option<(String, Timestamp, Timestamp)>, SyncError> {
+        let query = "select name, enrolled_at, named_at from gatehouse.persons where external_id = $1";
+        let row = timed("look a person up", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
+        Ok(row.map(|row| (row.get(0), to_timestamp(row.get(1)), to_timestamp(row.get(2)))))
+    }
+
+    /// Later than everything that is known here.
+    async fn stamp(&self) -> Result<Timestamp, SyncError> {
+        let query = "select greatest(clock_timestamp(), \
+             (select max(greatest(enrolled_at, named_at)) from gatehouse.persons), \
+             (select max(erased_at) from gatehouse.tombstones)) + interval '1 microsecond'";
+        let row = timed("read the clock", CALL_TIMEOUT, self.link.client.query_one(query, &[])).await?;
+        Ok(to_timestamp(row.get::<_, DateTime<Utc>>(0)))
+    }
+
+    async fn give(&self, person: Shared) -> Result<(), SyncError> {
+        shared_people::give(&self.link, CENTRAL, &[&person]).await
+    }
+
+    fn seal(&self, person: &Person) -> Result<Vec<u8>, SyncError> {
+        self.key.seal(person).map_err(|error| SyncError::Setup(error.to_string()))
+    }
+}
+
+fn unknown(id: &str) -> SyncError {
+    SyncError::Setup(format!("no person `{id}` is enrolled centrally; see `gatehouse central person list`"))
+}

@@ -1,0 +1,161 @@
+//! What is done with objects that are there already: list them, read them back, set them aside.
+//!
+//! A listing is one page in memory, an object one chunk.
+
+use std::io::{self, Write};
+use std::vec::IntoIter;
+
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt as _};
+use gatehouse_store::seal::Sha256;
+use minio::s3::builders::CopySource;
+use minio::s3::error::{Error, ValidationErr};
+use minio::s3::response::ListObjectsResponse;
+use minio::s3::types::{BucketName, ObjectKey, ToStream};
+
+use super::Objects;
+use super::classify::{classify, has_code};
+use crate::error::{SyncError, words_of};
+
+/// Largest object that is copied: what S3 copies in one call. Above it the client writes over the source instead.
+const COPY_BYTES_MAX: u64 = 5 << 30;
+
+const LISTING: &str = "list objects in S3";
+const READING: &str = "read an object from S3";
+const COPYING: &str = "copy an object in S3";
+const REMOVING: &str = "remove an object from S3";
+
+/// An object of a listing.
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// By the server's clock; none where it does not say.
+    pub modified: Option<DateTime<Utc>>,
+}
+
+/// What an object holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Bytes.
+    pub size: u64,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// All objects below a prefix, in the byte order of their keys.
+pub struct Listing<'a> {
+    objects: &'a Objects,
+    pages: Box<dyn Stream<Item = Result<ListObjectsResponse, Error>> + Unpin + Send>,
+    page: IntoIter<Listed>,
+    last: String,
+}
+
+impl Listing<'_> {
+    /// The next one; none after the last.
+    ///
+    /// # Errors
+    /// [`SyncError`] where a page does not come, or the server does not keep the order.
+    pub async fn next(&mut self) -> Result<Option<Listed>, SyncError> {
+        loop {
+            if let Some(listed) = self.page.next() {
+                if listed.key <= self.last {
+                    let words = "it does not list objects in the order of their keys".to_owned();
+                    return Err(SyncError::Refused { doing: LISTING, code: "order".into(), words });
+                }
+                self.last.clone_from(&listed.key);
+                return Ok(Some(listed));
+            }
+            let Some(page) = self.objects.within(LISTING, self.pages.next()).await? else { return Ok(None) };
+            let page = page.map_err(|error| classify(LISTING, &self.objects.bucket, &error))?;
+            let listed = page.contents.into_iter();
+            let listed = listed.map(|entry| Listed { key: entry.name, modified: entry.last_modified });
+            self.page = listed.collect::<Vec<_>>().into_iter();
+        }
+    }
+}
+
+impl Objects {
+    /// All objects below `prefix`, from the first.
+    ///
+    /// # Errors
+    /// [`SyncError`] where the bucket's name is none.
+    pub async fn listing(&self, prefix: &str) -> Result<Listing<'_>, SyncError> {
+        let request =
+            self.client.list_objects(self.bucket.as_str()).map_err(|error| self.fault(LISTING, error))?;
+        // Not encoded: some servers say that names are and give them as they are, which the client then cuts at a `=`.
+        let request =
+            request.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).disable_url_encoding(true);
+        let pages = request.build().to_stream().await;
+        Ok(Listing { objects: self, pages, page: Vec::new().into_iter(), last: String::new() })
+    }
+
+    /// Reads an object to its end; none where there is none.
+    ///
+    /// # Errors
+    /// [`SyncError`] where it cannot be read.
+    pub async fn read_back(&self, key: &str) -> Result<Option<Content>, SyncError> {
+        self.read_into(key, &mut io::sink()).await
+    }
+
+    /// The same, and writes it where it is wanted.
+    ///
+    /// # Errors
+    /// As of [`Objects::read_back`], and where it cannot be written.
+    pub async fn read_into(&self, key: &str, place: &mut impl Write) -> Result<Option<Content>, SyncError> {
+        let answer = match self.ask(READING, self.get(key)?).await? {
+            Ok(answer) => answer,
+            Err(error) if has_code(&error, "NoSuchKey") => return Ok(None),
+            Err(error) => return Err(classify(READING, &self.bucket, &error)),
+        };
+        let (mut chunks, _) =
+            answer.into_boxed_stream().map_err(|error| classify(READING, &self.bucket, &error))?;
+        let (mut size, mut hash) = (0, Sha256::new());
+        while let Some(chunk) = self.within(READING, chunks.next()).await? {
+            let broken = |error| SyncError::Unreachable { doing: READING, words: words_of(&error) };
+            let chunk = chunk.map_err(broken)?;
+            size += chunk.len() as u64;
+            hash.update(&chunk);
+            place.write_all(&chunk).map_err(SyncError::store("write on the local disk"))?;
+        }
+        Ok(Some(Content { size, sha256: hex::encode(hash.finish()) }))
+    }
+
+    /// Copies an object and reads both back; false where there is none.
+    ///
+    /// # Errors
+    /// [`SyncError::Verify`] where the copy is another; others where the server says no.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<bool, SyncError> {
+        let Some(content) = self.read_back(from).await? else { return Ok(false) };
+        if content.size > COPY_BYTES_MAX {
+            let words = format!("`{from}` is larger than what S3 copies in one call");
+            return Err(SyncError::Refused { doing: COPYING, code: "size".into(), words });
+        }
+        let fault = |error| self.fault(COPYING, error);
+        let source = CopySource::builder()
+            .bucket(BucketName::new(&self.bucket).map_err(fault)?)
+            .object(ObjectKey::new(from).map_err(fault)?)
+            .build();
+        let request =
+            self.client.copy_object(self.bucket.as_str(), to).map_err(fault)?.source(source).build();
+        let copied = self.within(COPYING, request.send()).await?;
+        copied.map_err(|error| classify(COPYING, &self.bucket, &error))?;
+        if self.read_back(to).await?.as_ref() == Some(&content) {
+            return Ok(true);
+        }
+        Err(SyncError::Verify { doing: COPYING, words: "the copy is not what was copied".into() })
+    }
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// [`SyncError`] where the server says no.
+    pub async fn remove(&self, key: &str) -> Result<(), SyncError> {
+        let request = self.client.delete_object(self.bucket.as_str(), key);
+        let request = request.map_err(|error| self.fault(REMOVING, error))?;
+        self.call(REMOVING, request.build()).await.map(drop)
+    }
+
+    fn fault(&self, doing: &'static str, error: ValidationErr) -> SyncError {
+        classify(doing, &self.bucket, &error.into())
+    }
+}
