@@ -1,11 +1,11 @@
 //! Settings of the appliance: typed, layered, strict.
 //!
-//! Layers, later over earlier, key by key: defaults in code; the main file; `conf.d/*.toml` beside it in byte
-//! order; `GATEHOUSE__SECTION__KEY` from the environment. A key that nobody knows is a fault, and all faults are
-//! reported in one go, each with file, line and key.
+//! Later layers override earlier ones, key by key: defaults in code; the main file; `conf.d/*.toml` in the same folder
+//! in byte order; `GATEHOUSE__SECTION__KEY` from the environment. An unknown key is a fault. All faults are reported
+//! together, each with file, line and key.
 //!
-//! Absences: no secret is ever a value here (files and systemd credentials only, see [`Secret`]); no setting
-//! changes after [`Config::load`]; no other crate reads a settings file.
+//! A secret is never a value here: secrets are files or systemd credentials (see [`Secret`]). No setting changes after
+//! [`Config::load`]. No other crate reads a settings file.
 
 mod duration;
 mod endpoint;
@@ -46,12 +46,12 @@ pub const DEFAULT_CONFIG: &str = "/etc/gatehouse/gatehouse.toml";
 /// The commented settings file that the package ships: every key, its meaning, unit, default and cost.
 pub const EDGE_TOML: &str = include_str!("../edge.toml");
 
-/// All settings, checked: whoever holds one need not check again.
+/// All settings, already validated.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Which appliance this is.
+    /// The appliance.
     pub device: Device,
-    /// Where it keeps its state.
+    /// Its state folder.
     pub state: State,
     /// The broker of the cameras.
     pub mqtt: Mqtt,
@@ -59,7 +59,7 @@ pub struct Config {
     pub gallery: Gallery,
     /// Pictures and clips on disk.
     pub media: Media,
-    /// How long what is kept.
+    /// Retention periods.
     pub retention: Retention,
     /// The central side; both halves may be absent.
     pub central: Central,

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_secrets_of_the_file_are_told_apart() {
+    fn settings_and_secrets_of_the_file_are_separated() {
         let text = "[device]\nid = \"house-7\"\nenvironment = \"prod\"\n[mqtt]\ntopic_root = \"mine\"\n\
                     [gallery.cameras.front-door]\nthreshold = 0.4\n[secrets]\nmqtt-password = \"hunter2\"\n";
         let (folder, read) = provisioned(text);

@@ -30,7 +30,7 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes. Whoever asks must not copy them further than needed.
+    /// The bytes. Callers must not copy them further than needed.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

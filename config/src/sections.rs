@@ -65,7 +65,9 @@ impl Mqtt {
         if mqtt.password_file.is_some() && mqtt.username.is_none() {
             r.fault("mqtt.password_file", "needs mqtt.username beside it");
         }
-        together(r, ("mqtt.cert_file", mqtt.cert_file.is_some()), ("mqtt.key_file", mqtt.key_file.is_some()));
+        let cert = Given { key: "mqtt.cert_file", is_set: mqtt.cert_file.is_some() };
+        let key = Given { key: "mqtt.key_file", is_set: mqtt.key_file.is_some() };
+        together(r, &[cert, key]);
         if mqtt.url.starts_with("mqtt://") && (mqtt.ca_file.is_some() || mqtt.cert_file.is_some()) {
             r.fault("mqtt.url", "is without TLS although certificates are given: write mqtts://");
         }
@@ -197,7 +199,9 @@ impl Rows {
             key_file: r.optional_path("central.rows.key_file"),
         };
         let (cert, key) = (rows.cert_file.is_some(), rows.key_file.is_some());
-        together(r, ("central.rows.cert_file", cert), ("central.rows.key_file", key));
+        let cert = Given { key: "central.rows.cert_file", is_set: cert };
+        let key = Given { key: "central.rows.key_file", is_set: key };
+        together(r, &[cert, key]);
         if cert && rows.url.ends_with("sslmode=disable") {
             r.fault("central.rows.url", "is without TLS although a certificate is given: leave sslmode out");
         }
@@ -307,11 +311,18 @@ fn bucket(text: &str) -> Result<(), String> {
     Err("must begin and end with one of a-z 0-9".to_owned())
 }
 
+/// A key and whether it is set.
+struct Given {
+    key: &'static str,
+    is_set: bool,
+}
+
 /// Two keys of which each needs the other.
-fn together(r: &mut Reader, one: (&str, bool), other: (&str, bool)) {
-    for ((key, given), (needed, there)) in [(one, other), (other, one)] {
-        if given && !there {
-            r.fault(key, format!("needs {needed} beside it"));
+fn together(r: &mut Reader, keys: &[Given; 2]) {
+    let [first, second] = keys;
+    for (one, other) in [(first, second), (second, first)] {
+        if one.is_set && !other.is_set {
+            r.fault(one.key, format!("needs {}, too", other.key));
         }
     }
 }

@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
 
-/// Which central side an appliance belongs to; a device refuses a central side of another environment.
+/// Environment of the central services. An appliance refuses central services of another environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// Development: the root key may be made at the first start.
+    /// Development: a root key may be made at the first start.
     Dev,
-    /// Rehearsal.
+    /// Staging: a rehearsal of production.
     Staging,
-    /// The real thing.
+    /// Production.
     Prod,
 }
 
@@ -44,9 +44,9 @@ impl fmt::Display for Environment {
 pub struct Device {
     /// Name of the appliance: 1 to 48 of `A-Za-z0-9_-`, unique among all appliances of the environment.
     pub id: String,
-    /// Where it stands, in the operator's words; may be empty.
+    /// Location as free text; may be empty.
     pub site: String,
-    /// Which central side it belongs to.
+    /// Environment of the central services.
     pub environment: Environment,
 }
 
@@ -68,15 +68,15 @@ pub struct Mqtt {
     pub client_id: Option<String>,
     /// User name for the broker.
     pub username: Option<String>,
-    /// File with its password; else the credential `gatehouse.mqtt-password`.
+    /// File with its password; if none, the credential `gatehouse.mqtt-password` is used.
     pub password_file: Option<PathBuf>,
-    /// PEM of the authorities that may have signed the broker's certificate; the public ones where absent.
+    /// PEM of the authorities that may have signed the broker's certificate; the public ones if absent.
     pub ca_file: Option<PathBuf>,
     /// PEM of the client certificate chain; only together with `key_file`.
     pub cert_file: Option<PathBuf>,
     /// PEM of the client certificate's private key.
     pub key_file: Option<PathBuf>,
-    /// Longest payload taken from the broker, in bytes.
+    /// Longest payload accepted from the broker, in bytes.
     pub max_payload_bytes: u64,
 }
 
@@ -87,21 +87,21 @@ pub struct Gallery {
     pub model: String,
     /// Components of one encoding.
     pub dimensions: usize,
-    /// The distance.
+    /// Distance between two encodings.
     pub metric: Metric,
     /// Whether all encodings of the model are of length 1.
     pub normalised: bool,
-    /// Share of strangers that may be taken for somebody.
+    /// Share of strangers that may be accepted as an enrolled person.
     pub target_fpir: f32,
-    /// Largest distance that is a match; none: it follows from `target_fpir`.
+    /// Largest distance that is a match; if none, it is derived from `target_fpir`.
     pub threshold: Option<f32>,
-    /// Least quality of a face that is judged, 0 to 1.
+    /// Minimum quality of a face that is judged, 0 to 1.
     pub minimum_quality: f32,
-    /// Templates up to which every search is exact; none: the device measures.
+    /// Templates up to which every search is exact; if none, the appliance measures.
     pub exact_limit: Option<usize>,
     /// Whether strangers get a label for the day.
     pub label_strangers: bool,
-    /// What differs for one camera, by camera name.
+    /// Settings of single cameras, by camera name.
     pub cameras: BTreeMap<String, CameraGallery>,
 }
 
@@ -115,44 +115,44 @@ pub struct CameraGallery {
 /// `[media]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {
-    /// Most bytes of sealed media files on disk.
+    /// Maximum bytes of sealed media files on disk.
     pub quota_bytes: u64,
     /// Bytes left free on the file system.
     pub reserve_free_bytes: u64,
     /// Hours that a media file waits for its event.
     pub orphan_hours: u32,
-    /// Longest edges, in pixels, of the thumbnails that are made of each JPEG; none: none are made.
+    /// Longest edges, in pixels, of the thumbnails of each JPEG; if empty, none are made.
     pub thumbnails: Vec<u16>,
 }
 
 /// `[retention]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
-    /// Days from their arrival that events and media files stay that the central side has.
+    /// Days after arrival that delivered events and media files stay.
     pub delivered_days: u32,
-    /// The same for media files alone.
+    /// The same for media files only.
     pub media_days: u32,
-    /// Days that those stay that it does not have; none: for ever.
+    /// Days that undelivered ones stay; if none, forever.
     pub undelivered_days: Option<u32>,
-    /// Days from their last visit or change that people stay enrolled; none: for ever.
+    /// Days after their last visit or change that people stay enrolled; if none, forever.
     pub people_days: Option<u32>,
-    /// Whether events that the central side does not have may be given up where a full disk leaves nothing else.
+    /// Whether undelivered events are dropped when the disk is full and all files are removed.
     pub drop_events_when_full: bool,
 }
 
 /// `[central]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Central {
-    /// The S3 side.
+    /// Central S3.
     pub objects: Option<Objects>,
-    /// The Postgres side.
+    /// Central Postgres.
     pub rows: Option<Rows>,
-    /// People who are shared with other appliances through it.
+    /// People that are shared with other appliances.
     pub people: SharedPeople,
 }
 
 impl Central {
-    /// Whether events go into the bucket as lines of JSON.
+    /// Whether events are stored in the bucket as lines of JSON.
     pub fn lines(&self) -> bool {
         self.rows.is_none() && self.objects.as_ref().is_some_and(|objects| objects.lines)
     }
@@ -161,7 +161,8 @@ impl Central {
 /// `[central.people]`
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SharedPeople {
-    /// File with the deployment key; else the credential `gatehouse.deployment-key`, else people are not shared.
+    /// File with the deployment key; if none, the credential `gatehouse.deployment-key` is used. Without either, people
+    /// are not shared.
     pub key_file: Option<PathBuf>,
 }
 
@@ -170,17 +171,17 @@ pub struct SharedPeople {
 pub struct Objects {
     /// `http://host[:port]` or `https://host[:port]`.
     pub endpoint: String,
-    /// Region that requests are signed for.
+    /// Region for which requests are signed.
     pub region: String,
     /// Bucket; see [`crate::Config::bucket`] for the one to use.
     pub bucket: Option<String>,
     /// Whether events go into the bucket as lines of JSON, where there is no `[central.rows]`.
     pub lines: bool,
-    /// File with the access key; else the credential `gatehouse.objects-access-key`.
+    /// File with the access key; if none, the credential `gatehouse.objects-access-key` is used.
     pub access_key_file: Option<PathBuf>,
-    /// File with the secret key; else the credential `gatehouse.objects-secret-key`.
+    /// File with the secret key; if none, the credential `gatehouse.objects-secret-key` is used.
     pub secret_key_file: Option<PathBuf>,
-    /// PEM of the authorities that may have signed the server's certificate; the public ones where absent.
+    /// PEM of the authorities that may have signed the server's certificate; the public ones if absent.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -189,24 +190,24 @@ pub struct Objects {
 pub struct Rows {
     /// `postgres://user@host[:port]/database[?sslmode=disable|prefer|require]`; see [`Rows::endpoint`].
     pub url: String,
-    /// File with the password; else the credential `gatehouse.rows-password`.
+    /// File with the password; if none, the credential `gatehouse.rows-password` is used.
     pub password_file: Option<PathBuf>,
-    /// PEM of the authorities that may have signed the server's certificate; the public ones where absent.
+    /// PEM of the authorities that may have signed the server's certificate; the public ones if absent.
     pub ca_file: Option<PathBuf>,
-    /// PEM of the certificate to sign in with, and of its key; both or neither.
+    /// PEM of the client certificate; only together with `key_file`.
     pub cert_file: Option<PathBuf>,
-    /// See `cert_file`.
+    /// PEM of the certificate's private key.
     pub key_file: Option<PathBuf>,
 }
 
 /// `[sync]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sync {
-    /// Most events in one transaction.
+    /// Maximum number of events in one transaction.
     pub batch_events: usize,
-    /// Bytes per second that all sinks send on average; none: as the line takes it.
+    /// Bytes per second that all sinks send on average; if none, there is no limit.
     pub bandwidth_bytes_per_second: Option<u64>,
-    /// When pictures and clips leave, by the local time of this machine; none: always.
+    /// Hours in which pictures and clips are sent, by the local time of this machine; if none, always.
     pub media_hours: Option<Hours>,
     /// Shortest wait after a failure.
     pub retry_min: Duration,
@@ -217,7 +218,7 @@ pub struct Sync {
 /// `[keys]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Keys {
-    /// File with the root key; else the credential `gatehouse.root-key`.
+    /// File with the root key; if none, the credential `gatehouse.root-key` is used.
     pub root_key_file: Option<PathBuf>,
 }
 
@@ -231,10 +232,10 @@ pub struct Control {
 /// `[sources]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sources {
-    /// Events per second that one camera may send for long.
+    /// Events per second that one camera may send on average.
     pub events_per_second: u32,
     /// Events that one camera may send at once.
     pub burst: u32,
-    /// Most faces in one event.
+    /// Maximum number of faces in one event.
     pub max_faces: usize,
 }

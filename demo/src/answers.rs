@@ -1,4 +1,4 @@
-//! What the appliance says to the cameras, beside who really stood there.
+//! The answers of the appliance to the cameras, compared with who was in front of each camera.
 
 use std::collections::HashSet;
 
@@ -8,24 +8,24 @@ use gatehouse_testkit::synthetic::SyntheticPerson;
 use serde_json::Value;
 
 use crate::screen::Screen;
-use crate::traffic::{Traffic, Visit, Who};
+use crate::traffic::{Subject, Traffic, Visit};
 
-/// Everything that was answered so far.
+/// All answers so far.
 #[derive(Default)]
 pub(crate) struct Answers {
     /// Ids of events with an identification.
     pub(crate) identified: HashSet<String>,
-    /// Milliseconds from PUBLISH to identification, sorted when asked for.
+    /// Milliseconds from PUBLISH to identification; sorted on demand.
     latencies: Vec<f64>,
-    /// Residents who were matched as themselves.
+    /// Residents that were matched with their own profile.
     pub(crate) right: u64,
-    /// Residents who were not recognised.
+    /// Residents that were not matched.
     pub(crate) missed: u64,
-    /// Strangers who were told to be strangers.
+    /// Visits of strangers, or without a face, that were matched with no profile.
     pub(crate) strangers: u64,
-    /// People who were taken for somebody else.
+    /// Visits that were matched with the profile of another person.
     pub(crate) wrong: u64,
-    /// Answers that say that they are not to be acted on again.
+    /// Answers that are marked as repeated and not actionable.
     pub(crate) replayed: u64,
     /// Refusals.
     pub(crate) refused: u64,
@@ -33,37 +33,40 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Takes what has come since the last time and gives a line for each message.
+    /// Takes the messages since the last call and returns one line for each.
     pub(crate) fn take(
         &mut self,
         listener: &Listener,
         traffic: &Traffic,
-        people: &[(SyntheticPerson, String)],
+        residents: &[SyntheticPerson],
         screen: &Screen,
     ) -> Vec<String> {
         let fresh = listener.with(|messages| messages.get(self.seen..).unwrap_or_default().to_vec());
         self.seen += fresh.len();
-        fresh.iter().filter_map(|message| self.line(message, traffic, people, screen)).collect()
+        fresh.iter().filter_map(|message| self.line(message, traffic, residents, screen)).collect()
     }
 
     /// Median and 99th percentile of the latency in milliseconds.
-    pub(crate) fn latency(&mut self) -> (f64, f64) {
+    pub(crate) fn latency(&mut self) -> Latency {
         self.latencies.sort_by(f64::total_cmp);
         let count = self.latencies.len();
-        let at = |percent: usize| self.latencies.get((count * percent / 100).min(count.saturating_sub(1)));
-        (at(50).copied().unwrap_or(0.0), at(99).copied().unwrap_or(0.0))
+        let at = |percent: usize| {
+            let index = (count * percent / 100).min(count.saturating_sub(1));
+            self.latencies.get(index).copied().unwrap_or(0.0)
+        };
+        Latency { p50: at(50), p99: at(99) }
     }
 
     fn line(
         &mut self,
         message: &Received,
         traffic: &Traffic,
-        people: &[(SyntheticPerson, String)],
+        residents: &[SyntheticPerson],
         screen: &Screen,
     ) -> Option<String> {
         let answer = message.json();
         let camera = message.topic.split('/').nth(1).unwrap_or("?");
-        let clock = screen.dim(&DateTime::<Local>::from(message.clock).format("%H:%M:%S%.3f").to_string());
+        let clock = screen.dim(&DateTime::<Local>::from(message.clock).format("%H:%M:%S").to_string());
         if message.topic.ends_with("/rejected") {
             self.refused += 1;
             let reason = screen.yellow(&format!("refused: {}", answer["reason"].as_str().unwrap_or("?")));
@@ -73,47 +76,78 @@ impl Answers {
         let visit = traffic.visits.get(id)?;
         if answer["replayed"] == true || !self.identified.insert(id.to_owned()) {
             self.replayed += 1;
-            let words = screen.dim("the same event again: replayed, not actionable");
-            return Some(format!("{clock}  {camera:<11}{words}"));
+            let note = screen.dim("the same event again: marked as replayed, not actionable");
+            return Some(format!("{clock}  {camera:<11}{note}"));
         }
         let latency = message.at.saturating_duration_since(visit.sent).as_secs_f64() * 1e3;
         self.latencies.push(latency);
-        let told = self.judge(visit, &answer["faces"][0], people, screen);
-        Some(format!("{clock}  {camera:<11}{told}{latency:>8.1} ms"))
+        let identification = self.judge(visit, &answer["faces"][0], residents, screen);
+        Some(format!("{clock}  {camera:<11}{identification}{latency:>7.1} ms"))
     }
 
-    /// Compares the answer with who it was; gives who, outcome and distance in columns.
+    /// Compares the answer with the visit. Returns name, outcome and distance in columns.
     fn judge(
         &mut self,
         visit: &Visit,
         face: &Value,
-        people: &[(SyntheticPerson, String)],
+        residents: &[SyntheticPerson],
         screen: &Screen,
     ) -> String {
         let Some(outcome) = face["outcome"].as_str() else {
-            return format!("{:<24}{:<11}{:<16}", "-", "no face", "");
+            return format!("{:<25}{:<10}{:<13}", "-", "no face", "");
         };
         let person = face["person"]["id"].as_str();
-        let name = face["person"]["name"].as_str().unwrap_or("somebody unknown");
-        let is_right = match visit.who {
-            Who::Resident(number) => person == Some(people[number].0.id.as_str()),
-            Who::Stranger | Who::Nobody => person.is_none(),
+        let name = face["person"]["name"].as_str().unwrap_or("unknown person");
+        let is_right = match visit.subject {
+            Subject::Resident(number) => person == Some(residents[number].id.as_str()),
+            Subject::Stranger | Subject::Motion => person.is_none(),
         };
-        let counter = match (visit.who, is_right, person) {
-            (Who::Resident(_), true, _) => &mut self.right,
-            (Who::Resident(_), false, None) => &mut self.missed,
+        let counter = match (visit.subject, is_right, person) {
+            (Subject::Resident(_), true, _) => &mut self.right,
+            (Subject::Resident(_), false, None) => &mut self.missed,
             (_, false, _) => &mut self.wrong,
             (_, true, _) => &mut self.strangers,
         };
         *counter += 1;
-        let word = format!("{outcome:<11}");
-        let word = match outcome {
-            "match" if is_right => screen.green(&word),
-            "match" => screen.red(&word),
-            _ => screen.yellow(&word),
+        let column = format!("{outcome:<10}");
+        let column = match outcome {
+            "match" if is_right => screen.green(&column),
+            "match" => screen.red(&column),
+            _ => screen.yellow(&column),
         };
-        let number = |key: &str| face[key].as_f64().map_or_else(|| "-".to_owned(), |d| format!("{d:.3}"));
-        let distance = format!("{} of {}", number("distance"), number("threshold"));
-        format!("{name:<24}{word}{distance:<16}")
+        let number = |key: &str| face[key].as_f64();
+        format!("{name:<25}{column}{:<13}", comparison(number("distance"), number("threshold")))
+    }
+}
+
+/// Latencies in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Latency {
+    /// Median.
+    pub(crate) p50: f64,
+    /// 99th percentile.
+    pub(crate) p99: f64,
+}
+
+/// A distance next to the threshold, like `0.305 < 0.470`.
+fn comparison(distance: Option<f64>, threshold: Option<f64>) -> String {
+    match (distance, threshold) {
+        (Some(distance), Some(threshold)) => {
+            let sign = if distance < threshold { '<' } else { '>' };
+            format!("{distance:.3} {sign} {threshold:.3}")
+        }
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparison_shows_which_side_of_the_threshold_a_distance_is_on() {
+        assert_eq!(comparison(Some(0.3054), Some(0.47)), "0.305 < 0.470");
+        assert_eq!(comparison(Some(0.61), Some(0.47)), "0.610 > 0.470");
+        assert_eq!(comparison(None, Some(0.47)), "-");
     }
 }

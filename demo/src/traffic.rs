@@ -1,5 +1,5 @@
-//! What happens in the street: residents and strangers before cameras, with and without a picture; now and then a
-//! message twice, or one that is none.
+//! Generates camera traffic: visits of residents and strangers, with and without a picture, and occasionally a
+//! repeated or malformed message.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,23 +15,25 @@ use gatehouse_testkit::wait;
 
 /// The cameras.
 const CAMERAS: [&str; 3] = ["front-door", "garden", "garage"];
-/// Size of a picture.
-const PICTURE: (u16, u16) = (320, 240);
-/// Faults that are shown in turn.
+/// Width of a picture in pixels.
+const PICTURE_WIDTH: u16 = 320;
+/// Height of a picture in pixels.
+const PICTURE_HEIGHT: u16 = 240;
+/// Faults of malformed messages, used in turn.
 const FAULTS: [Fault; 5] =
     [Fault::WrongDimensions, Fault::NotJson, Fault::NotANumber, Fault::TooDeep, Fault::ZeroVector];
-/// The broker is in this process.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The broker runs in this process.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who stood before the camera.
+/// Who was in front of the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Subject {
     /// An enrolled person, by number.
     Resident(usize),
-    /// Somebody else.
+    /// A person who is not enrolled.
     Stranger,
-    /// Nobody: something moved.
-    Nobody,
+    /// No person: motion without a face.
+    Motion,
 }
 
 /// A valid event that was sent.
@@ -39,27 +41,33 @@ pub(crate) enum Who {
 pub(crate) struct Visit {
     /// The camera.
     pub(crate) camera: &'static str,
-    /// Who it was.
-    pub(crate) who: Who,
-    /// When it was published first.
+    /// Who was in front of it.
+    pub(crate) subject: Subject,
+    /// When it was first published.
     pub(crate) sent: Instant,
-    /// The picture that went with it.
+    /// Its picture.
     pub(crate) picture: Option<Bytes>,
 }
 
-/// The cameras and what they have sent.
+/// The cameras and the messages that they sent.
 pub(crate) struct Traffic {
     random: Rng,
     people: Vec<SyntheticPerson>,
     cameras: Vec<Camera>,
     /// Valid events by id.
     pub(crate) visits: HashMap<String, Visit>,
-    /// Messages that must be refused.
+    /// Number of messages that must be refused.
     pub(crate) malformed: u64,
-    /// Events that were sent once more.
+    /// Number of events that were sent again.
     pub(crate) repeated: u64,
-    last: Option<(usize, String, Vec<u8>)>,
+    last: Option<Sent>,
     steps: u64,
+}
+
+/// An event that can be sent again.
+struct Sent {
+    camera: usize,
+    payload: Vec<u8>,
 }
 
 impl Traffic {
@@ -71,12 +79,12 @@ impl Traffic {
         Self { random: Rng::new(), people, cameras, visits, malformed: 0, repeated: 0, last: None, steps: 0 }
     }
 
-    /// Pictures sent.
+    /// Number of pictures sent.
     pub(crate) fn pictures(&self) -> u64 {
         self.visits.values().filter(|visit| visit.picture.is_some()).count() as u64
     }
 
-    /// The next thing happens.
+    /// Sends the next message.
     pub(crate) fn step(&mut self) -> Result<()> {
         self.steps += 1;
         match self.steps % 20 {
@@ -87,31 +95,31 @@ impl Traffic {
         Ok(())
     }
 
-    /// Waits until the broker has everything.
+    /// Waits until the broker has received everything.
     pub(crate) async fn settle(&self) -> Result<()> {
         let done = || async { self.cameras.iter().all(|camera| camera.waiting() == 0) };
-        wait::until_async("the broker to take the cameras' messages", PATIENCE, done).await
+        wait::until_async("the broker to take the cameras' messages", SEND_TIMEOUT, done).await
     }
 
     fn visit(&mut self) -> Result<()> {
         let camera = self.random.usize(..CAMERAS.len());
         let id = format!("visit-{:05}", self.steps);
-        let who = match self.random.u8(..20) {
-            0 => Who::Nobody,
-            1..5 => Who::Stranger,
-            _ => Who::Resident(self.random.usize(..self.people.len())),
+        let subject = match self.random.u8(..20) {
+            0 => Subject::Motion,
+            1..5 => Subject::Stranger,
+            _ => Subject::Resident(self.random.usize(..self.people.len())),
         };
-        let encoding = match who {
-            Who::Resident(number) => Some(self.people[number].sample(&mut self.random)),
-            Who::Stranger => Some(stranger(&mut self.random).sample(&mut self.random)),
-            Who::Nobody => None,
+        let encoding = match subject {
+            Subject::Resident(number) => Some(self.people[number].sample(&mut self.random)),
+            Subject::Stranger => Some(stranger(&mut self.random).sample(&mut self.random)),
+            Subject::Motion => None,
         };
         let motion = EventMessage { id: Some(id.clone()), kind: "motion".into(), ..EventMessage::default() };
         let mut message = encoding.map_or(motion, |encoding| EventMessage::face(&id, encoding));
         let mut picture = None;
         if self.steps.is_multiple_of(2) {
             message.media = vec!["snapshot.jpg".into()];
-            picture = Some(Bytes::from(jpeg(self.random.u64(..), PICTURE.0, PICTURE.1)?));
+            picture = Some(Bytes::from(jpeg(self.random.u64(..), PICTURE_WIDTH, PICTURE_HEIGHT)?));
         }
         // Cameras send the picture before or after its event.
         let is_before = self.random.bool();
@@ -119,13 +127,14 @@ impl Traffic {
             self.send_picture(camera, &id, picture.as_ref());
         }
         let payload = message.payload();
-        let visit = Visit { camera: CAMERAS[camera], who, sent: Instant::now(), picture: picture.clone() };
+        let visit =
+            Visit { camera: CAMERAS[camera], subject, sent: Instant::now(), picture: picture.clone() };
         self.visits.insert(id.clone(), visit);
         self.send(camera, "event", payload.clone());
         if !is_before {
             self.send_picture(camera, &id, picture.as_ref());
         }
-        self.last = Some((camera, id, payload));
+        self.last = Some(Sent { camera, payload });
         Ok(())
     }
 
@@ -136,7 +145,7 @@ impl Traffic {
     }
 
     fn send_again(&mut self) {
-        if let Some((camera, _, payload)) = self.last.take() {
+        if let Some(Sent { camera, payload }) = self.last.take() {
             self.repeated += 1;
             self.send(camera, "event", payload);
         }
@@ -152,7 +161,7 @@ impl Traffic {
     }
 
     fn send(&self, camera: usize, what: &str, payload: impl Into<Bytes>) {
-        // The receipt is not looked at: `settle` waits for all of them at once.
+        // The receipt is dropped: `settle` waits for all of them at once.
         drop(self.cameras[camera].send(&format!("gatehouse/{}/{what}", CAMERAS[camera]), payload, false));
     }
 }

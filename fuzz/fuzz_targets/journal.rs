@@ -155,7 +155,7 @@ fuzz_target!(|input: Input| {
         assert_eq!(record.payload, entry(lsn).payload, "record {lsn} is another one");
         last = lsn;
     }
-    assert!(head.lsn >= last, "the head lies before a record");
+    assert!(head.lsn >= last, "the head is before a record");
     assert!(read.len() as u64 + lost <= head.lsn, "more was read and lost than there was");
 
     let next = journal.append_blocking(entry(1000)).expect("room").wait_blocking().expect("goes on");

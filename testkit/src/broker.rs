@@ -1,7 +1,7 @@
 //! A real mosquitto.
 //!
-//! Persistence is on, so that a restart keeps sessions and queued messages; [`Broker::kill`] loses them, as a
-//! power cut would.
+//! Persistence is on, so that a restart keeps sessions and queued messages. [`Broker::kill`] loses them, like a power
+//! cut.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,23 +16,23 @@ use crate::folder::Folder;
 use crate::process::{Launch, Process, Signal, find_program};
 use crate::{ports, wait};
 
-/// It listens within 0.1 s.
-const START_PATIENCE: Duration = Duration::from_secs(20);
-/// It writes its state on the way out.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// It usually listens within 0.1 s.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// It writes its state before it exits.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How the broker is to be set up.
+/// Settings of the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// Users and passwords; empty: anybody may connect.
+    /// Users and passwords; if empty, every client may connect.
     pub users: Vec<(String, String)>,
-    /// Lines of an ACL file; empty: everybody may do everything.
+    /// Lines of an ACL file; if empty, every client may use every topic.
     pub acl: String,
     /// TLS with generated certificates.
     pub tls: bool,
-    /// With TLS: clients must show a certificate.
+    /// With TLS: clients must present a certificate.
     pub client_certificates: bool,
-    /// QoS 1 messages on their way to one client.
+    /// QoS 1 messages in flight to one client.
     pub inflight: u16,
     /// `set_tcp_nodelay true`; mosquitto's own default is false.
     pub nodelay: bool,
@@ -47,7 +47,7 @@ impl Default for BrokerOptions {
             acl: String::new(),
             tls: false,
             client_certificates: false,
-            // mosquitto's own 20 make the broker the bottleneck of every measurement.
+            // With mosquitto's default of 20 the broker is the bottleneck of every measurement.
             inflight: 1000,
             nodelay: true,
             extra: String::new(),
@@ -65,15 +65,15 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a plain one.
+    /// Starts a broker with default options.
     ///
     /// # Errors
-    /// Where mosquitto is missing (in words that tell what to do) or does not start.
+    /// If mosquitto is missing (the message says how to install it) or does not start.
     pub fn start() -> Result<Self> {
         Self::start_with(&BrokerOptions::default())
     }
 
-    /// Starts one with options.
+    /// Starts a broker with options.
     ///
     /// # Errors
     /// As [`Broker::start`].
@@ -103,33 +103,33 @@ impl Broker {
         }
     }
 
-    /// Its certificates, with TLS.
+    /// Its certificates if it uses TLS.
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// Stops it in order: sessions and queues are written.
+    /// Stops it with SIGTERM: sessions and queues are written.
     ///
     /// # Errors
-    /// Where it does not end.
+    /// If it does not end.
     pub fn stop(&self) -> Result<()> {
         let process = self.lock()?.take();
-        process.map_or(Ok(()), |mut process| process.stop(Signal::Term, STOP_PATIENCE).map(drop))
+        process.map_or(Ok(()), |mut process| process.stop(Signal::Term, STOP_TIMEOUT).map(drop))
     }
 
-    /// SIGKILL: what it has not written is lost.
+    /// Sends SIGKILL: what it has not written is lost.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn kill(&self) -> Result<()> {
         let process = self.lock()?.take();
         process.map_or(Ok(()), |mut process| process.kill())
     }
 
-    /// Starts it again on the same port; nothing where it runs.
+    /// Starts it again on the same port. Does nothing if it runs.
     ///
     /// # Errors
-    /// Where it does not start.
+    /// If it does not start.
     pub fn restart(&self) -> Result<()> {
         let mut process = self.lock()?;
         if process.is_some() {
@@ -138,7 +138,7 @@ impl Broker {
         let config = self.folder.path().join("mosquitto.conf").to_string_lossy().into_owned();
         let mut child =
             Launch::new(program()?, self.folder.path().join("broker.log")).args(["-c", &config]).spawn()?;
-        wait::until("mosquitto to listen", START_PATIENCE, || {
+        wait::until("mosquitto to listen", START_TIMEOUT, || {
             std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
                 || child.ended().is_ok_and(|status| status.is_some())
         })?;

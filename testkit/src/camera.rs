@@ -1,8 +1,8 @@
-//! A synthetic MQTT camera, and a listener that collects what the appliance says.
+//! A synthetic MQTT camera, and a listener that collects what the appliance publishes.
 //!
-//! The camera publishes with QoS 1 and takes a message for delivered at its PUBACK. When the connection breaks it
-//! starts with a clean client and sends everything again that has no PUBACK yet, in order: at least once, like a
-//! real one.
+//! The camera publishes with QoS 1. A message is delivered when its PUBACK arrives. After a lost connection the camera
+//! starts with a clean client and sends all messages without a PUBACK again, in order: at least once, like a real
+//! camera.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -26,14 +26,14 @@ pub use echo::Echo;
 pub use listener::{Listener, Received};
 pub use visitor::Visitor;
 
-/// Messages of one camera that are on their way at once.
+/// Messages of one camera in flight.
 const WINDOW: usize = 100;
-/// Room between a camera and its client: more than the window, so that sending never waits.
+/// Capacity of the channel to the client: more than the window, so that sending never waits.
 const CHANNEL: usize = 2 * WINDOW;
 /// Largest packet: a 16 MiB picture and its headers.
 const PACKET_MAX: u32 = 17 * 1024 * 1024;
-/// Wait between two attempts to connect.
-const RECONNECT: Duration = Duration::from_millis(100);
+/// Delay between two connection attempts.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// Where a broker is and how to sign in.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// A broker on 127.0.0.1 that anybody may use.
+    /// A broker on 127.0.0.1 without passwords.
     pub fn local(port: u16) -> Self {
         Self { host: "127.0.0.1".into(), port, credentials: None, tls: None }
     }
@@ -57,7 +57,7 @@ impl Address {
     /// A broker on this machine over TLS: `ca.pem`, `NAME.pem` and `NAME.key` are in `folder`.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// If a file cannot be read.
     pub fn secure(port: u16, folder: &Path, name: &str) -> Result<Self> {
         let read = |file: String| std::fs::read(folder.join(&file)).with_context(|| file);
         let tls = [read("ca.pem".into())?, read(format!("{name}.pem"))?, read(format!("{name}.key"))?];
@@ -80,7 +80,7 @@ impl Address {
     }
 }
 
-/// A camera; ends on drop.
+/// A camera; disconnected on drop.
 #[derive(Debug)]
 pub struct Camera {
     shared: Arc<Shared>,
@@ -104,7 +104,7 @@ struct State {
     unsent: VecDeque<Message>,
     /// Handed to the client, which has not given them a packet id yet.
     handed: VecDeque<Message>,
-    /// On their way, by the order of their sending.
+    /// In flight, in the order of sending.
     flying: BTreeMap<u64, (u16, Message)>,
     sent: u64,
 }
@@ -121,7 +121,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Camera {
-    /// A camera that connects, and connects again, for as long as it lives. Needs a tokio runtime.
+    /// A camera that connects, and reconnects until it is dropped. Needs a tokio runtime.
     pub fn connect(name: &str, address: &Address) -> Self {
         let shared = Arc::new(Shared::default());
         let options = address.options(&format!("camera-{name}"));
@@ -129,7 +129,7 @@ impl Camera {
         Self { shared, task }
     }
 
-    /// Sends a message; the receipt tells when the broker has it.
+    /// Sends a message; the receipt completes when the broker acknowledges it.
     pub fn send(&self, topic: &str, payload: impl Into<bytes::Bytes>, retain: bool) -> Receipt {
         let (receipt, answer) = oneshot::channel();
         let message = Message { topic: topic.to_owned(), payload: payload.into(), retain, receipt };
@@ -142,20 +142,20 @@ impl Camera {
     /// Sends a message and waits for its PUBACK.
     ///
     /// # Errors
-    /// Where the broker refuses it, or has not answered within `patience`.
+    /// If the broker refuses it, or has not answered within `timeout`.
     pub async fn publish(
         &self,
         topic: &str,
         payload: impl Into<bytes::Bytes>,
         retain: bool,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         let receipt = self.send(topic, payload, retain);
-        match tokio::time::timeout(patience, receipt).await {
+        match tokio::time::timeout(timeout, receipt).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(reason))) => bail!("the broker refused a message on {topic}: {reason:?}"),
             Ok(Err(_)) => Err(anyhow!("the camera ended")),
-            Err(_) => bail!("no PUBACK for a message on {topic} within {} s", patience.as_secs()),
+            Err(_) => bail!("no PUBACK for a message on {topic} within {} s", timeout.as_secs()),
         }
     }
 
@@ -179,7 +179,7 @@ impl Shared {
 }
 
 impl State {
-    /// Hands messages to the client while the window has room.
+    /// Hands messages to the client while the window is not full.
     fn hand_over(&mut self) {
         let Some(client) = self.client.clone() else { return };
         while self.handed.len() + self.flying.len() < WINDOW {
@@ -193,7 +193,7 @@ impl State {
         }
     }
 
-    /// The connection is gone: everything without a PUBACK is to be sent again, in order.
+    /// After a lost connection: everything without a PUBACK is sent again, in order.
     fn take_back(&mut self) {
         self.client = None;
         while let Some(message) = self.handed.pop_back() {
@@ -227,7 +227,7 @@ async fn run(mut options: MqttOptions, shared: Arc<Shared>) {
         let (client, mut events) = AsyncClient::new(options.clone(), CHANNEL);
         converse(&client, &mut events, &shared).await;
         shared.lock().take_back();
-        tokio::time::sleep(RECONNECT).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
     }
 }
 
@@ -252,8 +252,8 @@ async fn converse(client: &AsyncClient, events: &mut EventLoop, shared: &Shared)
 /// Waits for all of these receipts.
 ///
 /// # Errors
-/// Where one is refused, or not all have come within `patience`.
-pub async fn all_taken(receipts: Vec<Receipt>, patience: Duration) -> Result<()> {
+/// If one is refused, or if not all arrive within `timeout`.
+pub async fn all_taken(receipts: Vec<Receipt>, timeout: Duration) -> Result<()> {
     let wait = async {
         for receipt in receipts {
             let answer = receipt.await.context("the camera ended")?;
@@ -261,5 +261,5 @@ pub async fn all_taken(receipts: Vec<Receipt>, patience: Duration) -> Result<()>
         }
         Ok(())
     };
-    tokio::time::timeout(patience, wait).await.context("not all messages were acknowledged in time")?
+    tokio::time::timeout(timeout, wait).await.context("not all messages were acknowledged in time")?
 }

@@ -30,13 +30,13 @@ pub struct Certificates {
     pub client: PathBuf,
     /// Its key.
     pub client_key: PathBuf,
-    /// The same as the server's, but its time is over.
+    /// The same as the server's, but expired.
     pub expired: Leaf,
     /// An authority that signed none of them: for the test that a foreign one is refused.
     pub stranger_ca: PathBuf,
 }
 
-/// The year of the end of a certificate that holds, and of one whose time is over.
+/// The years in which a valid and an expired certificate end.
 const END: i32 = 4000;
 const PASSED: i32 = 2001;
 
@@ -49,18 +49,18 @@ impl Certificates {
     /// Makes them in `folder`.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn make(folder: &Path) -> Result<Self> {
         Self::make_with(folder, &[])
     }
 
-    /// Makes them in `folder`, and beside them `NAME.pem` and `NAME.key` of further clients of these common names.
+    /// Makes them in `folder`, with `NAME.pem` and `NAME.key` of further clients with these common names.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn make_with(folder: &Path, clients: &[&str]) -> Result<Self> {
         let (authority, ca_pem) = authority("Gatehouse test authority")?;
-        let (_, stranger_pem) = self::authority("Somebody else")?;
+        let (_, stranger_pem) = self::authority("Foreign authority")?;
         let write = |name: &str, text: &str| -> Result<PathBuf> {
             let path = folder.join(name);
             std::fs::write(&path, text)?;

@@ -1,4 +1,4 @@
-//! Runs the built `gatehoused` and `gatehouse`, from outside.
+//! Runs the built `gatehoused` and `gatehouse`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,11 +22,11 @@ pub use binaries::binary;
 use notify::Notifications;
 
 /// A start in a debug build with thousands of records to replay takes a few seconds.
-pub const READY_PATIENCE: Duration = Duration::from_secs(60);
-/// The drain has a deadline of its own below this.
-pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The daemon's own shutdown deadline is below this.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the daemon is to be told.
+/// Settings of the daemon.
 #[derive(Debug, Clone, Default)]
 pub struct DaemonOptions {
     /// Device id.
@@ -37,17 +37,17 @@ pub struct DaemonOptions {
     pub rows_url: Option<String>,
     /// Central S3.
     pub objects: Option<Objects>,
-    /// Bucket; none: the contract's name for environment dev.
+    /// Bucket; if none, the contract's name for environment dev.
     pub bucket: Option<String>,
-    /// Further settings: section to lines of TOML. A section of ours is continued.
+    /// Further settings: lines of TOML by section, appended to the sections above.
     pub settings: BTreeMap<String, String>,
     /// Further variables of its environment.
     pub environment: Vec<(String, String)>,
-    /// A program with its arguments that becomes the daemon, such as `strace -D`; none: it is started itself.
+    /// A program with its arguments that runs the daemon, such as `strace -D`; if none, the daemon runs directly.
     pub wrapper: Vec<String>,
 }
 
-/// A daemon with a state directory of its own; killed on drop.
+/// A daemon with its own state directory; killed on drop.
 #[derive(Debug)]
 pub struct Daemon {
     folder: Folder,
@@ -57,7 +57,7 @@ pub struct Daemon {
     programs: Option<PathBuf>,
 }
 
-/// What a command of the operator's tool said.
+/// The result of a command of the operator's tool.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Exit code.
@@ -69,10 +69,10 @@ pub struct Answer {
 }
 
 impl Daemon {
-    /// Writes configuration, secrets and a root key; starts nothing yet.
+    /// Writes configuration, secrets and a root key; does not start the daemon.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn new(options: DaemonOptions) -> Result<Self> {
         let folder = Folder::new("daemon")?;
         let notifications = Notifications::listen(&folder.path().join("notify.sock"))?;
@@ -88,33 +88,33 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Takes `gatehoused` and `gatehouse` from this folder instead of building and finding them.
+    /// Uses `gatehoused` and `gatehouse` of this folder instead of building and finding them.
     pub fn use_programs(&mut self, folder: PathBuf) {
         self.programs = Some(folder);
     }
 
-    /// Changes what it is told; the next start knows it.
+    /// Changes the settings; the next start uses them.
     ///
     /// # Errors
-    /// Where the configuration cannot be written.
+    /// If the configuration cannot be written.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut DaemonOptions)) -> Result<()> {
         change(&mut self.options);
         self.write_config()
     }
 
-    /// Starts it and waits until it says READY to its service manager.
+    /// Starts it and waits until it notifies READY.
     ///
     /// # Errors
-    /// Where it ends or is not ready in time; with the end of its log.
+    /// If it ends or is not ready in time; the message contains the end of its log.
     pub fn start(&mut self) -> Result<()> {
         self.launch()?;
-        self.wait_ready(READY_PATIENCE)
+        self.wait_ready(READY_TIMEOUT)
     }
 
-    /// Starts it and does not wait.
+    /// Starts it without waiting.
     ///
     /// # Errors
-    /// Where the binary is missing.
+    /// If the binary is missing.
     pub fn launch(&mut self) -> Result<()> {
         if self.running() {
             bail!("the daemon is already running");
@@ -136,15 +136,15 @@ impl Daemon {
     /// Waits for READY.
     ///
     /// # Errors
-    /// Where it ends, or `patience` has passed; with the end of its log.
-    pub fn wait_ready(&mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
+    /// If it ends, or `timeout` has passed; with the end of its log.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<()> {
+        let end = Instant::now() + timeout;
         while !self.notifications.contain("READY=1") {
             if !self.running() {
                 bail!("gatehoused ended before it was ready:\n{}", self.log_tail());
             }
             if Instant::now() > end {
-                bail!("gatehoused was not ready within {} s:\n{}", patience.as_secs(), self.log_tail());
+                bail!("gatehoused was not ready within {} s:\n{}", timeout.as_secs(), self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -161,10 +161,10 @@ impl Daemon {
         self.process.as_ref().map(Process::id)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     ///
     /// # Errors
-    /// Where it had already ended by itself; with the end of its log.
+    /// If it had already ended by itself; with the end of its log.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { bail!("the daemon does not run") };
         if let Some(status) = process.ended()? {
@@ -173,24 +173,24 @@ impl Daemon {
         process.kill()
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
-    /// Where it had ended before, or had to be killed; with the end of its log.
+    /// If it had ended before, or had to be killed; with the end of its log.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let Some(mut process) = self.process.take() else { bail!("the daemon does not run") };
-        process.stop(Signal::Term, STOP_PATIENCE)
+        process.stop(Signal::Term, STOP_TIMEOUT)
     }
 
     /// Sends a signal.
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If it does not run.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         self.process.as_mut().ok_or_else(|| anyhow!("the daemon does not run"))?.signal(signal)
     }
 
-    /// What it said to its service manager since the last start.
+    /// Its notifications to the service manager since the last start.
     pub fn notified(&self) -> Vec<String> {
         self.notifications.all()
     }
@@ -198,7 +198,7 @@ impl Daemon {
     /// Runs `gatehouse` with these arguments (and the socket).
     ///
     /// # Errors
-    /// Where the binary cannot be run.
+    /// If the binary cannot be run.
     pub fn cli(&self, arguments: &[&str]) -> Result<Answer> {
         let mut command = Command::new(self.program("gatehouse")?);
         command.arg("--socket").arg(self.socket());
@@ -213,7 +213,7 @@ impl Daemon {
     /// Runs `gatehouse --json` with these arguments.
     ///
     /// # Errors
-    /// Where it fails or does not answer with JSON; with what it said.
+    /// If it fails or does not answer with JSON; the message contains its output.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let mut all = vec!["--json"];
         all.extend(arguments);
@@ -228,14 +228,14 @@ impl Daemon {
             );
         }
         serde_json::from_str(&answer.stdout)
-            .with_context(|| format!("`gatehouse {}` said:\n{}", all.join(" "), answer.stdout))
+            .with_context(|| format!("`gatehouse {}` returned:\n{}", all.join(" "), answer.stdout))
     }
 
-    /// Enrols somebody through the operator's tool, even where an encoding looks more like somebody else: of many
-    /// synthetic people some do.
+    /// Enrolls a person with the operator's tool, even if an encoding is nearer to another person: of many synthetic
+    /// people some are.
     ///
     /// # Errors
-    /// Where the tool refuses.
+    /// If the tool refuses.
     pub fn enrol(&self, id: &str, name: &str, encodings: &[Vec<f32>]) -> Result<Value> {
         let file = self.folder.path().join("enrol.json");
         std::fs::write(&file, serde_json::to_vec(encodings)?)?;
@@ -249,7 +249,7 @@ impl Daemon {
     /// Runs `gatehouse central init`.
     ///
     /// # Errors
-    /// Where it fails; with what it said.
+    /// If it fails; the message contains its output.
     pub fn central_init(&self) -> Result<()> {
         let config = self.config_file().to_string_lossy().into_owned();
         let answer = self.cli(&["central", "init", "--config", &config])?;

@@ -1,6 +1,6 @@
 //! A broker in this process, for the demo: `rumqttd`, MQTT v5, in memory, without passwords.
 //!
-//! It cannot be stopped and forgets everything at the end of the process; the tests use a real mosquitto.
+//! It cannot be stopped, and it keeps nothing after the end of the process. The tests use a real mosquitto.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,10 +13,10 @@ use crate::{ports, wait};
 
 /// Largest message: a 16 MiB picture and its headers.
 const PAYLOAD_MAX: usize = 17 * 1024 * 1024;
-/// Messages on their way to one client.
+/// Messages in flight to one client.
 const INFLIGHT: usize = 200;
-/// It listens within a few milliseconds.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// It usually listens within a few milliseconds.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running broker; it ends with the process.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ impl EmbeddedBroker {
     /// Starts one on a free port.
     ///
     /// # Errors
-    /// Where it does not listen.
+    /// If it does not listen.
     pub fn start() -> Result<Self> {
         let port = ports::free_port()?;
         let connections = ConnectionSettings {
@@ -52,10 +52,10 @@ impl EmbeddedBroker {
         let config =
             Config { router, v5: Some(HashMap::from([("v5".to_owned(), server)])), ..Config::default() };
         std::thread::Builder::new().name("broker".into()).spawn(move || {
-            // Returns only where it could not start; the wait below tells.
+            // It returns only if it could not start. The wait below then fails.
             let _ = Broker::new(config).start();
         })?;
-        wait::until_listening(port, START_PATIENCE)?;
+        wait::until_listening(port, START_TIMEOUT)?;
         Ok(Self { port })
     }
 

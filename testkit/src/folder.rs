@@ -1,4 +1,4 @@
-//! Temporary folders that do not pile up, even where a test process is killed.
+//! Temporary folders that are removed even if a test process is killed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ impl Folder {
     /// Makes a new folder that every user may enter: Postgres does not run as root.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be made.
     pub fn new(what: &str) -> Result<Self> {
         SWEEP.call_once(sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -35,12 +35,12 @@ impl Folder {
         Ok(Self { path, keep: std::env::var_os("GATEHOUSE_TEST_KEEP").is_some() })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves the folder in place on drop: for a look at what a failed test left.
+    /// Keeps the folder on drop, to inspect what a failed test left.
     pub fn keep(&mut self) {
         self.keep = true;
     }
@@ -54,8 +54,17 @@ impl Drop for Folder {
     }
 }
 
-/// Removes what processes left that are gone: statics are never dropped, killed tests drop nothing.
+/// Removes all folders of this process: at its end, since folders in statics are never dropped.
+pub fn remove_own_folders() {
+    sweep_folders(|pid| pid == std::process::id());
+}
+
+/// Removes the folders of processes that have ended: statics are never dropped, and killed tests drop nothing.
 fn sweep() {
+    sweep_folders(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+}
+
+fn sweep_folders(is_unused: impl Fn(u32) -> bool) {
     if std::env::var_os("GATEHOUSE_TEST_KEEP").is_some() {
         return;
     }
@@ -64,7 +73,7 @@ fn sweep() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)) else { continue };
         let pid = rest.trim_start_matches('-').split('-').next().and_then(|p| p.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some_and(&is_unused) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

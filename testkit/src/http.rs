@@ -1,4 +1,4 @@
-//! The plainest HTTP client there is: one GET, no keys, no redirects.
+//! A minimal HTTP client: one GET, no authentication, no redirects.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Longest wait for bytes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time to wait for bytes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Status and body of what lies at an `http://` URL.
+/// Status and body of the resource at an `http://` URL.
 ///
 /// # Errors
-/// Where nobody answers, or not in HTTP.
+/// If the server does not answer, or not in HTTP.
 pub fn get(url: &str) -> Result<(u16, Vec<u8>)> {
     let (host, path) =
         url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("an http:// URL")?;
     let mut socket = TcpStream::connect(host)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    // 1.0: the body ends with the connection.
+    socket.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    // With HTTP 1.0 the body ends with the connection.
     write!(socket, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;

@@ -11,7 +11,7 @@ const QUALITY: u8 = 80;
 /// A JPEG of a gradient with a disc and some grain. About 4 KB at 160 x 120, 60 KB at 640 x 480.
 ///
 /// # Errors
-/// Where a side is zero or beyond what JPEG can hold.
+/// If a side is zero or larger than JPEG allows.
 pub fn jpeg(seed: u64, width: u16, height: u16) -> Result<Vec<u8>> {
     let mut rng = Rng::with_seed(seed);
     let (w, h) = (i32::from(width), i32::from(height));

@@ -1,9 +1,9 @@
 //! Real services, faults and synthetic data for the tests, the benchmarks and the demo of Gatehouse.
 //!
-//! It knows the product only from outside: its binaries, its topics, its tables. It imports no product crate.
+//! It uses only the external interfaces of the product: binaries, topics, tables. It imports no product crate.
 //!
-//! - [`broker`], [`postgres`], [`s3`], [`minio`]: the services, on free ports, in folders that go away;
-//! - [`proxy`], [`tls`]: a TCP proxy that can be told to fail, and TLS whose certificate can expire;
+//! - [`broker`], [`postgres`], [`s3`], [`minio`]: the services, on free ports, in temporary folders;
+//! - [`proxy`], [`tls`]: a TCP proxy that injects faults, and TLS whose certificate can expire;
 //! - [`synthetic`], [`jpeg`], [`malformed`]: people, encodings, pictures and messages, all from a seed;
 //! - [`camera`]: a camera that publishes and a listener that collects the answers;
 //! - [`daemon`]: runs the built `gatehoused` and `gatehouse`.

@@ -7,21 +7,21 @@ use serde_json::json;
 
 use crate::synthetic::{DIMENSIONS, EventMessage, encoding_bytes, stranger};
 
-/// More than any appliance takes in one event.
+/// More than an appliance accepts in one event.
 const TOO_MANY_FACES: usize = 200;
 /// Above the 256 KiB of an event.
 const TOO_LARGE: usize = 300 * 1024;
-/// What a hostile sender tries.
+/// Nesting depth that a hostile sender might use.
 const BRACKETS: usize = 100_000;
 
-/// A way to be refused.
+/// A reason to refuse a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
     /// Half of a JSON object.
     NotJson,
-    /// Bytes that are no text.
+    /// Bytes that are not UTF-8.
     BrokenUtf8,
-    /// JSON, but no object.
+    /// JSON, but not an object.
     NotAnObject,
     /// 100,000 open brackets.
     TooDeep,
@@ -29,27 +29,27 @@ pub enum Fault {
     TooLarge,
     /// An encoding of 64 numbers.
     WrongDimensions,
-    /// Not a number, in base64: JSON itself cannot say it.
+    /// Not a number, in base64: JSON cannot express it.
     NotANumber,
     /// Infinite, in base64.
     Infinite,
-    /// 1e999: a number that no float holds.
+    /// 1e999: a number beyond the range of a float.
     Overflow,
     /// All components zero.
     ZeroVector,
-    /// Base64 with letters that are not.
+    /// Base64 with invalid characters.
     BadBase64,
     /// Base64 of seven bytes: not even whole floats.
     OddBase64,
-    /// More faces than any camera sees.
+    /// Too many faces.
     TooManyFaces,
-    /// A picture sent for an event id that is none.
+    /// A picture for an invalid event id.
     BadEventId,
-    /// A picture named in the event that leaves its folder.
+    /// An event that names a picture outside of its folder.
     EscapingMediaName,
     /// A picture sent under the name `..`.
     EscapingMediaTopic,
-    /// A camera whose name is no name.
+    /// An invalid camera name.
     BadCamera,
     /// A message from the past.
     Retained,
@@ -97,7 +97,7 @@ pub struct Malformed {
     pub retain: bool,
 }
 
-/// A message of `camera` with this fault, with the id `id` where it can show one.
+/// A message of `camera` with this fault, with the id `id` if it can contain one.
 pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malformed {
     let good = stranger(rng).sample(rng);
     let event = |encoding: Vec<f32>| EventMessage::face(id, encoding);
@@ -116,7 +116,7 @@ pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malform
             whole
         }
         Fault::BrokenUtf8 => {
-            // Outside of a string: within one it would be repaired.
+            // Outside of a string: inside one it would be repaired.
             let mut whole = event(good).payload();
             whole.splice(1..1, [0xff, 0xfe]);
             whole
@@ -138,7 +138,7 @@ pub fn malformed(fault: Fault, camera: &str, id: &str, rng: &mut Rng) -> Malform
         Fault::BadBase64 => with_encoding("*this is not base64*".into()),
         Fault::OddBase64 => with_encoding(STANDARD.encode([1, 2, 3, 4, 5, 6, 7]).into()),
         Fault::TooManyFaces => {
-            // Without encodings, so that the size stays below the limit and the number is what is wrong.
+            // Without encodings: the size stays below the limit, so the number of faces is the only fault.
             json!({ "id": id, "kind": "face", "faces": vec![json!({ "quality": 0.5 }); TOO_MANY_FACES] })
                 .to_string()
                 .into_bytes()

@@ -1,4 +1,4 @@
-//! The real MinIO server, where its binary is: the same S3 tests run against it.
+//! A real MinIO server, if its binary is available. The same S3 tests run against it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,12 +13,12 @@ use crate::postgres::services_folders;
 use crate::process::{Launch, Process, Signal, find_program};
 use crate::{ports, wait};
 
-/// Names the binary of the server.
+/// Environment variable with the path of the binary.
 pub const MINIO_VARIABLE: &str = "GATEHOUSE_TEST_MINIO";
-/// A cold start formats its drive: about a second.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+/// A first start formats its drive in about a second.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// It finishes running requests first.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server on a free port; stopped on drop.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Minio {
     process: Mutex<Option<Process>>,
 }
 
-/// The binary of the server; none where there is no such program here (it needs Go to be built).
+/// The binary of the server; none if it is not installed (building it needs Go).
 pub fn binary() -> Option<PathBuf> {
     let named = std::env::var_os(MINIO_VARIABLE).map(PathBuf::from);
     let services = services_folders().into_iter().map(|folder| folder.join("minio"));
@@ -37,10 +37,10 @@ pub fn binary() -> Option<PathBuf> {
 }
 
 impl Minio {
-    /// Starts one with an empty folder.
+    /// Starts a server with an empty folder.
     ///
     /// # Errors
-    /// Where there is no binary, or it does not start.
+    /// If there is no binary, or if it does not start.
     pub fn start() -> Result<Self> {
         let Some(binary) = binary() else {
             bail!("no MinIO server: name its binary in {MINIO_VARIABLE} (`./run test` builds it where Go is)")
@@ -61,11 +61,11 @@ impl Minio {
         }
     }
 
-    /// Keys for a quarter of an hour that may do what a policy (JSON) says: access key, secret key, session token. None
-    /// where there is no `curl`, which signs the request.
+    /// Credentials for a quarter of an hour with the permissions of a policy (JSON): access key, secret key, session
+    /// token. None if `curl`, which signs the request, is not installed.
     ///
     /// # Errors
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn session(&self, policy: &str) -> Result<Option<[String; 3]>> {
         let Some(curl) = find_program("curl") else { return Ok(None) };
         let objects = self.objects();
@@ -94,17 +94,17 @@ impl Minio {
     /// Stops it; its port then refuses connections.
     ///
     /// # Errors
-    /// Where it does not end.
+    /// If it does not end.
     pub fn stop(&self) -> Result<()> {
         let process =
             self.process.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?.take();
-        process.map_or(Ok(()), |mut process| process.stop(Signal::Term, STOP_PATIENCE).map(drop))
+        process.map_or(Ok(()), |mut process| process.stop(Signal::Term, STOP_TIMEOUT).map(drop))
     }
 
-    /// Starts it again on the same port with the same objects; nothing where it runs.
+    /// Starts it again on the same port with the same objects. Does nothing if it runs.
     ///
     /// # Errors
-    /// Where it does not start.
+    /// If it does not start.
     pub fn restart(&self) -> Result<()> {
         let mut process =
             self.process.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?;
@@ -122,7 +122,7 @@ impl Minio {
             .env("MINIO_UPDATE", "off")
             .env("HOME", &self.folder.path().to_string_lossy())
             .spawn()?;
-        let ready = wait::until("MinIO to be ready", START_PATIENCE, || healthy(self.port));
+        let ready = wait::until("MinIO to be ready", START_TIMEOUT, || healthy(self.port));
         if let Err(error) = ready {
             bail!("{error}:\n{}", child.log_tail(4000));
         }
@@ -131,7 +131,7 @@ impl Minio {
     }
 }
 
-/// It listens, and even reports ready, before it serves. An unsigned listing is refused with 403 once it does.
+/// It listens and reports ready before it serves. When it serves, it refuses an unsigned listing with 403.
 fn healthy(port: u16) -> bool {
     use std::io::{Read, Write};
     let ask = || -> std::io::Result<bool> {

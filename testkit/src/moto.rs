@@ -1,5 +1,5 @@
-//! moto, a stand-in for S3 written in Python, where its Python is named: the same S3 tests run against it. It keeps
-//! objects in memory and checks no signatures.
+//! moto, an S3 mock written in Python, if its Python is named. The same S3 tests run against it. It keeps objects in
+//! memory and checks no signatures.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -12,10 +12,10 @@ use crate::objects::Objects;
 use crate::process::{Launch, Process};
 use crate::{ports, wait};
 
-/// Names a Python that has `moto[server]`.
+/// Environment variable with the path of a Python that has `moto[server]`.
 pub const MOTO_VARIABLE: &str = "GATEHOUSE_TEST_MOTO";
-/// It loads all of its services.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+/// It loads all of its services first.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server on a free port; stopped on drop.
 #[derive(Debug)]
@@ -25,16 +25,16 @@ pub struct Moto {
     _folder: Folder,
 }
 
-/// The Python that has it; none where none is named.
+/// The Python that has it; none if none is named.
 pub fn python() -> Option<PathBuf> {
     std::env::var_os(MOTO_VARIABLE).map(PathBuf::from).filter(|path| path.is_file())
 }
 
 impl Moto {
-    /// Starts one without a bucket.
+    /// Starts a server without a bucket.
     ///
     /// # Errors
-    /// Where no Python is named, or it does not start.
+    /// If no Python is named, or if it does not start.
     pub fn start() -> Result<Self> {
         let python =
             python().with_context(|| format!("name a Python with moto[server] in {MOTO_VARIABLE}"))?;
@@ -42,12 +42,12 @@ impl Moto {
         let process = Launch::new(python, folder.path().join("server.log"))
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
             .spawn()?;
-        wait::until_listening(port, START_PATIENCE)
+        wait::until_listening(port, START_TIMEOUT)
             .map_err(|error| anyhow!("{error}:\n{}", process.log_tail(4000)))?;
         Ok(Self { port, _process: Mutex::new(process), _folder: folder })
     }
 
-    /// Endpoint and credentials, which it does not look at.
+    /// Endpoint and credentials, which it ignores.
     pub fn objects(&self) -> Objects {
         Objects {
             endpoint: format!("http://127.0.0.1:{}", self.port),

@@ -1,4 +1,4 @@
-//! Looks into a bucket, with an S3 client that the product has no part in configuring.
+//! Inspects a bucket with an S3 client that is configured independently of the product.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use minio::s3::types::{S3Api, ToStream};
 use minio::s3::{MinioClient, MinioClientBuilder};
 
 /// The client has no timeouts of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where an S3 server is and how to sign in; with helpers to look into it.
+/// Address and credentials of an S3 server, with helpers to inspect it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objects {
     /// `http://127.0.0.1:port`.
@@ -35,21 +35,21 @@ impl Objects {
     /// Makes a bucket.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
+    /// If the server does not answer or refuses.
     pub async fn create_bucket(&self, bucket: &str) -> Result<()> {
         let call = self.client()?;
         let request = call.create_bucket(bucket)?.build().send();
-        tokio::time::timeout(PATIENCE, request).await??;
+        tokio::time::timeout(REQUEST_TIMEOUT, request).await??;
         Ok(())
     }
 
     /// All keys below `prefix`, in byte order.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
+    /// If the server does not answer or refuses.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>> {
         let client = self.client()?;
-        // Not encoded: the server in process says that names are and gives them as they are.
+        // The server in this process announces encoded names and sends plain ones, so none are requested encoded.
         let listing =
             client.list_objects(bucket)?.prefix(prefix.to_owned()).recursive(true).use_api_v1(false);
         let listing = listing.disable_url_encoding(true).build();
@@ -62,13 +62,13 @@ impl Objects {
             keys.sort();
             Ok(keys)
         };
-        tokio::time::timeout(PATIENCE, collect).await?
+        tokio::time::timeout(REQUEST_TIMEOUT, collect).await?
     }
 
     /// The bytes of an object.
     ///
     /// # Errors
-    /// Where there is none, or the server does not answer or refuses.
+    /// If there is none, or the server does not answer or refuses.
     pub async fn get(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
         let client = self.client()?;
         let fetch = async {
@@ -76,17 +76,17 @@ impl Objects {
             let content = answer.content()?.to_segmented_bytes().await?;
             Ok::<_, anyhow::Error>(content.to_bytes().to_vec())
         };
-        tokio::time::timeout(PATIENCE, fetch).await?.with_context(|| format!("object {bucket}/{key}"))
+        tokio::time::timeout(REQUEST_TIMEOUT, fetch).await?.with_context(|| format!("object {bucket}/{key}"))
     }
 
-    /// Stores an object, as somebody else would.
+    /// Stores an object independently of the product.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
+    /// If the server does not answer or refuses.
     pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) -> Result<()> {
         let client = self.client()?;
         let request = client.put_object_content(bucket, key, bytes)?.build().send();
-        tokio::time::timeout(PATIENCE, request).await??;
+        tokio::time::timeout(REQUEST_TIMEOUT, request).await??;
         Ok(())
     }
 

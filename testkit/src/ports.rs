@@ -1,20 +1,20 @@
-//! Free ports that stay free: a service that is restarted needs its port back.
+//! Free ports that stay free, because a restarted service needs the same port again.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
 
-/// Below the kernel's ephemeral range (32768..), so that no outgoing connection takes a port of ours.
+/// Below the kernel's ephemeral range (32768..), so that no outgoing connection uses one of these ports.
 const FIRST: u32 = 15_000;
 const COUNT: u32 = 17_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port on 127.0.0.1 that nobody listens on. Each call gives another one; processes start at different places.
+/// A port on 127.0.0.1 without a listener. Each call returns another one, and each process begins elsewhere.
 ///
 /// # Errors
-/// Where none is free.
+/// If none is free.
 pub fn free_port() -> Result<u16> {
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {

@@ -1,7 +1,7 @@
 //! A real Postgres with pgvector.
 //!
-//! `initdb` runs once per process; every server starts from a copy of that folder. Postgres refuses to run as
-//! root, so as root it runs as `nobody`; an installation that `nobody` cannot reach is copied first.
+//! `initdb` runs once per process. Every server starts from a copy of that folder. Postgres refuses to run as root, so
+//! as root it runs as the unprivileged user 65534. An installation that this user cannot read is copied first.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ mod find;
 mod standby;
 pub use find::{POSTGRES_VARIABLE, installation, services_folders};
 
-/// `nobody`: exists on every Debian, owns nothing. `initdb` wants a user with a name.
-const NOBODY: u32 = 65_534;
+/// The unprivileged user of every Debian, which owns no files. `initdb` needs a user with a name.
+const UNPRIVILEGED_USER: u32 = 65_534;
 /// `initdb` takes 2 to 4 s on two cores; a loaded machine is slower.
-const INITDB_PATIENCE: Duration = Duration::from_secs(120);
+const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
 /// A start takes 0.3 s, with recovery after an immediate stop a little more.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A fast stop writes a checkpoint.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The superuser of every test server.
 pub const SUPERUSER: &str = "postgres";
 /// Its password; scram-sha-256 over TCP is enforced.
@@ -47,7 +47,7 @@ pub struct Postgres {
     installation: PathBuf,
     folder: Folder,
     port: u16,
-    /// Beyond those of every test server.
+    /// Settings beyond those of every test server.
     settings: Vec<String>,
     process: Mutex<Option<Process>>,
 }
@@ -62,10 +62,10 @@ pub struct Database {
 }
 
 impl Postgres {
-    /// Starts a server of its own: for a test that stops it. Takes half a second, `initdb` the first time.
+    /// Starts a new server, for a test that stops it. Takes half a second, and `initdb` the first time.
     ///
     /// # Errors
-    /// Where there is no Postgres with pgvector (in words that tell what to do), or it does not start.
+    /// If there is no Postgres with pgvector (the message says how to install it), or if it does not start.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
@@ -79,7 +79,7 @@ impl Postgres {
         let folder = Folder::new("postgres")?;
         own(folder.path())?;
         let copy = ["-a", &text(&template), &text(&folder.path().join("data"))].map(str::to_owned);
-        unprivileged(Launch::new("cp", folder.path().join("cp.log")).args(copy)).run(INITDB_PATIENCE)?;
+        unprivileged(Launch::new("cp", folder.path().join("cp.log")).args(copy)).run(INITDB_TIMEOUT)?;
         let server = Self {
             installation: installation.clone(),
             folder,
@@ -106,10 +106,10 @@ impl Postgres {
         self.port
     }
 
-    /// Starts it again on the same port with the same data; nothing where it runs.
+    /// Starts it again on the same port with the same data. Does nothing if it runs.
     ///
     /// # Errors
-    /// Where it does not start.
+    /// If it does not start.
     pub fn restart(&self) -> Result<()> {
         let mut process = self.lock()?;
         if process.is_some() {
@@ -119,7 +119,7 @@ impl Postgres {
         let sockets = text(self.folder.path());
         let mut arguments =
             vec!["-D".to_owned(), data, "-p".into(), self.port.to_string(), "-k".into(), sockets];
-        // fsync off: the test is of us, not of the machine's disk.
+        // fsync is off: the test does not cover the machine's disk.
         let always = [
             "listen_addresses=127.0.0.1",
             "fsync=off",
@@ -137,7 +137,7 @@ impl Postgres {
                 .args(arguments);
         launch.death_signal = "QUIT";
         let mut child = unprivileged(launch).spawn()?;
-        let ready = wait::until("Postgres to listen", START_PATIENCE, || {
+        let ready = wait::until("Postgres to listen", START_TIMEOUT, || {
             std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
                 || child.ended().is_ok_and(|status| status.is_some())
         });
@@ -151,17 +151,17 @@ impl Postgres {
     /// Stops it; its port then refuses connections.
     ///
     /// # Errors
-    /// Where it does not end.
+    /// If it does not end.
     pub fn stop(&self, how: Stop) -> Result<()> {
         let Some(mut process) = self.lock()?.take() else { return Ok(()) };
         let signal = if how == Stop::Fast { Signal::Interrupt } else { Signal::Quit };
-        process.stop(signal, STOP_PATIENCE).map(drop)
+        process.stop(signal, STOP_TIMEOUT).map(drop)
     }
 
-    /// Makes a database with a name of its own that begins with `prefix`. pgvector can be created in it.
+    /// Makes a database with a unique name that begins with `prefix`. pgvector can be created in it.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
+    /// If the server does not answer or refuses.
     pub async fn create_database(&self, prefix: &str) -> Result<Database> {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // A killed postmaster leaves its children to notice by themselves; ask first.
+        // The children of a killed postmaster notice it late, so it is stopped first.
         let _ = self.stop(Stop::Immediate);
     }
 }
@@ -211,7 +211,7 @@ impl Database {
     /// A client; its connection runs on the caller's runtime.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
+    /// If the server does not answer or refuses.
     pub async fn connect(&self) -> Result<Client> {
         self.connect_as(SUPERUSER, PASSWORD).await
     }
@@ -230,12 +230,12 @@ impl Database {
         Ok(client)
     }
 
-    /// A client, as soon as the server has finished starting.
+    /// A client, after the server has started.
     ///
     /// # Errors
-    /// As [`Database::connect`], once a start has had its time.
+    /// As [`Database::connect`], after the timeout of a start.
     pub async fn ready(&self) -> Result<Client> {
-        let end = tokio::time::Instant::now() + START_PATIENCE;
+        let end = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             match self.connect().await {
                 Ok(client) => return Ok(client),
@@ -273,38 +273,38 @@ fn make_template() -> Result<(PathBuf, Folder)> {
     ];
     let launch =
         Launch::new(installation.join("bin/initdb"), folder.path().join("initdb.log")).args(arguments);
-    unprivileged(launch).run(INITDB_PATIENCE)?;
+    unprivileged(launch).run(INITDB_TIMEOUT)?;
     Ok((installation, folder))
 }
 
-/// The installation, or a copy of it where `nobody` may not enter it (a checkout below /root).
+/// The installation, or a copy of it if the unprivileged user cannot read it (a checkout below /root).
 fn reachable(installation: PathBuf, folder: &Path) -> Result<PathBuf> {
     if !is_root() {
         return Ok(installation);
     }
     let probe = unprivileged(Launch::new("test", folder.join("probe.log")))
         .args(["-x".to_owned(), text(&installation.join("bin/postgres"))]);
-    if probe.run(INITDB_PATIENCE).is_ok() {
+    if probe.run(INITDB_TIMEOUT).is_ok() {
         return Ok(installation);
     }
     let copy = folder.join("installation");
     let arguments = ["-a".to_owned(), text(&installation), text(&copy)];
-    Launch::new("cp", folder.join("cp.log")).args(arguments).run(INITDB_PATIENCE)?;
+    Launch::new("cp", folder.join("cp.log")).args(arguments).run(INITDB_TIMEOUT)?;
     Ok(copy)
 }
 
 fn unprivileged(mut launch: Launch) -> Launch {
-    launch.user = is_root().then_some(NOBODY);
+    launch.user = is_root().then_some(UNPRIVILEGED_USER);
     launch.env("PGTZ", "UTC")
 }
 
 /// Gives a folder to the user that the server runs as.
 ///
 /// # Errors
-/// Where the system refuses.
+/// If the system refuses.
 pub fn own(folder: &Path) -> Result<()> {
     if is_root() {
-        chown(folder, Some(NOBODY), Some(NOBODY))?;
+        chown(folder, Some(UNPRIVILEGED_USER), Some(UNPRIVILEGED_USER))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Child processes that never outlive the test.
 //!
-//! Every child gets a parent death signal from `setpriv`. The kernel sends it when the *thread* that forked ends,
-//! so all children are forked by one thread that lives as long as the process.
+//! Every child gets a parent death signal from `setpriv`. The kernel sends it when the *thread* that forked ends. So all
+//! children are forked by one thread that lives as long as the process.
 
 use std::fs::File;
 use std::io::Read;
@@ -90,7 +90,7 @@ impl Launch {
     /// Starts it.
     ///
     /// # Errors
-    /// Where the log cannot be opened or the program cannot be run.
+    /// If the log cannot be opened or the program cannot be run.
     pub fn spawn(&self) -> Result<Process> {
         let log = File::options()
             .create(true)
@@ -104,7 +104,7 @@ impl Launch {
         }
         command.arg("--").arg(&self.program).args(&self.arguments);
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
-        // The caller's folder may be closed to the user that it runs as.
+        // The user that it runs as may not have access to the caller's folder.
         command.current_dir(self.log.parent().unwrap_or(Path::new("/")));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = fork(command).with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -114,13 +114,13 @@ impl Launch {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// Where it fails, or takes longer than `patience`; with the end of its log.
-    pub fn run(&self, patience: Duration) -> Result<()> {
+    /// If it fails or takes longer than `timeout`; the message contains the end of its log.
+    pub fn run(&self, timeout: Duration) -> Result<()> {
         let mut process = self.spawn()?;
-        match process.wait(patience)? {
+        match process.wait(timeout)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{} ended with {status}:\n{}", process.name, process.log_tail(4000)),
-            None => bail!("{} took longer than {} s", process.name, patience.as_secs()),
+            None => bail!("{} took longer than {} s", process.name, timeout.as_secs()),
         }
     }
 }
@@ -139,10 +139,10 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, none while it runs.
+    /// Its exit status; none while it runs.
     ///
     /// # Errors
-    /// Where the system cannot tell.
+    /// If the system returns an error.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -150,12 +150,12 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Errors
-    /// Where the process is gone.
+    /// If the process is gone.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if let Some(status) = self.ended()? {
             bail!("{} has already ended with {status}:\n{}", self.name, self.log_tail(4000));
         }
-        // The shell's own `kill`: neither unsafe code nor another package for one system call.
+        // The shell's `kill` needs neither unsafe code nor another package.
         let line = format!("kill -{} {}", signal.name(), self.id());
         let status = Command::new("sh").arg("-c").arg(line).status()?;
         if !status.success() {
@@ -164,12 +164,12 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end; none where it still runs after `patience`.
+    /// Waits for its end; none if it still runs after `timeout`.
     ///
     /// # Errors
-    /// Where the system cannot tell.
-    pub fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
-        let end = Instant::now() + patience;
+    /// If the system returns an error.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        let end = Instant::now() + timeout;
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(Some(status));
@@ -181,23 +181,23 @@ impl Process {
         }
     }
 
-    /// Sends `signal` and waits for the end, SIGKILL once `patience` has passed.
+    /// Sends `signal` and waits for the end; sends SIGKILL after `timeout`.
     ///
     /// # Errors
-    /// Where it had to be killed.
-    pub fn stop(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+    /// If it had to be killed.
+    pub fn stop(&mut self, signal: Signal, timeout: Duration) -> Result<ExitStatus> {
         self.signal(signal)?;
-        if let Some(status) = self.wait(patience)? {
+        if let Some(status) = self.wait(timeout)? {
             return Ok(status);
         }
         self.kill()?;
-        bail!("{} did not end within {} s:\n{}", self.name, patience.as_secs(), self.log_tail(4000))
+        bail!("{} did not end within {} s:\n{}", self.name, timeout.as_secs(), self.log_tail(4000))
     }
 
-    /// SIGKILL, and waits.
+    /// Sends SIGKILL and waits.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn kill(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
             self.child.kill()?;
@@ -219,7 +219,7 @@ impl Drop for Process {
     }
 }
 
-/// The last `bytes` of a file as text, empty where there is none.
+/// The last `bytes` of a file as text; empty if the file does not exist.
 pub fn tail(path: &Path, bytes: usize) -> String {
     let mut content = Vec::new();
     if File::open(path).and_then(|mut file| file.read_to_end(&mut content)).is_err() {
@@ -228,7 +228,7 @@ pub fn tail(path: &Path, bytes: usize) -> String {
     String::from_utf8_lossy(&content[content.len().saturating_sub(bytes)..]).into_owned()
 }
 
-/// The path of a program: beside well-known folders of system programs, or on PATH.
+/// The path of a program, on PATH or in the folders of system programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);

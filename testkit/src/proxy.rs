@@ -1,4 +1,4 @@
-//! A TCP proxy that can be told to fail, while it runs, without root.
+//! A TCP proxy that injects faults while it runs, without root.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
@@ -11,27 +11,27 @@ use tokio::sync::watch;
 
 use crate::ports;
 
-/// Bytes that are moved at once; small enough that a rate is smooth.
+/// Bytes per copy; small enough for a smooth rate.
 const CHUNK: usize = 8 * 1024;
 
 /// What is wrong with the network. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Every chunk is this late, in each direction.
+    /// Delay of every chunk, in each direction.
     pub latency: Duration,
     /// Bytes per second, in each direction.
     pub rate: Option<u64>,
-    /// Connections stay open and nothing moves, neither way.
+    /// Connections stay open, and no bytes are forwarded in either direction.
     pub stall: bool,
-    /// Nobody listens.
+    /// The port is closed.
     pub refuse: bool,
     /// Every connection is reset after this many bytes towards the server.
     pub cut_after: Option<u64>,
-    /// Whoever connects gets a page of HTML and a farewell, as from the portal of a hotel.
+    /// Every connection gets a page of HTML and is closed, as by a captive portal.
     pub portal: bool,
 }
 
-/// What a portal answers to everything.
+/// The answer of a captive portal to every request.
 const PAGE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 40\r\nconnection: close\r\n\r\n\
     <html><body>please sign in</body></html>";
@@ -45,7 +45,7 @@ struct Orders {
     end: bool,
 }
 
-/// A proxy on a free port; ends on drop.
+/// A proxy on a free port; stopped on drop.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -54,10 +54,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of a port of 127.0.0.1.
+    /// Starts a proxy in front of a port of 127.0.0.1.
     ///
     /// # Errors
-    /// Where no port or thread can be had.
+    /// If no port or thread can be had.
     pub fn start(target: u16) -> Result<Self> {
         let port = ports::free_port()?;
         let (orders, incoming) = watch::channel(Orders { target, ..Orders::default() });
@@ -81,17 +81,17 @@ impl Proxy {
         self.port
     }
 
-    /// Sets what is wrong from now on, also for open connections.
+    /// Sets the fault from now on, also for open connections.
     pub fn set(&self, faults: Faults) {
         self.orders.send_modify(|orders| orders.faults = faults);
     }
 
-    /// Nothing is wrong from now on.
+    /// Removes the fault.
     pub fn heal(&self) {
         self.set(Faults::default());
     }
 
-    /// Leads to another port of 127.0.0.1 from now on, and resets all open connections.
+    /// Forwards to another port of 127.0.0.1 from now on, and resets all open connections.
     pub fn lead_to(&self, target: u16) {
         self.orders.send_modify(|orders| {
             orders.target = target;
@@ -155,7 +155,7 @@ async fn connection(client: TcpStream, orders: watch::Receiver<Orders>) {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    // Dropping a socket with zero linger is a reset; an orderly end is passed on by `shutdown` before.
+    // Dropping a socket with zero linger resets it. An orderly end was already forwarded by `shutdown`.
     let _ = (client.set_zero_linger(), server.set_zero_linger());
     let generation = orders.borrow().generation;
     let (mut client_read, mut client_write) = client.into_split();
@@ -171,25 +171,25 @@ async fn connection(client: TcpStream, orders: watch::Receiver<Orders>) {
         () = reset => {}
         ended = async { tokio::try_join!(up, down) } => {
             if ended.is_ok() {
-                // Both sides said goodbye: let the last bytes go out before the sockets do.
+                // Both sides have closed: send the last bytes before the sockets are dropped.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-/// Hears the beginning of a request, which may be of any protocol, and answers with the page.
+/// Reads the beginning of a request of any protocol and answers with the page.
 async fn portal(mut client: TcpStream) {
     let mut heard = [0; CHUNK];
     if client.read(&mut heard).await.is_ok_and(|length| length > 0) {
         let _ = client.write_all(PAGE).await;
         let _ = client.shutdown().await;
-        // Until the other side has read it; what it still says is thrown away.
+        // Until the other side has read it; further bytes are discarded.
         while client.read(&mut heard).await.is_ok_and(|length| length > 0) {}
     }
 }
 
-/// The connection is to be reset.
+/// The connection must be reset.
 struct Broken;
 
 /// Moves bytes until the end of the stream.
@@ -280,6 +280,6 @@ mod tests {
         proxy.heal();
         round(&mut connect().await.unwrap()).await.unwrap();
         proxy.lead_to(1);
-        assert!(round(&mut connect().await.unwrap()).await.is_err(), "nobody is there");
+        assert!(round(&mut connect().await.unwrap()).await.is_err(), "the port is closed");
     }
 }

@@ -1,4 +1,4 @@
-//! Programs of others that read Parquet: DuckDB, and ClickHouse (chdb) where it is installed, both from PyPI.
+//! Independent programs that read Parquet: DuckDB, and ClickHouse (chdb) if it is installed, both from PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::postgres::services_folders;
 
-/// Names a Python that has them.
+/// Environment variable with the path of a Python that has them.
 pub const READERS_VARIABLE: &str = "GATEHOUSE_TEST_READERS";
 
-/// One of them.
+/// A program that reads Parquet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// DuckDB.
@@ -38,7 +38,7 @@ impl Reader {
     /// The rows of a query, their values separated by tabs.
     ///
     /// # Errors
-    /// Where it is not installed, or says no.
+    /// If it is not installed or reports an error.
     pub fn ask(self, query: &str) -> Result<Vec<String>> {
         let program = match self {
             Self::DuckDb => {

@@ -1,7 +1,7 @@
 //! An S3 server in this process: `s3s` with files below a temporary folder. Signatures are enforced.
 //!
-//! It runs on a thread of its own, so that it can be stopped like a server that crashes: all its connections go
-//! at once, the files stay, and the next start takes the same port.
+//! It runs on its own thread, so that it can be stopped like a server that crashes. All connections are closed at once,
+//! the files stay, and the next start uses the same port.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub use manner::Manner;
 
 /// Access key of every server.
 const ACCESS_KEY: &str = "gatehouse";
-/// Its secret key.
+/// Secret key of every server.
 const SECRET_KEY: &str = "gatehouse-secret";
 /// Region of the signatures.
 const REGION: &str = "us-east-1";
@@ -44,7 +44,7 @@ pub struct S3Server {
     switches: Arc<Switches>,
 }
 
-/// What a test sees and turns while the server runs.
+/// State that a test reads and changes while the server runs.
 #[derive(Debug, Default)]
 struct Switches {
     requests: AtomicU64,
@@ -58,10 +58,10 @@ impl Switches {
 }
 
 impl S3Server {
-    /// Starts one with an empty folder.
+    /// Starts a server with an empty folder.
     ///
     /// # Errors
-    /// Where the port or the folder cannot be had.
+    /// If the port or the folder cannot be had.
     pub fn start() -> Result<Self> {
         let folder = Folder::new("s3")?;
         let server =
@@ -85,7 +85,7 @@ impl S3Server {
         self.port
     }
 
-    /// Where its files lie: a folder per bucket, a file per object.
+    /// The folder of its files: a folder per bucket, a file per object.
     pub fn files(&self) -> &Path {
         self.folder.path()
     }
@@ -95,7 +95,7 @@ impl S3Server {
         self.switches.requests.load(Ordering::Relaxed)
     }
 
-    /// Behaves like this from now on, also on open connections.
+    /// Sets the behavior from now on, also for open connections.
     pub fn behave(&self, manner: Manner) {
         *self.switches.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
@@ -103,7 +103,7 @@ impl S3Server {
     /// Stops it at once; its port then refuses connections.
     ///
     /// # Errors
-    /// Where its thread panicked.
+    /// If its thread panicked.
     pub fn stop(&self) -> Result<()> {
         let running =
             self.running.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?.take();
@@ -114,10 +114,10 @@ impl S3Server {
         Ok(())
     }
 
-    /// Starts it again on the same port with the same files; nothing where it runs. Lifecycle rules are lost.
+    /// Starts it again on the same port with the same files. Does nothing if it runs. Lifecycle rules are lost.
     ///
     /// # Errors
-    /// Where the port cannot be had.
+    /// If the port cannot be had.
     pub fn restart(&self) -> Result<()> {
         let mut running =
             self.running.lock().map_err(|_| anyhow!("a test panicked while it held the server"))?;
@@ -129,7 +129,7 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // Bound here, in words for the caller; a caller inside a runtime cannot wait for another one.
+        // Bound here, so that the caller gets the error. A caller inside a runtime cannot wait for another one.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let listener = std::net::TcpListener::bind(address).context("the S3 server's port")?;
         listener.set_nonblocking(true)?;
@@ -168,7 +168,7 @@ async fn serve(listener: TcpListener, service: S3Service, switches: Arc<Switches
             async move {
                 match manner.instead(&request) {
                     Some(answer) => Ok(answer),
-                    // To its end, whoever hung up: an object without its metadata is nothing that a real server leaves.
+                    // Completed even if the client disconnects: a real server leaves no object without its metadata.
                     None => tokio::spawn(async move { service.call(request.map(Body::from)).await })
                         .await
                         .map_err(anyhow::Error::from)?

@@ -1,9 +1,9 @@
-//! People and encodings that behave as real dlib encodings do, all from a seed.
+//! People and encodings with the statistics of real dlib encodings, all from a seed.
 //!
 //! Measured on 12,812 real encodings: norm 1.43 on average; L2 distance within a person 5 % .33, 50 % .44,
-//! 95 % .56, 99 % .75; between people 0.1 % .54, 1 % .62, 50 % .82. The model that gives these: every person is a
-//! centre around a common mean, every sample the centre plus noise, and some samples are poor (more noise). A
-//! test below holds the percentiles.
+//! 95 % .56, 99 % .75; between people 0.1 % .54, 1 % .62, 50 % .82. In the model every person is a
+//! center around a common mean, every sample is the center plus noise, and some samples are poor (more noise). A
+//! test below checks the percentiles.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 pub const DIMENSIONS: usize = 128;
 /// Norm of the mean of all encodings.
 const MEAN_NORM: f32 = 1.31;
-/// Root of the mean square distance between the centres of two people.
+/// Root of the mean square distance between the centers of two people.
 const BETWEEN: f32 = 0.70;
 /// Median distance between two samples of one person.
 const WITHIN: f32 = 0.43;
@@ -64,14 +64,14 @@ const LAST: [&str; 16] = [
     "Fuchsberger",
 ];
 
-/// Somebody who may be enrolled.
+/// A person that can be enrolled.
 #[derive(Debug, Clone)]
 pub struct SyntheticPerson {
     /// An operator's identifier; long enough that its bytes do not occur by chance.
     pub id: String,
     /// A display name; no other person has it.
     pub name: String,
-    centre: Vec<f32>,
+    center: Vec<f32>,
 }
 
 impl SyntheticPerson {
@@ -79,7 +79,7 @@ impl SyntheticPerson {
     pub fn sample(&self, rng: &mut Rng) -> Vec<f32> {
         let poor = if rng.f32() < POOR_SHARE { POOR_FACTOR } else { 1.0 };
         let scale = poor * (WITHIN_SPREAD * gauss(rng)).exp() * WITHIN / (2.0 * DIMENSIONS as f32).sqrt();
-        self.centre.iter().map(|c| c + scale * gauss(rng)).collect()
+        self.center.iter().map(|c| c + scale * gauss(rng)).collect()
     }
 
     /// Several encodings, for an enrolment.
@@ -95,7 +95,7 @@ pub fn people(seed: u64, count: usize) -> Vec<SyntheticPerson> {
     (0..count).map(|number| person(&mut rng, &mean, number)).collect()
 }
 
-/// Somebody who is in no gallery.
+/// A person that is in no gallery.
 pub fn stranger(rng: &mut Rng) -> SyntheticPerson {
     let number = rng.usize(1_000_000..9_000_000);
     person(rng, &mean(), number)
@@ -103,21 +103,22 @@ pub fn stranger(rng: &mut Rng) -> SyntheticPerson {
 
 fn person(rng: &mut Rng, mean: &[f32], number: usize) -> SyntheticPerson {
     let first = FIRST[number % FIRST.len()];
-    let last = LAST[(number / FIRST.len()) % LAST.len()];
+    // Seven is coprime to the number of names, so consecutive people differ in both names.
+    let last = LAST[(7 * number + number / FIRST.len()) % LAST.len()];
     let weights: Vec<f32> = (0..DIMENSIONS).map(|i| (-(i as f32) / DECAY).exp()).collect();
     let total: f32 = weights.iter().map(|w| w * w).sum();
-    // The distance of two centres has twice the variance of one.
+    // The distance of two centers has twice the variance of one.
     let scale = BETWEEN / (2.0 * total).sqrt();
-    let centre = mean.iter().zip(&weights).map(|(m, w)| m + scale * w * gauss(rng)).collect();
+    let center = mean.iter().zip(&weights).map(|(m, w)| m + scale * w * gauss(rng)).collect();
     let tail: String = (0..6).map(|_| rng.lowercase()).collect();
     SyntheticPerson {
         id: format!("resident-{number:05}-{tail}"),
         name: format!("{first} {last} of house {number:05}"),
-        centre,
+        center,
     }
 }
 
-/// The mean of all encodings: any fixed direction does.
+/// The mean of all encodings, in an arbitrary fixed direction.
 fn mean() -> Vec<f32> {
     let mut rng = Rng::with_seed(0x6d65_616e);
     let raw: Vec<f32> = (0..DIMENSIONS).map(|_| gauss(&mut rng)).collect();
@@ -125,7 +126,7 @@ fn mean() -> Vec<f32> {
     raw.into_iter().map(|x| x * MEAN_NORM / norm).collect()
 }
 
-/// Box and Muller.
+/// A normally distributed number, by the Box-Muller transform.
 fn gauss(rng: &mut Rng) -> f32 {
     let (u, v) = (1.0 - rng.f32(), rng.f32());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
@@ -148,24 +149,24 @@ pub struct FaceMessage {
     pub encoding: Vec<f32>,
     /// Whether it goes as base64 or as numbers.
     pub base64: bool,
-    /// The camera's own opinion of it.
+    /// The camera's quality of it.
     pub quality: Option<f32>,
 }
 
-/// An event as a camera writes it.
+/// An event as a camera sends it.
 #[derive(Debug, Clone, Default)]
 pub struct EventMessage {
-    /// Its id; none: the appliance derives one.
+    /// Its id; if none, the appliance derives one.
     pub id: Option<String>,
-    /// RFC 3339; none: the camera has no clock.
+    /// RFC 3339; none if the camera has no clock.
     pub time: Option<String>,
     /// `face`, `motion`, ...
     pub kind: String,
     /// Its faces.
     pub faces: Vec<FaceMessage>,
-    /// Names of the pictures that come with it.
+    /// Names of its pictures.
     pub media: Vec<String>,
-    /// Whatever else the camera says.
+    /// Further fields of the camera.
     pub attributes: Map<String, Value>,
 }
 
@@ -254,6 +255,6 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_people() {
         let (a, b) = (people(3, 5), people(3, 5));
-        assert!(a.iter().zip(&b).all(|(x, y)| x.id == y.id && x.centre == y.centre));
+        assert!(a.iter().zip(&b).all(|(x, y)| x.id == y.id && x.center == y.center));
     }
 }

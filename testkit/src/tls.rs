@@ -1,4 +1,4 @@
-//! TLS in front of a server that has none; its certificate can be changed while it runs.
+//! TLS in front of a server without TLS. Its certificate can be changed while it runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,16 +18,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::certs::Leaf;
 use crate::ports;
 
-/// How TLS begins.
+/// When TLS begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
     /// With its first byte, as HTTPS does.
     AtOnce,
-    /// After the client has asked for it, as with Postgres.
+    /// After a request of the client, as with Postgres.
     Postgres,
 }
 
-/// A TLS server on a free port; ends on drop.
+/// A TLS server on a free port; stopped on drop.
 #[derive(Debug)]
 pub struct TlsFront {
     port: u16,
@@ -37,15 +37,15 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// Starts one in front of a port of 127.0.0.1 that shows this certificate.
+    /// Starts a server in front of a port of 127.0.0.1 that presents this certificate.
     ///
     /// # Errors
-    /// Where no port or thread can be had, or the certificate cannot be read.
+    /// If no port or thread can be had, or the certificate cannot be read.
     pub fn start(target: u16, opening: Opening, leaf: &Leaf) -> Result<Self> {
         Self::serving(target, opening, config(leaf, None)?)
     }
 
-    /// As [`TlsFront::start`], for clients alone that show a certificate of this authority.
+    /// As [`TlsFront::start`], but only for clients with a certificate of this authority.
     ///
     /// # Errors
     /// As [`TlsFront::start`].
@@ -77,10 +77,10 @@ impl TlsFront {
         self.port
     }
 
-    /// Shows another certificate to whoever connects from now on, and asks for none.
+    /// Presents another certificate to new connections, and requests none from clients.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     pub fn show(&self, leaf: &Leaf) -> Result<()> {
         self.shown.send(config(leaf, None)?).map_err(|_| anyhow!("the TLS server has ended"))
     }

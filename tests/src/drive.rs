@@ -1,4 +1,4 @@
-//! Cameras that play a plan, and listeners that collect what they are told.
+//! Cameras that play a plan, and listeners that collect the answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::plan::{Plan, Step, Visit};
 /// Root of all topics.
 pub const ROOT: &str = "gatehouse";
 /// A subscription takes milliseconds.
-const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(20);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One listener per camera: it hears what that camera is told.
+/// Collects the answers to each camera with one listener per camera.
 #[derive(Debug)]
-pub struct Ears {
+pub struct Collector {
     listeners: BTreeMap<String, Listener>,
 }
 
@@ -29,24 +29,24 @@ pub struct Playing {
     cameras: Vec<JoinHandle<Result<Vec<Receipt>>>>,
 }
 
-impl Ears {
+impl Collector {
     /// Subscribes for every camera of a plan.
     ///
     /// # Errors
-    /// Where the broker does not confirm in time.
+    /// If the broker does not confirm in time.
     pub async fn of(plan: &Plan, address: &Address) -> Result<Self> {
         let mut listeners = BTreeMap::new();
         for camera in &plan.cameras {
             let topics = [format!("{ROOT}/{camera}/identification"), format!("{ROOT}/{camera}/rejected")];
             let topics = topics.each_ref().map(String::as_str);
-            let listener = Listener::subscribe(camera, address, &topics, SUBSCRIBE_PATIENCE).await?;
+            let listener = Listener::subscribe(camera, address, &topics, SUBSCRIBE_TIMEOUT).await?;
             listeners.insert(camera.clone(), listener);
         }
         Ok(Self { listeners })
     }
 
     /// All answers of one kind (`identification` or `rejected`) to one camera.
-    pub fn told(&self, camera: &str, kind: &str) -> Vec<Received> {
+    pub fn messages(&self, camera: &str, kind: &str) -> Vec<Received> {
         let all = self.listeners.get(camera).map(Listener::messages).unwrap_or_default();
         all.into_iter().filter(|message| message.topic.ends_with(kind)).collect()
     }
@@ -55,7 +55,7 @@ impl Ears {
     pub fn answers(&self) -> BTreeMap<(String, String), Vec<Value>> {
         let mut answers: BTreeMap<_, Vec<Value>> = BTreeMap::new();
         for camera in self.listeners.keys() {
-            for message in self.told(camera, "identification") {
+            for message in self.messages(camera, "identification") {
                 let json = message.json();
                 let id = json["event_id"].as_str().unwrap_or_default().to_owned();
                 answers.entry((camera.clone(), id)).or_default().push(json);
@@ -67,8 +67,8 @@ impl Ears {
     /// Waits until every visit of the plan is answered.
     ///
     /// # Errors
-    /// Once `patience` has passed; with the first events that have no answer.
-    pub async fn until_answered(&self, plan: &Plan, patience: Duration) -> Result<()> {
+    /// Once `timeout` has passed; with the first events that have no answer.
+    pub async fn until_answered(&self, plan: &Plan, timeout: Duration) -> Result<()> {
         let missing = || {
             let answers = self.answers();
             let has =
@@ -78,7 +78,7 @@ impl Ears {
                 .map(|(c, v)| format!("{c}/{}", v.id))
                 .collect::<Vec<_>>()
         };
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         while !missing().is_empty() && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -88,13 +88,13 @@ impl Ears {
         Ok(())
     }
 
-    /// Waits until a camera was told `count` refusals.
+    /// Waits until `count` refusals were sent to a camera.
     ///
     /// # Errors
-    /// Once `patience` has passed.
-    pub async fn until_refused(&self, camera: &str, count: usize, patience: Duration) -> Result<()> {
+    /// Once `timeout` has passed.
+    pub async fn until_refused(&self, camera: &str, count: usize, timeout: Duration) -> Result<()> {
         let what = format!("{count} refusals for {camera}");
-        wait::until_async(&what, patience, || async { self.told(camera, "rejected").len() >= count }).await
+        wait::until_async(&what, timeout, || async { self.messages(camera, "rejected").len() >= count }).await
     }
 }
 
@@ -114,7 +114,7 @@ impl Playing {
                     send(&camera, &name, step, &mut receipts);
                 }
                 // The camera lives until the broker has everything.
-                let end = Instant::now() + duration + SUBSCRIBE_PATIENCE;
+                let end = Instant::now() + duration + SUBSCRIBE_TIMEOUT;
                 while camera.waiting() > 0 && Instant::now() < end {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -127,13 +127,13 @@ impl Playing {
     /// Waits until the broker has taken everything.
     ///
     /// # Errors
-    /// Where it refuses a message, or `patience` has passed.
-    pub async fn finish(self, patience: Duration) -> Result<()> {
+    /// If it refuses a message, or `timeout` has passed.
+    pub async fn finish(self, timeout: Duration) -> Result<()> {
         let mut receipts = Vec::new();
         for camera in self.cameras {
-            receipts.extend(tokio::time::timeout(patience, camera).await.context("a camera hangs")???);
+            receipts.extend(tokio::time::timeout(timeout, camera).await.context("a camera hangs")???);
         }
-        all_taken(receipts, patience).await
+        all_taken(receipts, timeout).await
     }
 }
 

@@ -1,6 +1,6 @@
-//! Faults, each again and again from a seed: power cuts, full disks, kills, flipped bits, clocks that jump, and what
-//! happens to the central side and on the way there. Every kind gives one line of a table or more; any loss of what was
-//! acknowledged, any double, panic or refused start, and any fault that the status does not name, is a failure.
+//! The fault suite. Each fault is repeated from a seed: power cuts, full disks, kills, flipped bits, clock jumps, and
+//! faults of the central services and of the connection to them. Every kind gives at least one line of a table. A failure
+//! is any loss of acknowledged data, duplicate, panic or refused start, and any fault that the status does not name.
 
 pub mod clock;
 pub mod cuts;

@@ -1,5 +1,5 @@
-//! What happens in a scenario, decided by a seed before anything runs: who is enrolled, which camera sees whom,
-//! which message is malformed, which event has a picture.
+//! The plan of a scenario, derived from a seed before it runs: who is enrolled, which camera sees which person, which
+//! message is malformed, which event has a picture.
 
 use anyhow::Result;
 use fastrand::Rng;
@@ -25,7 +25,7 @@ pub struct Size {
 pub enum Who {
     /// Number of an enrolled person.
     Resident(usize),
-    /// Somebody else.
+    /// A person that is not enrolled.
     Stranger,
 }
 
@@ -93,7 +93,7 @@ impl Plan {
     /// The plan of a seed. Every twentieth message is malformed, every tenth has a picture.
     ///
     /// # Errors
-    /// Where a picture cannot be made.
+    /// If a picture cannot be made.
     pub fn new(seed: u64, size: Size) -> Result<Self> {
         let mut rng = Rng::with_seed(seed);
         let people = people(seed, size.people);

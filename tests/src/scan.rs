@@ -1,4 +1,4 @@
-//! Looks for secrets in the bytes of files: names, ids, encodings in every customary form, pictures.
+//! Searches files for secrets: names, ids, encodings in all common forms, pictures.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -69,10 +69,10 @@ impl Secrets {
         }
     }
 
-    /// Everything of this that lies in a folder's files or in their names.
+    /// Everything of this that occurs in a folder's files or in their names.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// If a file cannot be read.
     pub fn leaks_in(&self, folder: &Path) -> Result<Vec<Leak>> {
         let mut leaks = Vec::new();
         let mut folders = vec![folder.to_owned()];
@@ -91,10 +91,10 @@ impl Secrets {
         Ok(leaks)
     }
 
-    /// Everything of this that lies in one file.
+    /// Everything of this that occurs in one file.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     pub fn leaks_in_file(&self, file: &Path) -> Result<Vec<Leak>> {
         let mut leaks = Vec::new();
         self.look(file, &fs::read(file)?, &mut leaks);

@@ -12,7 +12,7 @@ pub fn place(name: &str) -> PathBuf {
 /// The text of a file of this repository.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn text(name: &str) -> Result<String> {
     std::fs::read_to_string(place(name)).with_context(|| name.to_owned())
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_and_inline_code_are_told_apart() {
+    fn blocks_and_inline_code_are_separated() {
         let markdown = "Run `a b` or `c`:\n```\nd `e`\n```\nthen\n```sql\nselect 1;\n```\nand `f`.";
         assert_eq!(blocks(markdown, ""), ["d `e`"]);
         assert_eq!(blocks(markdown, "sql"), ["select 1;"]);

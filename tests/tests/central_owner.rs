@@ -17,7 +17,7 @@ use gatehouse_testkit::synthetic::{EventMessage, people};
 use gatehouse_testkit::wait;
 use gatehouse_tests::shipped;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE: &str = "docs/central.md";
 /// The appliance in the page's examples.
 const DEVICE: &str = "house-1";
@@ -143,10 +143,10 @@ impl Site {
         let camera = Camera::connect("door", &Address::local(self.broker.port()));
         let encoding = people(1, 1)[0].sample(&mut fastrand::Rng::with_seed(2));
         let event = EventMessage { media: vec!["a.jpg".into()], ..EventMessage::face("visit-1", encoding) };
-        camera.publish("gatehouse/door/event", event.payload(), false, PATIENCE).await?;
-        camera.publish("gatehouse/door/media/visit-1/a.jpg", jpeg(3, 64, 48)?, false, PATIENCE).await?;
+        camera.publish("gatehouse/door/event", event.payload(), false, TIMEOUT).await?;
+        camera.publish("gatehouse/door/media/visit-1/a.jpg", jpeg(3, 64, 48)?, false, TIMEOUT).await?;
         let delivered = || self.daemon.json(&["ledger"]).is_ok_and(|l| l["files"]["delivered"] == 1);
-        wait::until("the visit to be delivered", PATIENCE, delivered)
+        wait::until("the visit to be delivered", TIMEOUT, delivered)
             .with_context(|| self.daemon.log_tail())?;
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Site {
         let client = self.database().ready().await?;
         let query = "select id::text from gatehouse.files where s3_key not like '%/thumbnails/%'";
         let known = || async { client.query_opt(query, &[]).await.is_ok_and(|row| row.is_some()) };
-        wait::until_async("the row of the picture", PATIENCE, known).await?;
+        wait::until_async("the row of the picture", TIMEOUT, known).await?;
         Ok(client.query_one(query, &[]).await?.get(0))
     }
 

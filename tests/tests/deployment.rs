@@ -15,7 +15,7 @@ use gatehouse_testkit::synthetic::{self, EventMessage, SyntheticPerson};
 use gatehouse_testkit::wait;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const THRESHOLD: &str = "threshold = 0.42\n";
 
 struct Door {
@@ -47,20 +47,20 @@ impl Door {
             let name = |person: &Value| person["name"].as_str().unwrap_or_default().to_owned();
             Ok(people.as_array().context("a list")?.iter().map(name).collect())
         };
-        wait::until(what, PATIENCE, || listed().is_ok_and(|listed| listed == names)).with_context(|| {
+        wait::until(what, TIMEOUT, || listed().is_ok_and(|listed| listed == names)).with_context(|| {
             let sinks = self.daemon.json(&["sync", "status"]).unwrap_or_default();
             format!("{:?} instead of {names:?}\n{sinks:#}\n{}", listed(), self.daemon.log_tail())
         })
     }
 
-    /// Whom a camera is told that it sees.
+    /// The person in the answer to a camera.
     async fn sees(&self, event: &str, encoding: Vec<f32>) -> Result<Option<String>> {
         let address = Address::local(self.broker.port());
-        let ear = Listener::subscribe(event, &address, &["gatehouse/front/identification"], PATIENCE).await?;
+        let ear = Listener::subscribe(event, &address, &["gatehouse/front/identification"], TIMEOUT).await?;
         let camera = Camera::connect("front", &address);
         let payload = EventMessage::face(event, encoding).payload();
-        camera.publish("gatehouse/front/event", payload, false, PATIENCE).await?;
-        ear.until_count(1, PATIENCE).await?;
+        camera.publish("gatehouse/front/event", payload, false, TIMEOUT).await?;
+        ear.until_count(1, TIMEOUT).await?;
         let answer = ear.messages()[0].json();
         Ok(answer["faces"][0]["person"]["id"].as_str().map(str::to_owned))
     }
@@ -108,16 +108,17 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     // The central search and the door are of one mind.
     for (nth, person) in people.iter().enumerate() {
         let probe = person.sample(&mut random);
-        let told = central(&one, &["identify", &file(&folder, "probe.json", std::slice::from_ref(&probe))?])?;
+        let answer =
+            central(&one, &["identify", &file(&folder, "probe.json", std::slice::from_ref(&probe))?])?;
         let seen = one.sees(&format!("p{nth}"), probe).await?;
-        ensure!(told[0]["person"]["id"].as_str() == seen.as_deref(), "{told} and {seen:?}");
+        ensure!(answer[0]["person"]["id"].as_str() == seen.as_deref(), "{answer} and {seen:?}");
     }
 
-    // Nothing leaves from, nobody comes to a door whose delivery is paused; until it is not.
+    // While delivery is paused, an appliance sends nothing and receives no people.
     let paused = two.daemon.json(&["sync", "pause", "--for", "1h"])?;
     ensure!(paused[0]["configured"] == true, "{paused}");
     let is_paused = || two.daemon.json(&["sync", "status"]).is_ok_and(|sinks| sinks[0]["state"] == "paused");
-    wait::until("the pause", PATIENCE, is_paused)?;
+    wait::until("the pause", TIMEOUT, is_paused)?;
     one.daemon.json(&["person", "rename", "bert", "--name", "Bert at one"])?;
     one.daemon.json(&["sync", "now"])?;
     ensure!(two.daemon.json(&["person", "show", "bert"])?["name"] == "Bert");
@@ -125,7 +126,7 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     two.until_people("the name after the pause", &["Anna", "Bert at one"])?;
     ensure!(two.daemon.cli(&["sync", "pause", "--for", "8d"])?.code == 2, "longer than a week is a mistake");
 
-    // One is away; what it is told there comes too late.
+    // One is offline, so a command there comes too late.
     two.daemon.terminate()?;
     one.daemon.json(&["person", "erase", "anna"])?;
     one.until_people("the erasure", &["Bert at one"])?;

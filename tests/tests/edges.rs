@@ -12,10 +12,10 @@ use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::jpeg::jpeg;
 use gatehouse_testkit::synthetic::{EventMessage, people};
 use gatehouse_testkit::wait;
-use gatehouse_tests::house::Ledger;
+use gatehouse_tests::setup::Ledger;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A daemon that is connected to a broker, and to nothing else.
 async fn appliance(broker: &Broker, settings: BTreeMap<String, String>) -> Result<Daemon> {
@@ -30,7 +30,7 @@ async fn appliance(broker: &Broker, settings: BTreeMap<String, String>) -> Resul
 
 async fn connected(daemon: &Daemon) -> Result<()> {
     let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", PATIENCE, connected)
+    wait::until_async("a connection to the broker", TIMEOUT, connected)
         .await
         .with_context(|| daemon.log_tail())
 }
@@ -41,7 +41,7 @@ fn ledger(daemon: &Daemon) -> Result<Ledger> {
 
 async fn until(daemon: &Daemon, what: &str, wanted: impl Fn(&Ledger) -> bool) -> Result<Ledger> {
     let look = || async { ledger(daemon).is_ok_and(|ledger| wanted(&ledger)) };
-    wait::until_async(what, PATIENCE, look).await.with_context(|| daemon.log_tail())?;
+    wait::until_async(what, TIMEOUT, look).await.with_context(|| daemon.log_tail())?;
     ledger(daemon)
 }
 
@@ -53,25 +53,25 @@ async fn an_event_that_comes_twice_is_answered_twice_and_kept_once() -> Result<(
     let person = &people(5, 1)[0];
     let template = person.sample(&mut fastrand::Rng::with_seed(6));
     daemon.enrol(&person.id, &person.name, std::slice::from_ref(&template))?;
-    let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], PATIENCE).await?;
+    let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;
     let camera = Camera::connect("door", &address);
     let event = EventMessage::face("visit-1", template).payload();
-    let send = async || camera.publish("gatehouse/door/event", event.clone(), false, PATIENCE).await;
+    let send = async || camera.publish("gatehouse/door/event", event.clone(), false, TIMEOUT).await;
     send().await?;
-    answers.until_count(1, PATIENCE).await?;
+    answers.until_count(1, TIMEOUT).await?;
     let first = answers.messages()[0].clone();
     ensure!(first.json()["actionable"] == true && first.json()["replayed"] == false, "{}", first.json());
     ensure!(first.expiry.is_some_and(|expiry| expiry <= 10) && !first.retain, "{first:?}");
     ensure!(first.correlation.is_some(), "no correlation id in the user properties: {first:?}");
 
     send().await?;
-    answers.until_count(2, PATIENCE).await?;
+    answers.until_count(2, TIMEOUT).await?;
     until(&daemon, "the second to be counted", |l| l.number("events", "duplicate") == 1).await?;
     daemon.kill()?;
     daemon.start()?;
     connected(&daemon).await?;
     send().await?;
-    answers.until_count(3, PATIENCE).await?;
+    answers.until_count(3, TIMEOUT).await?;
     let after = until(&daemon, "the third to be counted", |l| l.number("events", "duplicate") == 2).await?;
     ensure!(after.number("events", "stored") == 1 && after.adds_up(), "{:#}", after.0);
     for again in &answers.messages()[1..] {
@@ -87,25 +87,25 @@ async fn a_picture_waits_for_its_event_and_a_contradiction_is_refused() -> Resul
     let broker = Broker::start()?;
     let daemon = appliance(&broker, BTreeMap::new()).await?;
     let address = Address::local(broker.port());
-    let rejected = Listener::subscribe("door", &address, &["gatehouse/door/rejected"], PATIENCE).await?;
+    let rejected = Listener::subscribe("door", &address, &["gatehouse/door/rejected"], TIMEOUT).await?;
     let camera = Camera::connect("door", &address);
     let picture = jpeg(1, 160, 120)?;
     let topic = "gatehouse/door/media/visit-1/a.jpg";
-    camera.publish(topic, picture.clone(), false, PATIENCE).await?;
+    camera.publish(topic, picture.clone(), false, TIMEOUT).await?;
     until(&daemon, "the picture to be stored", |l| l.number("files", "stored") == 1).await?;
     let listed = daemon.json(&["media", "list"])?;
     ensure!(listed[0]["state"] == "waiting", "a picture without an event: {listed}");
 
     let event = json!({ "id": "visit-1", "kind": "doorbell", "media": ["a.jpg"] }).to_string();
-    camera.publish("gatehouse/door/event", event, false, PATIENCE).await?;
+    camera.publish("gatehouse/door/event", event, false, TIMEOUT).await?;
     until(&daemon, "the event to be stored", |l| l.number("events", "stored") == 1).await?;
     let listed = daemon.json(&["media", "list", "--event", "door/visit-1"])?;
     ensure!(listed[0]["state"] == "pending" && listed[0]["size"] == picture.len(), "{listed}");
 
-    camera.publish(topic, picture, false, PATIENCE).await?;
+    camera.publish(topic, picture, false, TIMEOUT).await?;
     until(&daemon, "the double to be counted", |l| l.number("files", "duplicate") == 1).await?;
-    camera.publish(topic, jpeg(2, 160, 120)?, false, PATIENCE).await?;
-    rejected.until_count(1, PATIENCE).await?;
+    camera.publish(topic, jpeg(2, 160, 120)?, false, TIMEOUT).await?;
+    rejected.until_count(1, TIMEOUT).await?;
     let answer = rejected.messages()[0].json();
     ensure!(answer["reason"] == "media_conflict" && answer["event_id"] == "visit-1", "{answer}");
     let last = until(&daemon, "the refusal to be counted", |l| l.sum("files", "rejected") == 1).await?;
@@ -121,9 +121,9 @@ async fn a_camera_that_floods_is_held_back_and_the_others_are_not() -> Result<()
     let camera = Camera::connect("flood", &Address::local(broker.port()));
     let event = |number: u32| json!({ "id": format!("e-{number}"), "kind": "motion" }).to_string();
     for number in 0..200 {
-        camera.publish("gatehouse/flood/event", event(number), false, PATIENCE).await?;
+        camera.publish("gatehouse/flood/event", event(number), false, TIMEOUT).await?;
     }
-    camera.publish("gatehouse/calm/event", event(1), false, PATIENCE).await?;
+    camera.publish("gatehouse/calm/event", event(1), false, TIMEOUT).await?;
     let all = |l: &Ledger| l.number("events", "received") == 201;
     let ledger = until(&daemon, "all to be counted", all).await?;
     let refused = ledger.reasons("events", "rejected").get("rate_limited").copied().unwrap_or(0);
@@ -159,7 +159,7 @@ async fn a_broker_with_tls_client_certificates_and_passwords_that_comes_late_is_
     let words = |status: &Value| status["broker"]["error"].as_str().map(str::to_owned);
     let status = daemon.json(&["status"])?;
     ensure!(status["broker"]["connected"] == false, "{status}");
-    wait::until("words about the broker", PATIENCE, || {
+    wait::until("words about the broker", TIMEOUT, || {
         daemon.json(&["status"]).is_ok_and(|status| words(&status).is_some())
     })?;
     broker.restart()?;
@@ -175,9 +175,9 @@ async fn what_rots_on_the_disk_is_named_and_costs_nothing_else() -> Result<()> {
     let camera = Camera::connect("door", &Address::local(broker.port()));
     for n in 0..20 {
         let event = json!({ "id": format!("visit-{n}"), "kind": "doorbell" }).to_string();
-        camera.publish("gatehouse/door/event", event, false, PATIENCE).await?;
+        camera.publish("gatehouse/door/event", event, false, TIMEOUT).await?;
         let topic = format!("gatehouse/door/media/visit-{n}/a.jpg");
-        camera.publish(&topic, jpeg(n, 160, 120)?, false, PATIENCE).await?;
+        camera.publish(&topic, jpeg(n, 160, 120)?, false, TIMEOUT).await?;
     }
     until(&daemon, "all to be stored", |l| l.number("events", "stored") + l.number("files", "stored") == 40)
         .await?;

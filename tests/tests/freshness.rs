@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longer than an answer may be acted on, shorter than the keep-alive of a broker.
-const GAP: Duration = Duration::from_secs(12);
+const OUTAGE_PERIOD: Duration = Duration::from_secs(12);
 /// More than mosquitto sends without an acknowledgement: the others wait in its queue.
 const EVENTS: usize = 50;
 
@@ -95,7 +95,7 @@ async fn events_that_waited_for_a_stopped_process_are_not_actionable() -> Result
     let mut site = Site::new().await?;
     site.daemon.signal(Signal::Stop)?;
     let ids = site.publish("stopped", EVENTS).await?;
-    tokio::time::sleep(GAP).await;
+    tokio::time::sleep(OUTAGE_PERIOD).await;
     site.daemon.signal(Signal::Continue)?;
     site.are_stale(&ids).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -107,7 +107,7 @@ async fn events_that_waited_in_a_stalled_connection_are_not_actionable() -> Resu
     let site = Site::new().await?;
     site.proxy.set(Faults { stall: true, ..Faults::default() });
     let ids = site.publish("stalled", EVENTS).await?;
-    tokio::time::sleep(GAP).await;
+    tokio::time::sleep(OUTAGE_PERIOD).await;
     site.proxy.heal();
     site.are_stale(&ids).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -122,7 +122,7 @@ async fn events_that_waited_for_a_blocked_thread_are_not_actionable() -> Result<
     let thread = format!("grep -lx events /proc/{id}/task/*/comm | cut -d/ -f5");
     let thread = Command::new("sh").args(["-c", &thread]).output()?.stdout;
     let thread = String::from_utf8(thread)?.trim().to_owned();
-    let delay = format!("inject=epoll_wait,epoll_pwait:delay_exit={}:when=1", GAP.as_micros());
+    let delay = format!("inject=epoll_wait,epoll_pwait:delay_exit={}:when=1", OUTAGE_PERIOD.as_micros());
     let log = site.daemon.folder().path().join("strace.log");
     let mut blocked = Launch::new(strace, log)
         .args(["-p", &thread, "-e", "trace=epoll_wait,epoll_pwait", "-e", &delay])

@@ -17,9 +17,9 @@ use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::jpeg::jpeg;
 use gatehouse_testkit::synthetic::{EventMessage, people, stranger};
 use gatehouse_testkit::wait;
-use gatehouse_tests::house::Ledger;
+use gatehouse_tests::setup::Ledger;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const DISK: &str = "size=192m";
 const NOT_MOUNTED: &str = "no file system can be mounted here: run as root to see a full disk from outside";
 /// Name of the reserve in the state directory.
@@ -75,7 +75,7 @@ fn ledger(daemon: &Daemon) -> Result<Ledger> {
 
 async fn until(daemon: &Daemon, what: &str, wanted: impl Fn(&Ledger) -> bool) -> Result<Ledger> {
     let look = || async { ledger(daemon).is_ok_and(|ledger| wanted(&ledger)) };
-    wait::until_async(what, PATIENCE, look)
+    wait::until_async(what, TIMEOUT, look)
         .await
         .with_context(|| format!("{:?}\n{}", ledger(daemon).map(|l| l.0), daemon.log_tail()))?;
     ledger(daemon)
@@ -101,9 +101,9 @@ async fn small(broker: &Broker, retention: &str) -> Result<Option<(Daemon, Small
     };
     daemon.start()?;
     let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", PATIENCE, connected).await?;
+    wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
     let ballast = daemon.state().join(BALLAST);
-    wait::until("the reserve", PATIENCE, || ballast.exists())?;
+    wait::until("the reserve", TIMEOUT, || ballast.exists())?;
     Ok(Some((daemon, disk)))
 }
 
@@ -156,18 +156,18 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     let face = person.sample(&mut random);
     daemon.enrol(&person.id, &person.name, std::slice::from_ref(&face))?;
     let address = Address::local(broker.port());
-    let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], PATIENCE).await?;
+    let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;
     let camera = Camera::connect("door", &address);
     let send = async |id: &str, face: Vec<f32>| {
-        camera.publish("gatehouse/door/event", EventMessage::face(id, face).payload(), false, PATIENCE).await
+        camera.publish("gatehouse/door/event", EventMessage::face(id, face).payload(), false, TIMEOUT).await
     };
     let upload = async |event: &str, name: &str, data: Vec<u8>| {
-        camera.publish(&format!("gatehouse/door/media/{event}/{name}"), data, false, PATIENCE).await
+        camera.publish(&format!("gatehouse/door/media/{event}/{name}"), data, false, TIMEOUT).await
     };
     send("friend", face.clone()).await?;
-    send("nobody", stranger(&mut random).sample(&mut random)).await?;
+    send("late", stranger(&mut random).sample(&mut random)).await?;
     upload("friend", "a.jpg", jpeg(1, 640, 480)?).await?;
-    upload("nobody", "b.jpg", jpeg(2, 640, 480)?).await?;
+    upload("late", "b.jpg", jpeg(2, 640, 480)?).await?;
     upload("friend", "c.mp4", vec![7; 8 << 20]).await?;
     until(&daemon, "the files to be stored", |l| l.number("files", "stored") == 3).await?;
 
@@ -176,7 +176,7 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     for n in 0..400 {
         send(&format!("full-{n}"), face.clone()).await?;
     }
-    answers.until_count(402, PATIENCE).await?;
+    answers.until_count(402, TIMEOUT).await?;
     let dropped = |l: &Ledger| l.reasons("files", "dropped").contains_key("disk_full");
     let full = until(&daemon, "pictures to be given up", dropped).await?;
     ensure!(full.adds_up(), "{:#}", full.0);
@@ -188,14 +188,14 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
         drop(camera.send("gatehouse/door/event", late, false));
     }
     let waits = || daemon.cli(&["--json", "doctor"]).is_ok_and(|d| d.stdout.contains("waits for room"));
-    wait::until("the daemon to wait for room", PATIENCE, waits).with_context(|| daemon.log_tail())?;
+    wait::until("the daemon to wait for room", TIMEOUT, waits).with_context(|| daemon.log_tail())?;
     ensure!(daemon.running() && daemon.id() == process, "the daemon ended: {}", daemon.log_tail());
 
     disk.empty()?;
     let after = until(&daemon, "all events to be stored", |l| l.number("events", "stored") == 602).await?;
     ensure!(after.adds_up() && after.number("events", "duplicate") == 0, "{:#}", after.0);
     ensure!(daemon.id() == process, "the daemon was restarted");
-    wait::until("the reserve to be laid again", PATIENCE, || ballast.exists())?;
+    wait::until("the reserve to be laid again", TIMEOUT, || ballast.exists())?;
 
     // A start without any room, nor a reserve: it is ready, answers, and waits.
     daemon.kill()?;
@@ -206,7 +206,7 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     let seen = answers.count();
     let last = EventMessage::face("last", face).payload();
     drop(camera.send("gatehouse/door/event", last, false));
-    answers.until_count(seen + 1, PATIENCE).await?;
+    answers.until_count(seen + 1, TIMEOUT).await?;
     disk.empty()?;
     until(&daemon, "the last event to be stored", |l| l.number("events", "stored") == 603 && l.adds_up())
         .await?;

@@ -16,7 +16,7 @@ use gatehouse_testkit::{ports, wait};
 use gatehouse_tests::shipped;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const EXAMPLE: &str = "packaging/mosquitto/gatehouse.conf";
 /// The main settings of the Debian package, which include those of conf.d.
 const DEBIAN: &str = "/etc/mosquitto/mosquitto.conf";
@@ -83,7 +83,7 @@ fn broker(folder: &Path, port: u16) -> Result<Process> {
     let arguments = ["-c".to_owned(), config.display().to_string()];
     let process = Launch::new(program, folder.join("broker.log")).args(arguments).spawn()?;
     let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    wait::until("mosquitto to listen", PATIENCE, listens).with_context(|| process.log_tail(4000))?;
+    wait::until("mosquitto to listen", TIMEOUT, listens).with_context(|| process.log_tail(4000))?;
     Ok(process)
 }
 
@@ -107,7 +107,7 @@ fn appliance(folder: &Path, port: u16) -> Result<Daemon> {
 
 fn until_connected(daemon: &Daemon, broker: &Process) -> Result<()> {
     let connected = || daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true);
-    wait::until("the appliance to be connected", PATIENCE, connected)
+    wait::until("the appliance to be connected", TIMEOUT, connected)
         .with_context(|| format!("{}\n{}", daemon.log_tail(), broker.log_tail(4000)))
 }
 
@@ -146,23 +146,25 @@ async fn with_the_shipped_example_a_camera_speaks_for_itself_alone() -> Result<(
 
     let address = Address::secure(port, folder.path(), "front-door")?;
     // It asks for everything and is given what is its own.
-    let ears = Listener::subscribe("front-door", &address, &["gatehouse/+/identification"], PATIENCE).await?;
+    let collector =
+        Listener::subscribe("front-door", &address, &["gatehouse/+/identification"], TIMEOUT).await?;
     let camera = Camera::connect("front-door", &address);
     let event = |id: &str| EventMessage::face(id, vec![0.1; 128]).payload();
-    camera.publish("gatehouse/front-door/event", event("own"), false, PATIENCE).await?;
+    camera.publish("gatehouse/front-door/event", event("own"), false, TIMEOUT).await?;
     for foreign in ["gatehouse/back-door/event", "gatehouse/front-door/identification", "gatehouse/status"] {
-        let refused = camera.publish(foreign, event("foreign"), false, PATIENCE).await;
+        let refused = camera.publish(foreign, event("foreign"), false, TIMEOUT).await;
         let words = refused.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(words.contains("NotAuthorized"), "{foreign} was not refused: {words}");
     }
     // Another camera's answer does not reach it: its own second one comes after that.
     let other = Camera::connect("back-door", &Address::secure(port, folder.path(), "back-door")?);
-    other.publish("gatehouse/back-door/event", event("other"), false, PATIENCE).await?;
+    other.publish("gatehouse/back-door/event", event("other"), false, TIMEOUT).await?;
     let stored = || daemon.json(&["ledger"]).is_ok_and(|ledger| ledger["events"]["stored"] == 2);
-    wait::until("both cameras' events to be stored", PATIENCE, stored)?;
-    camera.publish("gatehouse/front-door/event", event("own-2"), false, PATIENCE).await?;
-    ears.until_count(2, PATIENCE).await?;
-    let heard: Vec<_> = ears.messages().iter().map(|message| message.json()["event_id"].clone()).collect();
+    wait::until("both cameras' events to be stored", TIMEOUT, stored)?;
+    camera.publish("gatehouse/front-door/event", event("own-2"), false, TIMEOUT).await?;
+    collector.until_count(2, TIMEOUT).await?;
+    let heard: Vec<_> =
+        collector.messages().iter().map(|message| message.json()["event_id"].clone()).collect();
     ensure!(heard == ["own", "own-2"], "heard: {heard:?}");
     Ok(())
 }
@@ -178,7 +180,7 @@ fn version_one(folder: &Path, name: &str) -> Result<()> {
 
 fn broker_error(daemon: &Daemon, part: &str) -> Result<String> {
     let words = || daemon.json(&["status"]).ok()?["broker"]["error"].as_str().map(str::to_owned);
-    let found = wait::until(part, PATIENCE, || words().is_some_and(|words| words.contains(part)));
+    let found = wait::until(part, TIMEOUT, || words().is_some_and(|words| words.contains(part)));
     let words = words().unwrap_or_default();
     found.with_context(|| words.clone())?;
     ensure!(!words.contains("Other("), "{words}");

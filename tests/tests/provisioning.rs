@@ -99,7 +99,7 @@ fn a_provisioning_file_is_taken_in_once_and_leaves_no_secret() -> Result<()> {
     ensure!(output.status.success(), "{}", said(&output));
     ensure!(!appliance.file().exists(), "the file is still there");
     ensure!(!said(&output).contains("hunter2") && !holds(appliance.folder.path(), "hunter2")?);
-    ensure!(!holds(appliance.folder.path(), ROOT_KEY)?, "the root key lies somewhere in clear");
+    ensure!(!holds(appliance.folder.path(), ROOT_KEY)?, "the root key is stored in plaintext");
     ensure!(appliance.opened("mqtt-password")? == "hunter2");
     ensure!(appliance.opened("root-key")? == ROOT_KEY);
     let check = Command::new(binary("gatehoused")?)

@@ -14,11 +14,11 @@ use anyhow::{Context, Result, ensure};
 use gatehouse_testkit::malformed::Fault;
 use gatehouse_testkit::postgres::Stop;
 use gatehouse_testkit::proxy::Faults;
-use gatehouse_tests::drive::{Ears, Playing};
-use gatehouse_tests::house::{BUCKET, DEVICE, House, Ledger};
+use gatehouse_tests::drive::{Collector, Playing};
+use gatehouse_tests::oracle::Score;
 use gatehouse_tests::plan::{Picture, Plan, Size, Visit};
 use gatehouse_tests::scan::Secrets;
-use gatehouse_tests::truth::Score;
+use gatehouse_tests::setup::{BUCKET, DEVICE, Ledger, Setup};
 
 /// Another one by `GATEHOUSE_TEST_SEED`.
 const SEED: u64 = 20_261_120;
@@ -26,7 +26,7 @@ const SIZE: Size = Size { people: 200, samples: 5, events: 5000, cameras: 8 };
 /// Over which the cameras spread their messages; all outages lie within it.
 const DURATION: Duration = Duration::from_secs(100);
 /// From the last message to the last delivery.
-const CATCH_UP: Duration = Duration::from_secs(180);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 /// Messages that the broker delivers again after the three kills and its restart are counted again.
 const REDELIVERED_MAX: u64 = 400;
 
@@ -40,37 +40,37 @@ async fn everything_arrives_once_while_everything_fails() -> Result<()> {
         // The outages are short; so is the longest wait between two attempts.
         ("sync".to_owned(), "retry_min = \"100ms\"\nretry_max = \"3s\"\n".to_owned()),
     ]);
-    let mut house = House::build(settings).await?;
-    house.start()?;
+    let mut setup = Setup::build(settings).await?;
+    setup.start()?;
     for (person, templates) in plan.people.iter().zip(&plan.templates) {
-        house.daemon.enrol(&person.id, &person.name, templates)?;
+        setup.daemon.enrol(&person.id, &person.name, templates)?;
     }
-    let ears = Ears::of(&plan, &house.address()).await?;
+    let collector = Collector::of(&plan, &setup.address()).await?;
 
-    let playing = Playing::start(&plan, &house.address(), DURATION);
-    outages(&mut house, &secrets).await?;
-    playing.finish(CATCH_UP).await?;
-    ears.until_answered(&plan, CATCH_UP).await.with_context(|| house.daemon.log_tail())?;
-    let ledger = house.until_ledger("everything to be delivered", CATCH_UP, |ledger| {
+    let playing = Playing::start(&plan, &setup.address(), DURATION);
+    outages(&mut setup, &secrets).await?;
+    playing.finish(CATCH_UP_TIMEOUT).await?;
+    collector.until_answered(&plan, CATCH_UP_TIMEOUT).await.with_context(|| setup.daemon.log_tail())?;
+    let ledger = setup.until_ledger("everything to be delivered", CATCH_UP_TIMEOUT, |ledger| {
         ledger.number("events", "pending") == 0 && ledger.number("files", "pending") == 0
     })?;
 
     check_ledger(&plan, &ledger)?;
-    check_answers(&plan, &ears)?;
-    check_refusals(&plan, &ears).await?;
-    check_rows(&plan, &house).await?;
-    check_objects(&plan, &house).await?;
-    let status = house.daemon.terminate()?;
-    ensure!(status.success(), "SIGTERM ends with {status}:\n{}", house.daemon.log_tail());
-    check_secrecy(&house, &secrets)?;
-    house.start()?;
-    let again = house.ledger()?;
+    check_answers(&plan, &collector)?;
+    check_refusals(&plan, &collector).await?;
+    check_rows(&plan, &setup).await?;
+    check_objects(&plan, &setup).await?;
+    let status = setup.daemon.terminate()?;
+    ensure!(status.success(), "SIGTERM ends with {status}:\n{}", setup.daemon.log_tail());
+    check_secrecy(&setup, &secrets)?;
+    setup.start()?;
+    let again = setup.ledger()?;
     ensure!(again.0 == ledger.0, "the ledger is another after a restart: {:#} {:#}", again.0, ledger.0);
     Ok(())
 }
 
 /// What fails and when, in seconds from the first message. The outages overlap on purpose.
-async fn outages(house: &mut House, secrets: &Secrets) -> Result<()> {
+async fn outages(setup: &mut Setup, secrets: &Secrets) -> Result<()> {
     let begin = Instant::now();
     let at = async |second: u64| {
         let left = Duration::from_secs(second).saturating_sub(begin.elapsed());
@@ -78,31 +78,31 @@ async fn outages(house: &mut House, secrets: &Secrets) -> Result<()> {
         println!("{second:>4} s");
     };
     at(6).await;
-    house.s3_proxy.set(Faults { stall: true, ..Faults::default() });
+    setup.s3_proxy.set(Faults { stall: true, ..Faults::default() });
     at(10).await;
-    house.postgres.stop(Stop::Immediate)?;
+    setup.postgres.stop(Stop::Immediate)?;
     at(18).await;
-    house.daemon.kill()?;
-    house.daemon.start()?;
+    setup.daemon.kill()?;
+    setup.daemon.start()?;
     at(32).await;
-    house.postgres.restart()?;
+    setup.postgres.restart()?;
     at(38).await;
-    house.broker.stop()?;
+    setup.broker.stop()?;
     at(40).await;
-    house.broker.restart()?;
+    setup.broker.restart()?;
     at(50).await;
-    house.daemon.kill()?;
-    check_secrecy(house, secrets).context("after a kill")?;
-    house.daemon.start()?;
+    setup.daemon.kill()?;
+    check_secrecy(setup, secrets).context("after a kill")?;
+    setup.daemon.start()?;
     at(66).await;
-    house.s3_proxy.heal();
+    setup.s3_proxy.heal();
     at(70).await;
-    house.s3.stop()?;
+    setup.s3.stop()?;
     at(78).await;
-    house.daemon.kill()?;
-    house.daemon.start()?;
+    setup.daemon.kill()?;
+    setup.daemon.start()?;
     at(86).await;
-    house.s3.restart()?;
+    setup.s3.restart()?;
     Ok(())
 }
 
@@ -130,14 +130,14 @@ fn check_ledger(plan: &Plan, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-fn check_answers(plan: &Plan, ears: &Ears) -> Result<()> {
-    let answers = ears.answers();
+fn check_answers(plan: &Plan, collector: &Collector) -> Result<()> {
+    let answers = collector.answers();
     let mut score = Score::default();
     for (camera, visit) in plan.visits() {
-        let told = answers.get(&(camera.to_owned(), visit.id.clone())).context("no answer")?;
-        score.check(plan, visit, &told[0])?;
-        for answer in told {
-            ensure!(answer["faces"] == told[0]["faces"], "event {}: two answers: {told:?}", visit.id);
+        let received = answers.get(&(camera.to_owned(), visit.id.clone())).context("no answer")?;
+        score.check(plan, visit, &received[0])?;
+        for answer in received {
+            ensure!(answer["faces"] == received[0]["faces"], "event {}: two answers: {received:?}", visit.id);
             let fresh = answer["replayed"] == false && answer["age_ms"].as_u64() < Some(10_000);
             let known =
                 answer["faces"].as_array().into_iter().flatten().any(|face| face["outcome"] == "match");
@@ -176,36 +176,36 @@ fn reason(fault: Fault) -> &'static str {
     }
 }
 
-async fn check_refusals(plan: &Plan, ears: &Ears) -> Result<()> {
+async fn check_refusals(plan: &Plan, collector: &Collector) -> Result<()> {
     let mut wanted: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     // A camera without a name that can be written has no topic to be answered on.
     for (camera, bad) in plan.refusals().filter(|(_, bad)| bad.fault != Fault::BadCamera) {
         *wanted.entry(camera).or_default().entry(reason(bad.fault)).or_default() += 1;
     }
     for (camera, reasons) in wanted {
-        ears.until_refused(camera, reasons.values().sum(), Duration::from_secs(20)).await?;
-        let mut told: BTreeMap<String, usize> = BTreeMap::new();
-        for message in ears.told(camera, "rejected") {
+        collector.until_refused(camera, reasons.values().sum(), Duration::from_secs(20)).await?;
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for message in collector.messages(camera, "rejected") {
             let json = message.json();
             ensure!(json["detail"].is_string(), "a refusal without words: {json}");
-            *told.entry(json["reason"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            *counts.entry(json["reason"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
         for (reason, count) in &reasons {
-            let heard = told.get(*reason).copied().unwrap_or(0);
-            ensure!(heard >= *count, "{camera}: {count} refusals for {reason}, told {told:?}");
+            let count_received = counts.get(*reason).copied().unwrap_or(0);
+            ensure!(count_received >= *count, "{camera}: {count} refusals for {reason}, received {counts:?}");
         }
-        ensure!(told.len() == reasons.len(), "{camera}: refusals for {reasons:?}, told {told:?}");
+        ensure!(counts.len() == reasons.len(), "{camera}: refusals for {reasons:?}, received {counts:?}");
     }
     Ok(())
 }
 
-async fn check_rows(plan: &Plan, house: &House) -> Result<()> {
-    let client = house.database.ready().await?;
+async fn check_rows(plan: &Plan, setup: &Setup) -> Result<()> {
+    let client = setup.database.ready().await?;
     let rows = client
         .query(
             "SELECT seq, camera, event_id, jsonb_array_length(identification->'faces') AS faces, \
              identification->>'correlation_id' AS correlation, \
-             identification->>'engine' = 'exact' AND (identification->>'micros')::bigint >= 0 AS told \
+             identification->>'engine' = 'exact' AND (identification->>'micros')::bigint >= 0 AS complete \
              FROM gatehouse.events WHERE device_id = $1 ORDER BY seq",
             &[&DEVICE],
         )
@@ -221,17 +221,20 @@ async fn check_rows(plan: &Plan, house: &House) -> Result<()> {
             row.get::<_, i64>("seq")
         );
         let (camera, id): (String, String) = (row.get("camera"), row.get("event_id"));
-        let visit = visits.get(&(camera.as_str(), id.as_str())).context("a row of nobody's event")?;
+        let visit = visits.get(&(camera.as_str(), id.as_str())).context("a row without an event")?;
         let faces = usize::try_from(row.get::<_, i32>("faces"))?;
         ensure!(faces == visit.faces.len(), "row {at}: {faces} faces of {}", visit.faces.len());
         ensure!(row.get::<_, Option<String>>("correlation").is_some(), "row {at} has no correlation id");
-        ensure!(row.get::<_, Option<bool>>("told") == Some(true), "row {at} does not tell how it was found");
+        ensure!(
+            row.get::<_, Option<bool>>("complete") == Some(true),
+            "row {at} does not say how it was found"
+        );
         ensure!(seen.insert((camera, id)), "row {at} is a double");
     }
     Ok(())
 }
 
-async fn check_objects(plan: &Plan, house: &House) -> Result<()> {
+async fn check_objects(plan: &Plan, setup: &Setup) -> Result<()> {
     let pictures: BTreeMap<String, &Picture> = plan
         .visits()
         .filter_map(|(camera, visit)| {
@@ -239,11 +242,11 @@ async fn check_objects(plan: &Plan, house: &House) -> Result<()> {
             Some((format!("{camera}/{}/{}", visit.id, picture.name), picture))
         })
         .collect();
-    let client = house.database.ready().await?;
+    let client = setup.database.ready().await?;
     let rows = client.query("SELECT s3_bucket, s3_key, file_size FROM gatehouse.files", &[]).await?;
     let filed: BTreeMap<String, i64> =
         rows.iter().map(|row| (row.get("s3_key"), row.get("file_size"))).collect();
-    let objects = house.s3.objects();
+    let objects = setup.s3.objects();
     let keys = objects.list(BUCKET, &format!("devices/{DEVICE}/")).await?;
     ensure!(rows.len() == keys.len(), "{} file rows of {} objects", rows.len(), keys.len());
     let (thumbnails, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.contains("/thumbnails/"));
@@ -252,13 +255,17 @@ async fn check_objects(plan: &Plan, house: &House) -> Result<()> {
     ensure!(thumbnails.len() == shown, "{} thumbnails of {shown} pictures", thumbnails.len());
     for key in thumbnails {
         let of = key.replace("/thumbnails/320/", "/").replace(".jpg.jpg", ".jpg");
-        ensure!(keys.contains(&of) && filed.contains_key(&key), "{key} is nobody's thumbnail, or has no row");
+        ensure!(
+            keys.contains(&of) && filed.contains_key(&key),
+            "{key} is a thumbnail without a picture or a row"
+        );
     }
     for key in keys {
         // devices/<device>/events/<yyyy>/<mm>/<dd>/<camera>/<event id>/<name>
         let parts: Vec<&str> = key.splitn(7, '/').collect();
         ensure!(parts.len() == 7 && parts[2] == "events" && parts[3].len() == 4, "an object's key is {key}");
-        let picture = pictures.get(parts[6]).with_context(|| format!("nobody's object: {key}"))?;
+        let picture =
+            pictures.get(parts[6]).with_context(|| format!("an object without a picture: {key}"))?;
         ensure!(objects.get(BUCKET, &key).await? == picture.bytes, "{key} has other bytes than were sent");
         ensure!(filed.get(&key) == Some(&i64::try_from(picture.bytes.len())?), "{key} has no or a wrong row");
     }
@@ -286,9 +293,9 @@ fn secrets(plan: &Plan) -> Secrets {
 }
 
 /// Nothing on disk names anybody: neither the state nor the log.
-fn check_secrecy(house: &House, secrets: &Secrets) -> Result<()> {
-    let mut leaks = secrets.leaks_in(&house.daemon.state())?;
-    leaks.extend(secrets.leaks_in_file(&house.daemon.log_file())?);
+fn check_secrecy(setup: &Setup, secrets: &Secrets) -> Result<()> {
+    let mut leaks = secrets.leaks_in(&setup.daemon.state())?;
+    leaks.extend(secrets.leaks_in_file(&setup.daemon.log_file())?);
     let first: Vec<_> = leaks.iter().take(5).collect();
     ensure!(leaks.is_empty(), "{} secrets are readable on disk, e.g. {first:#?}", leaks.len());
     Ok(())

@@ -13,12 +13,12 @@ use gatehouse_testkit::synthetic::{EventMessage, SyntheticPerson, people};
 use gatehouse_testkit::wait;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// People whose encodings calibrate the model.
 const PEOPLE: usize = 300;
 
 /// A daemon with a door, whose settings name a model.
-struct House {
+struct Setup {
     daemon: Daemon,
     answers: Listener,
     camera: Camera,
@@ -26,7 +26,7 @@ struct House {
     _broker: Broker,
 }
 
-impl House {
+impl Setup {
     async fn of(model: &str) -> Result<Self> {
         let broker = Broker::start()?;
         let settings = BTreeMap::from([("gallery".to_owned(), format!("model = \"{model}\"\n"))]);
@@ -39,10 +39,10 @@ impl House {
         })?;
         daemon.start()?;
         let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-        wait::until_async("a connection", PATIENCE, connected).await.with_context(|| daemon.log_tail())?;
+        wait::until_async("a connection", TIMEOUT, connected).await.with_context(|| daemon.log_tail())?;
         let address = Address::local(broker.port());
         let answers =
-            Listener::subscribe("door", &address, &["gatehouse/door/identification"], PATIENCE).await?;
+            Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;
         let camera = Camera::connect("door", &address);
         Ok(Self { daemon, answers, camera, visits: 0, _broker: broker })
     }
@@ -50,8 +50,8 @@ impl House {
     async fn visit(&mut self, face: &[f32]) -> Result<Value> {
         self.visits += 1;
         let event = EventMessage::face(&format!("visit-{}", self.visits), face.to_vec()).payload();
-        self.camera.publish("gatehouse/door/event", event, false, PATIENCE).await?;
-        self.answers.until_count(self.visits, PATIENCE).await?;
+        self.camera.publish("gatehouse/door/event", event, false, TIMEOUT).await?;
+        self.answers.until_count(self.visits, TIMEOUT).await?;
         Ok(self.answers.messages()[self.visits - 1].json())
     }
 
@@ -83,15 +83,15 @@ fn enrolled() -> (SyntheticPerson, Vec<Vec<f32>>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_misspelt_model_shuts_the_door_until_a_calibration_opens_it() -> Result<()> {
-    let mut house = House::of("dlib128").await?;
+    let mut setup = Setup::of("dlib128").await?;
     let (person, samples) = enrolled();
-    let answer = house.daemon.enrol(&person.id, &person.name, &samples)?;
+    let answer = setup.daemon.enrol(&person.id, &person.name, &samples)?;
     ensure!(
         answer["no_threshold"].as_str().is_some_and(|text| text.contains("did you mean dlib-128")),
         "{answer}"
     );
-    let answer = house.visit(&samples[0]).await?;
-    house.is_shut(&answer, "did you mean dlib-128")?;
+    let answer = setup.visit(&samples[0]).await?;
+    setup.is_shut(&answer, "did you mean dlib-128")?;
 
     let folder = Folder::new("threshold")?;
     let (csv, calibration) = (folder.path().join("people.csv"), folder.path().join("model.json"));
@@ -107,42 +107,42 @@ async fn a_misspelt_model_shuts_the_door_until_a_calibration_opens_it() -> Resul
     let (csv, file) = (csv.to_string_lossy(), calibration.to_string_lossy());
     let measured =
         ["gallery", "evaluate", "--encodings", &csv, "--model", "dlib128", "--save-calibration", &file];
-    house.daemon.json(&measured)?;
+    setup.daemon.json(&measured)?;
     let damaged = folder.path().join("damaged.json");
     std::fs::write(
         &damaged,
         std::fs::read_to_string(&calibration)?.replace("\"format\": 1", "\"format\": 2"),
     )?;
-    let refused = house.daemon.cli(&["gallery", "calibrate", &damaged.to_string_lossy()])?;
+    let refused = setup.daemon.cli(&["gallery", "calibrate", &damaged.to_string_lossy()])?;
     ensure!(refused.code == 1 && refused.stderr.contains("has format 2"), "{refused:?}");
-    let lines = house.daemon.json(&["gallery", "calibrate", &file])?;
+    let lines = setup.daemon.json(&["gallery", "calibrate", &file])?;
     ensure!(lines[0]["basis"] == "model" && lines[0]["no_threshold"].is_null(), "{lines}");
-    let answer = house.visit(&samples[0]).await?;
+    let answer = setup.visit(&samples[0]).await?;
     ensure!(answer["threshold_basis"] == "model" && answer["actionable"] == true, "{answer}");
     ensure!(answer["faces"][0]["person"]["id"] == person.id.as_str(), "{answer}");
 
     // It survives a kill.
-    house.daemon.kill()?;
-    house.daemon.start()?;
-    let lines = house.daemon.json(&["gallery", "list"])?;
+    setup.daemon.kill()?;
+    setup.daemon.start()?;
+    let lines = setup.daemon.json(&["gallery", "list"])?;
     ensure!(lines[0]["basis"] == "model", "{lines}");
-    let lines = house.daemon.json(&["gallery", "calibrate", "--remove"])?;
+    let lines = setup.daemon.json(&["gallery", "calibrate", "--remove"])?;
     ensure!(lines[0]["basis"] == "unknown", "{lines}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encodings_of_another_norm_are_noticed_at_the_first_enrollment() -> Result<()> {
-    let mut house = House::of("dlib-128").await?;
+    let mut setup = Setup::of("dlib-128").await?;
     let (person, samples) = enrolled();
     let unit = |face: &Vec<f32>| {
         let norm = face.iter().map(|x| x * x).sum::<f32>().sqrt();
         face.iter().map(|x| x / norm).collect::<Vec<f32>>()
     };
     let samples: Vec<Vec<f32>> = samples.iter().map(unit).collect();
-    let answer = house.daemon.enrol(&person.id, &person.name, &samples)?;
+    let answer = setup.daemon.enrol(&person.id, &person.name, &samples)?;
     let words = "the mean norm of the enrolled encodings is 1.000, the model's is 1.427";
     ensure!(answer["no_threshold"].as_str().is_some_and(|text| text.contains(words)), "{answer}");
-    let answer = house.visit(&samples[0]).await?;
-    house.is_shut(&answer, words)
+    let answer = setup.visit(&samples[0]).await?;
+    setup.is_shut(&answer, words)
 }

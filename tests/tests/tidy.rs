@@ -1,5 +1,5 @@
-//! Holds the rules of ARCHITECTURE.md that a compiler does not: who may import whom, how long a file may be, what
-//! no file may say. Each failure lists every offender at once.
+//! Checks the rules of ARCHITECTURE.md that a compiler does not: imports, lengths, parameters, words. Each failure lists
+//! every offender at once.
 
 #![allow(clippy::expect_used, reason = "all of this file is tests")]
 
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use gatehouse_tests::measure::Place;
 use gatehouse_tests::measure::report::{Measurements, PUBLIC_METHODS_MAX};
 
-/// A file of the product above this is a reason to look again, and here it is a failure. Files of tests have no limit.
+/// No file of the product has more lines. Files of tests have no limit.
 const LINES_MAX: usize = 600;
 /// Half of the files are no longer than this.
 const LINES_MEDIAN_MAX: usize = 150;
@@ -55,7 +55,7 @@ const KEEPERS: [(&str, &[&str]); 13] = [
 ];
 
 fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies below the top folder").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is below the top folder").to_owned()
 }
 
 /// All files below `folder`, without build output, hidden folders and downloaded services.
@@ -137,7 +137,7 @@ fn none(offenders: &[String], rule: &str) {
 }
 
 #[test]
-fn crates_of_the_workspace_import_only_what_lies_below_them() {
+fn crates_import_only_crates_below_them() {
     let mut offenders = Vec::new();
     for (krate, allowed) in IMPORTS {
         for dependency in dependencies(krate) {

@@ -1,24 +1,24 @@
-//! Answers every message at once: what a round trip through the broker costs somebody who does nothing.
+//! Answers every message at once: the cost of a round trip through the broker without any processing.
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use tokio::task::JoinHandle;
 
-use super::{Address, CHANNEL, RECONNECT};
+use super::{Address, CHANNEL, RECONNECT_DELAY};
 
-/// Publishes what it hears under another topic; ends on drop. As an appliance does, it hears and speaks through two
-/// clients.
+/// Publishes every message under another topic; stopped on drop. Like an appliance, it receives and publishes through
+/// two clients.
 #[derive(Debug)]
 pub struct Echo {
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Echo {
-    /// Hears `from` (a filter) and repeats every payload on `to`.
+    /// Subscribes to `from` (a filter) and publishes every payload to `to`.
     pub fn start(address: &Address, from: &str, to: &str) -> Self {
         let (speaker, events) = AsyncClient::new(address.options("echo-speaks"), CHANNEL);
-        let (listener, heard) = AsyncClient::new(address.options("echo-hears"), CHANNEL);
+        let (listener, heard) = AsyncClient::new(address.options("echo-receives"), CHANNEL);
         let (from, to) = (from.to_owned(), to.to_owned());
         let speak = tokio::spawn(poll(events, |_| {}, || {}));
         let repeat = move |publish: Publish| {
@@ -43,7 +43,7 @@ async fn poll(mut events: EventLoop, on_message: impl Fn(Publish), on_connect: i
             Ok(Event::Incoming(Packet::ConnAck(_))) => on_connect(),
             Ok(Event::Incoming(Packet::Publish(publish))) => on_message(publish),
             Ok(_) => {}
-            Err(_) => tokio::time::sleep(RECONNECT).await,
+            Err(_) => tokio::time::sleep(RECONNECT_DELAY).await,
         }
     }
 }

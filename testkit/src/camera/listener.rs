@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Address, PACKET_MAX, RECONNECT};
+use super::{Address, PACKET_MAX, RECONNECT_DELAY};
 use crate::wait;
 
 /// The broker keeps the session this long, in seconds.
@@ -24,7 +24,7 @@ pub struct Received {
     pub topic: String,
     /// Payload.
     pub payload: Vec<u8>,
-    /// The broker kept it for us: it is no news.
+    /// Whether it is a retained message.
     pub retain: bool,
     /// MQTT's `correlation-id` user property.
     pub correlation: Option<String>,
@@ -32,18 +32,18 @@ pub struct Received {
     pub expiry: Option<u32>,
     /// When it arrived.
     pub at: Instant,
-    /// The same on the wall clock.
+    /// The same by the wall clock.
     pub clock: SystemTime,
 }
 
 impl Received {
-    /// The payload as JSON, null where it is none.
+    /// The payload as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).unwrap_or(Value::Null)
     }
 }
 
-/// Subscribes and collects; ends on drop.
+/// Subscribes and collects; disconnected on drop.
 #[derive(Debug)]
 pub struct Listener {
     shared: Arc<Mutex<Collected>>,
@@ -72,12 +72,12 @@ impl Listener {
     /// Connects with a persistent session, subscribes and returns once the broker has confirmed it.
     ///
     /// # Errors
-    /// Where the broker does not confirm within `patience`.
+    /// If the broker does not confirm within `timeout`.
     pub async fn subscribe(
         name: &str,
         address: &Address,
         filters: &[&str],
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self> {
         let options = options(name, address);
         let shared = Arc::new(Mutex::new(Collected::default()));
@@ -85,7 +85,7 @@ impl Listener {
         let (counted, count) = watch::channel(0);
         let task = tokio::spawn(run(options, filters, shared.clone(), counted));
         let listener = Self { shared, count, task };
-        wait::until_async("a subscription", patience, || async { listener.lock().subscribed }).await?;
+        wait::until_async("a subscription", timeout, || async { listener.lock().subscribed }).await?;
         Ok(listener)
     }
 
@@ -94,16 +94,16 @@ impl Listener {
         self.lock().messages.len()
     }
 
-    /// Waits until `count` messages have arrived, and wakes at once.
+    /// Waits until `count` messages have arrived; returns at once when they have.
     ///
     /// # Errors
-    /// Once `patience` has passed.
-    pub async fn until_count(&self, count: usize, patience: Duration) -> Result<()> {
+    /// After `timeout`.
+    pub async fn until_count(&self, count: usize, timeout: Duration) -> Result<()> {
         let mut counter = self.count.clone();
-        let reached = tokio::time::timeout(patience, counter.wait_for(|have| *have >= count)).await;
+        let reached = tokio::time::timeout(timeout, counter.wait_for(|have| *have >= count)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
-            _ => anyhow::bail!("{} of {count} messages within {} s", self.count(), patience.as_secs()),
+            _ => anyhow::bail!("{} of {count} messages within {} s", self.count(), timeout.as_secs()),
         }
     }
 
@@ -112,23 +112,23 @@ impl Listener {
         self.lock().messages.clone()
     }
 
-    /// Looks at the messages without a copy.
+    /// Accesses the messages without a copy.
     pub fn with<T>(&self, look: impl FnOnce(&[Received]) -> T) -> T {
         look(&self.lock().messages)
     }
 
-    /// Waits for a message that `wanted` accepts, among those that have come and those to come.
+    /// Waits for a message that `wanted` accepts, among earlier and later ones.
     ///
     /// # Errors
-    /// In the words of `what` once `patience` has passed.
+    /// After `timeout`; the message contains `what`.
     pub async fn wait_for(
         &self,
         what: &str,
-        patience: Duration,
+        timeout: Duration,
         wanted: impl Fn(&Received) -> bool,
     ) -> Result<Received> {
         let find = || self.lock().messages.iter().find(|m| wanted(m)).cloned();
-        wait::until_async(what, patience, || async { find().is_some() }).await?;
+        wait::until_async(what, timeout, || async { find().is_some() }).await?;
         find().ok_or_else(|| anyhow::anyhow!("{what}"))
     }
 
@@ -177,7 +177,7 @@ async fn run(
                 counted.send_modify(|count| *count += 1);
             }
             Ok(_) => {}
-            Err(_) => tokio::time::sleep(RECONNECT.max(Duration::from_millis(50))).await,
+            Err(_) => tokio::time::sleep(RECONNECT_DELAY.max(Duration::from_millis(50))).await,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{Address, CHANNEL};
 pub struct Visitor {
     client: AsyncClient,
     events: EventLoop,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl std::fmt::Debug for Visitor {
@@ -27,20 +27,20 @@ impl Visitor {
     /// Connects and subscribes to `filter` with this QoS.
     ///
     /// # Errors
-    /// Where the broker does not confirm within `patience`.
-    pub async fn connect(address: &Address, filter: &str, qos: QoS, patience: Duration) -> Result<Self> {
+    /// If the broker does not confirm within `timeout`.
+    pub async fn connect(address: &Address, filter: &str, qos: QoS, timeout: Duration) -> Result<Self> {
         let (client, events) = AsyncClient::new(address.options("visitor"), CHANNEL);
-        let mut visitor = Self { client, events, patience };
+        let mut visitor = Self { client, events, timeout };
         visitor.until("a connection", |packet| matches!(packet, Packet::ConnAck(_))).await?;
         visitor.client.try_subscribe(filter, qos)?;
         visitor.until("a subscription", |packet| matches!(packet, Packet::SubAck(_))).await?;
         Ok(visitor)
     }
 
-    /// From the PUBLISH with QoS 1 to the next message that arrives.
+    /// Returns the time from the PUBLISH with QoS 1 to the next message.
     ///
     /// # Errors
-    /// Where none arrives in time.
+    /// If none arrives in time.
     pub async fn ask(&mut self, topic: &str, payload: Vec<u8>) -> Result<Duration> {
         let start = Instant::now();
         self.client.try_publish(topic, QoS::AtLeastOnce, false, payload)?;
@@ -58,6 +58,6 @@ impl Visitor {
                 }
             }
         };
-        timeout(self.patience, read).await.with_context(|| format!("{what} did not come in time"))?
+        timeout(self.timeout, read).await.with_context(|| format!("{what} did not come in time"))?
     }
 }

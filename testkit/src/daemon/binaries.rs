@@ -1,8 +1,7 @@
-//! Finds the product's binaries beside the running test, and builds them where cargo runs the test.
+//! Finds the product's binaries next to the running test, and builds them if cargo runs the test.
 //!
-//! Cargo does not build the binaries of another package for an integration test; an old one left in `target`
-//! would be tested instead of the code. So the first use in a process asks cargo, which does nothing where they
-//! are up to date.
+//! Cargo does not build the binaries of another package for an integration test. An old binary in `target` would be
+//! tested instead of the code. So the first use in a process runs cargo, which does nothing if they are up to date.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 /// The path of `gatehoused` or `gatehouse`.
 ///
 /// # Errors
-/// Where it is not there and cannot be built.
+/// If it is missing and cannot be built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| prepare().map_err(|e| format!("{e:#}")));
@@ -24,11 +23,11 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The folder of the profile, `target/debug` or `target/release`, with fresh binaries where cargo is at hand.
+/// The folder of the profile, `target/debug` or `target/release`, with current binaries if cargo is available.
 fn prepare() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
-    let parent = exe.parent().context("an executable lies in a folder")?;
-    // Tests lie in `deps`, programs beside it.
+    let parent = exe.parent().context("an executable is in a folder")?;
+    // Tests are in `deps`, programs in its parent.
     let folder = if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
@@ -38,7 +37,7 @@ fn prepare() -> Result<PathBuf> {
             command.arg("--release");
         }
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo says of this test to this test: ring's build script takes it for its own, and is built anew with all
+        // What cargo says of this test to this test: ring's build script takes it for its own, and is built again with all
         // that stands on it.
         for (name, _) in std::env::vars_os() {
             if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {

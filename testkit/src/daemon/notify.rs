@@ -1,4 +1,4 @@
-//! The socket on which a daemon tells its service manager how it is.
+//! The socket on which a daemon notifies its service manager of its state.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -20,7 +20,7 @@ impl Notifications {
         let socket = UnixDatagram::bind(path)?;
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = lines.clone();
-        // Ends with the process: nobody can close a socket file from the other side.
+        // The thread ends with the process: a socket cannot be closed from the other side.
         std::thread::Builder::new().name("notify".into()).spawn(move || {
             let mut buffer = [0; MESSAGE_MAX];
             while let Ok(length) = socket.recv(&mut buffer) {

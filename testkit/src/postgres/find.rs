@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// Names the folder (or one above it) that holds `bin/postgres`.
+/// Environment variable with the folder (or one above it) that contains `bin/postgres`.
 pub const POSTGRES_VARIABLE: &str = "GATEHOUSE_TEST_POSTGRES";
-/// How deep `bin/postgres` may lie below the named folder.
+/// Maximum depth of `bin/postgres` below the named folder.
 const DEPTH_MAX: usize = 6;
 
-/// The folder with `bin/postgres`, `bin/initdb` and pgvector's control file; the newest where there are several.
+/// The folder with `bin/postgres`, `bin/initdb` and pgvector's control file; the newest if there are several.
 ///
 /// # Errors
-/// Where there is none: in words that tell how to get one.
+/// If there is none; the message says how to install one.
 pub fn installation() -> Result<PathBuf> {
     let mut places: Vec<PathBuf> =
         std::env::var_os(POSTGRES_VARIABLE).map(PathBuf::from).into_iter().collect();

@@ -11,15 +11,15 @@ use crate::process::Launch;
 use crate::{ports, wait};
 
 /// A base backup of a small server takes a second.
-const BACKUP_PATIENCE: Duration = Duration::from_secs(60);
-/// Of a promotion.
-const PROMOTE_PATIENCE: Duration = Duration::from_secs(60);
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A promotion takes about a second.
+const PROMOTE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Postgres {
     /// Starts a read-only copy of this server that follows it.
     ///
     /// # Errors
-    /// Where the copy cannot be made or does not start.
+    /// If the copy cannot be made or does not start.
     pub fn standby(&self) -> Result<Self> {
         let folder = Folder::new("standby")?;
         own(folder.path())?;
@@ -35,7 +35,7 @@ impl Postgres {
         ];
         let backup =
             Launch::new(self.installation.join("bin/pg_basebackup"), folder.path().join("backup.log"));
-        unprivileged(backup.args(arguments).env("PGPASSWORD", PASSWORD)).run(BACKUP_PATIENCE)?;
+        unprivileged(backup.args(arguments).env("PGPASSWORD", PASSWORD)).run(BACKUP_TIMEOUT)?;
         let standby = Self {
             installation: self.installation.clone(),
             folder,
@@ -47,15 +47,15 @@ impl Postgres {
         Ok(standby)
     }
 
-    /// Makes a standby a server of its own, which can be written to.
+    /// Promotes a standby, which can then be written to.
     ///
     /// # Errors
-    /// Where it does not become one in time.
+    /// If the promotion takes too long.
     pub async fn promote(&self) -> Result<()> {
         let database = Database { name: "postgres".into(), port: self.port };
         let client = database.ready().await?;
         client.execute("select pg_promote(wait => false)", &[]).await.context("pg_promote")?;
-        wait::until_async("the standby to be promoted", PROMOTE_PATIENCE, || async {
+        wait::until_async("the standby to be promoted", PROMOTE_TIMEOUT, || async {
             let row = client.query_one("select pg_is_in_recovery()", &[]).await;
             row.is_ok_and(|row| !row.get::<_, bool>(0))
         })

@@ -23,7 +23,7 @@ impl Backend {
 
 type Answer<'f, T> = Pin<Box<dyn Future<Output = S3Result<S3Response<T>>> + Send + 'f>>;
 
-/// Hands a call on to the file system. The signature is what `async_trait` makes of an `async fn`: an attribute
+/// Forwards a call to the file system. The signature is what `async_trait` makes of an `async fn`: an attribute
 /// cannot see through a macro.
 macro_rules! hand_on {
     ($($method:ident $input:ty => $output:ty;)*) => {$(

@@ -1,4 +1,4 @@
-//! How the server misbehaves, as servers and what stands before them do.
+//! Faults of the server, as real servers and the proxies in front of them have.
 
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
@@ -12,7 +12,7 @@ pub enum Manner {
     Serves,
     /// Everything is answered with this HTTP status and this S3 code.
     Refuses(u16, &'static str),
-    /// What is stored is given the ETag of other bytes.
+    /// A stored object gets the ETag of other bytes.
     OtherEtag,
     /// An upload in parts ends with 200 and an error in its body, and nothing is stored.
     FailsLate,
@@ -21,7 +21,7 @@ pub enum Manner {
 }
 
 impl Manner {
-    /// The answer in the place of the server's own.
+    /// The answer that replaces the server's own.
     pub(super) fn instead<B>(self, request: &hyper::Request<B>) -> Option<HttpResponse> {
         let (method, query) = (request.method(), request.uri().query().unwrap_or_default());
         match self {
@@ -38,7 +38,7 @@ impl Manner {
         }
     }
 
-    /// What becomes of the server's own answer.
+    /// Alters the server's own answer.
     pub(super) fn spoil(self, mut answer: HttpResponse) -> HttpResponse {
         if self == Self::OtherEtag && answer.headers().contains_key("etag") {
             answer.headers_mut().insert("etag", other_etag());
@@ -53,10 +53,10 @@ fn other_etag() -> HeaderValue {
 
 fn error(status: StatusCode, code: &str, method: &Method) -> HttpResponse {
     let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>told to by the test</Message>\
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>requested by the test</Message>\
          <Resource>/</Resource><RequestId>0</RequestId></Error>"
     );
-    // HTTP has no body here, and so no code: the client is left with the status.
+    // This answer has no body and therefore no code: the client sees only the status.
     let body = if method == Method::HEAD { Body::empty() } else { Body::from(text) };
     let mut answer = HttpResponse::new(body);
     *answer.status_mut() = status;

@@ -1,4 +1,4 @@
-//! What a backlog costs: memory and flash while it grows, and the start over it after a kill -9.
+//! The cost of a backlog: memory and flash while it grows, and the start after a kill -9.
 //!
 //! Each step is a process of its own: memory that one gave back would hide what the next one takes, and a process that
 //! is killed closes nothing.
@@ -37,16 +37,16 @@ const ATTRIBUTES: usize = 350;
 /// What a process of its own does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Step {
-    /// Enrols people and takes events, tells memory, and waits to be killed.
+    /// Enrolls people, stores events, prints its memory, and waits to be killed.
     Fill,
-    /// Opens what the killed one left, tells time and memory.
+    /// Opens what the killed process left, and prints time and memory.
     Open,
 }
 
 /// Measures all sizes.
 ///
 /// # Errors
-/// Where a step fails.
+/// If a step fails.
 pub fn run(full: bool) -> Result<Table> {
     let mut table = Table::new(
         "A backlog, 10,000 templates: what it takes, and the start over it after kill -9 (lower is better)",
@@ -87,7 +87,7 @@ pub fn run(full: bool) -> Result<Table> {
         ]);
     }
     table.notes = vec![
-        "start: from opening the state directory to the first answer; READY is told then".to_owned(),
+        "start: from opening the state directory to the first answer; READY is reported then".to_owned(),
         "journal, index and views: of everything in them, the people included".to_owned(),
     ];
     Ok(table)
@@ -103,7 +103,7 @@ fn step(step: Step, folder: &Path, events: u64) -> Command {
 /// Does one step, for [`run`], in a process of its own.
 ///
 /// # Errors
-/// Where the disk fails.
+/// If the disk fails.
 pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
     let begin = Instant::now();
     let (store, probe) = (open(folder)?, encodings(PEOPLE)?);
@@ -116,7 +116,7 @@ pub async fn one_step(step: Step, folder: &Path, events: u64) -> Result<Value> {
         );
     }
     for (number, samples) in encodings(PEOPLE * SAMPLES)?.chunks(SAMPLES).enumerate() {
-        store.people.enroll(&format!("p{number}"), "Somebody", samples.to_vec()).await?;
+        store.people.enroll(&format!("p{number}"), "Person", samples.to_vec()).await?;
     }
     fill(&store, &probe, events).await?;
     Ok(json!({ "resident": resident_bytes() as f64 / 1e6 }))

@@ -1,6 +1,6 @@
-//! Time to say who somebody is, with one thread and the probe in memory: both engines of the gallery beside a scan
-//! over `f32` vectors, the time it takes to read the quantised templates once, and the searches of others on the same
-//! vectors and probes, where Python has them.
+//! Time of an identification with one thread and the probe in memory. Both engines of the gallery are compared with a
+//! scan over `f32` vectors, with one read of the quantized templates, and with other search libraries on the same vectors
+//! and probes, if Python has them.
 
 mod crowd;
 pub mod living;
@@ -33,14 +33,14 @@ const PASSES: usize = 3;
 /// Microseconds per probe from which on one pass is long enough to even that out.
 const LONG: f64 = 5_000.0;
 /// A graph of a hundred thousand templates takes minutes.
-const INDEX_PATIENCE: Duration = Duration::from_secs(1800);
+const INDEX_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long an index that is ready needs to let go of what it was made from.
-const SETTLED: Duration = Duration::from_millis(200);
+const SETTLE_PERIOD: Duration = Duration::from_millis(200);
 
 /// Whose graphs are built beside the scans.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Graphs {
-    Nobodys,
+    None,
     /// Of peers, hnswlib's: at 100,000 the fastest to search and the first to be built.
     Hnswlib,
     /// Ours of a million takes the better part of an hour, theirs minutes.
@@ -52,7 +52,7 @@ impl Graphs {
     /// Those of the peers, by name.
     fn of_peers(self) -> &'static [&'static str] {
         match self {
-            Self::Nobodys => &[],
+            Self::None => &[],
             Self::Hnswlib => &["hnswlib"],
             Self::Peers | Self::All => &["faiss", "hnswlib", "usearch"],
         }
@@ -80,11 +80,11 @@ const CASES: [Case; 11] = [
     case(128, 4_000, Graphs::All, false),
     case(128, 10_000, Graphs::All, false),
     case(128, 100_000, Graphs::All, false),
-    case(128, 1_000_000, Graphs::Nobodys, false),
+    case(128, 1_000_000, Graphs::None, false),
     case(128, 1_000_000, Graphs::Peers, true),
     case(512, 1_000, Graphs::All, false),
     case(512, 10_000, Graphs::All, false),
-    case(512, 100_000, Graphs::Nobodys, false),
+    case(512, 100_000, Graphs::None, false),
     case(512, 100_000, Graphs::All, true),
     case(512, 1_000_000, Graphs::Hnswlib, true),
 ];
@@ -92,7 +92,7 @@ const CASES: [Case; 11] = [
 /// Measures all sizes with all engines; graphs of the largest only where the run is `full`.
 ///
 /// # Errors
-/// Where the graph is not built in time, or a peer fails.
+/// If the graph is not built in time, or a peer fails.
 pub fn run(full: bool) -> Result<Table> {
     let replaced = |case: &Case| {
         CASES.iter().any(|c| c.is_long && (c.dimensions, c.templates) == (case.dimensions, case.templates))
@@ -118,7 +118,7 @@ pub fn run(full: bool) -> Result<Table> {
 /// Measures one size, by its place among all, and gives the lines as JSON; for [`run`], in a process of its own.
 ///
 /// # Errors
-/// Where there is no such size, and as [`run`].
+/// If there is no such size, and as [`run`].
 pub fn one_size(place: usize) -> Result<Value> {
     let mut table = empty();
     measure(*CASES.get(place).context("no such size")?, PROBES, &mut table)?;
@@ -167,7 +167,7 @@ fn empty() -> Table {
     table
 }
 
-/// Everybody is enrolled once per engine, and all engines get the same probes.
+/// All people are enrolled once per engine, and all engines get the same probes.
 fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
     let Case { dimensions, templates: size, graphs, .. } = case;
     let mut crowd = Crowd::new(dimensions, size as u64);
@@ -244,7 +244,7 @@ struct Ours {
     ready: f64,
 }
 
-/// Enrols everybody and asks for all probes.
+/// Enrolls all people and searches all probes.
 fn gallery(
     case: Case,
     exact_limit: usize,
@@ -263,12 +263,12 @@ fn gallery(
         gallery.add(KeyId::random(), &samples.context("a synthetic encoding is none")?);
     }
     while !gallery.is_indexed() {
-        ensure!(begin.elapsed() < INDEX_PATIENCE, "the graph of {} templates is not built", case.templates);
+        ensure!(begin.elapsed() < INDEX_TIMEOUT, "the graph of {} templates is not built", case.templates);
         std::thread::sleep(Duration::from_millis(2));
     }
     let ready = begin.elapsed().as_secs_f64();
     // What the last lens was made from goes a moment after it.
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(SETTLE_PERIOD);
     let bytes = own_bytes().saturating_sub(before) as f64 / case.templates as f64;
     let engine = if exact_limit == 0 { "hnsw" } else { "exact" };
     ensure!(gallery.engine().as_str() == engine, "{} answers instead of {engine}", gallery.engine().as_str());
@@ -340,7 +340,7 @@ fn own_bytes() -> u64 {
     status_bytes("RssAnon:")
 }
 
-/// A line of what the system tells of this process, 0 where it does not.
+/// A value that the system reports about this process; 0 if it is missing.
 fn status_bytes(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));

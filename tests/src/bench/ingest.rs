@@ -1,5 +1,5 @@
-//! From a camera's PUBLISH to the identification, and durable events per second from a broker's backlog. Beside them
-//! what the same broker costs somebody who only repeats, only drains, or drains and answers, what it sends.
+//! Latency from a camera's PUBLISH to the identification, and durable events per second from a broker's backlog. For
+//! comparison: clients of the same broker that only repeat, only receive, or receive and answer the same messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -30,16 +30,16 @@ const PACE: u32 = 200;
 /// Events of the backlog.
 const BACKLOG: usize = 60_000;
 /// How often it is asked how far the daemon is: each time a process starts, on the cores that it works on.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Each step ends within this, or the benchmark fails.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Records of one fdatasync in the limit of the disk: about what a full receive window gives.
 const GROUP: usize = 128;
 
 /// Measures latency, what a steady pace costs, and throughput.
 ///
 /// # Errors
-/// Where a service is missing or anything takes too long.
+/// If a service is missing or anything takes too long.
 pub async fn run() -> Result<Vec<Table>> {
     let broker = Broker::start()?;
     let address = Address::local(broker.port());
@@ -64,7 +64,7 @@ fn connected(broker: &Broker, device: &str) -> Result<Daemon> {
         ..DaemonOptions::default()
     })?;
     daemon.start()?;
-    wait::until("the daemon to be connected", PATIENCE, || {
+    wait::until("the daemon to be connected", TIMEOUT, || {
         daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
     })?;
     Ok(daemon)
@@ -79,8 +79,8 @@ async fn latency(address: &Address, people: &[SyntheticPerson]) -> Result<Table>
     let _echo = Echo::start(address, "echo/in", "echo/out");
     let camera = Camera::connect("bench", address);
     let topics = ["gatehouse/bench/identification", "echo/out"];
-    let answers = Listener::subscribe("bench", address, &topics[..1], PATIENCE).await?;
-    let echoes = Listener::subscribe("echo", address, &topics[1..], PATIENCE).await?;
+    let answers = Listener::subscribe("bench", address, &topics[..1], TIMEOUT).await?;
+    let echoes = Listener::subscribe("echo", address, &topics[1..], TIMEOUT).await?;
     // The echo subscribes in the background.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let echo = one_by_one(&camera, &echoes, "echo/in", people, "echo").await?;
@@ -122,7 +122,7 @@ async fn one_by_one(
         let payload = event(&format!("{prefix}-{round}"), people, &mut rng);
         let start = Instant::now();
         let _receipt = camera.send(topic, payload, false);
-        listener.until_count(round + 1, PATIENCE).await?;
+        listener.until_count(round + 1, TIMEOUT).await?;
         let at = listener.with(|messages| messages.last().map(|message| message.at)).context("no answer")?;
         times.push(millis(start, at));
     }
@@ -143,7 +143,7 @@ async fn paced(camera: &Camera, listener: &Listener, people: &[SyntheticPerson])
         sent.insert(id, Instant::now());
         let _receipt = camera.send("gatehouse/bench/event", payload, false);
     }
-    listener.until_count(before + ROUNDS, PATIENCE).await?;
+    listener.until_count(before + ROUNDS, TIMEOUT).await?;
     let times = listener.with(|messages| {
         let of = |message: &gatehouse_testkit::camera::Received| {
             let start = sent.get(message.json()["event_id"].as_str()?)?;
@@ -157,12 +157,12 @@ async fn paced(camera: &Camera, listener: &Listener, people: &[SyntheticPerson])
 
 async fn throughput(broker: &Broker, daemon: &mut Daemon, people: &[SyntheticPerson]) -> Result<Table> {
     let address = &Address::local(broker.port());
-    // Sessions for the same events, all of them away: the daemon's, that of one where nobody is enrolled, and those of
+    // Sessions for the same events, all disconnected: the daemon's, that of one with an empty gallery, and those of
     // two bare clients.
     let mut empty = connected(broker, "empty")?;
-    drop(Listener::subscribe("drain", address, &["gatehouse/flood/event"], PATIENCE).await?);
+    drop(Listener::subscribe("drain", address, &["gatehouse/flood/event"], TIMEOUT).await?);
     let topic = "gatehouse/answering/identification";
-    let answering = Answering::prepare(address, "gatehouse/flood/event", topic, PATIENCE).await?;
+    let answering = Answering::prepare(address, "gatehouse/flood/event", topic, TIMEOUT).await?;
     let before = stored(daemon)?;
     daemon.terminate()?;
     empty.terminate()?;
@@ -174,14 +174,14 @@ async fn throughput(broker: &Broker, daemon: &mut Daemon, people: &[SyntheticPer
         bytes = payload.len();
         camera.send("gatehouse/flood/event", payload, false)
     });
-    all_taken(receipts.collect(), PATIENCE).await?;
+    all_taken(receipts.collect(), TIMEOUT).await?;
 
-    let bare = Listener::subscribe("drain", address, &["gatehouse/flood/event"], PATIENCE).await?;
-    bare.until_count(BACKLOG, PATIENCE).await?;
+    let bare = Listener::subscribe("drain", address, &["gatehouse/flood/event"], TIMEOUT).await?;
+    bare.until_count(BACKLOG, TIMEOUT).await?;
     let drained = bare.with(|messages| messages.last().map(|last| millis(messages[0].at, last.at)));
     let drained = BACKLOG as f64 * 1e3 / drained.context("nothing drained")?;
     drop(bare);
-    let answered = answering.drain(BACKLOG, PATIENCE).await?;
+    let answered = answering.drain(BACKLOG, TIMEOUT).await?;
 
     daemon.start()?;
     let ours = drain_rate(daemon, before).await?;
@@ -196,7 +196,7 @@ async fn throughput(broker: &Broker, daemon: &mut Daemon, people: &[SyntheticPer
     );
     for (what, rate) in [
         ("gatehoused: received, identified, answered, sealed, durable, acknowledged".to_owned(), ours),
-        ("the same where nobody is enrolled: nothing is searched".to_owned(), unsearched),
+        ("the same with an empty gallery: nothing is searched".to_owned(), unsearched),
         ("two bare clients: one drains the same backlog, one answers each with as much".to_owned(), answered),
         ("a bare client that drains the same backlog and keeps nothing".to_owned(), drained),
         (format!("append of 600 bytes and fdatasync, groups of {GROUP}"), append),
@@ -216,16 +216,16 @@ async fn throughput(broker: &Broker, daemon: &mut Daemon, people: &[SyntheticPer
 /// From the first tenth of the backlog to the last look before its end: neither the start counts nor an idle end.
 async fn drain_rate(daemon: &Daemon, before: u64) -> Result<f64> {
     let (first, last) = (before + BACKLOG as u64 / 10, before + BACKLOG as u64);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut looks: Vec<(Instant, u64)> = Vec::new();
     loop {
         let (now, have) = (Instant::now(), stored(daemon)?);
-        ensure!(now < end, "{have} of {last} events within {} s:\n{}", PATIENCE.as_secs(), daemon.log_tail());
+        ensure!(now < end, "{have} of {last} events within {} s:\n{}", TIMEOUT.as_secs(), daemon.log_tail());
         if have >= last {
             break;
         }
         looks.extend((have >= first).then_some((now, have)));
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let [(start, from), .., (end, to)] = looks[..] else { bail!("the backlog was gone at once") };
     Ok((to - from) as f64 * 1e3 / millis(start, end))

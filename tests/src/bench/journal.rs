@@ -1,5 +1,5 @@
-//! Durable records per second of the journal, beside a bare append and fdatasync at the same group size, and beside
-//! stores of others.
+//! Durable records per second of the journal, compared with a bare append and fdatasync of the same group size, and with
+//! other stores.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use gatehouse_store::keys::{KeyTable, RootKey};
 use gatehouse_testkit::folder::Folder;
 use serde_json::json;
 
-use super::measure::{Durable, SPAN, Spread, bare_append, millis, written_bytes};
+use super::measure::{Durable, MEASURE_PERIOD, Spread, bare_append, millis, written_bytes};
 use super::table::Table;
 
 mod peers;
@@ -29,7 +29,7 @@ const PAYLOAD: usize = 500;
 /// Measures all group sizes.
 ///
 /// # Errors
-/// Where the disk fails.
+/// If the disk fails.
 pub fn run() -> Result<Table> {
     let mut table = Table::new(
         "Journal: durable records of 500 bytes (higher is better; waits and what is written, lower)",
@@ -105,7 +105,7 @@ fn journal(folder: &Folder, group: usize) -> Result<Durable> {
     let (mut flying, mut waits) = (VecDeque::with_capacity(groups), Vec::new());
     let (before, begin) = (written_bytes(), Instant::now());
     loop {
-        let more = begin.elapsed() < SPAN;
+        let more = begin.elapsed() < MEASURE_PERIOD;
         if more {
             flying.push_back(append(&journal, &payload, group)?);
         } else if flying.is_empty() {
@@ -128,7 +128,7 @@ fn journal(folder: &Folder, group: usize) -> Result<Durable> {
 /// A group, with the moment of each record.
 fn append(journal: &Journal, payload: &[u8], group: usize) -> Result<Vec<(Instant, Pending)>> {
     let one = |_| {
-        // Somebody waits for these; events gather for a moment, which bounds no rate, but shows where one is alone.
+        // A caller waits for these records. Events are collected for a moment, which matters only for a single record.
         let entry = Entry { payload: payload.to_vec(), is_event: false };
         Ok((Instant::now(), journal.append_blocking(entry)?))
     };

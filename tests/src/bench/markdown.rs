@@ -1,4 +1,4 @@
-//! Tables as a page of the documents, with what a reader must know to judge them: the command and the machine.
+//! Tables as a page of the documentation, with the command and the machine.
 
 use std::fmt::Write as _;
 

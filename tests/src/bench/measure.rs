@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// A measurement lasts so long at least; below, a single slow flush decides.
-pub const SPAN: Duration = Duration::from_secs(3);
+/// Minimum length of a measurement. In a shorter one a single slow flush decides.
+pub const MEASURE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Median and 99th percentile.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,13 +47,13 @@ pub struct Durable {
 /// The limit of the disk: `group` records of `bytes` in one write, then one fdatasync, again and again.
 ///
 /// # Errors
-/// Where the file cannot be written.
+/// If the file cannot be written.
 pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable> {
     let path = folder.join("bare");
     let mut file = File::create(&path)?;
     let batch: Vec<u8> = (0..bytes * group).map(|_| fastrand::u8(..)).collect();
     let (before, begin, mut waits, mut records) = (written_bytes(), Instant::now(), Vec::new(), 0);
-    while begin.elapsed() < SPAN {
+    while begin.elapsed() < MEASURE_PERIOD {
         let start = Instant::now();
         file.write_all(&batch)?;
         file.sync_data()?;
@@ -68,8 +68,8 @@ pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable>
 
 /// Bytes that this process has had written to disks so far; 0 where the system does not tell.
 pub fn written_bytes() -> u64 {
-    let told = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = told.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
     line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 

@@ -1,4 +1,4 @@
-//! The catch-up after weeks without a network: how long it takes, and that memory does not follow the backlog.
+//! The catch-up after weeks without a network: its duration, and that memory does not grow with the backlog.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::backlog;
 use super::table::Table;
-use crate::house::House;
+use crate::setup::Setup;
 
 /// Events that wait; a month of one every quarter of a second, and a small part of it.
 const MONTH: u64 = 10_000_000;
@@ -17,23 +17,23 @@ const QUICK: u64 = 200_000;
 /// Enrolled people, with one encoding each.
 const PEOPLE: usize = 2_000;
 /// The whole catch-up ends within this, or the benchmark fails.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(3600);
 /// How often memory and the cursor are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// What is asked for, in MB.
 const LIMIT: u32 = 128;
 
 /// Fills a journal while nothing runs, then has the daemon deliver it to Postgres.
 ///
 /// # Errors
-/// Where a service is missing, or anything takes too long.
+/// If a service is missing, or anything takes too long.
 pub async fn run(full: bool) -> Result<Table> {
     let events = if full { MONTH } else { QUICK };
-    let mut house = House::build(BTreeMap::new()).await?;
-    fill(&house, events).await?;
-    let client = house.database.ready().await?;
-    house.start()?;
-    let process = house.daemon.id().context("the daemon does not run")?;
+    let mut setup = Setup::build(BTreeMap::new()).await?;
+    fill(&setup, events).await?;
+    let client = setup.database.ready().await?;
+    setup.start()?;
+    let process = setup.daemon.id().context("the daemon does not run")?;
     let (begin, mut resident) = (Instant::now(), Vec::new());
     loop {
         resident.push(memory(process, "VmRSS:")?);
@@ -42,8 +42,8 @@ pub async fn run(full: bool) -> Result<Table> {
         if have >= i64::try_from(events)? {
             break;
         }
-        ensure!(begin.elapsed() < PATIENCE, "{have} of {events} arrived:\n{}", house.daemon.log_tail());
-        tokio::time::sleep(LOOK_EVERY).await;
+        ensure!(begin.elapsed() < TIMEOUT, "{have} of {events} arrived:\n{}", setup.daemon.log_tail());
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let seconds = begin.elapsed().as_secs_f64();
     let rows = client.query_one("SELECT count(*), count(DISTINCT seq) FROM gatehouse.events", &[]).await?;
@@ -69,12 +69,12 @@ pub async fn run(full: bool) -> Result<Table> {
 }
 
 /// What the daemon finds when it starts.
-async fn fill(house: &House, events: u64) -> Result<()> {
-    let state = house.daemon.state();
+async fn fill(setup: &Setup, events: u64) -> Result<()> {
+    let state = setup.daemon.state();
     let store = backlog::open(state.parent().context("a state folder without a parent")?)?;
     let probe = backlog::encodings(PEOPLE)?;
     for (number, encoding) in probe.iter().enumerate() {
-        store.people.enroll(&format!("p{number}"), "Somebody", vec![encoding.clone()]).await?;
+        store.people.enroll(&format!("p{number}"), "Person", vec![encoding.clone()]).await?;
     }
     backlog::fill(&store, &probe, events).await?;
     store.close();

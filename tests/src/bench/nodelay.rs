@@ -1,5 +1,5 @@
-//! What Nagle's algorithm at the broker costs a camera that publishes and receives on one connection, and what a camera can
-//! do about it.
+//! The cost of Nagle's algorithm at the broker for a camera that publishes and receives on one connection, and what a
+//! camera can do about it.
 //!
 //! The broker answers a camera's PUBLISH with a PUBACK at once. The identification follows a millisecond later, and waits
 //! until the camera has acknowledged the segment with the PUBACK. The kernel of the camera delays that by 40 ms.
@@ -23,7 +23,7 @@ use super::table::Table;
 const ROUNDS: usize = 110;
 /// Between two events: visits come one by one, and the kernel judges a connection by its pauses.
 const PAUSE: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const EVENTS: &str = "gatehouse/single/event";
 const ANSWERS: &str = "gatehouse/single/identification";
 
@@ -67,13 +67,13 @@ pub(super) async fn run(daemon: &mut Daemon, people: &[SyntheticPerson]) -> Resu
 fn connect(daemon: &mut Daemon, broker: &Broker) -> Result<()> {
     daemon.reconfigure(|options| options.mqtt_url = broker.url())?;
     daemon.start()?;
-    wait::until("the daemon to be connected", PATIENCE, || {
+    wait::until("the daemon to be connected", TIMEOUT, || {
         daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
     })
 }
 
 async fn on_one(address: &Address, qos: QoS, people: &[SyntheticPerson]) -> Result<Spread> {
-    let mut visitor = Visitor::connect(address, ANSWERS, qos, PATIENCE).await?;
+    let mut visitor = Visitor::connect(address, ANSWERS, qos, TIMEOUT).await?;
     let mut rng = Rng::with_seed(6);
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
@@ -86,14 +86,14 @@ async fn on_one(address: &Address, qos: QoS, people: &[SyntheticPerson]) -> Resu
 
 async fn on_two(address: &Address, people: &[SyntheticPerson]) -> Result<Spread> {
     let camera = Camera::connect("single", address);
-    let answers = Listener::subscribe("single", address, &[ANSWERS], PATIENCE).await?;
+    let answers = Listener::subscribe("single", address, &[ANSWERS], TIMEOUT).await?;
     let mut rng = Rng::with_seed(6);
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         let payload = event(&format!("two-{}-{round}", address.port), people, &mut rng);
         let start = Instant::now();
         let _receipt = camera.send(EVENTS, payload, false);
-        answers.until_count(round + 1, PATIENCE).await?;
+        answers.until_count(round + 1, TIMEOUT).await?;
         let at = answers.with(|messages| messages.last().map(|message| message.at)).context("no answer")?;
         times.push(millis(start, at));
         tokio::time::sleep(PAUSE).await;

@@ -1,4 +1,4 @@
-//! Files per second delivered to S3, beside boto3 with the same files and the same server.
+//! Files per second delivered to S3, compared with boto3 on the same files and server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::ingest::settings;
 use super::measure::millis;
 use super::table::Table;
-use crate::house::BUCKET;
+use crate::setup::BUCKET;
 
 /// Names the Python that has boto3; `run` sets it.
 const PYTHON: &str = "GATEHOUSE_BENCH_PYTHON";
@@ -27,9 +27,9 @@ const THREADS: [usize; 2] = [3, 10];
 /// Files that the broker is given at once.
 const PORTION: usize = 100;
 /// Each step ends within this, or the benchmark fails.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// How often the ledger is asked.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A load of files.
 struct Load {
@@ -46,7 +46,7 @@ const LOADS: [Load; 2] = [
 /// Measures both loads.
 ///
 /// # Errors
-/// Where a service is missing or anything takes too long.
+/// If a service is missing or anything takes too long.
 pub async fn run() -> Result<Table> {
     let (broker, minio) = (Broker::start()?, Minio::start()?);
     let mut settings: BTreeMap<String, String> = settings();
@@ -60,7 +60,7 @@ pub async fn run() -> Result<Table> {
     })?;
     daemon.central_init()?;
     daemon.start()?;
-    wait::until("the daemon to be connected", PATIENCE, || {
+    wait::until("the daemon to be connected", TIMEOUT, || {
         daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
     })?;
     let mut table = Table::new(
@@ -109,15 +109,15 @@ async fn ours(daemon: &Daemon, minio: &Minio, broker: &Broker, load: &Load) -> R
             let topic = format!("gatehouse/load/media/{id}/{}", load.name);
             receipts.push(camera.send(&topic, content(nth, load.bytes), false));
         }
-        all_taken(receipts, PATIENCE).await?;
+        all_taken(receipts, TIMEOUT).await?;
     }
     let all = before + load.count as u64;
-    wait::until("the files to be stored", PATIENCE, || {
+    wait::until("the files to be stored", TIMEOUT, || {
         number(daemon, "pending").is_ok_and(|pending| pending == load.count as u64)
     })?;
     minio.restart()?;
     // From the first that is through: the server needs a moment to start, and the daemon one to try again.
-    let (end, mut begin) = (Instant::now() + PATIENCE, None);
+    let (end, mut begin) = (Instant::now() + TIMEOUT, None);
     loop {
         let (now, have) = (Instant::now(), number(daemon, "delivered")?);
         ensure!(now < end, "{have} of {all} files arrived:\n{}", daemon.log_tail());
@@ -126,7 +126,7 @@ async fn ours(daemon: &Daemon, minio: &Minio, broker: &Broker, load: &Load) -> R
             Some((start, from)) if have >= all => return Ok((have - from) as f64 * 1e3 / millis(start, now)),
             _ => {}
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

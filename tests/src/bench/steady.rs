@@ -1,4 +1,4 @@
-//! What the daemon takes of the board at a steady pace and when nothing happens: memory, processor, wake-ups.
+//! What the daemon uses of the board at a steady rate and when idle: memory, processor time, wake-ups.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ use super::table::Table;
 const PACE: usize = 1000;
 /// How long they come.
 const SECONDS: usize = 20;
-/// Quiet time before the idle daemon is looked at: the views are flushed after two seconds, thresholds are derived.
-const CALM: Duration = Duration::from_secs(15);
-/// How long it is looked at.
-const IDLE: Duration = Duration::from_secs(10);
+/// Idle time before the measurement: the views are flushed after two seconds, and thresholds are derived.
+const WARM_UP_PERIOD: Duration = Duration::from_secs(15);
+/// How long it is measured.
+const MEASURE_PERIOD: Duration = Duration::from_secs(10);
 /// All answers are there within this after the last event.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Clock ticks per second in `/proc`: the same on all architectures of Linux that are served.
 const TICKS: f64 = 100.0;
 
@@ -39,13 +39,12 @@ struct Usage {
 /// Measures the running daemon.
 ///
 /// # Errors
-/// Where answers are missing or the process has gone.
+/// If answers are missing or the process has gone.
 pub(super) async fn run(daemon: &Daemon, address: &Address, people: &[SyntheticPerson]) -> Result<Table> {
     let process = PathBuf::from(format!("/proc/{}", daemon.id().context("the daemon does not run")?));
     let camera = Camera::connect("steady", address);
     let answers =
-        Listener::subscribe("steady-answers", address, &["gatehouse/steady/identification"], PATIENCE)
-            .await?;
+        Listener::subscribe("steady-answers", address, &["gatehouse/steady/identification"], TIMEOUT).await?;
     let mut rng = Rng::with_seed(6);
     let events: Vec<_> =
         (0..PACE * SECONDS).map(|n| event(&format!("steady-{n}"), people, &mut rng)).collect();
@@ -57,10 +56,10 @@ pub(super) async fn run(daemon: &Daemon, address: &Address, people: &[SyntheticP
         let _receipt = camera.send("gatehouse/steady/event", payload, false);
     }
     let end = usage(&process)?;
-    answers.until_count(count, PATIENCE).await?;
-    tokio::time::sleep(CALM).await;
+    answers.until_count(count, TIMEOUT).await?;
+    tokio::time::sleep(WARM_UP_PERIOD).await;
     let calm = usage(&process)?;
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(MEASURE_PERIOD).await;
     let idle = usage(&process)?;
 
     let share = |from: &Usage, to: &Usage| 100.0 * (to.cpu - from.cpu) / (to.at - from.at).as_secs_f64();
@@ -81,7 +80,7 @@ pub(super) async fn run(daemon: &Daemon, address: &Address, people: &[SyntheticP
     table.rows.push(vec![json!("wake-ups per second, idle"), json!(wakeups), json!(null)]);
     table.notes = vec![
         "limits: of the reference board; a core of this machine may do several times as much".to_owned(),
-        "wake-ups: of all threads; most are sled's, whose pool of threads cannot be told to sleep".to_owned(),
+        "wake-ups: of all threads; most are sled's, whose thread pool cannot be made to sleep".to_owned(),
     ];
     Ok(table)
 }

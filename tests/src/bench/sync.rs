@@ -1,4 +1,4 @@
-//! Events per second delivered to central Postgres, beside a bare COPY of the same rows on the same server.
+//! Events per second delivered to central Postgres, compared with a bare COPY of the same rows on the same server.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::ingest::{event, settings};
 use super::measure::millis;
 use super::table::Table;
-use crate::house::House;
+use crate::setup::Setup;
 
 /// Events of the backlog.
 const BACKLOG: usize = 50_000;
@@ -21,29 +21,29 @@ const PORTION: usize = 5_000;
 /// Enrolled people.
 const PEOPLE: usize = 50;
 /// Each step ends within this, or the benchmark fails.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// How often the bare COPY runs; the best counts.
 const COPIES: usize = 3;
 
 /// Measures the delivery of a backlog.
 ///
 /// # Errors
-/// Where a service is missing or anything takes too long.
+/// If a service is missing or anything takes too long.
 pub async fn run() -> Result<Table> {
     let mut settings = settings();
     settings.insert("sync".into(), "retry_min = \"100ms\"\nretry_max = \"1s\"\n".into());
-    let mut house = House::build(settings).await?;
-    house.start()?;
-    house.postgres.stop(Stop::Fast)?;
-    fill(&house).await?;
-    house.postgres.restart()?;
-    let ours = delivered(&house).await?;
+    let mut setup = Setup::build(settings).await?;
+    setup.start()?;
+    setup.postgres.stop(Stop::Fast)?;
+    fill(&setup).await?;
+    setup.postgres.restart()?;
+    let ours = delivered(&setup).await?;
     let mut table = Table::new(
         &format!("Events delivered to Postgres per second, backlog of {BACKLOG} (higher is better)"),
         &["what", "events/s", "ours of it"],
     );
-    let plain = copied(&house, "INCLUDING DEFAULTS").await?;
-    let indexed = copied(&house, "INCLUDING DEFAULTS INCLUDING INDEXES").await?;
+    let plain = copied(&setup, "INCLUDING DEFAULTS").await?;
+    let indexed = copied(&setup, "INCLUDING DEFAULTS INCLUDING INDEXES").await?;
     for (what, rate) in [
         ("gatehoused: read, opened, written with its cursor, committed, cursor journalled", ours),
         ("bare COPY of the same rows into a table with the same indexes", indexed),
@@ -56,36 +56,36 @@ pub async fn run() -> Result<Table> {
 }
 
 /// Fills the journal while Postgres is away.
-async fn fill(house: &House) -> Result<()> {
+async fn fill(setup: &Setup) -> Result<()> {
     let people = people(1, PEOPLE);
     let mut rng = Rng::with_seed(2);
     for person in &people {
-        house.daemon.enrol(&person.id, &person.name, &person.samples(&mut rng, 2))?;
+        setup.daemon.enrol(&person.id, &person.name, &person.samples(&mut rng, 2))?;
     }
-    let camera = Camera::connect("flood", &house.address());
+    let camera = Camera::connect("flood", &setup.address());
     for portion in 0..BACKLOG / PORTION {
         let receipts = (0..PORTION).map(|number| {
             let payload = event(&format!("event-{portion}-{number}"), &people, &mut rng);
             camera.send("gatehouse/flood/event", payload, false)
         });
-        all_taken(receipts.collect(), PATIENCE).await?;
+        all_taken(receipts.collect(), TIMEOUT).await?;
     }
     let all = BACKLOG as u64;
-    house.until_ledger("the backlog to be stored", PATIENCE, |ledger| {
+    setup.until_ledger("the backlog to be stored", TIMEOUT, |ledger| {
         ledger.number("events", "stored") == all
     })?;
     Ok(())
 }
 
 /// By the cursor at the central side, from the first tenth to the end.
-async fn delivered(house: &House) -> Result<f64> {
-    let client = house.database.ready().await?;
-    house.daemon.json(&["sync", "now"])?;
-    let (end, mut begin) = (Instant::now() + PATIENCE, None);
+async fn delivered(setup: &Setup) -> Result<f64> {
+    let client = setup.database.ready().await?;
+    setup.daemon.json(&["sync", "now"])?;
+    let (end, mut begin) = (Instant::now() + TIMEOUT, None);
     loop {
         let rows = client.query("SELECT seq FROM gatehouse.device_cursors", &[]).await?;
         let (now, have) = (Instant::now(), rows.first().map_or(0, |row| row.get::<_, i64>(0)));
-        anyhow::ensure!(now < end, "{have} of {BACKLOG} events arrived:\n{}", house.daemon.log_tail());
+        anyhow::ensure!(now < end, "{have} of {BACKLOG} events arrived:\n{}", setup.daemon.log_tail());
         match begin {
             None if have >= i64::try_from(BACKLOG / 10)? => begin = Some((now, have)),
             Some((start, from)) if have >= i64::try_from(BACKLOG)? => {
@@ -97,8 +97,8 @@ async fn delivered(house: &House) -> Result<f64> {
     }
 }
 
-async fn copied(house: &House, like: &str) -> Result<f64> {
-    let client = house.database.ready().await?;
+async fn copied(setup: &Setup, like: &str) -> Result<f64> {
+    let client = setup.database.ready().await?;
     let folder: String = client.query_one("SHOW data_directory", &[]).await?.get(0);
     let file = format!("{folder}/bench.copy");
     client.batch_execute(&format!("COPY (SELECT * FROM gatehouse.events) TO '{file}'")).await?;

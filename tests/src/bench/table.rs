@@ -1,4 +1,4 @@
-//! A table of a benchmark: for people on the terminal, for programs as JSON.
+//! A table of a benchmark, printed for people or as JSON for programs.
 
 use std::fmt;
 

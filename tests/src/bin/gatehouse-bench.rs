@@ -58,7 +58,7 @@ enum What {
     Ingest,
     /// Durable records per second of the journal alone.
     Journal,
-    /// Time to say who somebody is.
+    /// Time of an identification.
     Identify,
     /// Events per second delivered to Postgres.
     Sync,

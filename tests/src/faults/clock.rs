@@ -1,5 +1,5 @@
-//! A clock that jumps fifty years, either way, between two starts and under a running daemon; and whether every
-//! event has its true time once that is known.
+//! A clock that jumps fifty years in either direction, between two starts and under a running daemon. Every event must
+//! have its correct time when the time is known.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use gatehouse_store::time::Timestamp;
 use super::Outcome;
 use super::street::Street;
 
-/// Where the library that lies about the time is, by architecture.
+/// Paths of libfaketime by architecture.
 const LIBRARIES: [&str; 4] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -22,12 +22,12 @@ const LIBRARIES: [&str; 4] = [
     "/usr/lib/faketime/libfaketime.so.1",
 ];
 /// Time between two jumps.
-const STAY: Duration = Duration::from_millis(700);
+const RUN_PERIOD: Duration = Duration::from_millis(700);
 
 /// Lets the clock jump so often.
 ///
 /// # Errors
-/// Where broker or daemon do not work at all.
+/// If broker or daemon do not work at all.
 pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     let (mut outcome, mut random) = (Outcome::default(), fastrand::Rng::with_seed(seed));
     let Some(library) = LIBRARIES.iter().find(|path| Path::new(path).exists()) else {
@@ -46,7 +46,7 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     let began = Timestamp::now();
     street.open().await?;
     for round in 0..rounds {
-        tokio::time::sleep(STAY).await;
+        tokio::time::sleep(RUN_PERIOD).await;
         std::fs::write(&offset, ["-50y", "+0", "+50y", "+0"][round as usize % 4])?;
         outcome.rounds += 1;
         if random.bool() {

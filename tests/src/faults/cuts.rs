@@ -1,4 +1,4 @@
-//! Power cuts of a real file system: ext4 on a loop device that is shut down under the daemon without a last flush.
+//! Power cuts of a real file system: ext4 on a loop device that is shut down under the daemon without a final flush.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,7 +69,7 @@ fn command(program: &str, arguments: &[&str], last: &Path) -> Result<()> {
 /// Cuts the power so often.
 ///
 /// # Errors
-/// Where broker or daemon do not work at all.
+/// If broker or daemon do not work at all.
 pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     let (mut outcome, mut random) = (Outcome::default(), fastrand::Rng::with_seed(seed));
     let mut street = Street::build(Vec::new())?;

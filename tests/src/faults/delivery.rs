@@ -1,5 +1,5 @@
-//! What the central side and the way there do to an appliance: all rows once, all objects byte for byte, and in the
-//! meantime words for what is wrong.
+//! Faults of the central services and of the connection to them. In the end all rows must be there once and all objects
+//! byte for byte, and meanwhile the status must name the fault.
 //!
 //! One daemon goes through all of it. Each fault lasts until `gatehouse sync status` names it; then it ends, and what
 //! waited must arrive.
@@ -23,7 +23,7 @@ pub(super) mod site;
 mod wrong;
 
 /// Until what is wrong is said, and until it is over.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Enough events that a page of the database is full.
 const EVENTS: usize = 40;
 /// 64 kbit/s.
@@ -154,7 +154,7 @@ fn stall() -> Faults {
 /// Goes through all faults so often, each with its line; the slow ones where that is asked for.
 ///
 /// # Errors
-/// Where a service or the daemon does not work at all.
+/// If a service or the daemon does not work at all.
 pub async fn run(rounds: u64, slow: bool, seed: u64) -> Result<Vec<(&'static str, Outcome, f64)>> {
     let mut lines: Vec<_> = FAULTS.iter().map(|fault| (fault.name, Outcome::default(), 0.0)).collect();
     for round in 0..rounds {
@@ -167,10 +167,10 @@ pub async fn run(rounds: u64, slow: bool, seed: u64) -> Result<Vec<(&'static str
             let begin = std::time::Instant::now();
             happens(fault, &mut site, outcome)
                 .await
-                .with_context(|| format!("{name}:\n{}", site.house.daemon.log_tail()))?;
+                .with_context(|| format!("{name}:\n{}", site.setup.daemon.log_tail()))?;
             *seconds += begin.elapsed().as_secs_f64();
         }
-        let log = std::fs::read_to_string(site.house.daemon.log_file())?;
+        let log = std::fs::read_to_string(site.setup.daemon.log_file())?;
         lines[0].1.panics += log.matches("panicked at").count() as u64;
     }
     lines.retain(|(_, outcome, _)| outcome.rounds > 0 || !outcome.notes.is_empty());
@@ -187,7 +187,7 @@ async fn happens(fault: &Fault, site: &mut Site, outcome: &mut Outcome) -> Resul
     site.send_all(fault.load, times).await?;
     for (sink, word) in fault.says {
         let said = || async { site.says(sink).to_lowercase().contains(word) };
-        if wait::until_async(word, PATIENCE, said).await.is_err() {
+        if wait::until_async(word, TIMEOUT, said).await.is_err() {
             outcome.unsaid(&format!("`{word}` was not said, but: {}", site.says(sink)));
         }
     }

@@ -1,4 +1,5 @@
-//! A bit flipped or a file cut short, anywhere in a state directory: it opens, says what is gone, and nothing else is.
+//! A flipped bit or a truncated file, anywhere in a state directory. It must open and report what is lost, and nothing
+//! else may be lost.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -23,7 +24,7 @@ const BALLAST: &str = "ballast";
 /// Damages copies of one state directory so often.
 ///
 /// # Errors
-/// Where the directory cannot be made or copied.
+/// If the directory cannot be made or copied.
 pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     let (mut outcome, mut random) = (Outcome::default(), Rng::with_seed(seed));
     let mut street = Street::build(Vec::new())?;

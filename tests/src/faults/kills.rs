@@ -1,4 +1,4 @@
-//! kill -9 of the daemon at random moments, under load: of one that takes events in, and of one that delivers.
+//! kill -9 of the daemon at random moments under load, while it receives events and while it delivers them.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const CLIPS: u64 = 60;
 /// Kills it so often.
 ///
 /// # Errors
-/// Where broker or daemon do not work at all.
+/// If broker or daemon do not work at all.
 pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     let (mut outcome, mut random) = (Outcome::default(), Rng::with_seed(seed));
     let mut street = Street::build(Vec::new())?;
@@ -40,7 +40,7 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
 /// Kills it so often while it delivers to Postgres and S3 and the camera goes on.
 ///
 /// # Errors
-/// Where a service or the daemon does not work at all.
+/// If a service or the daemon does not work at all.
 pub async fn delivering(rounds: u64, seed: u64) -> Result<Outcome> {
     let (mut outcome, mut random) = (Outcome::default(), Rng::with_seed(seed));
     let mut site = Site::build(seed).await?;
@@ -53,15 +53,15 @@ pub async fn delivering(rounds: u64, seed: u64) -> Result<Outcome> {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        site.house.daemon.kill()?;
+        site.setup.daemon.kill()?;
         outcome.rounds += 1;
-        if let Err(error) = site.house.daemon.start() {
+        if let Err(error) = site.setup.daemon.start() {
             outcome.refused += 1;
             outcome.notes.push(format!("{error:#}"));
         }
     }
     site.count(&mut outcome).await?;
-    let log = std::fs::read_to_string(site.house.daemon.log_file())?;
+    let log = std::fs::read_to_string(site.setup.daemon.log_file())?;
     outcome.panics += log.matches("panicked at").count() as u64;
     Ok(outcome)
 }

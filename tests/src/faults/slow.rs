@@ -1,6 +1,6 @@
-//! Flash that is slower than the cameras: every fdatasync of the daemon is held up. The broker is to keep what the daemon
-//! cannot take, the daemon's memory is to stay within its bounds, and all is to arrive once in the end. A camera that
-//! sends more than it may is refused meanwhile, and counted.
+//! Flash that is slower than the cameras: every fdatasync of the daemon is delayed. The broker must keep what the daemon
+//! cannot accept, the memory of the daemon must stay within its bounds, and everything must arrive once in the end.
+//! Meanwhile a camera that exceeds its rate limit is refused, and the refusals are counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use gatehouse_testkit::wait;
 use serde_json::json;
 
 use super::{Outcome, street};
-use crate::house::Ledger;
+use crate::setup::Ledger;
 
 /// What an fdatasync takes longer, in microseconds: a worn card at its worst.
 const HELD_UP: u64 = 1_000_000;
@@ -43,7 +43,7 @@ const TOO_MANY: usize = 800;
 /// of its batches (4 MiB each), and a third of that for what the allocator keeps. The broker keeps more than that.
 const GROWTH_MAX: u64 = 64 << 20;
 /// Each step ends within this.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the broker says of itself, once a second.
 const BROKER_KEEPS: &str = "$SYS/broker/store/messages/count";
@@ -52,7 +52,7 @@ const BROKER_DROPPED: &str = "$SYS/broker/publish/messages/dropped";
 /// Sends faster than is written, so often.
 ///
 /// # Errors
-/// Where strace, broker or daemon do not work at all, or a step takes too long.
+/// If strace, broker or daemon do not work at all, or a step takes too long.
 pub async fn run(rounds: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for _ in 0..rounds {
@@ -72,28 +72,28 @@ async fn round(outcome: &mut Outcome) -> Result<()> {
     let mut daemon = slow_daemon(&broker)?;
     daemon.start()?;
     let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", PATIENCE, connected).await?;
+    wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
     let before = resident(&daemon)?;
-    let kept = Listener::subscribe("kept", &address, &[BROKER_KEEPS], PATIENCE).await?;
-    let dropped = Listener::subscribe("dropped", &address, &[BROKER_DROPPED], PATIENCE).await?;
-    let refusals = Listener::subscribe("loud", &address, &["gatehouse/loud/rejected"], PATIENCE).await?;
+    let kept = Listener::subscribe("kept", &address, &[BROKER_KEEPS], TIMEOUT).await?;
+    let dropped = Listener::subscribe("dropped", &address, &[BROKER_DROPPED], TIMEOUT).await?;
+    let refusals = Listener::subscribe("loud", &address, &["gatehouse/loud/rejected"], TIMEOUT).await?;
     let camera = Camera::connect("street", &address);
 
     let most = AtomicU64::new(before);
     let look = || resident(&daemon).map(|now| most.fetch_max(now, Ordering::Relaxed));
     let (sent, receipts) = flood(&camera, &kept, look).await?;
     let loud: Vec<_> = (0..TOO_MANY).map(|n| loud(&camera, n)).collect();
-    all_taken(receipts, PATIENCE).await?;
-    all_taken(loud, PATIENCE).await?;
+    all_taken(receipts, TIMEOUT).await?;
+    all_taken(loud, TIMEOUT).await?;
     let all = (sent + TOO_MANY) as u64;
     let arrived =
         || async { look().is_ok() && ledger(&daemon).is_ok_and(|l| l.number("events", "received") >= all) };
     // What does not come is counted below.
-    let _ = wait::until_async("all events", PATIENCE, arrived).await;
+    let _ = wait::until_async("all events", TIMEOUT, arrived).await;
     let ledger = ledger(&daemon)?;
     let refused = ledger.reasons("events", "rejected").get("rate_limited").copied().unwrap_or(0);
-    let told = refusals.until_count(usize::try_from(refused)?, PATIENCE).await;
-    told.context("the camera that was refused was not told each time")?;
+    let notified = refusals.until_count(usize::try_from(refused)?, TIMEOUT).await;
+    notified.context("the refused camera was not notified each time")?;
     ensure!(ledger.adds_up(), "the ledger does not add up: {:#}", ledger.0);
     ensure!(refused > 0, "no event of {TOO_MANY} was refused: {:#}", ledger.0);
     let grown = most.into_inner().saturating_sub(before);
@@ -154,7 +154,7 @@ async fn flood(
         }
         look()?;
         let taken = || async { camera.waiting() < AT_ONCE };
-        wait::until_async("the broker to take what was sent", PATIENCE, taken).await?;
+        wait::until_async("the broker to take what was sent", TIMEOUT, taken).await?;
     }
     Ok((receipts.len(), receipts))
 }

@@ -1,4 +1,4 @@
-//! Crash states: a disk that records what was not synced yet dies at a random act, and loses a random part of it.
+//! Crash states: a disk that records unsynced writes fails at a random operation and loses a random part of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ const FLYING: usize = 12;
 const WIDE: usize = 40;
 /// Bytes of a record at most.
 const BYTES: usize = 700;
-/// Tries to write after which a life ends by itself.
+/// Write attempts after which a run ends by itself.
 const WRITES: usize = 60;
-/// A full disk is full for so long.
-const FULL_FOR: Duration = Duration::from_millis(1);
+/// How long a full disk stays full.
+const FULL_PERIOD: Duration = Duration::from_millis(1);
 
 /// Power cuts at random acts, with a random subset of the unsynced sectors.
 ///
 /// # Errors
-/// Where the folder for it cannot be made.
+/// If the folder for it cannot be made.
 pub fn cuts(rounds: u64, seed: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut random = Rng::with_seed(seed);
@@ -73,7 +73,7 @@ pub fn cuts(rounds: u64, seed: u64) -> Result<Outcome> {
 /// A disk that is full from each act on, for a moment: one round per act of a short life.
 ///
 /// # Errors
-/// Where the folder for it cannot be made.
+/// If the folder for it cannot be made.
 pub fn full() -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for act in 0.. {
@@ -86,7 +86,7 @@ pub fn full() -> Result<Outcome> {
             while !writes.is_finished() {
                 if disk.has_failed() {
                     was_full = true;
-                    std::thread::sleep(FULL_FOR);
+                    std::thread::sleep(FULL_PERIOD);
                     disk.revive();
                 }
                 std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! A daemon under load: a camera that never stops, a broker that forgets only what was acknowledged, and the count at
+//! A daemon under load: a camera that never stops, a broker that removes only acknowledged messages, and the count at
 //! the end.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,16 +21,16 @@ use gatehouse_testkit::wait;
 use tokio::task::JoinHandle;
 
 use super::Outcome;
-use crate::house::Ledger;
+use crate::setup::Ledger;
 
 /// Between two events of the camera.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Events that the broker has not taken yet, at most.
+/// Maximum number of events that the broker has not acknowledged.
 const WAITING: usize = 200;
-/// Within this the proxy has handed over what it had when it was stalled.
-const HANDED_OVER: Duration = Duration::from_millis(5);
-/// For the broker to hand over what is left.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// After this delay a stalled proxy has forwarded the bytes that it held.
+const HAND_OVER_DELAY: Duration = Duration::from_millis(5);
+/// How long the broker may take to deliver the rest.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Broker, camera and daemon.
 pub(super) struct Street {
@@ -64,7 +64,7 @@ impl Street {
         self.daemon.start()?;
         let connected =
             || async { self.daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-        wait::until_async("a connection to the broker", PATIENCE, connected).await?;
+        wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
         let (sent, stop) = (Arc::clone(&self.sent), Arc::clone(&self.stop));
         let camera = Camera::connect("street", &Address::local(self.broker.port()));
         self.camera = Some(tokio::spawn(async move {
@@ -82,11 +82,11 @@ impl Street {
         Ok(())
     }
 
-    /// From here on the broker hears nothing of the daemon.
+    /// From now on the broker receives nothing from the daemon.
     pub(super) async fn cut_off(&self) {
         self.network.set(Faults { stall: true, ..Faults::default() });
         // The proxy may be about to hand over what it has read already.
-        tokio::time::sleep(HANDED_OVER).await;
+        tokio::time::sleep(HAND_OVER_DELAY).await;
     }
 
     /// The broker can be reached again, over new connections.
@@ -106,7 +106,7 @@ impl Street {
     /// Waits until so many events were sent.
     pub(super) async fn until(&self, events: u64) -> Result<()> {
         let enough = || async { self.sent.load(Ordering::Relaxed) >= events };
-        wait::until_async("enough events", PATIENCE, enough).await
+        wait::until_async("enough events", TIMEOUT, enough).await
     }
 
     /// Ends the load, waits until all has arrived, stops the daemon and counts.
@@ -119,7 +119,7 @@ impl Street {
         let ledger = || self.daemon.json(&["ledger"]).map(Ledger);
         let arrived = || async { ledger().is_ok_and(|ledger| ledger.number("events", "stored") >= sent) };
         // What does not come is counted below.
-        let _ = wait::until_async("all events", PATIENCE, arrived).await;
+        let _ = wait::until_async("all events", TIMEOUT, arrived).await;
         if !ledger()?.adds_up() {
             outcome.lost += 1;
             outcome.notes.push("the ledger does not add up".to_owned());

@@ -27,7 +27,7 @@ pub const WATCHED: [&str; 19] = [
     "neighbour",
     "whatever",
     "bury",
-    "patience",
+    "timeout",
     "letting go",
 ];
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 /// Bytes that this process has had written.
 fn written() -> Result<u64, Box<dyn Error>> {
-    let told = std::fs::read_to_string("/proc/self/io")?;
-    let line = told.lines().find_map(|line| line.strip_prefix("write_bytes:")).ok_or("no write_bytes")?;
+    let io = std::fs::read_to_string("/proc/self/io")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:")).ok_or("no write_bytes")?;
     Ok(line.trim().parse()?)
 }
 

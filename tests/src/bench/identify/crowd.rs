@@ -1,5 +1,5 @@
-//! People of any number and encodings of any length, as far apart as real ones; much quicker to make than the
-//! testkit's, of which only the numbers are taken.
+//! Synthetic people and encodings of any number and length, with the distances of real ones. They are much faster to
+//! make than those of the testkit, which gives only the statistics.
 
 use fastrand::Rng;
 
@@ -33,7 +33,7 @@ impl Crowd {
         Self { random, mean, widths: widths.into_iter().map(|w| w * scale).collect() }
     }
 
-    /// The centre of somebody new.
+    /// The center of a new person.
     pub(super) fn person(&mut self) -> Vec<f32> {
         let random = &mut self.random;
         self.mean.iter().zip(&self.widths).map(|(m, w)| m + w * gauss(random)).collect()

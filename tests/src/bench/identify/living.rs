@@ -1,4 +1,4 @@
-//! A gallery that changes while it is asked: what enrolments and a rebuild cost the probes beside them, and how soon a
+//! A gallery that changes while it is searched: what enrollments and a rebuild cost concurrent searches, and how soon a
 //! store with many people answers.
 
 use std::hint::black_box;
@@ -16,13 +16,13 @@ use gatehouse_testkit::folder::Folder;
 use serde_json::{Value, json};
 
 use super::crowd::Crowd;
-use super::{INDEX_PATIENCE, SAMPLES, percentiles, resident_bytes, settings, timed};
+use super::{INDEX_TIMEOUT, SAMPLES, percentiles, resident_bytes, settings, timed};
 use crate::bench::table::Table;
 
 const DIMENSIONS: usize = 128;
 /// Templates beside which people are enrolled and erased.
 const MANY: usize = 100_000;
-/// Templates of which a graph is built anew: enough for some seconds.
+/// Templates of a rebuilt graph: enough for some seconds.
 const SOME: usize = 20_000;
 /// Probes per measurement.
 const PROBES: usize = 2_000;
@@ -34,7 +34,7 @@ const SAMPLES_AT_START: usize = 32;
 /// Measures all of it.
 ///
 /// # Errors
-/// Where the disk fails or a graph is not built in time.
+/// If the disk fails or a graph is not built in time.
 pub fn run(runtime: &tokio::runtime::Runtime) -> Result<Table> {
     let mut table = Table::new(
         "A gallery that changes, 128 dimensions (lower is better)",
@@ -45,7 +45,7 @@ pub fn run(runtime: &tokio::runtime::Runtime) -> Result<Table> {
     start(runtime, &mut table)?;
     table.notes = vec![
         "people come and go: one with five samples is enrolled and one erased every millisecond, by another thread".into(),
-        "rebuild: somebody was erased, and the graph is built anew by another thread while the old one serves".into(),
+        "rebuild: a person was erased, and another thread rebuilds the graph while the old one is searched".into(),
         "start: from opening a state directory of people with 32 samples each to the first answer".into(),
     ];
     Ok(table)
@@ -86,7 +86,7 @@ fn samples(crowd: &mut Crowd, person: &[f32], count: usize) -> Result<Vec<Encodi
 fn settle(gallery: &Gallery) -> Result<()> {
     let begin = Instant::now();
     while !gallery.is_indexed() {
-        ensure!(begin.elapsed() < INDEX_PATIENCE, "the index does not come to rest");
+        ensure!(begin.elapsed() < INDEX_TIMEOUT, "the index does not come to rest");
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
@@ -136,13 +136,13 @@ fn beside_a_rebuild(table: &mut Table) -> Result<()> {
     let (gallery, probes) = filled(SOME, 0, &mut crowd)?;
     let camera = door()?;
     let (alone, _) = timed(&probes, |probe| gallery.identify(&camera, probe, None));
-    let somebody = KeyId::random();
-    gallery.add(somebody, &probes[..1]);
+    let extra = KeyId::random();
+    gallery.add(extra, &probes[..1]);
     settle(&gallery)?;
     let before = resident_bytes();
     let begin = Instant::now();
-    gallery.remove(&somebody);
-    ensure!(!gallery.is_indexed(), "nothing is built anew");
+    gallery.remove(&extra);
+    ensure!(!gallery.is_indexed(), "the graph is not rebuilt");
     let (mut times, mut most) = (Vec::new(), before);
     for probe in probes.iter().cycle() {
         let begin = Instant::now();
@@ -187,7 +187,7 @@ fn start(runtime: &tokio::runtime::Runtime, table: &mut Table) -> Result<()> {
         let person = crowd.person();
         probe = samples(&mut crowd, &person, 1)?;
         let samples = samples(&mut crowd, &person, SAMPLES_AT_START)?;
-        runtime.block_on(store.people.enroll(&format!("p{number}"), "Somebody", samples))?;
+        runtime.block_on(store.people.enroll(&format!("p{number}"), "Person", samples))?;
     }
     drop(store);
     let begin = Instant::now();

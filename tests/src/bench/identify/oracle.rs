@@ -1,4 +1,4 @@
-//! What is right, and what is possible: a scan over every full vector, and one read of the quantised ones.
+//! The correct result and the lower bound: a scan over every full vector, and one read of the quantized ones.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The same vectors and probes for searches of others, in a process of Python.
+//! The same vectors and probes in other search libraries, in a Python process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

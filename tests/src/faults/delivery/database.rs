@@ -1,4 +1,4 @@
-//! What happens to a database server, done by the real one.
+//! Faults of a database server, produced by a real one.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,16 +12,16 @@ use tokio_postgres::Client;
 
 use super::site::Site;
 
-/// How often a session looks whether the daemon waits for it.
-const LOOK: Duration = Duration::from_millis(20);
-/// Time for a sign-in that has begun.
-const SIGN_IN: Duration = Duration::from_millis(300);
-/// Until it is done once more.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often a session checks whether the daemon waits for it.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a sign-in that has begun may take.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_millis(300);
+/// Time between two repetitions of the fault.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The sessions of the daemon.
 const CUT: &str =
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gatehouse'";
-/// Whether somebody waits for a lock.
+/// Whether a session waits for a lock.
 const WAITS: &str = "select 1 from pg_locks where not granted";
 /// The cursor, as the daemon locks it.
 const LOCK_CURSOR: &str = "update gatehouse.device_cursors set moved_at = now()";
@@ -57,10 +57,10 @@ pub(super) struct Held {
 
 impl Trouble {
     pub(super) async fn begin(self, site: &mut Site) -> Result<Option<Held>> {
-        let client = site.house.database.ready().await?;
+        let client = site.setup.database.ready().await?;
         let mut held = Held::default();
         match self {
-            Self::Stopped => site.house.postgres.stop(Stop::Immediate)?,
+            Self::Stopped => site.setup.postgres.stop(Stop::Immediate)?,
             Self::ReadOnly => {
                 client.batch_execute("alter system set default_transaction_read_only = on").await?;
                 client.batch_execute("select pg_reload_conf()").await?;
@@ -72,7 +72,7 @@ impl Trouble {
                 return Ok(Some(held));
             }
             Self::Serialization => {
-                let database = &site.house.database.name;
+                let database = &site.setup.database.name;
                 let strict = format!(
                     "alter database {database} set default_transaction_isolation = 'repeatable read'"
                 );
@@ -91,8 +91,8 @@ impl Trouble {
                 cut(&client).await?;
             }
             Self::Failover => {
-                let standby = site.house.postgres.standby()?;
-                site.house.postgres.stop(Stop::Immediate)?;
+                let standby = site.setup.postgres.standby()?;
+                site.setup.postgres.stop(Stop::Immediate)?;
                 site.rows_line.lead_to(standby.port());
                 site.standby = Some(standby);
             }
@@ -112,7 +112,7 @@ impl Trouble {
             client.as_ref().context("a session")?.batch_execute(text).await.context("undo")
         };
         match self {
-            Self::Stopped => site.house.postgres.restart()?,
+            Self::Stopped => site.setup.postgres.restart()?,
             Self::ReadOnly => {
                 run("set default_transaction_read_only = off").await?;
                 run("alter system reset default_transaction_read_only").await?;
@@ -120,7 +120,7 @@ impl Trouble {
             }
             Self::Deadlock => {}
             Self::Serialization => {
-                let database = &site.house.database;
+                let database = &site.setup.database;
                 let reset = format!("alter database {} reset default_transaction_isolation", database.name);
                 database.ready().await?.batch_execute(&format!("{reset}; {CUT}")).await?;
             }
@@ -132,31 +132,31 @@ impl Trouble {
             Self::Failover => {
                 let standby = site.standby.as_ref().context("a standby")?;
                 standby.promote().await?;
-                site.house.database = Database { port: standby.port(), ..site.house.database.clone() };
+                site.setup.database = Database { port: standby.port(), ..site.setup.database.clone() };
             }
         }
         Ok(())
     }
 }
 
-/// Lets the daemon sign in anew, under what has just been changed.
+/// Makes the daemon sign in again, so that the change applies.
 async fn cut(client: &Client) -> Result<()> {
     // Who is about to sign in is not listed yet.
-    tokio::time::sleep(SIGN_IN).await;
+    tokio::time::sleep(SIGN_IN_TIMEOUT).await;
     client.batch_execute(CUT).await?;
     Ok(())
 }
 
-async fn somebody_waits(client: &Client) -> Result<()> {
+async fn a_session_waits(client: &Client) -> Result<()> {
     while client.query_opt(WAITS, &[]).await?.is_none() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
 /// The daemon waits for this session, and now this one for the daemon.
 async fn deadlock(client: Client) -> Result<()> {
-    somebody_waits(&client).await?;
+    a_session_waits(&client).await?;
     client.batch_execute(LOCK_CURSOR).await?;
     std::future::pending().await
 }
@@ -165,9 +165,9 @@ async fn deadlock(client: Client) -> Result<()> {
 /// another.
 async fn serialization(client: Client) -> Result<()> {
     loop {
-        somebody_waits(&client).await?;
+        a_session_waits(&client).await?;
         client.batch_execute(&format!("commit; begin; {LOCK_CURSOR}")).await?;
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Names that lead nowhere, and certificates whose time is over.
+//! Host names that do not resolve, and expired certificates.
 
 use anyhow::{Context, Result};
 use gatehouse_testkit::certs::Certificates;
@@ -8,7 +8,7 @@ use gatehouse_testkit::tls::{Opening, TlsFront};
 
 use super::site::Site;
 
-/// A name that nobody may register.
+/// A reserved name that cannot be registered.
 const NOWHERE: &str = "central.gatehouse.invalid";
 
 /// What is wrong with them.
@@ -20,7 +20,7 @@ pub(super) enum Names {
     Expired,
 }
 
-/// What the daemon is told while something is wrong.
+/// The settings of the daemon during the fault.
 #[derive(Default)]
 pub(super) struct Held {
     certificates: Option<(Folder, Certificates)>,
@@ -33,19 +33,19 @@ impl Names {
         match self {
             Self::NoDns => {
                 let url = format!("postgres://postgres@{NOWHERE}/gatehouse_dev");
-                let objects = Objects { endpoint: format!("http://{NOWHERE}"), ..site.house.s3.objects() };
+                let objects = Objects { endpoint: format!("http://{NOWHERE}"), ..site.setup.s3.objects() };
                 tell(site, &url, objects, "")?;
             }
             Self::Expired => {
                 let folder = Folder::new("expired")?;
                 let certificates = Certificates::make(folder.path())?;
-                let (rows, objects) = (site.rows_line.port(), site.house.s3_proxy.port());
+                let (rows, objects) = (site.rows_line.port(), site.setup.s3_proxy.port());
                 let rows = TlsFront::start(rows, Opening::Postgres, &certificates.expired)?;
                 let objects = TlsFront::start(objects, Opening::AtOnce, &certificates.expired)?;
                 let url = format!("postgres://postgres@localhost:{}/gatehouse_dev", rows.port());
                 let endpoint = format!("https://localhost:{}", objects.port());
                 let ca_file = format!("ca_file = {:?}\n", certificates.ca);
-                tell(site, &url, Objects { endpoint, ..site.house.s3.objects() }, &ca_file)?;
+                tell(site, &url, Objects { endpoint, ..site.setup.s3.objects() }, &ca_file)?;
                 held.fronts = vec![rows, objects];
                 held.certificates = Some((folder, certificates));
             }
@@ -57,24 +57,24 @@ impl Names {
         if self == Self::Expired {
             let (_, certificates) = held.certificates.as_ref().context("certificates")?;
             held.fronts.iter().try_for_each(|front| front.show(&certificates.server()))?;
-            let all = |ledger: &crate::house::Ledger| ledger.number("events", "pending") == 0;
-            site.house.until_ledger("delivery with the new certificate", super::PATIENCE, all)?;
+            let all = |ledger: &crate::setup::Ledger| ledger.number("events", "pending") == 0;
+            site.setup.until_ledger("delivery with the new certificate", super::TIMEOUT, all)?;
         }
-        let url = site.house.database.url_at(site.rows_line.port());
-        let objects = site.house.s3.objects().at(site.house.s3_proxy.port());
+        let url = site.setup.database.url_at(site.rows_line.port());
+        let objects = site.setup.s3.objects().at(site.setup.s3_proxy.port());
         tell(site, &url, objects, "")
     }
 }
 
 /// Another address for each, which takes a restart.
 fn tell(site: &mut Site, url: &str, objects: Objects, ca_file: &str) -> Result<()> {
-    site.house.daemon.terminate()?;
-    site.house.daemon.reconfigure(|options| {
+    site.setup.daemon.terminate()?;
+    site.setup.daemon.reconfigure(|options| {
         options.rows_url = Some(url.to_owned());
         options.objects = Some(objects);
         for section in ["central.rows", "central.objects"] {
             options.settings.insert(section.to_owned(), ca_file.to_owned());
         }
     })?;
-    site.house.start()
+    site.setup.start()
 }

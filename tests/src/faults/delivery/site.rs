@@ -1,4 +1,4 @@
-//! A house whose way to the central side can fail, and what its camera has sent.
+//! A setup whose connection to the central services can fail, and the messages of its camera.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use gatehouse_testkit::synthetic::{EventMessage, people};
 use gatehouse_testkit::wait;
 
 use crate::faults::Outcome;
-use crate::house::{BUCKET, House};
+use crate::setup::{BUCKET, Setup};
 
 /// For all that waits to arrive once nothing is wrong any more.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Bytes of a picture.
 const PICTURE: usize = 20_000;
 /// Bytes of a clip, which leaves in two parts.
@@ -55,9 +55,9 @@ impl File {
     }
 }
 
-/// House, the proxies before its central side, and its camera.
+/// Setup, the proxies before its central side, and its camera.
 pub(crate) struct Site {
-    pub(crate) house: House,
+    pub(crate) setup: Setup,
     pub(crate) rows_line: Proxy,
     /// Takes the place of the first database server.
     pub(crate) standby: Option<Postgres>,
@@ -73,19 +73,19 @@ impl Site {
     pub(crate) async fn build(seed: u64) -> Result<Self> {
         let settings = [("sync", SYNC), ("sources", SOURCES)];
         let settings = settings.map(|(section, lines)| (section.to_owned(), lines.to_owned()));
-        let mut house = House::build(BTreeMap::from(settings)).await?;
-        let rows_line = Proxy::start(house.postgres.port())?;
-        let url = house.database.url_at(rows_line.port());
-        house.daemon.reconfigure(|options| {
+        let mut setup = Setup::build(BTreeMap::from(settings)).await?;
+        let rows_line = Proxy::start(setup.postgres.port())?;
+        let url = setup.database.url_at(rows_line.port());
+        setup.daemon.reconfigure(|options| {
             options.rows_url = Some(url);
             // A name server that is away is given up soon.
             options.environment.push(("RES_OPTIONS".into(), "timeout:1 attempts:1".into()));
         })?;
-        house.start()?;
-        let camera = Camera::connect("site", &house.address());
+        setup.start()?;
+        let camera = Camera::connect("site", &setup.address());
         let mut random = Rng::with_seed(seed);
         let face = people(seed, 1)[0].sample(&mut random);
-        Ok(Self { house, rows_line, standby: None, camera, face, random, sent: Vec::new(), counted: 0 })
+        Ok(Self { setup, rows_line, standby: None, camera, face, random, sent: Vec::new(), counted: 0 })
     }
 
     /// Lets the camera send an event, and a file with it; the receipts tell when the broker has them.
@@ -111,7 +111,7 @@ impl Site {
     /// The same, so many times, and waits until the broker has everything.
     pub(crate) async fn send_all(&mut self, load: Load, times: usize) -> Result<()> {
         let receipts = (0..times).flat_map(|_| self.send(load)).collect();
-        all_taken(receipts, PATIENCE).await
+        all_taken(receipts, TIMEOUT).await
     }
 
     /// Messages that the broker has not taken yet.
@@ -121,8 +121,9 @@ impl Site {
 
     /// What `gatehouse sync status` says of a sink beside the numbers.
     pub(crate) fn says(&self, sink: &str) -> String {
-        let told = self.house.daemon.cli(&["sync", "status"]).map(|answer| answer.stdout).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix(sink)?.strip_prefix(": "));
+        let output =
+            self.setup.daemon.cli(&["sync", "status"]).map(|answer| answer.stdout).unwrap_or_default();
+        let line = output.lines().find_map(|line| line.strip_prefix(sink)?.strip_prefix(": "));
         line.unwrap_or_default().to_owned()
     }
 
@@ -132,7 +133,7 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (events, files) = (self.sent.len() as u64, self.files(0).count() as u64);
-        let ledger = self.house.until_ledger("everything to be delivered", PATIENCE, |ledger| {
+        let ledger = self.setup.until_ledger("everything to be delivered", TIMEOUT, |ledger| {
             let delivered = |column| ledger.number(column, "delivered");
             delivered("events") >= events && delivered("files") >= files
         });
@@ -144,7 +145,7 @@ impl Site {
         self.count_rows(files, outcome).await?;
         self.count_objects(outcome).await?;
         let quiet = || async { self.says("database").is_empty() && self.says("objects").is_empty() };
-        if wait::until_async("no complaint any more", PATIENCE, quiet).await.is_err() {
+        if wait::until_async("no complaint any more", TIMEOUT, quiet).await.is_err() {
             let (rows, objects) = (self.says("database"), self.says("objects"));
             outcome.unsaid(&format!("all has arrived, and the status says: {rows}; {objects}"));
         }
@@ -159,7 +160,7 @@ impl Site {
     }
 
     async fn count_rows(&self, files: u64, outcome: &mut Outcome) -> Result<()> {
-        let client = self.house.database.ready().await?;
+        let client = self.setup.database.ready().await?;
         let query = "select event_id, count(*), count(distinct seq) from gatehouse.events group by 1";
         let rows = client.query(query, &[]).await?;
         let rows: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -180,14 +181,14 @@ impl Site {
             let row = client.query_one(query, &[]).await;
             row.is_ok_and(|row| row.get::<_, i64>(0).unsigned_abs() == files)
         };
-        if wait::until_async("the rows of the files", PATIENCE, arrived).await.is_err() {
+        if wait::until_async("the rows of the files", TIMEOUT, arrived).await.is_err() {
             outcome.lost(1, "files without a row, or rows without a file");
         }
         Ok(())
     }
 
     async fn count_objects(&self, outcome: &mut Outcome) -> Result<()> {
-        let looker = self.house.s3.objects();
+        let looker = self.setup.s3.objects();
         let keys = looker.list(BUCKET, "devices/").await.context("the bucket")?;
         let key = |id: &str| keys.iter().find(|key| key.ends_with(&format!("/site/{id}/a.bin")));
         for (id, file) in self.files(self.counted) {

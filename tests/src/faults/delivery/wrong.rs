@@ -1,4 +1,4 @@
-//! What is done to the central side and to the way there, and how it is undone.
+//! Faults of the central services and of the connection to them, and how each is removed.
 
 use anyhow::Result;
 use gatehouse_testkit::proxy::Faults;
@@ -37,10 +37,10 @@ impl Wrong {
     pub(super) async fn begin(self, site: &mut Site) -> Result<Option<Held>> {
         let mut held = Held::default();
         match self {
-            Self::Server(manner) => site.house.s3.behave(manner),
+            Self::Server(manner) => site.setup.s3.behave(manner),
             Self::RowsLine(faults) => set(&[&site.rows_line], &faults()),
-            Self::ObjectsLine(faults) => set(&[&site.house.s3_proxy], &faults()),
-            Self::Lines(faults) => set(&[&site.rows_line, &site.house.s3_proxy], &faults()),
+            Self::ObjectsLine(faults) => set(&[&site.setup.s3_proxy], &faults()),
+            Self::Lines(faults) => set(&[&site.rows_line, &site.setup.s3_proxy], &faults()),
             Self::Database(trouble) => match trouble.begin(site).await? {
                 Some(trouble) => held.trouble = trouble,
                 None => return Ok(None),
@@ -53,10 +53,10 @@ impl Wrong {
     /// Ends it.
     pub(super) async fn end(self, site: &mut Site, held: Held) -> Result<()> {
         match self {
-            Self::Server(_) => site.house.s3.behave(Manner::Serves),
+            Self::Server(_) => site.setup.s3.behave(Manner::Serves),
             Self::RowsLine(_) | Self::ObjectsLine(_) | Self::Lines(_) => {
                 site.rows_line.heal();
-                site.house.s3_proxy.heal();
+                site.setup.s3_proxy.heal();
             }
             Self::Database(trouble) => trouble.end(site, held.trouble).await?,
             Self::Names(names) => names.end(site, &held.names)?,
@@ -68,7 +68,7 @@ impl Wrong {
 fn set(lines: &[&gatehouse_testkit::proxy::Proxy], faults: &Faults) {
     for line in lines {
         line.set(faults.clone());
-        // Whoever stands between lets no old connection live.
+        // The middlebox resets all existing connections.
         if faults.portal || faults.refuse {
             line.reset_connections();
         }

@@ -1,4 +1,4 @@
-//! Brings everything up: services, daemon, people.
+//! Starts the services and the daemon, and enrolls people.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,37 +22,44 @@ pub(crate) const DEVICE: &str = "demo-house";
 pub(crate) const BUCKET: &str = "gatehouse-dev";
 /// Database of environment dev.
 const DATABASE: &str = "gatehouse_dev";
-/// People who live in the street.
+/// Number of enrolled people.
 const PEOPLE: usize = 20;
-/// Encodings per person at their enrolment.
+/// Encodings per person at enrollment.
 const SAMPLES: usize = 5;
-/// The default of 0.42 is for galleries of hundreds; for so few people a stranger is hardly ever nearer than this,
-/// and far fewer residents are missed.
+/// The default of 0.42 is for galleries of hundreds of people. With so few, strangers are almost never nearer than
+/// this, and far fewer residents are missed.
 const THRESHOLD: f32 = 0.47;
-/// Seed of the people: the same ones in every run, so that runs can be compared.
+/// Seed of the people. Every run has the same ones, so that runs can be compared.
 const SEED: u64 = 20;
-/// Everything here runs on this machine: what takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the start of a connection may take; everything runs on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that runs; ends with it.
-pub(crate) struct Stage {
-    /// The daemon. Before the services, so that it ends before them.
+/// Everything that runs; stopped on drop.
+pub(crate) struct Environment {
+    /// The daemon. It stands before the services, so that it is dropped before them.
     pub(crate) daemon: Daemon,
     /// Central S3.
     pub(crate) s3: S3Server,
-    /// Central Postgres and its database, where there is one.
-    pub(crate) rows: Option<(Postgres, Database)>,
+    /// Central Postgres, if it is installed.
+    pub(crate) rows: Option<Rows>,
     /// The broker, in this process.
     pub(crate) broker: EmbeddedBroker,
-    /// What the appliance says.
+    /// Receives what the appliance publishes.
     pub(crate) listener: Listener,
-    /// Who is enrolled, with the name of the enrolment.
-    pub(crate) people: Vec<(SyntheticPerson, String)>,
+    /// The enrolled people.
+    pub(crate) residents: Vec<SyntheticPerson>,
 }
 
-impl Stage {
-    /// Starts services and daemon and enrols the people.
-    pub(crate) async fn build(screen: &Screen, gatehoused: Option<PathBuf>) -> Result<Self> {
+/// Central Postgres and its database.
+pub(crate) struct Rows {
+    server: Postgres,
+    /// The database of the environment.
+    pub(crate) database: Database,
+}
+
+impl Environment {
+    /// Starts services and daemon, and enrolls the people.
+    pub(crate) async fn start(screen: &Screen, gatehoused: Option<PathBuf>) -> Result<Self> {
         let step = Steps { screen };
         let broker = step.take("MQTT broker, in this process", EmbeddedBroker::start)?;
         let s3 = step.take("S3 server, in this process", S3Server::start)?;
@@ -60,15 +67,15 @@ impl Stage {
             Ok(_) => {
                 let server = step.take("Postgres with pgvector", Postgres::start)?;
                 let database = server.create_exact(DATABASE).await?;
-                Some((server, database))
+                Some(Rows { server, database })
             }
             Err(_) => {
-                let words = format!("no Postgres with pgvector ({POSTGRES_VARIABLE}): going on without");
-                screen.line(&screen.yellow(&format!("   {words}; events stay on the appliance")));
+                let note = format!("no Postgres with pgvector ({POSTGRES_VARIABLE}): events stay local");
+                screen.line(&screen.yellow(&format!("   {note}")));
                 None
             }
         };
-        let mut daemon = Daemon::new(options(broker, &s3, rows.as_ref().map(|(_, database)| database)))?;
+        let mut daemon = Daemon::new(options(broker, &s3, rows.as_ref().map(|rows| &rows.database)))?;
         if let Some(path) = gatehoused {
             daemon.use_programs(folder_of(&path)?);
         }
@@ -76,35 +83,37 @@ impl Stage {
         step.take("gatehoused", || daemon.start())?;
         let address = Address::local(broker.port());
         let topics = ["gatehouse/+/identification", "gatehouse/+/rejected"];
-        let listener = Listener::subscribe("demo", &address, &topics, PATIENCE).await?;
+        let listener = Listener::subscribe("demo", &address, &topics, CONNECT_TIMEOUT).await?;
         let connected = || {
             let status = daemon.json(&["status"]);
             status.is_ok_and(|status| status["broker"]["connected"] == true)
         };
-        block_in_place(|| wait::until("the daemon to be connected to the broker", PATIENCE, connected))
-            .with_context(|| daemon.log_tail())?;
-        let people = enrol(screen, &daemon)?;
-        Ok(Self { daemon, s3, rows, broker, listener, people })
+        block_in_place(|| {
+            wait::until("the daemon to be connected to the broker", CONNECT_TIMEOUT, connected)
+        })
+        .with_context(|| daemon.log_tail())?;
+        let residents = enroll(screen, &daemon)?;
+        Ok(Self { daemon, s3, rows, broker, listener, residents })
     }
 
-    /// Takes the central side away, as a cut cable would.
-    pub(crate) fn cut(&self) -> Result<()> {
+    /// Stops the central services at once.
+    pub(crate) fn interrupt(&self) -> Result<()> {
         block_in_place(|| {
             self.s3.stop()?;
-            self.rows.as_ref().map_or(Ok(()), |(server, _)| server.stop(Stop::Immediate))
+            self.rows.as_ref().map_or(Ok(()), |rows| rows.server.stop(Stop::Immediate))
         })
     }
 
-    /// Gives the central side back.
-    pub(crate) fn mend(&self) -> Result<()> {
+    /// Starts the central services again.
+    pub(crate) fn restore(&self) -> Result<()> {
         block_in_place(|| {
             self.s3.restart()?;
-            self.rows.as_ref().map_or(Ok(()), |(server, _)| server.restart())
+            self.rows.as_ref().map_or(Ok(()), |rows| rows.server.restart())
         })
     }
 }
 
-/// Tells each step and how long it took.
+/// Prints each step and its duration.
 struct Steps<'a> {
     screen: &'a Screen,
 }
@@ -114,13 +123,13 @@ impl Steps<'_> {
         let begin = Instant::now();
         let done = block_in_place(act).with_context(|| what.to_owned())?;
         let took = self.screen.dim(&format!("{:.1} s", begin.elapsed().as_secs_f64()));
-        self.screen.line(&format!("   {} {what} {took}", self.screen.green("up")));
+        self.screen.line(&format!("   {} {what} {took}", self.screen.green("ok")));
         Ok(done)
     }
 }
 
 fn options(broker: EmbeddedBroker, s3: &S3Server, database: Option<&Database>) -> DaemonOptions {
-    // Short waits between attempts: a run is too short to see the usual ones end.
+    // Shorter retry intervals than the defaults, because a run takes seconds.
     let sync = "retry_min = \"200ms\"\nretry_max = \"1s\"\n".to_owned();
     let gallery = format!("threshold = {THRESHOLD}\n");
     DaemonOptions {
@@ -134,24 +143,24 @@ fn options(broker: EmbeddedBroker, s3: &S3Server, database: Option<&Database>) -
     }
 }
 
-/// Enrols everybody through the operator's tool.
-fn enrol(screen: &Screen, daemon: &Daemon) -> Result<Vec<(SyntheticPerson, String)>> {
+/// Enrolls all people with the operator's tool.
+fn enroll(screen: &Screen, daemon: &Daemon) -> Result<Vec<SyntheticPerson>> {
     let mut random = fastrand::Rng::with_seed(SEED);
     let bar = screen.progress("enrolling", PEOPLE as u64);
-    let mut people = Vec::with_capacity(PEOPLE);
+    let mut residents = Vec::with_capacity(PEOPLE);
     for person in synthetic::people(SEED, PEOPLE) {
         let name = person.name.split(" of ").next().unwrap_or(&person.name).to_owned();
         let samples = person.samples(&mut random, SAMPLES);
         block_in_place(|| daemon.enrol(&person.id, &name, &samples))?;
         bar.inc(1);
-        people.push((person, name));
+        residents.push(person);
     }
     bar.finish_and_clear();
-    screen.line(&format!("   {} {PEOPLE} people enrolled, {SAMPLES} encodings each", screen.green("up")));
-    Ok(people)
+    screen.line(&format!("   {} {PEOPLE} people enrolled, {SAMPLES} encodings each", screen.green("ok")));
+    Ok(residents)
 }
 
-/// The folder of a given daemon, in which `gatehouse` must lie, too.
+/// The folder of a given daemon, which must contain `gatehouse`, too.
 fn folder_of(gatehoused: &Path) -> Result<PathBuf> {
     let path = std::fs::canonicalize(gatehoused)
         .with_context(|| format!("there is no daemon at {}", gatehoused.display()))?;
@@ -159,6 +168,6 @@ fn folder_of(gatehoused: &Path) -> Result<PathBuf> {
         Some(folder) if path.ends_with("gatehoused") && folder.join("gatehouse").is_file() => {
             Ok(folder.to_owned())
         }
-        _ => bail!("{} must be named gatehoused, with gatehouse beside it", path.display()),
+        _ => bail!("{} must be named gatehoused, with gatehouse in the same folder", path.display()),
     }
 }

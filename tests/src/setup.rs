@@ -1,4 +1,4 @@
-//! A whole house: broker, central Postgres, central S3 behind a fault proxy, and the daemon as it is shipped.
+//! The services of a scenario: broker, central Postgres, central S3 behind a fault proxy, and the shipped daemon.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use gatehouse_testkit::s3::S3Server;
 use gatehouse_testkit::wait;
 use serde_json::Value;
 
-use crate::truth::THRESHOLD;
+use crate::oracle::THRESHOLD;
 
-/// Device id of every house.
+/// Device id of every scenario.
 pub const DEVICE: &str = "house-1";
 /// The database of environment dev, as the contract names it.
 pub const DATABASE: &str = "gatehouse_dev";
 /// The bucket of environment dev.
 pub const BUCKET: &str = "gatehouse-dev";
-/// Connecting and subscribing takes milliseconds, after an outage up to the back-off.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
+/// Connecting and subscribing takes milliseconds; after an outage, up to the back-off.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// All services of one test; they end with it.
+/// All services of one test; stopped on drop.
 #[derive(Debug)]
-pub struct House {
+pub struct Setup {
     /// The broker.
     pub broker: Broker,
     /// Central Postgres.
@@ -35,19 +35,19 @@ pub struct House {
     pub database: Database,
     /// Central S3.
     pub s3: S3Server,
-    /// What stands between the daemon and S3.
+    /// The proxy between the daemon and S3.
     pub s3_proxy: Proxy,
-    /// The daemon; not started by [`House::build`].
+    /// The daemon; not started by [`Setup::build`].
     pub daemon: Daemon,
 }
 
-impl House {
-    /// Starts the services, prepares the central side and configures the daemon.
+impl Setup {
+    /// Starts the services, prepares the central services and configures the daemon.
     ///
     /// # Errors
-    /// Where a service is missing or does not start; in words that tell what to do.
+    /// If a service is missing or does not start; the message says how to install it.
     pub async fn build(mut settings: BTreeMap<String, String>) -> Result<Self> {
-        // The oracle judges by a threshold that stays.
+        // The oracle needs a fixed threshold.
         settings.entry("gallery".to_owned()).or_insert_with(|| format!("threshold = {THRESHOLD}\n"));
         // First, since cargo may have to build it.
         binary("gatehoused")?;
@@ -71,7 +71,7 @@ impl House {
     /// Starts the daemon and waits until it can hear cameras.
     ///
     /// # Errors
-    /// Where it does not come up; with the end of its log.
+    /// If it does not come up; with the end of its log.
     pub fn start(&mut self) -> Result<()> {
         self.daemon.start()?;
         self.until_connected()
@@ -80,10 +80,10 @@ impl House {
     /// Waits until the daemon is connected to the broker.
     ///
     /// # Errors
-    /// Where it is not within a minute; with the end of its log.
+    /// If it is not within a minute; with the end of its log.
     pub fn until_connected(&self) -> Result<()> {
         let connected = || self.status().is_ok_and(|status| status["broker"]["connected"] == true);
-        wait::until("the daemon to be connected to the broker", CONNECT_PATIENCE, connected).with_context(
+        wait::until("the daemon to be connected to the broker", CONNECT_TIMEOUT, connected).with_context(
             || format!("{}\nthe broker says: {}", self.daemon.log_tail(), self.broker.log_tail()),
         )
     }
@@ -96,7 +96,7 @@ impl House {
     /// `gatehouse status`.
     ///
     /// # Errors
-    /// Where the daemon does not answer.
+    /// If the daemon does not answer.
     pub fn status(&self) -> Result<Value> {
         self.daemon.json(&["status"])
     }
@@ -104,7 +104,7 @@ impl House {
     /// `gatehouse ledger`.
     ///
     /// # Errors
-    /// Where the daemon does not answer.
+    /// If the daemon does not answer.
     pub fn ledger(&self) -> Result<Ledger> {
         Ok(Ledger(self.daemon.json(&["ledger"])?))
     }
@@ -112,15 +112,15 @@ impl House {
     /// Waits until the ledger is as `wanted` says.
     ///
     /// # Errors
-    /// Once `patience` has passed; with the ledger, the state of the sinks and the end of the log.
+    /// Once `timeout` has passed; with the ledger, the state of the sinks and the end of the log.
     pub fn until_ledger(
         &self,
         what: &str,
-        patience: Duration,
+        timeout: Duration,
         wanted: impl Fn(&Ledger) -> bool,
     ) -> Result<Ledger> {
         let look = || self.ledger().ok().filter(&wanted);
-        wait::until(what, patience, || look().is_some()).with_context(|| {
+        wait::until(what, timeout, || look().is_some()).with_context(|| {
             let ledger = self.ledger().map(|ledger| ledger.0).unwrap_or_default();
             let sinks = self.daemon.json(&["sync", "status"]).unwrap_or_default();
             format!("ledger: {ledger:#}\nsinks: {sinks:#}\n{}", self.daemon.log_tail())

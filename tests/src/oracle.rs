@@ -1,4 +1,4 @@
-//! What the right answer is: every template compared, nothing clever.
+//! The expected answer, by a plain comparison with every template.
 
 use anyhow::{Result, bail, ensure};
 use gatehouse_testkit::synthetic::distance;
@@ -6,25 +6,25 @@ use serde_json::Value;
 
 use crate::plan::{Plan, Visit, Who};
 
-/// The `gallery.threshold` that is set where the oracle judges.
+/// The `gallery.threshold` of scenarios that the oracle checks.
 pub const THRESHOLD: f32 = 0.42;
 /// The default `gallery.minimum_quality`.
 pub const MINIMUM_QUALITY: f32 = 0.2;
-/// Two ways to sum 128 squares differ by less.
+/// Bound on the rounding difference of two ways to sum 128 squares.
 const ROUNDING: f32 = 1e-4;
 
-/// How often the model itself is right, over all faces of a scenario.
+/// How often the model is right, over all faces of a scenario.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Score {
     /// Faces of enrolled people that were judged.
     pub residents: u32,
-    /// Of these: named rightly.
+    /// Of these: identified correctly.
     pub found: u32,
-    /// Of these: named as somebody else.
+    /// Of these: identified as another person.
     pub mistaken: u32,
     /// Faces of others that were judged.
     pub strangers: u32,
-    /// Of these: named as somebody enrolled.
+    /// Of these: identified as an enrolled person.
     pub accepted: u32,
 }
 
@@ -32,7 +32,7 @@ impl Score {
     /// Checks the answer to one event: exactly what a comparison with every template gives.
     ///
     /// # Errors
-    /// In words, where it is another.
+    /// If it is another.
     pub fn check(&mut self, plan: &Plan, visit: &Visit, answer: &Value) -> Result<()> {
         let faces = answer["faces"].as_array().cloned().unwrap_or_default();
         ensure!(
@@ -48,14 +48,14 @@ impl Score {
                 continue;
             }
             let (nearest, best) = nearest(plan, &seen.face.encoding);
-            let told = face["person"]["id"].as_str();
+            let person = face["person"]["id"].as_str();
             match outcome {
                 "match" => {
                     ensure!(best <= THRESHOLD + ROUNDING, "event {}: a match at {best}", visit.id);
                     ensure!(
-                        told == Some(plan.people[nearest].id.as_str())
+                        person == Some(plan.people[nearest].id.as_str())
                             && face["person"]["name"] == plan.people[nearest].name.as_str(),
-                        "event {}: {} is nearest, but {} is told",
+                        "event {}: {} is nearest, but {} is identified",
                         visit.id,
                         plan.people[nearest].id,
                         face["person"]
@@ -69,22 +69,22 @@ impl Score {
                 }
                 other => bail!("event {}: outcome {other}", visit.id),
             }
-            ensure!(outcome == "match" || told.is_none(), "event {}: {outcome} with a person", visit.id);
+            ensure!(outcome == "match" || person.is_none(), "event {}: {outcome} with a person", visit.id);
             self.count(seen.who, (outcome == "match").then_some(nearest));
         }
         Ok(())
     }
 
-    fn count(&mut self, who: Who, told: Option<usize>) {
+    fn count(&mut self, who: Who, identified: Option<usize>) {
         match who {
             Who::Resident(number) => {
                 self.residents += 1;
-                self.found += u32::from(told == Some(number));
-                self.mistaken += u32::from(told.is_some_and(|told| told != number));
+                self.found += u32::from(identified == Some(number));
+                self.mistaken += u32::from(identified.is_some_and(|identified| identified != number));
             }
             Who::Stranger => {
                 self.strangers += 1;
-                self.accepted += u32::from(told.is_some());
+                self.accepted += u32::from(identified.is_some());
             }
         }
     }
@@ -93,7 +93,7 @@ impl Score {
     /// are found and 1 % of strangers accepted.
     ///
     /// # Errors
-    /// In words, where it is worse.
+    /// If it is worse.
     pub fn check_rates(&self) -> Result<()> {
         let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
         ensure!(share(self.found, self.residents) > 0.65, "too few people are found: {self:?}");
