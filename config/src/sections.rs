@@ -199,9 +199,9 @@ impl Rows {
             key_file: r.optional_path("central.rows.key_file"),
         };
         let (cert, key) = (rows.cert_file.is_some(), rows.key_file.is_some());
-        let cert = Given { key: "central.rows.cert_file", is_set: cert };
-        let key = Given { key: "central.rows.key_file", is_set: key };
-        together(r, &[cert, key]);
+        let cert_file = Given { key: "central.rows.cert_file", is_set: cert };
+        let key_file = Given { key: "central.rows.key_file", is_set: key };
+        together(r, &[cert_file, key_file]);
         if cert && rows.url.ends_with("sslmode=disable") {
             r.fault("central.rows.url", "is without TLS although a certificate is given: leave sslmode out");
         }
