@@ -140,7 +140,8 @@ fn findings_text(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         let mark = if finding.ok { "ok   " } else { "WRONG" };
         let advice = finding.advice.as_ref().map(|advice| format!("\n       -> {}", printable(advice)));
-        let (what, message) = (printable(&finding.what), printable(&finding.words));
+        let what = printable(&finding.what);
+        let message = printable(&finding.words);
         format!("{mark}  {what}: {message}{}\n", advice.unwrap_or_default())
     };
     findings.iter().map(line).collect()

@@ -28,7 +28,8 @@ pub(super) fn encodings(file: &Path) -> Result<Vec<RawEncoding>, Fault> {
     };
     parsed.map_err(|error| {
         // The parser's message may quote the input, which is biometric data.
-        let (line, column) = (error.line(), error.column());
+        let line = error.line();
+        let column = error.column();
         Fault::refused(format!("{name} does not contain encodings (line {line}, character {column})")).advise(
             "give a JSON array of encodings: each an array of numbers, or base64 of little-endian f32",
         )

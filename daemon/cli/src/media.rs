@@ -58,7 +58,8 @@ pub(super) struct Expires {
 fn expires(text: &str) -> Result<Duration, String> {
     let whole = |time: &Duration| time.subsec_nanos() == 0 && EXPIRES.contains(time);
     parse_duration(text).filter(whole).ok_or_else(|| {
-        let (least, most) = (duration_text(*EXPIRES.start()), duration_text(*EXPIRES.end()));
+        let least = duration_text(*EXPIRES.start());
+        let most = duration_text(*EXPIRES.end());
         format!("expected whole seconds from {least} to {most}, such as 30s, 15m, 2h or 7d")
     })
 }

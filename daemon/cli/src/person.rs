@@ -16,18 +16,8 @@ use gatehouse_control::types::{Fault, Request};
 pub(super) enum Command {
     /// Enroll a person, or add encodings to an enrolled person.
     Enroll {
-        /// Identifier of the person, chosen by you.
-        #[arg(long)]
-        id: String,
-        /// Display name.
-        #[arg(long)]
-        name: String,
-        /// JSON file with an array of encodings; `-` is standard input.
-        #[arg(long, value_name = "FILE")]
-        encodings: PathBuf,
-        /// Enroll encodings even if they are nearer to another person.
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        enrollment: Enrollment,
         /// Enroll into this gallery instead of the one in use.
         #[arg(long, value_name = "NAME")]
         gallery: Option<String>,
@@ -40,13 +30,7 @@ pub(super) enum Command {
         id: String,
     },
     /// Change a person's display name.
-    Rename {
-        /// Identifier of the person.
-        id: String,
-        /// New display name.
-        #[arg(long)]
-        name: String,
-    },
+    Rename(Rename),
     /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
     Erase {
         /// Identifier of the person.
@@ -57,9 +41,36 @@ pub(super) enum Command {
     },
 }
 
+/// A person with encodings, also for `gatehouse central person enroll`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Enrollment {
+    /// Identifier of the person, chosen by you.
+    #[arg(long)]
+    pub(super) id: String,
+    /// Display name.
+    #[arg(long)]
+    pub(super) name: String,
+    /// JSON file with an array of encodings of the gallery's model; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) encodings: PathBuf,
+    /// Enroll encodings even if they are nearer to another person.
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// A new name, also for `gatehouse central person rename`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Rename {
+    /// Identifier of the person.
+    pub(super) id: String,
+    /// New display name.
+    #[arg(long)]
+    pub(super) name: String,
+}
+
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Enroll { id, name, encodings, force, gallery } => {
+        Command::Enroll { enrollment: Enrollment { id, name, encodings, force }, gallery } => {
             let encodings = input::encodings(&encodings)?;
             let request = Request::PersonEnroll { id, name, encodings, force, gallery: gallery.clone() };
             session.ask_and_show(&request, |answer| enrolled(answer, gallery.as_deref()))
@@ -68,7 +79,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             session.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people))
         }
         Command::Show { id } => session.ask_and_show(&Request::PersonShow { id }, show),
-        Command::Rename { id, name } => session
+        Command::Rename(Rename { id, name }) => session
             .ask_and_show(&Request::PersonRename { id, name }, |person: &PersonSummary| {
                 format!("{} is now {}", printable(&person.id), printable(&person.name))
             }),

@@ -14,6 +14,7 @@ use gatehouse_store::record::Person;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use super::super::person::{Enrollment, Rename};
 use super::super::session::Session;
 use super::super::table::{Table, printable};
 use super::super::{format, identify, input, person};
@@ -26,18 +27,8 @@ use gatehouse_machine::gallery::gallery_settings;
 pub(crate) enum Command {
     /// Enroll a person on all appliances, or add encodings to an enrolled person.
     Enroll {
-        /// Identifier of the person, chosen by you.
-        #[arg(long)]
-        id: String,
-        /// Display name.
-        #[arg(long)]
-        name: String,
-        /// JSON file with an array of encodings of gallery.model; `-` is standard input.
-        #[arg(long, value_name = "FILE")]
-        encodings: PathBuf,
-        /// Enroll encodings even if they are nearer to another person.
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        enrollment: Enrollment,
         #[command(flatten)]
         args: Args,
     },
@@ -65,11 +56,8 @@ pub(crate) enum Command {
     },
     /// Change a person's display name.
     Rename {
-        /// Identifier of the person.
-        id: String,
-        /// New display name.
-        #[arg(long)]
-        name: String,
+        #[command(flatten)]
+        rename: Rename,
         #[command(flatten)]
         args: Args,
     },
@@ -114,7 +102,7 @@ struct PersonChanged<'a> {
 
 pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Enroll { id, name, encodings, force, args } => {
+        Command::Enroll { enrollment: Enrollment { id, name, encodings, force }, args } => {
             let (config, gallery) = of_model(&args, None)?;
             let encodings = read(&encodings, &gallery)?;
             let person = Person { id: id.clone(), name };
@@ -143,7 +131,7 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
             let absence = runtime.block_on(absent(&config, days, erase)).map_err(Fault::refused)?;
             session.show(&absence, absence_text)
         }
-        Command::Rename { id, name, args } => {
+        Command::Rename { rename: Rename { id, name }, args } => {
             let config = settings(&args.config)?;
             let renamed = async { People::open(&config).await?.rename(&id, &name).await };
             runtime.block_on(renamed).map_err(Fault::refused)?;
@@ -242,11 +230,13 @@ fn of_model(args: &Args, threshold: Option<f32>) -> Result<(Config, GallerySetti
 }
 
 fn read(file: &Path, gallery: &GallerySettings) -> Result<Vec<Encoding>, Fault> {
-    let checked = |(at, raw): (usize, gatehouse_control::encodings::RawEncoding)| {
-        Encoding::new(raw.to_vec(), gallery.dimensions)
-            .map_err(|fault| Fault::refused(format!("encoding {}: {fault}", at + 1)))
-    };
-    input::encodings(file)?.into_iter().enumerate().map(checked).collect()
+    let mut encodings = Vec::new();
+    for raw in input::encodings(file)? {
+        let number = encodings.len() + 1;
+        let encoding = Encoding::new(raw.to_vec(), gallery.dimensions);
+        encodings.push(encoding.map_err(|fault| Fault::refused(format!("encoding {number}: {fault}")))?);
+    }
+    Ok(encodings)
 }
 
 fn table(people: &[CentralPerson]) -> String {

@@ -119,7 +119,7 @@ fn instant(der: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
     let (digits, rest) = value(der, tag)?;
     let digits = std::str::from_utf8(digits).ok()?;
     let text = match tag {
-        // The year has two digits and lies between 1950 and 2049.
+        // The year has two digits and is between 1950 and 2049.
         UTC_TIME if digits.get(..2)? < "50" => format!("20{digits}"),
         UTC_TIME => format!("19{digits}"),
         GENERALIZED_TIME => digits.to_owned(),

@@ -95,7 +95,8 @@ fn memory(meminfo: &str) -> Option<Finding> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse().ok()
     };
-    let (total, available) = (kib("MemTotal")?, kib("MemAvailable")?);
+    let total = kib("MemTotal")?;
+    let available = kib("MemAvailable")?;
     let message = format!("{} of {} MiB are available", available / 1024, total / 1024);
     Some(match available.saturating_mul(100) < total.saturating_mul(AVAILABLE_MEMORY_PERCENT_MIN) {
         true => Finding::wrong("memory", message, "find the program that uses it: top"),

@@ -215,7 +215,8 @@ mod tests {
         let mut csv = "person,a,b,c\n".to_owned();
         for person in 0..30 {
             for sample in 0..4 {
-                let (x, y) = (f64::from(person % 6), f64::from(person / 6));
+                let x = f64::from(person % 6);
+                let y = f64::from(person / 6);
                 writeln!(csv, "\"p{person}\",{x},{y},{}", 1.0 + f64::from(sample) * 0.01).unwrap();
             }
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::Utc;
 use gatehouse_store::gallery::evaluate::Estimate;
 use gatehouse_store::gallery::{Basis, Derived, Prospect};
 use gatehouse_store::store::{CameraLine, GalleryReport, Pair, Weak};
@@ -26,7 +27,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let report: GalleryReport = session.ask(&Request::GalleryReport { gallery: args.gallery.clone() })?;
     if let Some(file) = &args.svg {
-        let written = std::fs::write(file, svg::draw(&report));
+        let written = std::fs::write(file, svg::draw(&report, Utc::now().date_naive()));
         written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;
     }
     session.show(&report, text)
