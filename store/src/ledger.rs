@@ -160,11 +160,8 @@ impl Totals {
             Record::MediaEvicted { bytes, .. } => self.media_bytes = self.media_bytes.saturating_sub(*bytes),
             Record::Profile { .. }
             | Record::GalleryCalibrated { .. }
-            | Record::Samples { .. }
-            | Record::SamplesReplaced { .. }
             | Record::TemplateKey(_)
             | Record::TemplateKeyRetired { .. }
-            | Record::Corrected { .. }
             | Record::GalleryAdded(_)
             | Record::GallerySwitched { .. }
             | Record::GalleryRemoved { .. }

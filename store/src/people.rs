@@ -39,23 +39,6 @@ pub struct Profile {
     pub seen_at: Timestamp,
 }
 
-/// As [`Profile`], from before it told when somebody was at the door.
-#[derive(Deserialize)]
-struct ProfileUnseen {
-    person: Person,
-    enrolled_at: Timestamp,
-    updated_at: Timestamp,
-    named_at: Timestamp,
-}
-
-/// As [`Profile`], from before people were shared: the time of the name is not known either.
-#[derive(Deserialize)]
-struct ProfileBefore {
-    person: Person,
-    enrolled_at: Timestamp,
-    updated_at: Timestamp,
-}
-
 impl Profile {
     /// Of somebody who is enrolled now.
     pub(crate) fn new(person: Person, now: Timestamp) -> Self {
@@ -64,15 +47,7 @@ impl Profile {
 
     /// Reads what was sealed.
     pub(crate) fn read(plain: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(plain).or_else(|_| Self::read_unseen(plain)).or_else(|_| {
-            let ProfileBefore { person, enrolled_at, updated_at } = postcard::from_bytes(plain)?;
-            Ok(Self { person, enrolled_at, updated_at, named_at: enrolled_at, seen_at: Timestamp(0) })
-        })
-    }
-
-    fn read_unseen(plain: &[u8]) -> Result<Self, postcard::Error> {
-        let ProfileUnseen { person, enrolled_at, updated_at, named_at } = postcard::from_bytes(plain)?;
-        Ok(Self { person, enrolled_at, updated_at, named_at, seen_at: Timestamp(0) })
+        postcard::from_bytes(plain)
     }
 }
 

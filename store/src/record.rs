@@ -1,11 +1,12 @@
-//! What the appliance remembers: names, events, identifications, and the records of the journal.
+//! The records of the journal.
 //!
-//! A [`Record`] is the plaintext of one journal frame, encoded with postcard behind one version byte
-//! ([`RECORD_VERSION`]). Enum variants are numbered by their order: new variants go to the end, and a change
-//! of an existing one needs a new version and a way to read the old one, as [`first`] has.
+//! A [`Record`] is the plaintext of one journal frame, encoded with postcard after one version byte
+//! ([`RECORD_VERSION`]). Enum variants are numbered by their order: a new variant goes to the end. Any change of an
+//! existing variant, and any new variant that an older program must not skip, needs a new version and a decoder of the
+//! present one in [`versions`].
 
-mod first;
 mod thumbnail;
+mod versions;
 
 pub use gatehouse_model::{Compared, GalleryMark, Model, ModelFault, Verdict};
 pub use gatehouse_model::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
@@ -21,12 +22,7 @@ use crate::time::Timestamp;
 pub use thumbnail::Thumbnail;
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
-///
-/// Version 3 brought the snapshot: a program that does not know it would miss what it stands for. Version 4 brought
-/// people of other appliances: a program that does not know how far they were taken in would take each step as damage.
-/// Version 5 brought parts of uploads, version 6 thumbnails, version 7 readings of the clock, version 8 calibrations, for
-/// which the same holds.
-pub const RECORD_VERSION: u8 = 8;
+pub const RECORD_VERSION: u8 = 1;
 
 /// What a message was about, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,14 +105,6 @@ pub enum Record {
         /// Sealed [`crate::people::Profile`].
         sealed: Vec<u8>,
     },
-    /// As [`Record::Templates`] of the first gallery, from before there were several; so are
-    /// [`Record::SamplesReplaced`] and [`Record::Corrected`].
-    Samples {
-        /// The person's key.
-        person: KeyId,
-        /// Sealed templates.
-        sealed: Vec<Vec<u8>>,
-    },
     /// A person is to be forgotten: from here on their key is destroyed.
     Erased {
         /// The person's key.
@@ -160,24 +148,10 @@ pub enum Record {
     },
     /// A template key is in force: templates are sealed under it from here on.
     TemplateKey(TemplateMark),
-    /// All samples of a person, negative ones too, sealed anew; they take the place of those known.
-    SamplesReplaced {
-        /// The person's key.
-        person: KeyId,
-        /// Sealed templates.
-        sealed: Vec<Vec<u8>>,
-    },
     /// No template is under this key any more: from here on it is destroyed.
     TemplateKeyRetired {
         /// The template key.
         key: KeyId,
-    },
-    /// A face that was taken for a person and is not them, sealed like a template.
-    Corrected {
-        /// The person's key.
-        person: KeyId,
-        /// Sealed negative samples.
-        sealed: Vec<Vec<u8>>,
     },
     /// A gallery is there, or, where nobody is enrolled yet, is of another model than was said.
     GalleryAdded(GalleryMark),
@@ -309,16 +283,9 @@ impl Record {
     /// The record of a journal payload.
     ///
     /// # Errors
-    /// [`RecordError::Version`] for a payload of another version, [`RecordError::Decode`] for a damaged one.
+    /// [`RecordError::Version`] for a payload of a later version, [`RecordError::Decode`] for a damaged one.
     pub fn decode(payload: &[u8]) -> Result<Self, RecordError> {
-        match payload.split_first() {
-            Some((&(2..=RECORD_VERSION), rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Decode)
-            }
-            Some((&first::VERSION, rest)) => first::decode(rest).map_err(|_| RecordError::Decode),
-            Some((&version, _)) => Err(RecordError::Version(version)),
-            None => Err(RecordError::Decode),
-        }
+        versions::decode(&versions::DECODERS, payload)
     }
 
     /// Whether this record takes the next event number.

@@ -29,10 +29,8 @@ enum Said {
     Missing,
     /// The id, as this version writes it.
     Id(String),
-    /// The id, as an earlier version wrote it, with a checksum.
+    /// The id, as an earlier version wrote it.
     Earlier(String),
-    /// The id, as the first version wrote it, without one.
-    Bare(String),
     /// It is whole, and of a version that is not known here.
     Foreign(String),
     /// It is not what was written.
@@ -44,18 +42,22 @@ enum Said {
 /// # Errors
 /// [`StoreError::Format`] for a directory of a later version, or where both copies are damaged.
 pub(in crate::store) fn open(directory: &Path) -> Result<(String, Vec<String>), StoreError> {
-    let [first, second] = [read(&directory.join(FILES[0]))?, read(&directory.join(FILES[1]))?];
+    open_as(RECORD_VERSION, directory)
+}
+
+/// As [`open`], for a program of any version.
+fn open_as(version: u8, directory: &Path) -> Result<(String, Vec<String>), StoreError> {
+    let [first, second] = FILES.map(|name| read(version, &directory.join(name)));
+    let (first, second) = (first?, second?);
     let id = match (&first, &second) {
         (Said::Foreign(text), _) | (_, Said::Foreign(text)) => return Err(StoreError::Format(text.clone())),
-        (Said::Id(id) | Said::Earlier(id), _)
-        | (_, Said::Id(id) | Said::Earlier(id))
-        | (Said::Bare(id), Said::Missing) => id.clone(),
+        (Said::Id(id) | Said::Earlier(id), _) | (_, Said::Id(id) | Said::Earlier(id)) => id.clone(),
         (Said::Missing, Said::Missing) => {
             let id = KeyId::random().to_string();
-            FILES.iter().try_for_each(|name| write(directory, name, &id))?;
+            FILES.iter().try_for_each(|name| write(version, directory, name, &id))?;
             return Ok((id, Vec::new()));
         }
-        (Said::Damaged(text) | Said::Bare(text), _) | (_, Said::Damaged(text) | Said::Bare(text)) => {
+        (Said::Damaged(text), _) | (_, Said::Damaged(text)) => {
             return Err(StoreError::Format(text.clone()));
         }
     };
@@ -65,7 +67,7 @@ pub(in crate::store) fn open(directory: &Path) -> Result<(String, Vec<String>), 
             continue;
         }
         // Where that fails, the next start tries again; one copy is enough for this one.
-        let _ = write(directory, name, &id);
+        let _ = write(version, directory, name, &id);
         if matches!(said, Said::Damaged(_)) {
             repaired.push(format!("the file `{name}` was damaged and is written anew from its copy"));
         }
@@ -73,27 +75,24 @@ pub(in crate::store) fn open(directory: &Path) -> Result<(String, Vec<String>), 
     Ok((id, repaired))
 }
 
-fn read(path: &Path) -> Result<Said, IoError> {
+fn read(version: u8, path: &Path) -> Result<Said, IoError> {
     match fs::read(path) {
-        Ok(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes))),
+        Ok(bytes) => Ok(parse(version, &String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Said::Missing),
         Err(error) => Err(IoError::at("read", path)(error)),
     }
 }
 
-fn parse(text: &str) -> Said {
+fn parse(version: u8, text: &str) -> Said {
     let shown = || text.trim_end().chars().take(64).collect();
     let Some(text) = text.strip_suffix('\n') else { return Said::Damaged(shown()) };
     match text.rsplit_once(' ') {
         Some((told, last)) if last == sum(told) => match words(told) {
-            Some((RECORD_VERSION, id)) => Said::Id(id.to_owned()),
-            Some((1..RECORD_VERSION, id)) => Said::Earlier(id.to_owned()),
+            Some((number, id)) if number == version => Said::Id(id.to_owned()),
+            Some((number, id)) if (1..version).contains(&number) => Said::Earlier(id.to_owned()),
             _ => Said::Foreign(shown()),
         },
-        _ => match words(text) {
-            Some((1, id)) => Said::Bare(id.to_owned()),
-            _ => Said::Damaged(shown()),
-        },
+        _ => Said::Damaged(shown()),
     }
 }
 
@@ -108,9 +107,9 @@ fn sum(text: &str) -> String {
     sha256(text.as_bytes()).iter().take(SUM_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn write(directory: &Path, name: &str, id: &str) -> Result<(), IoError> {
+fn write(version: u8, directory: &Path, name: &str, id: &str) -> Result<(), IoError> {
     let (temp, path) = (directory.join(format!("{name}.new")), directory.join(name));
-    let told = format!("{KIND} {RECORD_VERSION} {id}");
+    let told = format!("{KIND} {version} {id}");
     fs::write(&temp, format!("{told} {}\n", sum(&told))).map_err(IoError::at("write", &temp))?;
     sync(&temp)?;
     fs::rename(&temp, &path).map_err(IoError::at("rename", &path))?;
@@ -154,18 +153,13 @@ mod tests {
 
     #[test]
     fn an_earlier_format_is_raised_and_keeps_its_id() {
-        for (file, copy) in [
-            (format!("{KIND} 1 {ID}\n"), None),
-            (line(1), Some(line(1))),
-            (line(RECORD_VERSION), Some(line(1))),
-            (line(1), Some(line(RECORD_VERSION))),
-        ] {
+        for (file, copy) in [(1, Some(1)), (2, Some(1)), (1, Some(2)), (1, None)] {
             let folder = tempfile::tempdir().unwrap();
-            fs::write(folder.path().join(FILES[0]), file).unwrap();
-            copy.iter().for_each(|copy| fs::write(folder.path().join(FILES[1]), copy).unwrap());
-            assert_eq!(open(folder.path()).unwrap(), (ID.to_owned(), vec![]));
+            fs::write(folder.path().join(FILES[0]), line(file)).unwrap();
+            copy.iter().for_each(|copy| fs::write(folder.path().join(FILES[1]), line(*copy)).unwrap());
+            assert_eq!(open_as(2, folder.path()).unwrap(), (ID.to_owned(), vec![]));
             for name in FILES {
-                assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), line(RECORD_VERSION));
+                assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), line(2));
             }
         }
     }

@@ -29,9 +29,6 @@ pub(crate) enum Effect {
     RemoveFile(KeyId),
 }
 
-/// The gallery that records of before there were several are about.
-const FIRST_GALLERY: u8 = 0;
-
 /// Changes that are not written yet.
 pub(crate) struct Draft<'a> {
     views: &'a Views,
@@ -78,9 +75,6 @@ impl<'a> Draft<'a> {
             Record::Media(media) => self.media(at, location, media),
             Record::EventFound { id, received_at } => self.event_found(&id, received_at),
             Record::Profile { person, sealed } => self.put_raw(Key::Profile(person).bytes(), sealed),
-            Record::Samples { person, sealed } | Record::Corrected { person, sealed } => {
-                self.templates(FIRST_GALLERY, person, sealed, false)
-            }
             Record::Templates { gallery, person, sealed, replaces } => {
                 self.templates(gallery, person, sealed, replaces)
             }
@@ -91,7 +85,6 @@ impl<'a> Draft<'a> {
             Record::MediaEvicted { id, .. } => self.evicted(&id),
             Record::Previewed { id, thumbnails, fault } => self.previewed(id, &Preview { thumbnails, fault }),
             Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
-            Record::SamplesReplaced { person, sealed } => self.templates(FIRST_GALLERY, person, sealed, true),
             Record::GalleryAdded(mark) => {
                 self.remove(&Key::Comparison)?;
                 self.remove(&Key::GalleryGone(mark.number))?;

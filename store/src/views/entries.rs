@@ -51,7 +51,7 @@ pub(crate) enum Key<'a> {
     FileName(&'a EventKey, &'a MediaName),
     /// A media file whose event has not come yet, by its journal position.
     Waiting(u64),
-    /// A picture that is to be delivered. Up to version 4 of the records clips lay here, too.
+    /// A picture that is to be delivered.
     Queue(u64),
     /// Any other media file that is to be delivered.
     Clip(u64),

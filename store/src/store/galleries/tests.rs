@@ -61,26 +61,3 @@ async fn a_removal_that_a_crash_cut_short_is_finished_at_the_next_start() {
     store.core.wait_applied(head).await.unwrap();
     assert_eq!(stored(&store), [0]);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn templates_from_before_there_were_several_galleries_are_those_of_the_first() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    store.people.enroll("ada", "Ada", vec![face(0)]).await.unwrap();
-    let (person, key) = store.core.people().keys().remove(0);
-    let sealed = |nth: usize, negative: bool| {
-        let now = store.core.templates();
-        let template = [now.transform(DIMENSIONS).protect(&face(nth)).unwrap()];
-        let seal = if negative { TemplateKey::seal_negatives } else { TemplateKey::seal };
-        seal(&now, &key, 0, &template).unwrap()
-    };
-    store.core.change(&Record::SamplesReplaced { person, sealed: sealed(1, false) }).await.unwrap();
-    store.core.change(&Record::Samples { person, sealed: sealed(2, false) }).await.unwrap();
-    store.core.change(&Record::Samples { person, sealed: sealed(3, false) }).await.unwrap();
-    store.core.change(&Record::Corrected { person, sealed: sealed(3, true) }).await.unwrap();
-    store.close();
-    let store = open(directory.path());
-    let ada = Some("ada".to_owned());
-    assert_eq!([0, 1, 2, 3].map(|nth| who(&store, nth)), [None, ada.clone(), ada, None]);
-    assert_eq!(store.people.get("ada").unwrap().corrections, 1);
-}
