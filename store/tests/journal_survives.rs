@@ -37,7 +37,7 @@ fn open_on(
     let keys = Arc::new(keys(&disk, folder)?);
     let mut options = JournalOptions::new(folder.join("journal"));
     options.segment_bytes = segment_bytes;
-    options.space = Arc::new(Space::trying_every(Duration::from_micros(200)));
+    options.space = Arc::new(Space::with_retry_interval(Duration::from_micros(200)));
     Journal::open_on(Arc::new(disk), options, keys, Box::new(|_| {}))
 }
 

@@ -1,4 +1,4 @@
-//! A batch: records sealed into one buffer, in the order of their numbers, for one write and one sync.
+//! A batch: records sealed into one buffer in the order of their numbers, for one write and one sync.
 
 use gatehouse_vault::seal::SealError;
 use tokio::sync::oneshot;
@@ -8,41 +8,41 @@ use super::queue::Queued;
 use super::segment::Active;
 use super::{Committed, Location};
 
-/// Records in a batch: beyond this a wider batch is no faster, and its first record waits longer.
+/// Most records in a batch: a wider batch is no faster, and its first record waits longer.
 const BATCH_RECORDS_MAX: usize = 1024;
-/// Bytes after which a batch takes no further record: bounds the buffer and the time of one write on slow flash.
+/// Size at which a batch is full: bounds the buffer and the time of one write on slow flash.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A batch on its way to the disk.
+/// A batch that is being filled or written.
 pub(super) struct Batch {
     /// The frames.
     pub(super) bytes: Vec<u8>,
     pub(super) records: Vec<Committed>,
-    /// Who asked for a sign of life meanwhile.
+    /// Pings to be answered with this batch.
     pub(super) pings: Vec<oneshot::Sender<()>>,
-    /// What its records take of the room in the queue.
+    /// Queue capacity that its records take.
     pub(super) cost: usize,
-    /// Whether somebody waits for one of its records: it is no event.
+    /// Whether a caller waits for one of its records, because it is not an event.
     pub(super) urgent: bool,
-    /// Where it lies in the segment's file.
+    /// Its offset in the segment's file.
     pub(super) at: u64,
-    /// Where the segment is to end.
+    /// Offset at which the segment is full.
     limit: u64,
 }
 
 impl Batch {
-    /// An empty one that is to lie at `at`, in a buffer of before.
+    /// An empty batch for offset `at`, with a reused buffer.
     pub(super) fn new(mut buffer: Vec<u8>, at: u64, limit: u64) -> Self {
         buffer.clear();
         Self { bytes: buffer, records: Vec::new(), pings: Vec::new(), cost: 0, urgent: false, at, limit }
     }
 
-    /// Where the next one begins.
+    /// Offset of the next batch.
     pub(super) fn end(&self) -> u64 {
         self.at + self.bytes.len() as u64
     }
 
-    /// Whether it takes no further record.
+    /// Whether it accepts no further record.
     pub(super) fn is_full(&self) -> bool {
         let full = self.records.len() >= BATCH_RECORDS_MAX || self.bytes.len() >= BATCH_BYTES_MAX;
         full || (!self.records.is_empty() && self.end() >= self.limit)
@@ -53,7 +53,7 @@ impl Batch {
         self.records.last().map(|record| record.position.lsn)
     }
 
-    /// Seals a record behind the others.
+    /// Seals and appends a record.
     pub(super) fn push(&mut self, active: &Active, queued: Queued) -> Result<(), SealError> {
         self.cost += queued.cost() as usize;
         let offset = self.end();

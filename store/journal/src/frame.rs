@@ -1,9 +1,9 @@
-//! The bytes of a frame: one sealed record, or a mark.
+//! Layout of a frame: one sealed record, or a mark.
 //!
 //! Header, 28 bytes, little-endian: magic 3, flags 1, length of the body 4, CRC-32 4, lsn 8, seq 8. Body:
 //! ciphertext and tag, sealed under the number lsn. Associated data: the header without the CRC, and the segment's
-//! first lsn. The CRC covers the same and the body, so that damage is found without a key. A mark has no body: it
-//! says that everything up to its position was durable when it was written.
+//! first lsn. The CRC covers the same and the body, so that damage is detected without a key. A mark has no body: it
+//! proves that all records up to its position were durable when it was written.
 
 use gatehouse_vault::seal::{DataKey, SealError, TAG_BYTES};
 
@@ -11,16 +11,16 @@ use super::{Position, RECORD_BYTES_MAX};
 
 pub(super) const HEADER_BYTES: usize = 28;
 pub(super) const MAGIC: [u8; 3] = *b"GJf";
-/// Numbers beyond this are not ours; sums with those up to it cannot overflow.
+/// Largest valid number, so that sums cannot overflow.
 pub(super) const LSN_MAX: u64 = 1 << 62;
 /// Largest frame on disk.
 pub(super) const FRAME_BYTES_MAX: usize = HEADER_BYTES + RECORD_BYTES_MAX + TAG_BYTES;
 
-/// The record takes an event number.
+/// The record has an event number.
 const EVENT: u8 = 1;
-/// The first record of a batch: all before it was durable when it was written.
+/// The first record of a batch: all records before it were durable when it was written.
 const BATCH: u8 = 2;
-/// No record, see above.
+/// A mark, see above.
 const MARK: u8 = 4;
 
 /// A frame's header, without its checksum.
@@ -33,7 +33,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads a header; none where it cannot be one. Only [`Head::holds`] says that it is.
+    /// Reads a header; none if it is invalid. [`Head::matches`] verifies the checksum.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; HEADER_BYTES] = bytes.get(..HEADER_BYTES)?.try_into().ok()?;
         if bytes[..3] != MAGIC {
@@ -61,8 +61,8 @@ impl Head {
         self.flags & MARK != 0
     }
 
-    /// Whether everything before this frame is proven to have been durable.
-    pub(super) fn proves(&self) -> bool {
+    /// Whether this frame proves that all records before it were durable.
+    pub(super) fn proves_durable(&self) -> bool {
         self.flags & (MARK | BATCH) != 0
     }
 
@@ -71,8 +71,8 @@ impl Head {
         HEADER_BYTES + self.body
     }
 
-    /// Whether header and body are whole and belong to this segment.
-    pub(super) fn holds(&self, segment: u64, body: &[u8]) -> bool {
+    /// Whether the checksum matches header, body and segment.
+    pub(super) fn matches(&self, segment: u64, body: &[u8]) -> bool {
         self.crc == crc(&self.ad(segment), body)
     }
 
@@ -106,7 +106,7 @@ impl Head {
     }
 }
 
-/// What a frame is to say.
+/// Metadata of a record's frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Label {
     pub(super) segment: u64,

@@ -1,32 +1,32 @@
-//! The journal: the one truth of the appliance. What it acknowledged survives a power cut.
+//! The journal: the source of truth of the appliance. A record that it confirmed survives a power cut.
 //!
-//! Segments `<first lsn, 20 digits>.gj` hold one sealed, checksummed frame per record. `lsn` numbers the records and
-//! `seq` the event records, both from 1 and without a hole or a double over the life of the state directory.
+//! Segments `<first lsn, 20 digits>.gj` contain one sealed, checksummed frame per record. `lsn` numbers the records and
+//! `seq` the event records. Both start at 1 and have no gap and no duplicate in the lifetime of the state directory.
 //!
 //! Constraints:
-//! - one writer thread; a batch is one write and one fdatasync, and nothing of it is told to anybody before that. While a
-//!   wide batch is on its way, which another thread waits for, the next is sealed, and not written;
-//! - a segment's key seals each number once: the number is the lsn, and every opening starts a new segment with a
-//!   new key at its first record, so that numbers of an unfinished tail never meet a key again;
-//! - a segment is a file and a key: destroying the key forgets the records wherever copies of the file lie.
+//! - There is one writer thread. A batch is one write and one fdatasync, and no record is visible before that. While a
+//!   second thread writes a wide batch, the writer seals the next batch but must not write it.
+//! - A segment's key must seal each number once. The number is the lsn. Each time the journal is opened, the first record
+//!   starts a new segment with a new key, so that the numbers of an unfinished tail are never sealed twice with one key.
+//! - A segment is a file and a key. Destroying the key erases the records in all copies of the file.
 //!
 //! Order of a new segment: key (durable), file under a temporary name, sync, rename, sync of the folder, first
-//! batch. Its room is taken in advance and the rest given back at its end, or by the next opening; nothing rests on that.
-//! Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then the
-//! waiters are answered, then the watch. The next batch may be on its way by then: all before it is durable. Events that
-//! come right after a batch gather for a moment, since nobody waits for them; everything else is written at once.
+//! batch. Disk space is reserved in advance. The rest is released at the end of the segment or at the next start.
+//! Order of a batch: write, fdatasync, `on_commit`, then the head moves (readers see the records), then waiting
+//! appends return, then the watch. The next batch may be in progress by then, because all before it is durable.
+//! Events that arrive right after a batch are delayed briefly to widen the next batch. All other records are written
+//! at once, because a caller waits for them.
 //!
-//! After a crash only the last batch can be incomplete. That a batch was durable is proven by what was written after
-//! it: the first frame of the next batch (a flag says so), the next segment, or a mark that the writer leaves when
-//! it has nothing to do. So opening reads the last segment alone and can tell a damaged record (proven to have been
-//! durable: reported, its numbers stay taken) from an unfinished tail (nobody was told: ignored, its numbers are
-//! given again). What it accepts without proof it writes again and syncs before it builds on it, since a killed
-//! process leaves pages behind that no disk has seen. A segment without any record is replaced by the next one of the same name.
+//! After a crash, only the last batch can be incomplete. Later data proves that a batch was durable: a flag in the first
+//! frame of the next batch, the next segment, or a mark that the writer appends when it is idle. So opening reads only the
+//! last segment, and distinguishes two cases. A damaged record that was durable is reported, and its numbers are not
+//! reused. An unfinished tail was never confirmed: it is ignored, and its numbers are reused. A tail without proof is
+//! written again and synced, because a killed process may leave pages that never reached the disk. A segment without
+//! records is replaced by the next one of the same name.
 //!
-//! Where the disk is full the writer waits for room and writes the same batch again; meanwhile nothing is
-//! acknowledged, the queue fills, and who appends waits. Any other failed write or sync poisons the journal: the batch
-//! is cut off the file, its waiters get the error, and every later append is refused. The process is to end and start
-//! again.
+//! While the disk is full, the writer writes the same batch again until it succeeds. Nothing is confirmed, the queue fills,
+//! and appends wait. Any other failed write or sync poisons the journal: the batch is cut off the file, its appends
+//! return the error, and every later append is refused. The process must end and start again.
 
 mod batch;
 mod frame;
@@ -58,14 +58,14 @@ pub use segments::{Listed, Segments};
 
 use shared::{Shared, locked};
 
-/// Longest payload of a record in bytes: several times the largest event (256 KiB) with its identification, small
-/// enough that a batch buffer stays small.
+/// Longest payload of a record in bytes: several times the largest event (256 KiB) with its identification, and small
+/// enough for small batch buffers.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// Default size of a segment in bytes: the grain of retention and of what one lost key costs, large enough that
-/// the syncs of a new segment do not show.
+/// Default size of a segment in bytes: the granularity of retention and of a lost key. Large enough that the cost
+/// of creating a segment is small.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How far the journal, or somebody who follows it, has come.
+/// A position in the journal.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -76,7 +76,7 @@ pub struct Position {
     pub seq: u64,
 }
 
-/// Where a record lies.
+/// Location of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Location {
     /// First lsn of the segment, which is its file name.
@@ -85,7 +85,7 @@ pub struct Location {
     pub offset: u32,
 }
 
-/// A record to be written.
+/// A record to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The plaintext, at most [`RECORD_BYTES_MAX`].
@@ -99,7 +99,7 @@ pub struct Entry {
 pub struct Committed {
     /// Its numbers.
     pub position: Position,
-    /// Its place, for [`Journal::read_at`].
+    /// Its location, for [`Journal::read_at`].
     pub location: Location,
     /// Whether it has an event number of its own.
     pub is_event: bool,
@@ -107,21 +107,21 @@ pub struct Committed {
     pub payload: Vec<u8>,
 }
 
-/// Called with every batch once it is durable, on the writer thread, before anybody else hears of it. It must not
-/// wait for an append of its own: the thread that would serve it is the one that waits.
+/// Called on the writer thread with every durable batch, before its records are visible elsewhere. It must not wait
+/// for an append, because the writer thread would have to perform it.
 pub type OnCommit = Box<dyn FnMut(Vec<Committed>) + Send>;
 
-/// Where and how the journal lies.
+/// Location and limits of the journal.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
-    /// Its folder; it must exist and hold nothing else.
+    /// Its folder; it must exist and contain no other files.
     pub directory: PathBuf,
-    /// Size in bytes at which a segment is closed; exceeded by one record at most.
+    /// Size in bytes at which a segment is closed; exceeded by at most one record.
     pub segment_bytes: u64,
-    /// A position that somebody outside is known to have seen: numbers up to it are never given again, even where
-    /// the journal has lost its tail.
+    /// A position that other components have seen. Numbers up to it are never reused, even if the journal lost its
+    /// tail.
     pub floor: Position,
-    /// What is done while the disk is full.
+    /// Disk space, for the handling of a full disk.
     pub space: Arc<Space>,
 }
 
@@ -144,36 +144,36 @@ pub struct Damage {
     pub segment: u64,
     /// Offset of the place in the file.
     pub offset: u64,
-    /// Records that were lost by it.
+    /// Number of lost records.
     pub lost: u64,
-    /// What happened, for the operator.
-    pub words: String,
+    /// Message for the operator.
+    pub message: String,
 }
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "journal segment {}, byte {}: {}", self.segment, self.offset, self.words)
+        write!(f, "journal segment {}, byte {}: {}", self.segment, self.offset, self.message)
     }
 }
 
-/// What was found when the journal was opened.
+/// Result of opening the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OpenReport {
     /// The last record.
     pub head: Position,
-    /// Bytes of an unfinished batch behind it, which nobody was ever told of.
+    /// Bytes of an unfinished batch after it, which was never confirmed.
     pub torn_bytes: u64,
-    /// Damage in the last segment; that of earlier ones is found by whoever reads them.
+    /// Damage in the last segment. Damage in earlier segments is found by readers.
     pub damaged: Vec<Damage>,
 }
 
-/// What can go wrong in the journal.
+/// Errors of the journal.
 #[derive(Debug, Clone, Error)]
 pub enum JournalError {
     /// The disk failed.
     #[error("journal: {0}")]
     Io(Arc<IoError>),
-    /// The key of a segment could not be made or read.
+    /// The key of a segment could not be created or read.
     #[error("journal: {0}")]
     Key(Arc<KeyError>),
     /// An earlier failure stopped the writer; restart the program once the disk is well.
@@ -185,7 +185,7 @@ pub enum JournalError {
     /// The payload exceeds [`RECORD_BYTES_MAX`].
     #[error("a record of {0} bytes is too large; at most {RECORD_BYTES_MAX} are possible")]
     TooLarge(usize),
-    /// There is no readable record at a place.
+    /// There is no readable record at a location.
     #[error(
         "the record at byte {offset} of journal segment {segment} is damaged; the disk may be failing: look at dmesg"
     )]
@@ -225,7 +225,7 @@ impl From<SealError> for JournalError {
     }
 }
 
-/// The journal. [`Journal::close`] it: dropping it closes it as well, but says nothing.
+/// The journal. It is closed by [`Journal::close`] or when it is dropped.
 pub struct Journal {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -235,7 +235,7 @@ impl Journal {
     /// Opens the journal and starts its writer thread.
     ///
     /// # Errors
-    /// [`JournalError::Io`], [`JournalError::Key`]. Damage is no error, it is in the report.
+    /// [`JournalError::Io`], [`JournalError::Key`]. Damage is not an error; it is in the report.
     pub fn open(
         options: JournalOptions,
         keys: Arc<KeyTable>,
@@ -255,13 +255,13 @@ impl Journal {
         on_commit: OnCommit,
     ) -> Result<(Self, OpenReport), JournalError> {
         let mut found = open::open(&*disk, &options.directory, &keys)?;
-        found.raise(options.floor);
+        found.raise_to(options.floor);
         let shared = Arc::new(Shared::new(disk, options, keys, found.segments, found.durable));
         let writer = writer::start(Arc::clone(&shared), on_commit)?;
         Ok((Self { shared, writer: Mutex::new(Some(writer)) }, found.report))
     }
 
-    /// Queues a record; waits while the queue is full. The numbers are taken in the order of the queue.
+    /// Queues a record; waits while the queue is full. Numbers are assigned in the order of the queue.
     ///
     /// # Errors
     /// [`JournalError::TooLarge`], [`JournalError::Poisoned`], [`JournalError::Closed`].
@@ -269,7 +269,7 @@ impl Journal {
         queue::append(&self.shared, entry).await
     }
 
-    /// As [`Journal::append`], for threads outside of a runtime.
+    /// As [`Journal::append`], for threads outside of an async runtime.
     ///
     /// # Errors
     /// As [`Journal::append`].
@@ -277,7 +277,7 @@ impl Journal {
         queue::block_on(self.append(entry))
     }
 
-    /// Goes through the queue and the writer thread and back, without a record.
+    /// Round trip through the queue and the writer thread, without a record.
     ///
     /// # Errors
     /// [`JournalError::Poisoned`], [`JournalError::Closed`].
@@ -290,7 +290,7 @@ impl Journal {
         self.shared.durable().position
     }
 
-    /// Tells of every move of the head.
+    /// Receives every move of the head.
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.shared.watch.subscribe()
     }
@@ -303,19 +303,19 @@ impl Journal {
     /// Reads one record.
     ///
     /// # Errors
-    /// [`JournalError::Damaged`] where none can be read at that place, [`JournalError::Key`] where the segment's
-    /// key is gone, [`JournalError::Io`].
+    /// [`JournalError::Damaged`] if none can be read there, [`JournalError::Key`] if the segment's
+    /// key cannot be read, [`JournalError::Io`].
     pub fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
         reader::read_at(&self.shared, location)
     }
 
-    /// The segments, for whoever keeps something of each.
+    /// The segments, for an index with a part per segment.
     pub fn segments(&self) -> Segments {
         Segments::new(Arc::clone(&self.shared))
     }
 
-    /// Forgets the segments before the one that begins at `first`, for good: files first, then their keys. Returns the
-    /// segments. Cut off half way, it is called again.
+    /// Erases the segments before the one that begins at `first`: files first, then their keys. Returns the erased
+    /// segments. If it is interrupted, the caller repeats it.
     ///
     /// # Errors
     /// [`JournalError::Io`], [`JournalError::Key`].
@@ -323,11 +323,11 @@ impl Journal {
         segments::forget_before(&self.shared, first)
     }
 
-    /// Refuses new records, writes and syncs those that wait, and ends the writer thread. May be called again.
+    /// Refuses new records, writes and syncs queued ones, and ends the writer thread. May be called again.
     pub fn close(&self) {
         self.shared.close();
         let writer = locked(&self.writer).take();
-        // The last owner may let go on the writer thread itself, which cannot wait for its own end.
+        // The last owner may be dropped on the writer thread itself, which cannot join itself.
         if let Some(writer) = writer.filter(|w| w.thread().id() != std::thread::current().id()) {
             let _ = writer.join();
         }

@@ -1,4 +1,4 @@
-//! Opening: which segments there are, with which keys, and where the journal ends.
+//! Opening: lists the segments and their keys, and finds the end of the journal.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
@@ -11,21 +11,21 @@ use gatehouse_vault::keys::{KeyKind, KeyTable};
 
 use super::scan::{Found, Scanner};
 use super::segment::{self, HEADER_BYTES, Header, TEMPORARY};
-use super::shared::{Durable, Known};
+use super::shared::{Durable, SegmentInfo};
 use super::{Damage, JournalError, OpenReport, Position};
 
-/// Read and written at once when the tail is written again.
+/// Size of one read and write when the tail is written again.
 const REWRITE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Opened {
-    pub(super) segments: BTreeMap<u64, Known>,
+    pub(super) segments: BTreeMap<u64, SegmentInfo>,
     pub(super) durable: Durable,
     pub(super) report: OpenReport,
 }
 
 impl Opened {
-    /// Goes on behind `floor` where the journal ends before it.
-    pub(super) fn raise(&mut self, floor: Position) {
+    /// Raises the head to `floor` if the journal ends before it.
+    pub(super) fn raise_to(&mut self, floor: Position) {
         let head = self.durable.position;
         if floor.lsn > head.lsn {
             self.report.damaged.push(Damage::found(
@@ -44,12 +44,12 @@ pub(super) fn open(disk: &dyn Disk, directory: &Path, keys: &KeyTable) -> Result
     for first in list(disk, directory)? {
         headers.insert(first, header(disk, directory, first)?);
     }
-    let segments = settle_keys(disk, directory, keys, &headers)?;
+    let segments = assign_keys(disk, directory, keys, &headers)?;
     let (durable, report) = find_head(disk, directory, &headers)?;
     Ok(Opened { segments, durable, report })
 }
 
-/// First lsns of the segments; what is left of one that was being made is removed.
+/// First lsns of the segments; leftovers of an interrupted creation are removed.
 fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, IoError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(IoError::at("list", directory))? {
@@ -71,14 +71,14 @@ fn header(disk: &dyn Disk, directory: &Path, first: u64) -> Result<Option<Header
     Ok(Header::read(&bytes).filter(|header| header.before.lsn.checked_add(1) == Some(first)))
 }
 
-/// The key of each segment. Where a header is damaged, the segment's key is the one that opens its frames. A key
-/// that no segment has is destroyed, but only when every segment has its own: it might be the missing one.
-fn settle_keys(
+/// The key of each segment. For a damaged header, it is the key that opens the segment's frames. A key without a segment
+/// is destroyed, but only if every segment has a key: otherwise it may be the missing one.
+fn assign_keys(
     disk: &dyn Disk,
     directory: &Path,
     keys: &KeyTable,
     headers: &BTreeMap<u64, Option<Header>>,
-) -> Result<BTreeMap<u64, Known>, JournalError> {
+) -> Result<BTreeMap<u64, SegmentInfo>, JournalError> {
     let known: HashSet<KeyId> = headers.values().flatten().map(|header| header.key).collect();
     let mut spare: HashSet<KeyId> =
         keys.ids(KeyKind::Journal).into_iter().filter(|id| !known.contains(id)).collect();
@@ -92,11 +92,11 @@ fn settle_keys(
             spare.remove(&key);
         }
         let before_seq = header.map(|header| header.before.seq);
-        segments.insert(*first, Known { key, before_seq });
+        segments.insert(*first, SegmentInfo { key, before_seq });
     }
     if segments.values().all(|known| known.key.is_some()) {
         for id in spare {
-            // A key too many does no harm; the next start tries again.
+            // An unused key does no harm; the next start tries again.
             let _ = keys.destroy(&id);
         }
     }
@@ -130,7 +130,7 @@ fn open_sized(disk: &dyn Disk, path: &Path) -> Result<(Box<dyn DiskFile>, u64), 
     Ok((file, size))
 }
 
-/// Finds the last record, and makes durable what a killed process may have left to the kernel alone.
+/// Finds the last record, and makes data durable that a killed process may have left in the page cache only.
 fn find_head(
     disk: &dyn Disk,
     directory: &Path,
@@ -145,12 +145,12 @@ fn find_head(
             Walk::over(&*file, *first, header.map(|h| h.before), size).map_err(IoError::at("read", &path))?;
         report.torn_bytes += size - walk.end.min(size);
         at_least = at_least.max(first - 1);
-        // A segment without a record and without a header does not know the event number.
+        // A segment without records and header does not contain the event number.
         if header.is_none() && !walk.records {
             continue;
         }
-        // What a process that was killed had taken in advance.
-        let _ = file.give_back();
+        // A killed process did not release reserved space.
+        let _ = file.release_reserved();
         write_again(&*file, walk.unproven, walk.end).map_err(IoError::at("write", &path))?;
         file.sync().map_err(IoError::at("sync", &path))?;
         disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
@@ -162,8 +162,8 @@ fn find_head(
     Ok((Durable { position: report.head, segment: 0, end: 0 }, report))
 }
 
-/// Writes what was read once more. Where an earlier process ended because a sync had failed, the kernel may hold
-/// pages that it takes for written and the disk never saw; a sync alone would pass over them.
+/// Writes a range again. After a failed sync in an earlier process, the kernel may consider pages clean that never
+/// reached the disk. A sync alone would skip them.
 fn write_again(file: &dyn DiskFile, mut from: u64, end: u64) -> std::io::Result<()> {
     let mut chunk = vec![0; REWRITE_BYTES];
     while from < end {
@@ -178,22 +178,22 @@ fn write_again(file: &dyn DiskFile, mut from: u64, end: u64) -> std::io::Result<
     Ok(())
 }
 
-/// A way through the last segment.
+/// State of reading the last segment.
 struct Walk {
-    /// Last record so far, damaged or not, and the end of its frame.
+    /// Last record so far, damaged or not.
     head: Position,
     end: u64,
-    /// Where that begins which nothing proves to have been durable.
+    /// Start of the part without proof of durability.
     unproven: u64,
     records: bool,
-    /// A damaged place of which it is not known yet whether it had been durable.
+    /// A damaged place that may or may not have been durable.
     doubt: Option<Doubt>,
     damaged: Vec<Damage>,
 }
 
 struct Doubt {
     offset: u64,
-    /// What counts if it turns out to be the unfinished tail.
+    /// The head, if this is the start of the unfinished tail.
     head: Position,
     end: u64,
     lost: u64,
@@ -210,7 +210,7 @@ impl Walk {
                 Found::Bad { offset } => walk.doubt_at(offset),
                 Found::Frame { offset, head, body } => {
                     let gap = head.position.lsn.checked_sub(walk.head.lsn + u64::from(!head.is_mark()));
-                    // A number that was there already: nothing of ours writes that.
+                    // A repeated number: no version of the writer produces it.
                     let Some(gap) = gap else { continue };
                     if gap > 0 {
                         walk.doubt_at(offset);
@@ -219,7 +219,7 @@ impl Walk {
                         doubt.lost += gap;
                     }
                     let after = offset + (super::frame::HEADER_BYTES + body.len()) as u64;
-                    if head.proves() {
+                    if head.proves_durable() {
                         walk.proven(first);
                         walk.unproven = if head.is_mark() { after } else { offset };
                     }
@@ -240,9 +240,9 @@ impl Walk {
         self.doubt.get_or_insert(Doubt { offset, head, end, lost: 0 });
     }
 
-    /// All before this point had been durable: a damaged place in it is damage.
+    /// All data before this point was durable: a damaged place in it is reported.
     fn proven(&mut self, segment: u64) {
-        // Where no number is missing it was a mark, which is not synced and may go with the power.
+        // If no number is missing, it was a mark, which is not synced and may be lost with the power.
         if let Some(doubt) = self.doubt.take().filter(|doubt| doubt.lost > 0) {
             self.damaged.push(Damage::found(segment, doubt.offset, doubt.lost));
         }
@@ -250,13 +250,13 @@ impl Walk {
 }
 
 impl Damage {
-    /// Records that are gone behind a damaged place.
+    /// Records lost at a damaged place.
     pub(super) fn found(segment: u64, offset: u64, lost: u64) -> Self {
-        let words = match lost {
+        let message = match lost {
             1 => "1 record is damaged and lost".to_owned(),
             n => format!("{n} records are damaged and lost"),
         };
-        Self { segment, offset, lost, words }
+        Self { segment, offset, lost, message }
     }
 }
 

@@ -1,7 +1,7 @@
-//! From those who append to the writer: a queue bounded in bytes, and the answer that comes back.
+//! The queue from appends to the writer, bounded in bytes, and the result of an append.
 //!
-//! The numbers are given under the queue's lock, so that queue order, lsn order and file order are one. An answer
-//! is no message: whoever waits compares their lsn with the durable one, which costs nothing per record.
+//! Numbers are assigned under the queue's lock, so that queue order, lsn order and file order are the same. A result
+//! is not a message: a waiting append compares its lsn with the durable one, which costs nothing per record.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,10 +16,10 @@ use super::shared::{Shared, locked};
 use super::syncer::Written;
 use super::{Entry, JournalError, Position, RECORD_BYTES_MAX};
 
-/// Bytes that may wait or be in work, payloads and their bookkeeping: two full batches, so that one fills while
-/// the other is written, and no more memory than that.
+/// Capacity in bytes of queued and unfinished records with their overhead: two full batches, so that one fills while
+/// the other is written.
 pub(super) const QUEUE_BYTES_MAX: u32 = 8 * 1024 * 1024;
-/// What a record takes beside its payload, rounded up.
+/// Overhead of a record in memory, rounded up.
 const ENTRY_BYTES: u32 = 128;
 
 /// A record with its numbers.
@@ -29,7 +29,7 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    /// What it takes of the room.
+    /// Queue capacity that it takes.
     pub(super) fn cost(&self) -> u32 {
         cost(self.entry.payload.len())
     }
@@ -39,25 +39,25 @@ fn cost(payload: usize) -> u32 {
     ENTRY_BYTES + u32::try_from(payload).unwrap_or(QUEUE_BYTES_MAX)
 }
 
-/// What a sleeping writer wants to be woken by, beside a ping, the end of a sync, and the journal's. Waking costs more
-/// than appending.
+/// Conditions that wake the writer, in addition to a ping, the end of a sync, and the close of the journal. Waking costs
+/// more than appending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wakes {
-    /// So many records that wait.
+    /// Number of queued records.
     pub(super) records: usize,
-    /// A record that is no event, since somebody waits for that.
+    /// A record that is not an event, because a caller waits for it.
     pub(super) urgent: bool,
 }
 
 /// The writer is awake.
 const AWAKE: Wakes = Wakes { records: usize::MAX, urgent: false };
 
-/// The queue. The writer takes all of it at once by a swap.
+/// The queue. The writer takes all records at once by a swap.
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Queued>,
     pub(super) pings: Vec<oneshot::Sender<()>>,
     pub(super) closed: bool,
-    /// What became of the batch that was handed to the syncer.
+    /// Result of the batch that was given to the syncer.
     pub(super) written: Option<Written>,
     wakes: Wakes,
     last: Position,
@@ -72,12 +72,12 @@ impl Queue {
         self.waiting.is_empty() && self.pings.is_empty()
     }
 
-    /// Says what the writer sleeps for, or none when it is awake again.
+    /// Sets the conditions that wake the writer; none while it is awake.
     pub(super) fn sleep(&mut self, wakes: Option<Wakes>) {
         self.wakes = wakes.unwrap_or(AWAKE);
     }
 
-    /// Puts a record behind the others and numbers it. Whether the writer is to be woken.
+    /// Appends and numbers a record. Returns whether the writer must be woken.
     fn push(&mut self, entry: Entry) -> (Position, bool) {
         self.last.lsn += 1;
         self.last.seq += u64::from(entry.is_event);
@@ -100,13 +100,14 @@ pub(super) async fn append(shared: &Arc<Shared>, entry: Entry) -> Result<Pending
     if entry.payload.len() > RECORD_BYTES_MAX {
         return Err(JournalError::TooLarge(entry.payload.len()));
     }
-    let room = shared.room.acquire_many(cost(entry.payload.len())).await.map_err(|_| shared.refusal())?;
+    let permit =
+        shared.capacity.acquire_many(cost(entry.payload.len())).await.map_err(|_| shared.refusal())?;
     let mut queue = locked(&shared.queue);
     if queue.closed {
         return Err(shared.refusal());
     }
-    // The writer gives it back when the record is durable.
-    room.forget();
+    // The writer returns the capacity when the record is durable.
+    permit.forget();
     let (position, wake) = queue.push(entry);
     drop(queue);
     if wake {
@@ -128,22 +129,22 @@ pub(super) async fn ping(shared: &Shared) -> Result<(), JournalError> {
     answered.await.map_err(|_| shared.refusal())
 }
 
-/// The answer for one record: its position, once it would survive a power cut. Dropping it changes nothing.
+/// The result of an append: the position of the record, once it is durable. Dropping this does not cancel the append.
 #[must_use = "an appended record is durable only when this has resolved"]
 pub struct Pending {
     shared: Arc<Shared>,
     position: Position,
-    /// Registered last, so that polling again does not register again.
+    /// The registered waker, so that a repeated poll does not register it again.
     waker: Option<Waker>,
 }
 
 impl Pending {
-    /// The numbers the record gets, known before it is durable.
+    /// The numbers of the record, known before it is durable.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// Waits on a thread outside of a runtime.
+    /// Waits on a thread outside of an async runtime.
     ///
     /// # Errors
     /// As the future: [`JournalError::Io`] or [`JournalError::Poisoned`].
@@ -179,11 +180,11 @@ impl Wake for Unpark {
 }
 
 thread_local! {
-    /// Wakes this thread; made once, since appending must be cheap.
+    /// Wakes this thread; created once, because appends must be cheap.
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
 }
 
-/// Runs a future on this thread; it sleeps in between.
+/// Runs a future on this thread, parking it in between.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     UNPARK.with(|waker| {

@@ -1,4 +1,4 @@
-//! Reading: in order behind the writer, or one record at its place.
+//! Reading: in order, following the writer, or one record at its location.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::scan::{Found, Scanner};
 use super::shared::{Durable, Shared, locked};
 use super::{Committed, Damage, JournalError, Location, segment};
 
-/// Damaged places a reader remembers until it is asked; the records lost at further ones are added to the last.
+/// Most damaged places in a report. Records lost at further places are added to the last one.
 const DAMAGE_REPORTS_MAX: usize = 1000;
-/// First read for a single record: header and most payloads come with one call.
+/// Size of the first read of a single record: enough for most records.
 const SINGLE_BYTES: usize = 4096;
 
-/// Follows the journal. It sees a record only when it is durable, and goes on when it is called again later.
+/// Tailing reader: yields durable records only. Call it again to resume at the head.
 pub struct Reader {
     shared: Arc<Shared>,
     /// Last lsn that was returned, skipped or lost.
@@ -33,13 +33,13 @@ struct Current {
     file: Box<dyn DiskFile>,
     key: Arc<DataKey>,
     scanner: Scanner,
-    /// Size of the file, once nothing is added to it.
+    /// Size of the file, once it no longer grows.
     size: Option<u64>,
-    /// Where the first damaged place behind `last` begins.
+    /// Start of the first damaged place after `last`.
     bad: Option<u64>,
 }
 
-/// What one step through the current segment gave.
+/// Result of one step through the current segment.
 enum Step {
     Record(Committed),
     Nothing,
@@ -54,8 +54,8 @@ impl Reader {
     /// The next record; none at the durable head. Damaged records are skipped, see [`Reader::damaged`].
     ///
     /// # Errors
-    /// [`JournalError::Io`], [`JournalError::Key`]; the same record comes when it is called again.
-    // Not an iterator: the end is not the end.
+    /// [`JournalError::Io`], [`JournalError::Key`]; the next call returns the same record.
+    // Not an iterator: more records may follow after none.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Committed>, JournalError> {
         loop {
@@ -79,12 +79,12 @@ impl Reader {
         self.last
     }
 
-    /// The damage met since this was last asked.
+    /// The damage found since the last call.
     pub fn damaged(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Opens the segment of the next record; false where there is none to read and `last` moved on.
+    /// Opens the segment of the next record; false if there is none to read, and `last` has moved.
     fn enter(&mut self, durable: Durable) -> Result<bool, JournalError> {
         let next = self.last + 1;
         let (first, key) = {
@@ -97,7 +97,7 @@ impl Reader {
             };
             (*first, known.key)
         };
-        // Older segments were given up on purpose: what was in them is not lost.
+        // Older segments were erased on purpose: their records are not lost.
         self.last = self.last.max(first - 1);
         let path = segment::path(&self.shared.options.directory, first);
         let key = match key.map(|id| self.shared.keys.key(&id)) {
@@ -118,8 +118,8 @@ impl Reader {
     fn skip(&mut self, first: u64, durable: Durable, why: &str) -> bool {
         let upto = last_of(&self.shared, first, durable);
         let lost = upto.saturating_sub(self.last);
-        let words = format!("{lost} records cannot be read: the segment is of no use, {why}");
-        self.report(Damage { segment: first, offset: 0, lost, words });
+        let message = format!("{lost} records cannot be read: the segment is unusable, {why}");
+        self.report(Damage { segment: first, offset: 0, lost, message });
         self.last = self.last.max(upto);
         false
     }
@@ -160,7 +160,7 @@ impl Reader {
             return Ok(Step::Nothing);
         }
         if lsn > upto {
-            // The unfinished tail of an earlier run; its numbers were given again.
+            // The unfinished tail of an earlier run; its numbers were reused.
             let offset = current.bad.take().unwrap_or(offset);
             self.lose(first, offset, upto);
             return Ok(Step::SegmentEnd);
@@ -178,9 +178,9 @@ impl Reader {
         Ok(Step::Record(committed(first, offset, &head, payload)))
     }
 
-    /// Gives up the records up to `upto`.
+    /// Reports the records up to `upto` as lost.
     fn lose(&mut self, segment: u64, offset: u64, upto: u64) {
-        // Where no number is missing it was a mark, which is not synced and may go with the power.
+        // If no number is missing, it was a mark, which is not synced and may be lost with the power.
         if upto > self.last {
             self.report(Damage::found(segment, offset, upto - self.last));
             self.last = upto;
@@ -204,7 +204,7 @@ fn last_of(shared: &Shared, first: u64, durable: Durable) -> u64 {
 }
 
 fn committed(segment: u64, offset: u64, head: &Head, payload: Vec<u8>) -> Committed {
-    // Offsets of frames are below 4 GiB, see the writer.
+    // Offsets are below 4 GiB: SEGMENT_BYTES_MAX of the writer.
     let location = Location { segment, offset: offset as u32 };
     Committed { position: head.position, location, is_event: head.is_event(), payload }
 }
@@ -237,7 +237,7 @@ pub(super) fn read_at(shared: &Shared, location: Location) -> Result<Committed, 
         have += read(&mut bytes[have..], start + have as u64)?;
     }
     let body = bytes.get(HEADER_BYTES..need).filter(|_| have >= need).ok_or_else(damaged)?;
-    if !head.holds(location.segment, body) {
+    if !head.matches(location.segment, body) {
         return Err(damaged());
     }
     let payload = head.open(location.segment, &key, body).map_err(|_| damaged())?;

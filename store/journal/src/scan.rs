@@ -1,29 +1,29 @@
-//! Walks the frames of a segment and finds the next good one behind a damaged place.
+//! Reads the frames of a segment, and finds the next intact frame after a damaged place.
 
 use gatehouse_vault::disk::{DiskFile, read_around_damage};
 
 use super::frame::{self, FRAME_BYTES_MAX, Head, MAGIC};
 
-/// Bytes read at once: few enough for a small appliance with several readers, enough to be sequential.
+/// Bytes read at once: small enough for several readers on a small appliance, large enough for sequential reads.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// What lies at the scanner's place.
+/// What the scanner found at its offset.
 pub(super) enum Found<'a> {
-    /// A whole frame.
+    /// An intact frame.
     Frame { offset: u64, head: Head, body: &'a [u8] },
-    /// Bytes that are no frame, up to the next good one or the end.
+    /// Bytes that are no frame, up to the next intact frame or the end.
     Bad { offset: u64 },
     /// Nothing more before the limit.
     End,
 }
 
-/// A place in a segment's file and what was read ahead of it.
+/// An offset in a segment's file, with read-ahead.
 pub(super) struct Scanner {
     segment: u64,
     buffer: Vec<u8>,
     /// Offset in the file of the buffer's first byte.
     base: u64,
-    /// The place, within the buffer.
+    /// The current offset, within the buffer.
     at: usize,
 }
 
@@ -32,12 +32,12 @@ impl Scanner {
         Self { segment, buffer: Vec::new(), base: offset, at: 0 }
     }
 
-    /// Offset in the file of what comes next.
+    /// Current offset in the file.
     pub(super) fn offset(&self) -> u64 {
         self.base + self.at as u64
     }
 
-    /// The next frame or damaged place. Bytes before `limit` no longer change; those behind it are not looked at.
+    /// The next frame or damaged place. Bytes before `limit` must not change any more; others are not read.
     pub(super) fn next(&mut self, file: &dyn DiskFile, limit: u64) -> std::io::Result<Found<'_>> {
         let offset = self.offset();
         if offset >= limit {
@@ -56,7 +56,7 @@ impl Scanner {
         }
     }
 
-    /// The header of the frame at the place, where a whole one is.
+    /// The header of the frame at the current offset, if it is intact.
     fn frame_here(&mut self, file: &dyn DiskFile, limit: u64) -> std::io::Result<Option<Head>> {
         if !self.ahead(file, frame::HEADER_BYTES, limit)? {
             return Ok(None);
@@ -66,11 +66,11 @@ impl Scanner {
             return Ok(None);
         }
         let body = self.at + frame::HEADER_BYTES;
-        let whole = head.holds(self.segment, &self.buffer[body..body + head.body]);
+        let whole = head.matches(self.segment, &self.buffer[body..body + head.body]);
         Ok(whole.then_some(head))
     }
 
-    /// Moves on to the next bytes that could begin a frame; to the limit and false where there are none.
+    /// Moves to the next bytes that may begin a frame. If there are none, moves to the limit and returns false.
     fn seek_magic(&mut self, file: &dyn DiskFile, limit: u64) -> std::io::Result<bool> {
         while self.ahead(file, frame::HEADER_BYTES, limit)? {
             let ahead = &self.buffer[self.at..];
@@ -78,17 +78,17 @@ impl Scanner {
                 self.at += found;
                 return Ok(true);
             }
-            // The last bytes may be the beginning of one.
+            // The last bytes may be the beginning of the magic.
             self.at += ahead.len() - (MAGIC.len() - 1);
         }
-        // Behind the limit or the end of the file: there is nothing between here and the limit.
+        // No frame fits before the limit or the end of the file.
         self.base = limit;
         self.at = 0;
         self.buffer.clear();
         Ok(false)
     }
 
-    /// Makes sure that `need` bytes from the place on are in the buffer; false where there are not as many.
+    /// Reads until `need` bytes from the current offset are in the buffer; false if there are fewer.
     fn ahead(&mut self, file: &dyn DiskFile, need: usize, limit: u64) -> std::io::Result<bool> {
         if self.buffer.len() >= self.at + need {
             return Ok(true);

@@ -1,4 +1,4 @@
-//! A segment's file: its name, its header, and how it comes to be.
+//! A segment's file: its name, its header, and its creation.
 //!
 //! Header, 64 bytes, little-endian: magic 8, version 2, zero 6, key id 16, position before the first record
 //! (lsn 8, seq 8), made at 8 (microseconds), zero 4, CRC-32 4. Frames follow without a gap.
@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"GHJOURNL";
 const VERSION: u16 = 1;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
-/// What a segment's header says.
+/// Content of a segment's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) key: KeyId,
@@ -28,7 +28,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header; none where it is damaged or of a version that this program does not know.
+    /// Reads a header; none if it is damaged or of an unsupported version.
     pub(super) fn read(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let whole = bytes[CRC_AT..] == crc32fast::hash(&bytes[..CRC_AT]).to_le_bytes();
         if !whole || !bytes.starts_with(MAGIC) || bytes[8..10] != VERSION.to_le_bytes() {
@@ -63,7 +63,7 @@ pub(super) fn path(directory: &Path, first: u64) -> PathBuf {
     directory.join(format!("{first:020}.gj"))
 }
 
-/// Suffix of a segment that is being made; what is left of one is removed when the journal is opened.
+/// Suffix of a segment that is being created; leftovers are removed when the journal is opened.
 pub(super) const TEMPORARY: &str = "new";
 
 /// First lsn of a segment by its file name.
@@ -73,13 +73,13 @@ pub(super) fn first_of(path: &Path) -> Option<u64> {
     (1..=LSN_MAX).contains(&first).then_some(first)
 }
 
-/// The segment that is written to.
+/// The segment that the writer appends to.
 pub(super) struct Active {
     pub(super) first: u64,
     pub(super) key_id: KeyId,
     pub(super) key: Arc<DataKey>,
     pub(super) target: Arc<Target>,
-    /// Where the next frame goes.
+    /// Offset of the next frame.
     pub(super) end: u64,
 }
 
@@ -90,21 +90,21 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Writes a batch, all of it, and syncs: what an earlier try left is written again before it is synced.
+    /// Writes a whole batch and syncs. A repeated attempt must write all bytes again before the sync.
     pub(super) fn put(&self, bytes: &[u8], at: u64) -> Result<(), IoError> {
         self.file.write_at(bytes, at).map_err(IoError::at("write", &self.path))?;
         self.file.sync().map_err(IoError::at("sync", &self.path))
     }
 
-    /// Cuts off what the kernel still holds of a batch, so that the next start does not take it for durable.
+    /// Truncates a failed batch, so that the next start does not consider it durable.
     pub(super) fn cut(&self, end: u64) {
         let _ = self.file.set_len(end).and_then(|()| self.file.sync());
     }
 }
 
-/// Makes the segment that follows `before`, with a key of its own; durable on return. A segment of the same name,
-/// which has no record, is replaced. Room for `reserve` bytes is taken at once where that is possible: so it lies in one
-/// piece, and a disk that fills up meanwhile leaves it the room.
+/// Creates the segment that follows `before`, with a new key; durable on return. A segment of the same name, which has no
+/// record, is replaced. Space for `reserve` bytes is reserved if possible, to keep the file contiguous and writable when
+/// the disk fills up.
 pub(super) fn create(
     disk: &dyn Disk,
     directory: &Path,
@@ -129,7 +129,7 @@ pub(super) fn create(
         Ok(file)
     };
     let file = make().inspect_err(|_: &IoError| {
-        // So that it can be tried again. What is left all the same is cleared away by the next start.
+        // For a repeated attempt. The next start removes anything that is left.
         let _ = disk.remove(&temporary);
         let _ = keys.destroy(&key_id);
     })?;

@@ -1,4 +1,4 @@
-//! The segments as seen by somebody who keeps something of each, such as where its events lie.
+//! Access to the segments, for an index with a part per segment.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::open::is_missing;
 use super::shared::{Shared, locked};
 use super::{Committed, JournalError, Location, Reader, reader, segment};
 
-/// Handle to the segments; cheap to clone, and it does not keep the journal open.
+/// Handle to the segments. Cheap to clone; it does not keep the journal open.
 #[derive(Clone)]
 pub struct Segments {
     shared: Arc<Shared>,
@@ -20,7 +20,7 @@ pub struct Segments {
 pub struct Listed {
     /// Its first lsn, which is its name.
     pub first: u64,
-    /// Number of the last event before it; none where its header is damaged.
+    /// Number of the last event before it; none if its header is damaged.
     pub before_seq: Option<u64>,
 }
 
@@ -39,13 +39,13 @@ impl Segments {
             .collect()
     }
 
-    /// The key of a segment; none where it is destroyed or damaged.
+    /// The key of a segment; none if it is destroyed or damaged.
     pub fn key(&self, first: u64) -> Option<Arc<DataKey>> {
         let id = locked(&self.shared.segments).get(&first)?.key?;
         self.shared.keys.key(&id).ok()
     }
 
-    /// The records of a segment that are durable now, in order, without those that are damaged.
+    /// The records of a segment that are durable now, in order, without damaged ones.
     pub fn records(&self, first: u64) -> impl Iterator<Item = Result<Committed, JournalError>> + use<> {
         let mut reader = Reader::new(Arc::clone(&self.shared), first.saturating_sub(1));
         let next = move || reader.next().transpose();
@@ -53,22 +53,22 @@ impl Segments {
             .take_while(move |record| record.as_ref().map_or(true, |record| record.location.segment == first))
     }
 
-    /// One record at its place, as [`super::Journal::read_at`].
+    /// One record, as [`super::Journal::read_at`].
     pub fn read_at(&self, location: Location) -> Result<Committed, JournalError> {
         reader::read_at(&self.shared, location)
     }
 }
 
-/// As [`super::Journal::forget_before`]. A key without its file is cleared away by the next start; a file without its
-/// key would be damage.
+/// As [`super::Journal::forget_before`]. The next start destroys a key without a file, while a file without a key
+/// would count as damage.
 pub(super) fn forget_before(shared: &Shared, first: u64) -> Result<Vec<u64>, JournalError> {
     let writing = shared.durable().segment;
-    let gone: Vec<_> = {
+    let erased: Vec<_> = {
         let segments = locked(&shared.segments);
         segments.range(..first.min(writing)).map(|(first, known)| (*first, known.key)).collect()
     };
     let directory = &shared.options.directory;
-    for (first, _) in &gone {
+    for (first, _) in &erased {
         let path = segment::path(directory, *first);
         match shared.disk.remove(&path) {
             Err(error) if !is_missing(&error) => return Err(IoError::at("remove", &path)(error).into()),
@@ -76,11 +76,11 @@ pub(super) fn forget_before(shared: &Shared, first: u64) -> Result<Vec<u64>, Jou
         }
     }
     shared.disk.sync_dir(directory).map_err(IoError::at("sync", directory))?;
-    for (first, key) in &gone {
+    for (first, key) in &erased {
         if let Some(key) = key {
             shared.keys.destroy(key)?;
         }
         locked(&shared.segments).remove(first);
     }
-    Ok(gone.into_iter().map(|(first, _)| first).collect())
+    Ok(erased.into_iter().map(|(first, _)| first).collect())
 }

@@ -1,4 +1,4 @@
-//! What the journal's handle, its writer thread and its readers share.
+//! State that is shared by the journal's handle, its writer thread and its readers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,25 +13,25 @@ use tokio::sync::{Semaphore, watch};
 use super::queue::{QUEUE_BYTES_MAX, Queue};
 use super::{JournalError, JournalOptions, Position};
 
-/// How far the journal is durable, and where that is.
+/// The durable end of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Durable {
     pub(super) position: Position,
     /// The segment written last.
     pub(super) segment: u64,
-    /// End of what is durable in it.
+    /// Offset of its durable end.
     pub(super) end: u64,
 }
 
-/// What is known of a segment without reading it; nothing where its header is damaged.
+/// Metadata of a segment; empty if its header is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Known {
+pub(super) struct SegmentInfo {
     pub(super) key: Option<KeyId>,
     /// Number of the last event before it.
     pub(super) before_seq: Option<u64>,
 }
 
-/// Why the writer stopped.
+/// The error that stopped the writer.
 pub(super) struct Failure {
     /// Last lsn of the batch that failed.
     upto: u64,
@@ -43,17 +43,17 @@ pub(super) struct Shared {
     pub(super) options: JournalOptions,
     pub(super) keys: Arc<KeyTable>,
     pub(super) queue: Mutex<Queue>,
-    /// Tells a sleeping writer that the queue has something.
+    /// Wakes the writer when the queue changes.
     pub(super) filled: Condvar,
-    /// Room in the queue, in bytes.
-    pub(super) room: Semaphore,
+    /// Free capacity of the queue, in bytes.
+    pub(super) capacity: Semaphore,
     /// All segments by first lsn.
-    pub(super) segments: Mutex<BTreeMap<u64, Known>>,
+    pub(super) segments: Mutex<BTreeMap<u64, SegmentInfo>>,
     pub(super) watch: watch::Sender<Position>,
     durable: Mutex<Durable>,
-    /// The durable lsn once more, for those who only wait for it.
-    answered: AtomicU64,
-    /// Who waits for which lsn.
+    /// The durable lsn again, without a lock, for waiting appends.
+    durable_lsn: AtomicU64,
+    /// Waiting appends by lsn.
     waiting: Mutex<Vec<(u64, Waker)>>,
     failure: OnceLock<Failure>,
 }
@@ -63,7 +63,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         options: JournalOptions,
         keys: Arc<KeyTable>,
-        segments: BTreeMap<u64, Known>,
+        segments: BTreeMap<u64, SegmentInfo>,
         durable: Durable,
     ) -> Self {
         Self {
@@ -72,11 +72,11 @@ impl Shared {
             keys,
             queue: Mutex::new(Queue::new(durable.position)),
             filled: Condvar::new(),
-            room: Semaphore::new(QUEUE_BYTES_MAX as usize),
+            capacity: Semaphore::new(QUEUE_BYTES_MAX as usize),
             segments: Mutex::new(segments),
             watch: watch::Sender::new(durable.position),
             durable: Mutex::new(durable),
-            answered: AtomicU64::new(durable.position.lsn),
+            durable_lsn: AtomicU64::new(durable.position.lsn),
             waiting: Mutex::default(),
             failure: OnceLock::new(),
         }
@@ -86,15 +86,15 @@ impl Shared {
         *locked(&self.durable)
     }
 
-    /// Moves the head: readers first, then the waiters, then the watch.
+    /// Moves the head: first for readers, then for waiting appends, then for the watch.
     pub(super) fn publish(&self, durable: Durable) {
         *locked(&self.durable) = durable;
-        self.answered.store(durable.position.lsn, Ordering::Release);
+        self.durable_lsn.store(durable.position.lsn, Ordering::Release);
         self.wake(durable.position.lsn);
         self.watch.send_replace(durable.position);
     }
 
-    /// Stops the journal for good. The first failure counts.
+    /// Stops the journal permanently. The first failure is kept.
     pub(super) fn fail(&self, upto: u64, error: JournalError) {
         let _ = self.failure.set(Failure { upto, error });
         self.close();
@@ -105,33 +105,33 @@ impl Shared {
     /// Refuses new records.
     pub(super) fn close(&self) {
         locked(&self.queue).closed = true;
-        self.room.close();
+        self.capacity.close();
         self.filled.notify_all();
     }
 
-    /// Why nothing more is taken.
+    /// The error of a refused append.
     pub(super) fn refusal(&self) -> JournalError {
         if self.failure.get().is_some() { JournalError::Poisoned } else { JournalError::Closed }
     }
 
-    /// The answer for a record, where there is one.
+    /// The result of an append, if there is one.
     pub(super) fn answer(&self, position: Position) -> Option<Result<Position, JournalError>> {
-        if self.answered.load(Ordering::Acquire) >= position.lsn {
+        if self.durable_lsn.load(Ordering::Acquire) >= position.lsn {
             return Some(Ok(position));
         }
         let failure = self.failure.get()?;
         Some(Err(if position.lsn <= failure.upto { failure.error.clone() } else { JournalError::Poisoned }))
     }
 
-    /// Has `waker` called when the answer for `lsn` is there. The caller looks for the answer again afterwards:
-    /// it may have come in between.
+    /// Registers a waker for the result for `lsn`. The caller must check for the result again afterwards, because it
+    /// may have arrived in between.
     pub(super) fn wait(&self, lsn: u64, waker: Waker) {
         locked(&self.waiting).push((lsn, waker));
     }
 
     fn wake(&self, upto: u64) {
         let mut waiting = locked(&self.waiting);
-        // One by one under the lock: to wake is short, and nobody but waiters takes this lock.
+        // Under the lock: waking is short, and only waiting appends take this lock.
         waiting.retain(|(lsn, waker)| {
             let waits_on = *lsn > upto;
             if !waits_on {
@@ -142,8 +142,7 @@ impl Shared {
     }
 }
 
-/// A thread that panicked with the lock left whole state behind: nothing is changed in more than one step under
-/// any of these locks.
+/// State is consistent even after a panic under the lock: no change under any of these locks has more than one step.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The thread that writes and syncs a batch while the writer seals the next one.
 //!
-//! It has one batch at a time: the writer collects the result of one before it gives the next, so that nothing is written
-//! before all that comes before it is durable. It tries once and decides nothing; what a failure means is the writer's.
+//! It has one batch at a time. The writer takes its result before it submits the next, so that nothing is written before
+//! all earlier data is durable. The thread tries once; the writer decides what a failure means.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,20 +12,20 @@ use super::JournalError;
 use super::segment::Target;
 use super::shared::{Shared, locked};
 
-/// Batches that wait for the thread: none but the one it is given.
-const JOBS: usize = 1;
+/// Queued batches: only the one that is submitted.
+const QUEUE_LEN: usize = 1;
 
-/// A batch's bytes and where they go.
+/// The bytes of a batch and their place.
 struct Job {
     target: Arc<Target>,
     bytes: Vec<u8>,
     at: u64,
 }
 
-/// What became of a batch, with its bytes.
+/// Bytes and result of a written batch.
 pub(super) type Written = (Vec<u8>, Result<(), JournalError>);
 
-/// Handle to the thread, which ends with it.
+/// Handle to the thread, which ends when this is dropped.
 pub(super) struct Syncer {
     shared: Arc<Shared>,
     jobs: Option<SyncSender<Job>>,
@@ -33,9 +33,9 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread; none where the system gives none, and then the writer does all itself.
+    /// Starts the thread. If the system refuses one, the writer writes all batches itself.
     pub(super) fn start(shared: &Arc<Shared>) -> Option<Self> {
-        let (jobs, given) = sync_channel(JOBS);
+        let (jobs, given) = sync_channel(QUEUE_LEN);
         let shared = Arc::clone(shared);
         let answers = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("journal-sync".into());
@@ -43,8 +43,8 @@ impl Syncer {
         Some(Self { shared, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Has the bytes written and synced; [`Syncer::finish`] gives them back. Without the thread they come back at once.
-    pub(super) fn give(&self, target: &Arc<Target>, bytes: Vec<u8>, at: u64) -> Result<(), Vec<u8>> {
+    /// Submits bytes to be written and synced; [`Syncer::finish`] returns them. Without the thread, they are returned here.
+    pub(super) fn submit(&self, target: &Arc<Target>, bytes: Vec<u8>, at: u64) -> Result<(), Vec<u8>> {
         let job = Job { target: Arc::clone(target), bytes, at };
         match &self.jobs {
             Some(jobs) => jobs.send(job).map_err(|unsent| unsent.0.bytes),
@@ -52,7 +52,7 @@ impl Syncer {
         }
     }
 
-    /// Waits for what was given.
+    /// Waits for the submitted batch.
     pub(super) fn finish(&self) -> Written {
         let mut queue = locked(&self.shared.queue);
         loop {
@@ -67,7 +67,7 @@ impl Syncer {
 impl Drop for Syncer {
     fn drop(&mut self) {
         self.jobs = None;
-        // It never panics, see `run`.
+        // The thread never panics, see `run`.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -76,7 +76,7 @@ fn run(shared: &Shared, jobs: &Receiver<Job>) {
     while let Ok(Job { target, bytes, at }) = jobs.recv() {
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| target.put(&bytes, at)));
         let result = written.map_or(Err(JournalError::Poisoned), |written| Ok(written?));
-        // The file may be closed by the writer only, and is when it goes on.
+        // Must be dropped before the result is visible: only the writer may close the file.
         drop(target);
         locked(&shared.queue).written = Some((bytes, result));
         shared.filled.notify_all();

@@ -98,7 +98,7 @@ fn numbers_have_no_hole_over_many_openings() {
 }
 
 #[test]
-fn room_for_a_segment_is_taken_in_advance_and_its_rest_given_back_also_after_a_crash() {
+fn space_of_a_segment_is_reserved_and_the_rest_released_also_after_a_crash() {
     use std::os::unix::fs::MetadataExt;
     const BYTES: u64 = 1024 * 1024;
     let bench = Bench::new(BYTES);
@@ -107,7 +107,7 @@ fn room_for_a_segment_is_taken_in_advance_and_its_rest_given_back_also_after_a_c
     append(&journal, 1);
     let file = bench.files().remove(0);
     if taken(&file) < BYTES {
-        eprintln!("this file system takes no room in advance: nothing to see here");
+        eprintln!("this file system reserves no space: nothing to test here");
         return;
     }
     assert!(file.metadata().unwrap().len() < 1000, "what can be read is what was written");
@@ -154,7 +154,7 @@ fn many_threads_share_their_syncs_and_each_gets_its_own_number() {
 }
 
 #[tokio::test]
-async fn tasks_wait_for_their_records_and_the_watch_tells_of_the_head() {
+async fn tasks_wait_for_their_records_and_watch_receives_the_head() {
     let bench = Bench::new(2000);
     let (journal, ..) = bench.open();
     let journal = Arc::new(journal);
@@ -204,7 +204,7 @@ fn a_reader_follows_the_writer_live_through_segments() {
 }
 
 #[test]
-fn nothing_readable_lies_in_the_files() {
+fn files_contain_no_plaintext() {
     let bench = Bench::new(SEGMENT_BYTES);
     let (journal, ..) = bench.open();
     append_all(&journal, 0..=99);
@@ -326,7 +326,7 @@ fn a_place_that_is_no_record_is_said_to_be_damaged() {
 }
 
 #[test]
-fn a_panic_in_on_commit_leaves_nobody_waiting() {
+fn panic_in_on_commit_ends_all_waits() {
     let bench = Bench::new(SEGMENT_BYTES);
     let options = JournalOptions::new(bench.folder.path().join("journal"));
     let on_commit: OnCommit = Box::new(|_| panic!("for the test"));

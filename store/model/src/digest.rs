@@ -7,7 +7,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     array(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// SHA-256 of bytes that come piece by piece.
+/// Incremental SHA-256.
 #[derive(Clone)]
 pub struct Sha256(digest::Context);
 
@@ -18,17 +18,17 @@ impl Default for Sha256 {
 }
 
 impl Sha256 {
-    /// Of nothing yet.
+    /// The hash of no data yet.
     pub fn new() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    /// Takes the next piece.
+    /// Adds data.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash of all pieces.
+    /// The hash of all added data.
     pub fn finish(self) -> [u8; 32] {
         array(self.0.finish().as_ref())
     }

@@ -21,7 +21,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The distance of a squared Euclidean distance (of unit vectors where the metric is the cosine).
+    /// Converts a squared Euclidean distance to this metric. For the cosine, the vectors must be of length 1.
     pub fn distance(self, square: f32) -> f32 {
         match self {
             Self::Euclidean => square.sqrt(),
@@ -29,7 +29,7 @@ impl Metric {
         }
     }
 
-    /// A distance as the Euclidean one (of unit vectors where the metric is the cosine).
+    /// Converts a distance of this metric to the Euclidean distance; for the cosine, that of vectors of length 1.
     pub fn euclidean(self, distance: f32) -> f64 {
         self.euclidean_of(f64::from(distance))
     }
@@ -42,7 +42,7 @@ impl Metric {
         }
     }
 
-    /// The distance in this metric of a Euclidean distance, in double precision.
+    /// Converts a Euclidean distance to this metric, in double precision.
     pub fn distance_of(self, euclidean: f64) -> f64 {
         match self {
             Self::Euclidean => euclidean,
@@ -50,30 +50,30 @@ impl Metric {
         }
     }
 
-    /// The distance in this metric of a Euclidean distance.
+    /// Converts a Euclidean distance to this metric.
     #[expect(clippy::cast_possible_truncation, reason = "distances are small")]
     pub fn of_euclidean(self, distance: f64) -> f32 {
         self.distance_of(distance) as f32
     }
 }
 
-/// A model that makes encodings. Encodings of two models cannot be compared, so a gallery is of one.
+/// A model that computes encodings. Encodings of two models cannot be compared, so a gallery has one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
-    /// Its name, by which the gallery is called.
+    /// Its name, which is also the name of the gallery.
     pub name: String,
     /// Components of an encoding.
     pub dimensions: usize,
     /// How encodings are compared.
     pub metric: Metric,
-    /// Whether all its encodings are of length 1.
+    /// Whether all its encodings have length 1.
     pub normalised: bool,
 }
 
-/// Why there can be no gallery of a model.
+/// Why a model cannot have a gallery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ModelFault {
-    /// Its name is not one.
+    /// Its name is invalid.
     #[error("name of a model: 1 to {NAME_BYTES_MAX} bytes without control characters or spaces at the ends")]
     Name,
     /// Its encodings are too short or too long.
@@ -82,10 +82,10 @@ pub enum ModelFault {
 }
 
 impl Model {
-    /// Checks what an operator said.
+    /// Validates a model that an operator entered.
     ///
     /// # Errors
-    /// [`ModelFault`] for what the settings would not take either.
+    /// [`ModelFault`] for what the settings do not accept either.
     pub fn check(&self) -> Result<(), ModelFault> {
         let name = &self.name;
         let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.trim() == name;
@@ -95,22 +95,22 @@ impl Model {
         DIMENSIONS.contains(&self.dimensions).then_some(()).ok_or(ModelFault::Dimensions)
     }
 
-    /// Whether a distance, and so a threshold, of one is one of the other.
+    /// Whether distances and thresholds of both models are comparable.
     pub fn measures_as(&self, other: &Self) -> bool {
         (&self.name, self.dimensions, self.metric) == (&other.name, other.dimensions, other.metric)
     }
 }
 
-/// A gallery and its number: what its templates are found and sealed by.
+/// A gallery and its number, under which its templates are stored and sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GalleryMark {
-    /// The number; given again once the gallery is removed.
+    /// The number; reused after the gallery is removed.
     pub number: u8,
-    /// What it is of.
+    /// Its model.
     pub model: Model,
 }
 
-/// What a second gallery would have said of an event, beside what was answered. It names nobody.
+/// How a second gallery would have answered an event, compared with the published answer. It names no person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
     /// The event.
@@ -123,19 +123,19 @@ pub struct Compared {
     pub verdict: Verdict,
 }
 
-/// How the people that two galleries recognise in an event compare.
+/// Comparison of the people that two galleries recognize in an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The same people, or nobody.
+    /// The same people, or none.
     Same,
-    /// The gallery in use recognised somebody whom the other did not.
+    /// The gallery in use recognized a person that the other did not.
     OnlyInUse,
-    /// The other recognised somebody whom the one in use did not.
+    /// The other recognized a person that the one in use did not.
     OnlyOther,
-    /// Each recognised somebody whom the other did not.
+    /// Each recognized a person that the other did not.
     Different,
-    /// Not every face came with an encoding of both models that can be read.
+    /// Not every face came with valid encodings of both models.
     Incomplete,
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_model_is_refused() {
+    fn invalid_models_are_refused() {
         let check = |name: &str, dimensions| {
             Model { name: name.into(), dimensions, metric: Metric::Cosine, normalised: true }.check()
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::random;
 
-/// 16 random bytes: names a key, and whatever that key seals.
+/// 16 random bytes that identify a key and the data that it seals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; 16]);
 
@@ -26,7 +26,7 @@ impl KeyId {
         &self.0
     }
 
-    /// Reads 32 hexadecimal digits; none where they are not.
+    /// Parses 32 hexadecimal digits; none for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 16];
         hex::decode_to_slice(text, &mut bytes).ok().map(|()| Self(bytes))
@@ -45,7 +45,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-// 16 bytes in the journal, hexadecimal digits for people.
+// 16 bytes in the journal, hexadecimal digits in text formats.
 impl Serialize for KeyId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {

@@ -1,4 +1,4 @@
-//! Names that come from outside, checked once at the door: whoever holds one may build a path or a key from it.
+//! Names from outside. They are validated once, so that a path or a key can safely be built from one.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::sha256;
 /// Longest camera name, event id and media name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// A name from outside that is not one.
+/// An invalid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a {what} is 1 to 64 of A-Z a-z 0-9 {marks}")]
 pub struct NameError {
     /// Which kind of name.
     pub what: &'static str,
-    /// What it may hold beside letters and digits.
+    /// Characters that it may contain in addition to letters and digits.
     pub marks: &'static str,
 }
 
@@ -82,14 +82,14 @@ fn check(text: &str, what: &'static str, marks: &'static str) -> Result<(), Name
     if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
         return Err(NameError { what, marks });
     }
-    // `.` and `..` are folders, not names.
+    // `.` and `..` are folders.
     if text == "." || text == ".." {
         return Err(NameError { what, marks });
     }
     Ok(())
 }
 
-/// What makes an event one event: the camera and the id that the camera gave it.
+/// Identity of an event: the camera and the id that the camera gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventKey {
     /// The camera.
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn correlation_tells_cameras_apart() {
+    fn correlation_ids_differ_between_cameras() {
         let key = |c: &str| EventKey { camera: c.try_into().unwrap(), id: "1".try_into().unwrap() };
         assert_ne!(key("a").correlation(), key("b").correlation());
         assert_eq!(key("a").correlation(), key("a").correlation());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Microseconds since 1970-01-01 UTC: what Postgres keeps of a time, and small in the journal.
+/// Microseconds since 1970-01-01 UTC: the resolution of Postgres, and small in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
@@ -16,12 +16,12 @@ impl Timestamp {
         Self(Utc::now().timestamp_micros())
     }
 
-    /// Reads RFC 3339; none where it is not, or lies outside of what can be kept.
+    /// Parses RFC 3339; none for other text or a time out of range.
     pub fn parse(text: &str) -> Option<Self> {
         DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros()))
     }
 
-    /// As chrono knows it; the epoch for a value that chrono cannot hold.
+    /// As a chrono type; the epoch for a value out of chrono's range.
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::UNIX_EPOCH)
     }
@@ -31,7 +31,7 @@ impl Timestamp {
         i32::try_from(self.0.div_euclid(86_400_000_000)).unwrap_or(0)
     }
 
-    /// Whether more than so much lies between this instant and `now`.
+    /// Whether this instant is more than `than` before `now`.
     pub fn is_older_than(self, than: Duration, now: Self) -> bool {
         now.0.saturating_sub(self.0) > i64::try_from(than.as_micros()).unwrap_or(i64::MAX)
     }

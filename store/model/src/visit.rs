@@ -1,18 +1,18 @@
-//! A visit and its answer.
+//! A visit and its identification.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{EventKey, MediaName, Timestamp};
 
-/// Most samples of one person: more do not lower the error, and a probe pays for each.
+/// Most samples of one person. More do not lower the error rate, and each costs search time.
 pub const SAMPLES_MAX: usize = 32;
 
-/// A validated visit as a camera told it. It never holds an encoding: those live in RAM until the answer is given.
+/// A validated visit as a camera reported it. It must never contain an encoding: encodings stay in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Camera and event id: the identity by which a second delivery is recognised.
+    /// Camera and event id: the identity by which a repeated delivery is recognized.
     pub key: EventKey,
-    /// `face`, `doorbell`, `motion` or whatever else the camera calls it.
+    /// Kind in the camera's terms, for example `face`, `doorbell` or `motion`.
     pub kind: String,
     /// The camera's own time, only where it is plausible.
     pub occurred_at: Option<Timestamp>,
@@ -24,21 +24,21 @@ pub struct Event {
     pub attributes: String,
 }
 
-/// What the gallery says of one face.
+/// The decision on one face.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// One enrolled person, nearer than the threshold and clearly nearer than anybody else.
+    /// One enrolled person is within the threshold and clearly nearer than any other.
     Match,
-    /// Nearer than the threshold, but a second person is almost as near.
+    /// A person is within the threshold, but a second person is almost as near.
     Ambiguous,
-    /// Nobody enrolled is nearer than the threshold.
+    /// No enrolled person is within the threshold.
     Stranger,
-    /// The encoding is too poor to be judged.
+    /// The encoding is too poor for a decision.
     Unusable,
 }
 
-/// One face and its answer. `P` is how the person is told: [`Person`] in RAM, [`VisitRef`] on disk.
+/// One face and the decision on it. `P` identifies the person: [`Person`] in memory, [`VisitRef`] on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Face<P> {
     /// The decision.
@@ -51,17 +51,17 @@ pub struct Face<P> {
     pub threshold: f32,
     /// Distance of the nearest other person minus `distance`; none where there is no other person.
     pub margin: Option<f32>,
-    /// The camera's own quality of the face, 0 to 1.
+    /// Quality of the face as rated by the camera, 0 to 1.
     pub quality: Option<f32>,
 }
 
-/// Which search of the gallery is asked first.
+/// Search method of the gallery that runs first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// The scan that passes over nothing that could matter.
+    /// The exact scan.
     Exact,
-    /// The graph, whose unclear answers the exact one decides.
+    /// The HNSW graph; unclear results are decided by the exact scan.
     Hnsw,
 }
 
@@ -78,42 +78,42 @@ impl Engine {
 /// How an identification was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effort {
-    /// The engine that was asked first.
+    /// The engine that ran first.
     pub engine: Engine,
     /// Time for all faces, in microseconds.
     pub micros: u64,
 }
 
 impl<P> Face<P> {
-    /// The same face with its person told another way.
+    /// The same face with another representation of its person.
     pub fn map_person<Q>(self, f: impl FnOnce(P) -> Option<Q>) -> Face<Q> {
         let Self { outcome, person, distance, threshold, margin, quality } = self;
         Face { outcome, person: person.and_then(f), distance, threshold, margin, quality }
     }
 }
 
-/// The answer to one event: one face after another in the order of the camera.
+/// The answer to one event: the faces in the order of the camera.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identification<P> {
-    /// People in the gallery at the moment of the answer.
+    /// Number of people in the gallery at the time of the answer.
     pub gallery_size: u32,
     /// Name of the model the gallery is of.
     pub model: String,
-    /// The faces; empty where the event had none.
+    /// The faces; empty if the event had none.
     pub faces: Vec<Face<P>>,
-    /// How it was found; not known of events that were stored before this was.
+    /// How it was found; none if it was not measured.
     pub effort: Option<Effort>,
 }
 
 impl<P> Identification<P> {
-    /// The same answer with every person told another way.
+    /// The same answer with another representation of every person.
     pub fn map_person<Q>(self, mut f: impl FnMut(P) -> Option<Q>) -> Identification<Q> {
         let faces = self.faces.into_iter().map(|face| face.map_person(&mut f)).collect();
         Identification { gallery_size: self.gallery_size, model: self.model, faces, effort: self.effort }
     }
 }
 
-/// An enrolled person as the outside knows them.
+/// An enrolled person as shown to operators and cameras.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Person {
     /// The operator's identifier.

@@ -278,8 +278,8 @@ impl DiskFile for FailingFile {
     fn reserve(&self, bytes: u64) -> std::io::Result<()> {
         self.0.reserve(bytes)
     }
-    fn give_back(&self) -> std::io::Result<()> {
-        self.0.give_back()
+    fn release_reserved(&self) -> std::io::Result<()> {
+        self.0.release_reserved()
     }
     fn size(&self) -> std::io::Result<u64> {
         self.0.size()

@@ -61,7 +61,7 @@ impl Applier {
                 true => commits.recv_timeout(FLUSH_WHEN_QUIET),
                 false => commits.recv().map_err(RecvTimeoutError::from),
             };
-            if !self.space.wait_for_floor() {
+            if !self.space.wait_for_free_bytes() {
                 // The next start goes on from here.
                 return Err(StoreError::Stopping);
             }

@@ -240,8 +240,12 @@ impl DiskFile for TwinFile {
         }
     }
 
-    fn give_back(&self) -> io::Result<()> {
-        if self.disk.has_failed() { Err(io::Error::from_raw_os_error(EIO)) } else { self.inner.give_back() }
+    fn release_reserved(&self) -> io::Result<()> {
+        if self.disk.has_failed() {
+            Err(io::Error::from_raw_os_error(EIO))
+        } else {
+            self.inner.release_reserved()
+        }
     }
 
     fn size(&self) -> io::Result<u64> {

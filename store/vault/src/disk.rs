@@ -1,11 +1,11 @@
-//! The file operations on which durability rests, behind one seam.
+//! The file operations on which durability depends, behind two traits.
 //!
-//! The journal and the key table reach the disk only through [`Disk`] and [`DiskFile`], so that a test can put a
-//! twin in between that fails, tears or forgets. The rules both sides hold:
-//! - what was written is durable only after [`DiskFile::sync`] returned well;
-//! - a new or renamed file is durable only after [`Disk::sync_dir`] of its folder returned well;
-//! - after a failed sync nothing written since the last good one may be believed, and the same bytes are written
-//!   again, or cut off, before the next sync: the kernel reports a failed page once and forgets it.
+//! The journal and the key table access the disk only through [`Disk`] and [`DiskFile`], so that a test can simulate
+//! failing, torn and lost writes. Rules for both sides:
+//! - Written data is durable only after [`DiskFile::sync`] succeeded.
+//! - A new or renamed file is durable only after [`Disk::sync_dir`] of its folder succeeded.
+//! - After a failed sync, data written since the last successful sync must not be trusted. The same bytes are written
+//!   again or cut off before the next sync, because the kernel reports a failed page only once.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,74 +14,74 @@ use std::path::Path;
 
 use rustix::fs::FallocateFlags;
 
-/// Mode of every file the store makes: readable by the daemon's user only.
+/// Mode of every created file: readable by the daemon's user only.
 pub const FILE_MODE: u32 = 0o600;
 
-/// The acts on a folder. Implemented by [`RealDisk`].
+/// Operations on folders. Implemented by [`RealDisk`].
 pub trait Disk: Send + Sync {
-    /// Makes a new file of mode [`FILE_MODE`], for reading and writing.
+    /// Creates a file of mode [`FILE_MODE`], for reading and writing.
     ///
     /// # Errors
-    /// The system's word, `AlreadyExists` among others.
+    /// The error of the system, for example `AlreadyExists`.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file that is there, for reading and writing.
+    /// Opens an existing file, for reading and writing.
     ///
     /// # Errors
-    /// The system's word, `NotFound` among others.
+    /// The error of the system, for example `NotFound`.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives a file another name; a file of that name is replaced in one step.
+    /// Renames a file; an existing file of the new name is replaced atomically.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The acts on one open file; offsets and lengths in bytes.
+/// Operations on an open file; offsets and lengths are in bytes.
 pub trait DiskFile: Send + Sync {
-    /// Reads what lies at `offset`, as much as fits or is there; 0 at the end of the file.
+    /// Reads up to the size of `into` at `offset`; 0 at the end of the file.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all bytes at `offset`.
     ///
     /// # Errors
-    /// The system's word; any part of the bytes may have been written.
+    /// The error of the system; any part of the bytes may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes contents and length durable (fdatasync).
     ///
     /// # Errors
-    /// The system's word; see the rules of the module.
+    /// The error of the system; see the rules of the module.
     fn sync(&self) -> io::Result<()>;
-    /// Cuts or extends the file.
+    /// Truncates or extends the file.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
-    /// Takes room up to this length; the length itself stays, and so does what can be read. Nothing rests on it.
+    /// Reserves disk space up to this length without changing the length. Correctness must not depend on it.
     ///
     /// # Errors
-    /// The system's word, where there is no room or the file system knows no such thing.
+    /// The error of the system if the disk is full or the file system does not support it.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
-    /// Gives back what was reserved and not written.
+    /// Releases space that was reserved and not written.
     ///
     /// # Errors
-    /// The system's word.
-    fn give_back(&self) -> io::Result<()>;
+    /// The error of the system.
+    fn release_reserved(&self) -> io::Result<()>;
     /// Length of the file.
     ///
     /// # Errors
-    /// The system's word.
+    /// The error of the system.
     fn size(&self) -> io::Result<u64>;
 }
 
@@ -133,8 +133,8 @@ impl DiskFile for File {
         Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, 0, bytes)?)
     }
 
-    fn give_back(&self) -> io::Result<()> {
-        // To cut a file at its end is to cut off what lies behind it.
+    fn release_reserved(&self) -> io::Result<()> {
+        // Truncating a file at its end releases the space reserved after it.
         File::set_len(self, self.metadata()?.len())
     }
 
@@ -143,13 +143,16 @@ impl DiskFile for File {
     }
 }
 
-/// Unit in which a disk that has gone bad in places is read around the bad place.
+/// Unit of reading around an unreadable place of a failing disk.
 const SECTOR_BYTES: u64 = 4096;
-/// EIO: the device cannot read the place. Its number is the same on every Linux.
+/// EIO: the device cannot read the place. The number is the same on all Linux architectures.
 const EIO: i32 = 5;
 
-/// Reads as much of `into` as the file has from `offset` on. A place the device cannot read comes back as zeros,
-/// which no checksum of ours takes for data, so that one bad sector costs what lies on it and no more.
+/// Reads from `offset` until `into` is full or the file ends. An unreadable sector is returned as zeros, which no
+/// checksum accepts, so that only the data on that sector is lost.
+///
+/// # Errors
+/// Any other error of the system.
 pub fn read_around_damage(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < into.len() {
@@ -165,7 +168,7 @@ pub fn read_around_damage(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> 
     Ok(done)
 }
 
-/// The part of `into` that lies on one sector: its bytes, or zeros where it cannot be read.
+/// Reads the part of `into` on one sector: its bytes, or zeros if it cannot be read.
 fn read_sector(file: &dyn DiskFile, into: &mut [u8], at: u64) -> io::Result<usize> {
     let sector_left = SECTOR_BYTES - at % SECTOR_BYTES;
     let file_left = file.size()?.saturating_sub(at);

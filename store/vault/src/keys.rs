@@ -1,9 +1,9 @@
 //! Keys: a root key from outside wraps data keys that can be destroyed.
 //!
-//! Whatever identifies a person is sealed with a data key of its own kind and owner. To forget is to destroy the
-//! key: its slot in the key table is overwritten in place, and what it sealed is noise from then on, wherever
-//! copies of it lie. That is why the wrapped keys live in a file of their own and never in a log or a database.
-//! What a flash controller keeps of overwritten pages can be unwrapped only with the root key.
+//! Data that identifies a person is sealed with a data key of its kind and owner. To erase the data is to destroy
+//! the key: its slot in the key table is overwritten in place, and all copies of the data become unreadable.
+//! Therefore wrapped keys are in a file of their own, and must never be in a log or a database. Overwritten pages that
+//! a flash controller retains can be unwrapped only with the root key.
 
 mod root;
 mod slot;
@@ -20,7 +20,7 @@ use crate::seal::SealError;
 pub use root::RootKey;
 pub use table::{DamagedSlot, KeyFault, KeyTable};
 
-/// What a key seals. The numbers are on disk: never change one, never use one again.
+/// What a key seals. The numbers are on disk: a number must never be changed or reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum KeyKind {
@@ -32,9 +32,9 @@ pub enum KeyKind {
     Media = 3,
     /// The views.
     View = 4,
-    /// The notice of an erasure, until it is delivered.
+    /// An erasure notice, until it is delivered.
     Erasure = 5,
-    /// The transform of all templates, and a share in what seals them.
+    /// The transform of all templates, which are also sealed with this key.
     Template = 6,
 }
 
@@ -43,7 +43,7 @@ impl KeyKind {
     pub const ALL: [Self; 6] =
         [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure, Self::Template];
 
-    /// The kind in a word.
+    /// Name of the kind.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Journal => "journal",
@@ -60,34 +60,34 @@ impl KeyKind {
     }
 }
 
-/// What can go wrong with keys.
+/// Errors of the key table.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// The disk failed; nothing is known to have changed, and the act may be tried again.
+    /// The disk failed. The operation may be repeated.
     #[error("key table: {0}")]
     Io(#[from] IoError),
-    /// The file of the root key holds something else.
+    /// The file contains no root key.
     #[error("root key {}: 32 bytes or 64 hexadecimal digits are needed; restore the file from its backup", .0.display())]
     RootFormat(PathBuf),
-    /// The root key is not the one with which this state directory was made.
+    /// The state directory was created with another root key.
     #[error(
-        "the root key does not fit this state directory; give the root key it was made with, \
+        "the root key does not match this state directory; use the root key it was created with, \
          or an empty state directory"
     )]
     WrongRoot,
-    /// The file is no key table, or nothing of it is left.
+    /// The file is no key table, or is damaged completely.
     #[error("{} is not a key table or is damaged beyond use; restore the state directory from a backup", .0.display())]
     NotATable(PathBuf),
-    /// The file is of another version of the program.
+    /// The file has a format version that this program does not support.
     #[error(
         "the key table has format version {0}; install the version of Gatehouse that wrote it, or a newer one"
     )]
     Version(u16),
-    /// The key was destroyed, or was never here. What it sealed is gone for good, by intent.
-    #[error("key {0} is destroyed or unknown; what it sealed cannot be read any more")]
+    /// The key was destroyed or never existed. Its data is erased.
+    #[error("key {0} is destroyed or unknown; its data cannot be read any more")]
     Destroyed(KeyId),
-    /// The key is there but does not authenticate.
-    #[error("key {0} is damaged and what it sealed cannot be read; the disk may be failing: look at dmesg")]
+    /// The key exists but does not authenticate.
+    #[error("key {0} is damaged and its data cannot be read; the disk may be failing: look at dmesg")]
     Damaged(KeyId),
     /// The cipher failed.
     #[error(transparent)]
@@ -95,7 +95,7 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// Whether there is no room on the disk.
+    /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io(error) if error.is_full())
     }

@@ -1,9 +1,9 @@
-//! Sealing: AES-256-GCM under a data key, with associated data that says what a thing is and where it lies, so
-//! that a sealed thing cannot be put in another's place.
+//! Sealing: AES-256-GCM with a data key. The associated data contains kind and place of the data, so that sealed
+//! data is not accepted in another place.
 //!
-//! A data key is used in one of two ways, never both: with random nonces ([`DataKey::seal`]), or with numbers that
-//! the caller uses once each ([`DataKey::seal_numbered`]). Two plaintexts under one number would give both away.
-//! Secret bytes are wiped when dropped; the cipher's expanded key is in ring's own memory, which ring does not wipe.
+//! A data key must be used in only one of two ways: with random nonces ([`DataKey::seal`]), or with numbers
+//! ([`DataKey::seal_numbered`]), each used once. Two plaintexts under one number would reveal both.
+//! Secret bytes are wiped when dropped. The expanded key of the cipher is in ring's memory, which ring does not wipe.
 
 use std::fmt;
 
@@ -15,23 +15,23 @@ use zeroize::Zeroizing;
 
 /// Bytes of a nonce, fixed by GCM.
 pub const NONCE_BYTES: usize = 12;
-/// Bytes that sealing adds behind the ciphertext, fixed by GCM.
+/// Bytes that sealing appends to the ciphertext, fixed by GCM.
 pub const TAG_BYTES: usize = 16;
 
-/// Why something could not be sealed or opened.
+/// Why data could not be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// The bytes are damaged, or they were sealed with another key or for another place.
+    /// The data is damaged, or was sealed with another key or for another place.
     #[error(
         "sealed data does not authenticate: it is damaged or belongs elsewhere; look at dmesg for the disk"
     )]
     Open,
-    /// The cipher does not take the input.
+    /// The cipher does not accept the input.
     #[error("the cipher refused its input; this is a fault of the program, please report it")]
     Refused,
 }
 
-/// A key that seals one thing: a journal segment, a person, a media file.
+/// A key that seals one object: a journal segment, a person, a media file.
 pub struct DataKey {
     aead: LessSafeKey,
     mac: hmac::Key,
@@ -44,7 +44,7 @@ impl fmt::Debug for DataKey {
 }
 
 impl DataKey {
-    /// The key of a 32-byte secret: cipher and HMAC each get a subkey of their own.
+    /// The key of a 32-byte secret. Cipher and HMAC get separate subkeys.
     pub fn from_secret(secret: &[u8; 32]) -> Result<Self, SealError> {
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"gatehouse data v1").extract(secret);
         let aead = prk.expand(&[b"seal"], &AES_256_GCM).map_err(|_| SealError::Refused)?;
@@ -52,13 +52,13 @@ impl DataKey {
         Ok(Self { aead: LessSafeKey::new(UnboundKey::from(aead)), mac: hmac::Key::from(mac) })
     }
 
-    /// The key of two keys together: without either of them it cannot be had. The order matters.
+    /// A key derived from two keys, in this order. It cannot be derived without both.
     pub fn joined(&self, other: &Self) -> Result<Self, SealError> {
         let theirs = Zeroizing::new(other.tag("join", b""));
         Self::from_secret(&Zeroizing::new(self.tag("joined", theirs.as_slice())))
     }
 
-    /// Seals `plain` for the place `ad`: 12 bytes random nonce, ciphertext, 16 bytes tag.
+    /// Seals `plain` for the place `ad`: random nonce of 12 bytes, ciphertext, tag of 16 bytes.
     ///
     /// # Errors
     /// [`SealError::Refused`] beyond 64 GiB.
@@ -66,19 +66,19 @@ impl DataKey {
         seal_with(&self.aead, ad, plain)
     }
 
-    /// Opens what [`DataKey::seal`] made for the same place.
+    /// Opens the output of [`DataKey::seal`] for the same place.
     ///
     /// # Errors
-    /// [`SealError::Open`] where it does not authenticate.
+    /// [`SealError::Open`] if it does not authenticate.
     pub fn open(&self, ad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         open_with(&self.aead, ad, sealed)
     }
 
-    /// Seals `buffer[from..]` in place under a number and appends the tag. The caller uses each number once for
-    /// each key, over the whole life of the key.
+    /// Seals `buffer[from..]` in place under a number and appends the tag. The caller must use each number once in
+    /// the lifetime of the key.
     ///
     /// # Errors
-    /// [`SealError::Refused`] where `from` lies beyond the buffer.
+    /// [`SealError::Refused`] if `from` is beyond the end of the buffer.
     pub fn seal_numbered(
         &self,
         number: u64,
@@ -95,10 +95,10 @@ impl DataKey {
         Ok(())
     }
 
-    /// Opens in place what [`DataKey::seal_numbered`] made and returns the plaintext part of `sealed`.
+    /// Opens the output of [`DataKey::seal_numbered`] in place and returns the plaintext part of `sealed`.
     ///
     /// # Errors
-    /// [`SealError::Open`] where it does not authenticate; `sealed` is then of no use.
+    /// [`SealError::Open`] if it does not authenticate; the content of `sealed` is then undefined.
     pub fn open_numbered<'a>(
         &self,
         number: u64,
@@ -108,10 +108,10 @@ impl DataKey {
         self.aead.open_in_place(numbered(number), Aad::from(ad), sealed).map_err(|_| SealError::Open)
     }
 
-    /// HMAC-SHA256 of `message` for one purpose: without the key, tags can neither be made nor told from noise.
+    /// HMAC-SHA256 of `message` for one purpose. Without the key, tags can be neither computed nor verified.
     pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.mac);
-        // The length keeps (`ab`, `c`) and (`a`, `bc`) apart.
+        // The length separates (`ab`, `c`) from (`a`, `bc`).
         context.update(&(purpose.len() as u64).to_le_bytes());
         context.update(purpose.as_bytes());
         context.update(message);

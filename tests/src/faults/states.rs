@@ -128,7 +128,7 @@ fn open(
     let keys = KeyTable::open_on(&disk, &folder.join("keys"), &RootKey::from_bytes([7; 32]))?;
     let mut options = JournalOptions::new(folder.join("journal"));
     options.segment_bytes = segment_bytes;
-    options.space = Arc::new(Space::trying_every(Duration::from_micros(200)));
+    options.space = Arc::new(Space::with_retry_interval(Duration::from_micros(200)));
     Ok(Journal::open_on(Arc::new(disk), options, Arc::new(keys), Box::new(|_| {}))?.0)
 }
 

@@ -1,4 +1,4 @@
-//! While a wide batch is on its way the next is sealed, and not written.
+//! While a wide batch is being written, the next is sealed, and not written.
 
 use std::io;
 use std::sync::Condvar;
@@ -9,8 +9,8 @@ use gatehouse_vault::space::Space;
 
 use super::*;
 
-/// Generous: nothing here takes long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Generous: no wait here takes long.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// As many of [`wide`] are more than a batch that is written by the writer itself.
 const RECORDS: u64 = 100;
 /// More syncs than there are.
@@ -36,7 +36,7 @@ struct State {
     acts: Vec<Act>,
 }
 
-/// A disk that syncs when it is told to.
+/// A disk whose syncs are released by the test.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<State>, Condvar)>);
 
@@ -65,7 +65,7 @@ impl Gate {
     fn wait_for(&self, journal: &Journal, what: impl Fn(&[Act], usize) -> bool) {
         let begin = Instant::now();
         while !what(&self.acts(), locked(&journal.shared.queue).waiting.len()) {
-            assert!(begin.elapsed() < PATIENCE, "{:?}", self.acts());
+            assert!(begin.elapsed() < WAIT_TIMEOUT, "{:?}", self.acts());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -126,8 +126,8 @@ impl DiskFile for GateFile {
         self.1.reserve(bytes)
     }
 
-    fn give_back(&self) -> io::Result<()> {
-        self.1.give_back()
+    fn release_reserved(&self) -> io::Result<()> {
+        self.1.release_reserved()
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -138,7 +138,7 @@ impl DiskFile for GateFile {
 fn open(bench: &Bench) -> (Gate, Journal) {
     let gate = Gate::default();
     let mut options = JournalOptions::new(bench.folder.path().join("journal"));
-    options.space = Arc::new(Space::trying_every(Duration::from_micros(200)));
+    options.space = Arc::new(Space::with_retry_interval(Duration::from_micros(200)));
     let (journal, _) =
         Journal::open_on(Arc::new(gate.clone()), options, bench.keys(), Box::new(drop)).unwrap();
     (gate, journal)
@@ -163,7 +163,7 @@ fn two_batches(gate: &Gate, journal: &Journal) -> (Vec<Pending>, Vec<Pending>) {
     let second = wide(journal);
     gate.wait_for(journal, |_, waiting| waiting < RECORDS as usize);
     assert!(hangs(&gate.acts(), 0), "written before the batch before it was durable");
-    assert!(journal.head() < first[0].position(), "told before it was durable");
+    assert!(journal.head() < first[0].position(), "confirmed before it was durable");
     (first, second)
 }
 

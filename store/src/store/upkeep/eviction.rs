@@ -11,7 +11,7 @@ use super::retention::DISK_FULL;
 use crate::files::is_picture;
 use crate::journal::JournalError;
 use crate::record::{Outcome, Record};
-use crate::space::CALM_BYTES;
+use crate::space::BALLAST_FREE_BYTES_MIN;
 use crate::views::entries::{self, FileEntry};
 
 /// What is given up, in this order.
@@ -70,13 +70,13 @@ impl Upkeep {
             freed += space.free()?.saturating_sub(before);
         }
         if space.pressure().borrow().reserve_used {
-            let short = CALM_BYTES.saturating_sub(space.free()?);
+            let short = BALLAST_FREE_BYTES_MIN.saturating_sub(space.free()?);
             freed += self.give_up(short, &STEPS, DISK_FULL).await?;
             if events_too {
                 freed += self.give_up_events(short.saturating_sub(freed)).await?;
             }
         }
-        space.settle();
+        space.restore_ballast();
         Ok(freed)
     }
 

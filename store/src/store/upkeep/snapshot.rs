@@ -12,7 +12,7 @@ use super::Upkeep;
 use crate::journal::{Journal, Position};
 use crate::ledger::Totals;
 use crate::record::Record;
-use crate::space::FLOOR_BYTES;
+use crate::space::FREE_BYTES_MIN;
 use crate::views::snapshot::Taking;
 
 /// How fresh views begin.
@@ -38,7 +38,7 @@ impl Upkeep {
     pub(in crate::store) async fn snapshot(&self) -> Result<Position, StoreError> {
         let core = self.core.clone();
         let begun = blocking(move || {
-            if !core.space.wait_for_floor() {
+            if !core.space.wait_for_free_bytes() {
                 return Err(StoreError::Stopping);
             }
             Ok(Taking::begin(&core.views, || core.numbers.borrow().totals.clone())?)
@@ -60,7 +60,7 @@ impl Upkeep {
         let core = self.core.clone();
         blocking(move || {
             // Below it the next snapshot does it.
-            let room = core.space.free()? >= FLOOR_BYTES;
+            let room = core.space.free()? >= FREE_BYTES_MIN;
             if room {
                 taking.end()?;
             }

@@ -1,4 +1,4 @@
-//! The root key: 32 bytes that never lie in the state directory in production.
+//! The root key: 32 bytes that must be outside of the state directory in production.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -14,20 +14,20 @@ use crate::disk::{Disk, FILE_MODE, RealDisk};
 use crate::error::IoError;
 use crate::seal::{SealError, random};
 
-/// Longest file that can be a root key: 64 digits and a line end; one more byte shows that it is longer.
+/// Longest file with a root key: 64 digits and a line end. One more byte detects a longer file.
 const FILE_BYTES_MAX: u64 = 64 + 2 + 1;
 
-/// The key that wraps all others. Wiped when dropped.
+/// The key that wraps all data keys. Wiped when dropped.
 pub struct RootKey(Zeroizing<[u8; 32]>);
 
 impl RootKey {
     /// Reads a file of 32 raw bytes, or of 64 hexadecimal digits with or without a line end.
     ///
     /// # Errors
-    /// [`KeyError::Io`], or [`KeyError::RootFormat`] where the file holds something else.
+    /// [`KeyError::Io`], or [`KeyError::RootFormat`] if the file contains anything else.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let file = std::fs::File::open(path).map_err(IoError::at("open the root key", path))?;
-        // Room for all of it at once: a vector that grows would leave copies behind.
+        // Full capacity at once: a growing vector would leave unwiped copies.
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * FILE_BYTES_MAX as usize));
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(IoError::at("read the root key", path))?;
         let mut key = Zeroizing::new([0; 32]);
@@ -40,10 +40,10 @@ impl RootKey {
         Ok(Self(key))
     }
 
-    /// Makes a new root key in a new file of mode 0600, durable on return.
+    /// Creates a root key in a new file of mode 0600, durable on return.
     ///
     /// # Errors
-    /// [`KeyError::Io`]; also where the file is there already: a root key is never overwritten.
+    /// [`KeyError::Io`], also if the file exists: a root key must never be overwritten.
     pub fn create(path: &Path) -> Result<Self, KeyError> {
         let key = Zeroizing::new(random::<32>());
         let mut file = OpenOptions::new()
@@ -54,7 +54,7 @@ impl RootKey {
             .map_err(IoError::at("create the root key", path))?;
         let written = file.write_all(key.as_slice()).and_then(|()| file.sync_all());
         if let Err(error) = written {
-            // Half a root key would stop every later start; without the file the next start tries again.
+            // A partial root key would fail every later start; without the file, the next start tries again.
             let _ = std::fs::remove_file(path);
             return Err(IoError::at("write the root key", path)(error).into());
         }

@@ -1,7 +1,7 @@
-//! The bytes of a slot and of the header, and where a slot lies in the file.
+//! Layout of a slot and of the header, and the offset of a slot in the file.
 //!
 //! All numbers little-endian. A slot, 128 bytes: state 1, kind 1, zero 2, generation 4, id 16, nonce 12, wrapped
-//! secret 32 + 16 tag, zero 40, CRC-32 4 over all before it and the slot's number. The header lies in slot 0:
+//! secret 32 + 16 tag, zero 40, CRC-32 4 over all before it and the slot's number. The header is in slot 0:
 //! magic 8, version 2, zero 2, generation 4, nonce 12, sealed check value 16 + 16 tag, zero 64, CRC-32 4.
 
 use ring::aead::LessSafeKey;
@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use super::{KeyId, KeyKind};
 use crate::seal::{SealError, open_with, seal_with};
 
-/// Size of a slot: it divides a 512-byte sector, the least that any disk writes at once.
+/// Size of a slot: a divisor of the 512-byte sector, the smallest unit of a write.
 pub(super) const SLOT_BYTES: usize = 128;
-/// Size of a page, the least that flash is told to write at once.
+/// Size of a page, the smallest unit of a write to flash.
 pub(super) const PAGE_BYTES: usize = 4096;
 /// The file grows by a page of slots and its copy.
 pub(super) const PAIR_BYTES: usize = 2 * PAGE_BYTES;
@@ -29,12 +29,12 @@ const CRC_AT: usize = SLOT_BYTES - 4;
 
 pub(super) type SlotBytes = [u8; SLOT_BYTES];
 
-/// What one copy of a slot says.
+/// Content of one copy of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// Holds no key.
+pub(super) enum SlotContent {
+    /// Contains no key.
     Free,
-    /// Holds a key.
+    /// Contains a key.
     Live(KeyId, KeyKind),
     /// All zeros: the page was never written, or is lost.
     Blank,
@@ -54,13 +54,20 @@ pub(super) fn free(slot: u32) -> SlotBytes {
     finish(slot, bytes)
 }
 
+/// A key to be written to a slot.
+pub(super) struct NewKey<'a> {
+    pub(super) id: KeyId,
+    pub(super) kind: KeyKind,
+    pub(super) secret: &'a [u8; 32],
+}
+
 pub(super) fn live(
     slot: u32,
     generation: u32,
-    (id, kind): (KeyId, KeyKind),
-    secret: &[u8; 32],
+    key: &NewKey<'_>,
     wrap: &LessSafeKey,
 ) -> Result<SlotBytes, SealError> {
+    let NewKey { id, kind, secret } = *key;
     let mut bytes = [0; SLOT_BYTES];
     bytes[0] = LIVE;
     bytes[1] = kind as u8;
@@ -72,21 +79,21 @@ pub(super) fn live(
 }
 
 /// Reads one copy of a slot.
-pub(super) fn read(slot: u32, bytes: &[u8]) -> Slot {
+pub(super) fn read(slot: u32, bytes: &[u8]) -> SlotContent {
     if bytes.iter().all(|b| *b == 0) {
-        return Slot::Blank;
+        return SlotContent::Blank;
     }
     if !whole(slot, bytes) {
-        return Slot::Damaged;
+        return SlotContent::Damaged;
     }
     match (bytes[0], KeyKind::from_u8(bytes[1])) {
-        (FREE, _) => Slot::Free,
-        (LIVE, Some(kind)) => Slot::Live(id(bytes), kind),
-        _ => Slot::Damaged,
+        (FREE, _) => SlotContent::Free,
+        (LIVE, Some(kind)) => SlotContent::Live(id(bytes), kind),
+        _ => SlotContent::Damaged,
     }
 }
 
-/// The id that a slot names; a guess where the slot is damaged.
+/// The key id in a slot; unreliable if the slot is damaged.
 pub(super) fn id(bytes: &[u8]) -> KeyId {
     let mut id = [0; 16];
     id.copy_from_slice(&bytes[8..24]);
@@ -108,7 +115,7 @@ pub(super) fn unwrap(
     Ok(secret)
 }
 
-/// Associated data of a wrapped secret: its kind, generation and id, and the slot it lies in.
+/// Associated data of a wrapped secret: its kind, generation, id and slot.
 fn place(slot: u32, bytes: &SlotBytes) -> [u8; 28] {
     let mut ad = [0; 28];
     ad[..24].copy_from_slice(&bytes[..24]);
@@ -116,13 +123,13 @@ fn place(slot: u32, bytes: &SlotBytes) -> [u8; 28] {
     ad
 }
 
-/// What one copy of the header says.
+/// Content of one copy of the header.
 pub(super) enum Header {
     /// The root key opens the check value.
     Good { generation: u32 },
-    /// The header is whole, but the root key does not open it.
+    /// The header is intact, but the root key does not open it.
     WrongRoot,
-    /// A version that this program does not know.
+    /// A version that this program does not support.
     Version(u16),
     /// Not a header, or a damaged one.
     Damaged,

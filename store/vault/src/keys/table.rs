@@ -1,15 +1,16 @@
 //! The key table: fixed slots in one file, overwritten in place.
 //!
 //! On disk: pages of 32 slots, each page followed by its copy, so that a flipped bit or a lost page costs no key.
-//! Order of every change: first copy, sync, second copy, sync. So at any moment at most one copy is in flight, and
+//! Order of every change: first copy, sync, second copy, sync. At most one copy is being written at any time, and
 //! the first copy is never older than the second.
 //!
-//! After a crash the first copy decides where it is whole, the second where it is not, and the lesser one is
-//! written again. A key whose creation was cut off may be there under an id that nobody was told (its owner finds
-//! it with [`KeyTable::ids`]); a key whose destruction was cut off is destroyed or still whole, and the owner, who
-//! remembers what was to be erased, destroys again. Both copies damaged: the slot is reported, left alone and not
-//! used again, and the table opens without it. A failed write or sync is told to the caller; the same slot is
-//! written in full before it is relied on again. Destroying needs no new space: it works on a full disk.
+//! After a crash, the first copy is used if it is intact, otherwise the second. The other copy is written again.
+//! - An interrupted creation may leave a key with an id that was not returned. [`KeyTable::ids`] lists it.
+//! - An interrupted destruction leaves the key either destroyed or intact. The owner records erasures and repeats it.
+//! - A slot with two damaged copies is reported and never used again. The table opens without it.
+//!
+//! A failed write or sync is returned to the caller. The same slot is written in full before it is used again.
+//! Destroying a key needs no disk space, so it works on a full disk.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,25 +19,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ring::aead::LessSafeKey;
 use zeroize::Zeroizing;
 
-use super::slot::{self, Header, PAGE_BYTES, PAGE_SLOTS, PAIR_BYTES, SLOT_BYTES, Slot, SlotBytes};
+use super::slot::{
+    self, Header, NewKey, PAGE_BYTES, PAGE_SLOTS, PAIR_BYTES, SLOT_BYTES, SlotBytes, SlotContent,
+};
 use super::{KeyError, KeyId, KeyKind, RootKey};
 use crate::disk::{Disk, DiskFile, RealDisk, read_around_damage};
 use crate::error::IoError;
 use crate::seal::{DataKey, random};
 
-/// Unwrapped keys held in RAM: about 1 KiB each, so at most 4 MiB; unwrapping one again takes microseconds.
+/// Unwrapped keys in memory: about 1 KiB each, so at most 4 MiB. Unwrapping takes microseconds.
 const CACHE_KEYS_MAX: usize = 4096;
 
-/// A slot that no copy can be read of: its key is lost.
+/// A slot with two damaged copies: its key is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DamagedSlot {
     /// Number of the slot.
     pub slot: u32,
-    /// The key that was probably in it, where both copies still agree on that.
+    /// The key that was probably in it, if both copies contain the same id.
     pub id: Option<KeyId>,
 }
 
-/// A key that is damaged on the disk.
+/// A key with damaged copies on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyFault {
     /// Number of the slot.
@@ -50,14 +53,17 @@ impl std::fmt::Display for KeyFault {
         let Self { slot, copies } = self;
         match copies {
             1 => {
-                write!(f, "slot {slot} of the key table is damaged in one of two copies; a restart mends it")
+                write!(
+                    f,
+                    "slot {slot} of the key table is damaged in one of two copies; a restart repairs it"
+                )
             }
-            _ => write!(f, "slot {slot} of the key table is damaged; what its key sealed is lost"),
+            _ => write!(f, "slot {slot} of the key table is damaged; the data of its key is lost"),
         }
     }
 }
 
-/// The wrapped keys of this appliance. Shared by all threads; a change does not hold up a look-up.
+/// The wrapped keys of this appliance. Shared by all threads; a change does not block a lookup.
 pub struct KeyTable {
     path: PathBuf,
     file: Box<dyn DiskFile>,
@@ -65,16 +71,22 @@ pub struct KeyTable {
     generation: u32,
     damaged: Vec<DamagedSlot>,
     healed: usize,
-    /// Held through a change with its syncs.
+    /// Locked for a whole change with its syncs.
     space: Mutex<Space>,
-    /// Held for moments only. Taken after `space` where both are needed.
+    /// Locked briefly, and after `space` if both are needed.
     index: Mutex<Index>,
 }
 
-/// Free slots, the next to use last, and the page pairs of the file.
+/// Free slots, of which the last is used next, and the page pairs of the file.
 struct Space {
     free: Vec<u32>,
     pairs: u32,
+}
+
+/// Both copies of a slot.
+struct Copies<'a> {
+    first: &'a [u8],
+    second: &'a [u8],
 }
 
 #[derive(Default)]
@@ -84,11 +96,11 @@ struct Index {
 }
 
 impl KeyTable {
-    /// Opens the key table; makes it where it is missing.
+    /// Opens the key table; creates it if it is missing.
     ///
     /// # Errors
-    /// [`KeyError::WrongRoot`] where it was made with another root key; [`KeyError::NotATable`],
-    /// [`KeyError::Version`], [`KeyError::Io`]. Damaged slots are no error, see [`KeyTable::damaged`].
+    /// [`KeyError::WrongRoot`] if it was created with another root key; [`KeyError::NotATable`],
+    /// [`KeyError::Version`], [`KeyError::Io`]. Damaged slots are not an error, see [`KeyTable::damaged`].
     pub fn open(path: &Path, root: &RootKey) -> Result<Self, KeyError> {
         Self::open_on(&RealDisk, path, root)
     }
@@ -118,10 +130,10 @@ impl KeyTable {
         Ok(table)
     }
 
-    /// Makes a new key, durable on return.
+    /// Creates a key, durable on return.
     ///
     /// # Errors
-    /// [`KeyError::Io`]; no key was made then.
+    /// [`KeyError::Io`]; no key was created then.
     pub fn create(&self, kind: KeyKind) -> Result<KeyId, KeyError> {
         let (id, secret) = (KeyId::random(), Zeroizing::new(random::<32>()));
         let key = Arc::new(DataKey::from_secret(&secret)?);
@@ -130,7 +142,7 @@ impl KeyTable {
             self.grow(&mut space)?;
         }
         let Some(slot) = space.free.pop() else { return Err(KeyError::NotATable(self.path.clone())) };
-        let written = slot::live(slot, self.generation, (id, kind), &secret, &self.wrap)
+        let written = slot::live(slot, self.generation, &NewKey { id, kind, secret: &secret }, &self.wrap)
             .map_err(KeyError::from)
             .and_then(|bytes| Ok(self.write(slot, &bytes)?));
         if let Err(error) = written {
@@ -146,7 +158,7 @@ impl KeyTable {
     /// A key by its id.
     ///
     /// # Errors
-    /// [`KeyError::Destroyed`] where it is gone, [`KeyError::Damaged`] where it does not authenticate,
+    /// [`KeyError::Destroyed`] if it does not exist, [`KeyError::Damaged`] if it does not authenticate,
     /// [`KeyError::Io`].
     pub fn key(&self, id: &KeyId) -> Result<Arc<DataKey>, KeyError> {
         let slot = {
@@ -158,7 +170,7 @@ impl KeyTable {
         };
         let key = self.read_key(id, slot)?;
         let mut index = locked(&self.index);
-        // Destroyed meanwhile: a copy kept now would outlive it.
+        // Destroyed meanwhile: it must not be cached.
         if index.slots.get(id).is_none_or(|known| known.0 != slot) {
             return Err(KeyError::Destroyed(*id));
         }
@@ -166,11 +178,11 @@ impl KeyTable {
         Ok(key)
     }
 
-    /// Destroys a key: its slot is overwritten, durable on return, and the copy in RAM is dropped. Whoever holds
-    /// the key at this moment keeps it until they let go. False where the key was not there.
+    /// Destroys a key: its slot is overwritten, durable on return, and the cached copy is dropped. A caller that
+    /// already has the key keeps it until it is dropped. False if the key did not exist.
     ///
     /// # Errors
-    /// [`KeyError::Io`]: the key is not destroyed for certain, try again.
+    /// [`KeyError::Io`]: the key may not be destroyed; repeat the call.
     pub fn destroy(&self, id: &KeyId) -> Result<bool, KeyError> {
         let mut space = locked(&self.space);
         let Some((slot, _)) = locked(&self.index).slots.get(id).copied() else { return Ok(false) };
@@ -182,29 +194,29 @@ impl KeyTable {
         Ok(true)
     }
 
-    /// The keys of a kind, in no order.
+    /// The keys of a kind, in no particular order.
     pub fn ids(&self, kind: KeyKind) -> Vec<KeyId> {
         let index = locked(&self.index);
         index.slots.iter().filter(|(_, slot)| slot.1 == kind).map(|(id, _)| *id).collect()
     }
 
-    /// The slots that were found damaged beyond repair when the table was opened.
+    /// Slots with two damaged copies when the table was opened.
     pub fn damaged(&self) -> &[DamagedSlot] {
         &self.damaged
     }
 
-    /// Slots that were found damaged in one copy and were written again from the other when the table was opened.
+    /// Number of slots that were repaired from their other copy when the table was opened.
     pub fn healed(&self) -> usize {
         self.healed
     }
 
-    /// Reads every key from the disk, both copies: how many keys there are, and what is damaged.
+    /// Reads both copies of every key from disk: the number of keys, and the damaged ones.
     ///
     /// # Errors
-    /// [`KeyError::Io`] where the disk does not answer.
+    /// [`KeyError::Io`].
     pub fn verify(&self) -> Result<(u64, Vec<KeyFault>), KeyError> {
-        // No change under way, so that both copies say the same.
-        let _still = locked(&self.space);
+        // Changes are locked out, so that both copies are equal.
+        let _no_change = locked(&self.space);
         let mut live: Vec<_> = locked(&self.index).slots.iter().map(|(id, at)| (at.0, *id)).collect();
         live.sort_unstable_by_key(|(slot, _)| *slot);
         let lost = self.damaged.iter().map(|lost| KeyFault { slot: lost.slot, copies: 2 });
@@ -230,12 +242,12 @@ impl KeyTable {
         Err(KeyError::Damaged(*id))
     }
 
-    /// One copy of a key; none where it does not hold it.
+    /// One copy of a key; none if it does not contain that key.
     fn read_copy(&self, id: &KeyId, slot: u32, copy: u64) -> Result<Option<DataKey>, KeyError> {
         let mut bytes: SlotBytes = [0; SLOT_BYTES];
         read_around_damage(&*self.file, &mut bytes, slot::offset(slot, copy))
             .map_err(IoError::at("read", &self.path))?;
-        if !matches!(slot::read(slot, &bytes), Slot::Live(found, _) if found == *id) {
+        if !matches!(slot::read(slot, &bytes), SlotContent::Live(found, _) if found == *id) {
             return Ok(None);
         }
         match slot::unwrap(slot, &bytes, &self.wrap) {
@@ -260,7 +272,7 @@ impl KeyTable {
     fn grow(&self, space: &mut Space) -> Result<(), KeyError> {
         let first = space.pairs * PAGE_SLOTS;
         let page: Vec<u8> = (first..first + PAGE_SLOTS).flat_map(slot::free).collect();
-        // No key is in these pages yet, so that both may be in flight at once.
+        // These pages contain no key yet, so both may be written at once.
         self.put(&page.repeat(2), slot::offset(first, 0))?;
         space.pairs += 1;
         space.free.extend((first..first + PAGE_SLOTS).rev());
@@ -281,14 +293,14 @@ impl KeyTable {
             if first == 0 {
                 self.load_header(&pair[..SLOT_BYTES], &pair[PAGE_BYTES..PAGE_BYTES + SLOT_BYTES])?;
             } else if first / PAGE_SLOTS + 1 == pairs && never_used(first, &pair) {
-                // The last growth was cut off, or its slots are still to be used: it is written again when needed.
+                // The last growth was interrupted, or its slots are unused: it is written again when needed.
                 used = pairs - 1;
                 continue;
             }
             let (a, b) = pair.split_at(PAGE_BYTES);
             let copies = a.chunks_exact(SLOT_BYTES).zip(b.chunks_exact(SLOT_BYTES));
             for (slot, (a, b)) in (first..).zip(copies).skip(usize::from(first == 0)) {
-                self.load_slot(slot, (a, b), &mut index, &mut free);
+                self.load_slot(slot, Copies { first: a, second: b }, &mut index, &mut free);
             }
         }
         if pairs == 0 {
@@ -300,19 +312,20 @@ impl KeyTable {
         Ok(())
     }
 
-    fn load_slot(&mut self, slot: u32, (a, b): (&[u8], &[u8]), index: &mut Index, free: &mut Vec<u32>) {
+    fn load_slot(&mut self, slot: u32, copies: Copies<'_>, index: &mut Index, free: &mut Vec<u32>) {
+        let Copies { first: a, second: b } = copies;
         let (first, second) = (slot::read(slot, a), slot::read(slot, b));
-        let (truth, bytes) = match (first, second) {
-            (Slot::Free | Slot::Live(..), _) => (first, a),
-            (_, Slot::Free | Slot::Live(..)) => (second, b),
+        let (content, bytes) = match (first, second) {
+            (SlotContent::Free | SlotContent::Live(..), _) => (first, a),
+            (_, SlotContent::Free | SlotContent::Live(..)) => (second, b),
             _ => {
                 let id = Some(slot::id(a)).filter(|id| *id == slot::id(b));
                 self.damaged.push(DamagedSlot { slot, id });
                 return;
             }
         };
-        match truth {
-            Slot::Live(id, kind) => {
+        match content {
+            SlotContent::Live(id, kind) => {
                 index.slots.insert(id, (slot, kind));
             }
             _ => free.push(slot),
@@ -341,7 +354,7 @@ impl KeyTable {
         Err(KeyError::NotATable(self.path.clone()))
     }
 
-    /// Writes the good copy over the other. Where the disk refuses, the good copy still serves.
+    /// Overwrites the damaged copy. If that fails, the intact copy is still used.
     fn heal(&mut self, bytes: &[u8], offset: u64) {
         self.healed += 1;
         let _ = self.put(bytes, offset);
@@ -357,15 +370,15 @@ impl Index {
     }
 }
 
-/// Whether no slot of a page pair holds or ever held a key: free or blank in both copies.
+/// Whether no slot of a page pair ever contained a key: free or blank in both copies.
 fn never_used(first: u32, pair: &[u8; PAIR_BYTES]) -> bool {
     let slots = (first..first + PAGE_SLOTS).cycle();
     pair.chunks_exact(SLOT_BYTES)
         .zip(slots)
-        .all(|(bytes, slot)| matches!(slot::read(slot, bytes), Slot::Free | Slot::Blank))
+        .all(|(bytes, slot)| matches!(slot::read(slot, bytes), SlotContent::Free | SlotContent::Blank))
 }
 
-/// A new table with one page pair, under a temporary name until it is whole.
+/// Creates a table with one page pair, under a temporary name until it is complete.
 fn make(disk: &dyn Disk, path: &Path, wrap: &LessSafeKey) -> Result<Box<dyn DiskFile>, KeyError> {
     let temporary = path.with_extension("new");
     match disk.remove(&temporary) {
@@ -385,7 +398,7 @@ fn make(disk: &dyn Disk, path: &Path, wrap: &LessSafeKey) -> Result<Box<dyn Disk
     Ok(file)
 }
 
-/// A thread that panicked with the lock left whole state behind: every change of it is one insertion or removal.
+/// State is consistent even after a panic under the lock: every change is one insertion or removal.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
