@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::time::Duration;
 
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;

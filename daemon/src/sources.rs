@@ -19,10 +19,9 @@ mod topic;
 
 use bytes::Bytes;
 use gatehouse_config::Config;
-use gatehouse_store::names::{EventKey, MediaName};
-use gatehouse_store::record::{Event, Item};
+use gatehouse_model::{Event, EventKey, MediaName, Timestamp};
+use gatehouse_store::record::Item;
 use gatehouse_store::store::{Models, Others, ProbeFace};
-use gatehouse_store::time::Timestamp;
 
 pub use native::{EVENT_BYTES_MAX, Native};
 pub use refusal::{Reason, Refusal};

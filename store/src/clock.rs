@@ -13,10 +13,10 @@ mod table;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use gatehouse_model::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
 pub(crate) use table::{BOOTS_MAX, Boot, Clocks, Moment};
 
 /// A change of wall clock against uptime from which on the clock has stepped. Two readings in a row may be so far

@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gatehouse_gallery::Encoding;
+use gatehouse_gallery::transform::{Protected, Transform};
+use gatehouse_model::Person;
+use gatehouse_vault::seal::{DataKey, SealError};
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::gallery::Encoding;
-use crate::gallery::transform::{Protected, Transform};
-use crate::record::Person;
-use crate::seal::{DataKey, SealError};
 
 /// Models whose transforms are kept: a deployment has one, and a second while it goes over.
 const TRANSFORMS_MAX: usize = 8;
@@ -66,7 +65,7 @@ impl DeploymentKey {
 
     /// A new secret for [`DeploymentKey::new`].
     pub fn generate() -> Zeroizing<String> {
-        let bytes = Zeroizing::new(crate::seal::random::<32>());
+        let bytes = Zeroizing::new(gatehouse_model::random::<32>());
         Zeroizing::new(hex::encode(bytes.as_slice()))
     }
 

@@ -2,9 +2,6 @@
 
 use thiserror::Error;
 
-pub use gatehouse_model::NameError;
-pub use gatehouse_vault::error::IoError;
-
 /// A journal payload that is not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {

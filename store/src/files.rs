@@ -21,13 +21,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gatehouse_model::{KeyId, sha256};
+use gatehouse_vault::disk::{Disk, RealDisk};
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::keys::{KeyError, KeyKind, KeyTable};
+use gatehouse_vault::seal::{SealError, TAG_BYTES};
 use thiserror::Error;
 use zeroize::Zeroize;
-
-use crate::disk::{Disk, RealDisk};
-use crate::error::IoError;
-use crate::keys::{KeyError, KeyId, KeyKind, KeyTable};
-use crate::seal::{SealError, TAG_BYTES, sha256};
 
 mod cleanup;
 mod content_type;

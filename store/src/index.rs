@@ -12,11 +12,11 @@ use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::IoError;
-use crate::journal::{JournalError, Listed, Location, Position, Segments};
-use crate::names::{CameraName, EventKey};
-use crate::record::{Event, Record};
-use crate::time::Timestamp;
+use gatehouse_journal::{JournalError, Listed, Location, Position, Segments};
+use gatehouse_model::{CameraName, Event, EventKey, Timestamp};
+use gatehouse_vault::error::IoError;
+
+use crate::record::Record;
 
 mod part;
 mod recent;

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use gatehouse_journal::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Position;
 use crate::record::{Item, Record};
 
 /// One counted thing.

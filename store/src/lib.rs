@@ -14,9 +14,4 @@ pub mod record;
 pub mod store;
 mod views;
 
-// Paths of these crates as they were, for callers that do not name the crates yet.
-pub use gatehouse_gallery as gallery;
-pub use gatehouse_journal as journal;
-pub use gatehouse_model::{names, sha256, time};
-pub use gatehouse_vault::{disk, keys, seal, space};
 pub use store::Store;

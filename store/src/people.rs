@@ -7,15 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use gatehouse_model::SAMPLES_MAX;
+use gatehouse_model::{EventKey, KeyId, Person, Timestamp, VisitRef};
+use gatehouse_vault::seal::DataKey;
 use serde::{Deserialize, Serialize};
 
-use crate::keys::KeyId;
-use crate::names::EventKey;
-use crate::record::{Person, VisitRef};
-use crate::seal::DataKey;
 use crate::store::StoreError;
-use crate::time::Timestamp;
 
 /// Longest person id, in bytes.
 pub const PERSON_ID_BYTES_MAX: usize = 128;

@@ -8,17 +8,14 @@
 mod thumbnail;
 mod versions;
 
-pub use gatehouse_model::{Compared, GalleryMark, Model, ModelFault, Verdict};
-pub use gatehouse_model::{Effort, Engine, Event, Face, Identification, Outcome, Person, VisitRef};
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Reading, Truth};
 use crate::error::RecordError;
-use crate::gallery::calibration::Calibration;
-use crate::keys::KeyId;
 use crate::ledger::Totals;
-use crate::names::{CameraName, EventKey, MediaName};
-use crate::time::Timestamp;
+use gatehouse_model::{Compared, Event, GalleryMark, Identification, VisitRef};
 pub use thumbnail::Thumbnail;
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.

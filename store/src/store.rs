@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use gatehouse_gallery::GallerySettings;
+
 use self::core::Core;
-use crate::gallery::GallerySettings;
 
 mod applier;
 mod core;

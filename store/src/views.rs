@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use gatehouse_model::KeyId;
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::keys::{KeyKind, KeyTable};
+use gatehouse_vault::seal::DataKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::error::IoError;
-use crate::keys::{KeyId, KeyKind, KeyTable};
-use crate::seal::DataKey;
 
 pub(crate) mod apply;
 pub(crate) mod entries;
@@ -51,13 +51,13 @@ pub enum ViewError {
     Outdated,
     /// An event cannot be read in the journal.
     #[error(transparent)]
-    Journal(#[from] crate::journal::JournalError),
+    Journal(#[from] gatehouse_journal::JournalError),
     /// The folder cannot be used.
     #[error(transparent)]
     Io(#[from] IoError),
     /// The key of the views cannot be had.
     #[error(transparent)]
-    Key(#[from] crate::keys::KeyError),
+    Key(#[from] gatehouse_vault::keys::KeyError),
 }
 
 /// The open views.

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::{Event, EventKey, Metric, Outcome, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Event, Outcome};
 use gatehouse_store::store::{Arrival, CorrectionFault, ProbeFace, StoreError, StoreSettings};
-use gatehouse_store::time::Timestamp;
+use gatehouse_vault::keys::RootKey;
 
 const DIMENSIONS: usize = 4;
 

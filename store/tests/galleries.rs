@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::{CameraName, EventKey, Identification, Metric, Model, Outcome, Person, Verdict};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::{CameraName, EventKey};
-use gatehouse_store::record::{Identification, Model, Outcome, Person, Verdict};
 use gatehouse_store::store::{
     Arrival, Enrollment, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt,
 };
+use gatehouse_vault::keys::RootKey;
 use statistics::statistics;
 
 const OLD: usize = 8;

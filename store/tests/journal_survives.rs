@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_store::disk::Disk;
-use gatehouse_store::journal::{
+use gatehouse_journal::{
     Committed, Entry, Journal, JournalError, JournalOptions, OpenReport, Pending, Position, Reader,
 };
-use gatehouse_store::keys::{KeyError, KeyKind, KeyTable, RootKey};
-use gatehouse_store::space::Space;
+use gatehouse_vault::disk::Disk;
+use gatehouse_vault::keys::{KeyError, KeyKind, KeyTable, RootKey};
+use gatehouse_vault::space::Space;
+
 use twin::{EIO, ENOSPC, Twin};
 
 const FRAME_OVERHEAD: usize = 28 + 16;

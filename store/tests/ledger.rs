@@ -7,12 +7,11 @@ mod opening;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatehouse_store::journal::Position;
-use gatehouse_store::keys::KeyId;
+use gatehouse_journal::Position;
+use gatehouse_model::{Event, KeyId, Timestamp};
 use gatehouse_store::ledger::{Column, Ledger};
-use gatehouse_store::record::{Event, Item, ObjectPlace};
+use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{MediaOutcome, MediaQuery, Store};
-use gatehouse_store::time::Timestamp;
 use opening::key;
 
 const SEEDS: u64 = 6;

@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use gatehouse_store::gallery::Encoding;
-use gatehouse_store::journal::Position;
-use gatehouse_store::record::{Event, ObjectPlace, Outcome};
+use gatehouse_gallery::Encoding;
+use gatehouse_journal::Position;
+use gatehouse_model::{Event, Outcome, Timestamp};
+use gatehouse_store::record::ObjectPlace;
 use gatehouse_store::store::{
     EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, VerifyAt,
 };
-use gatehouse_store::time::Timestamp;
 use opening::key;
 
 /// Large enough that 64 events and some fill a segment.
@@ -62,7 +62,7 @@ async fn fill(store: &Store, ids: std::ops::Range<u64>, received_at: i64) -> Pos
     last
 }
 
-async fn picture(store: &Store, event: u64, name: &str) -> gatehouse_store::keys::KeyId {
+async fn picture(store: &Store, event: u64, name: &str) -> gatehouse_model::KeyId {
     let stored =
         store.media.put(key(event), name.try_into().unwrap(), name.as_bytes().to_vec()).await.unwrap();
     assert!(matches!(stored, MediaOutcome::Stored(_)));

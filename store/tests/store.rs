@@ -7,16 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_gallery::{Basis, Encoding, GallerySettings};
+use gatehouse_model::{Event, EventKey, Identification, Metric, Outcome, Person, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::calibration::Calibration;
-use gatehouse_store::gallery::{Basis, Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Event, Identification, Item, ObjectPlace, Outcome, Person};
+use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{
     Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, StoreError, StoreSettings,
 };
-use gatehouse_store::time::Timestamp;
+use gatehouse_vault::keys::RootKey;
 use statistics::statistics;
 
 const DIMENSIONS: usize = 16;
@@ -156,7 +155,7 @@ async fn the_central_side_hears_of_an_erasure_once() {
     assert_eq!(identification.faces[0].person, None, "an erased person is not delivered any more");
     store.feed.rows_delivered(changes.last().unwrap().position()).await.unwrap();
     assert_eq!(store.events.ledger().events.delivered, 1);
-    let again = store.feed.changes(gatehouse_store::journal::Position::default(), 100).unwrap();
+    let again = store.feed.changes(gatehouse_journal::Position::default(), 100).unwrap();
     assert!(!again.iter().any(|change| matches!(change, Change::Erasure { .. })));
 }
 

@@ -6,13 +6,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use gatehouse_gallery::{Basis, CAMERA_VISITS_MIN, Encoding, GallerySettings};
+use gatehouse_model::{CameraName, Event, EventKey, Metric, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Basis, CAMERA_VISITS_MIN, Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::{CameraName, EventKey};
-use gatehouse_store::record::Event;
 use gatehouse_store::store::{ProbeFace, StoreSettings};
-use gatehouse_store::time::Timestamp;
+use gatehouse_vault::keys::RootKey;
 
 const DIMENSIONS: usize = 128;
 /// Share of strangers that may be let in: large enough that a few thousand of them say whether it is kept.

@@ -17,7 +17,7 @@ use chrono::Timelike as _;
 use futures_util::FutureExt as _;
 use gatehouse_central::error::SyncError;
 use gatehouse_config::Hours;
-use gatehouse_store::journal::Position;
+use gatehouse_journal::Position;
 use gatehouse_store::record::Sink;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;

@@ -17,7 +17,7 @@ use gatehouse_central::error::{GuardFault, SyncError};
 use gatehouse_central::objects::{Limits, Objects, Put};
 use gatehouse_central::throttle::Throttle;
 use gatehouse_config::Config;
-use gatehouse_store::journal::Position;
+use gatehouse_journal::Position;
 use gatehouse_store::store::{Change, Feed};
 
 use crate::sink::{Outlet, Progress};

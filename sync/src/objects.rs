@@ -24,9 +24,9 @@ use gatehouse_central::error::SyncError;
 use gatehouse_central::objects::{Limits, Objects, UPLOADS_AT_ONCE};
 use gatehouse_central::throttle::Throttle;
 use gatehouse_config::Config;
+use gatehouse_model::KeyId;
 use gatehouse_store::Store;
 use gatehouse_store::files::FileError;
-use gatehouse_store::keys::KeyId;
 use gatehouse_store::store::{Feed, Media, MediaTask, Part, StoreError};
 
 use crate::sink::{Outlet, Progress};

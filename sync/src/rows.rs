@@ -21,8 +21,8 @@ use gatehouse_central::error::{GuardFault, SyncError};
 use gatehouse_central::rows::{Identity, Waiting};
 use gatehouse_central::throttle::Throttle;
 use gatehouse_config::{Config, Rows};
+use gatehouse_journal::Position;
 use gatehouse_store::Store;
-use gatehouse_store::journal::Position;
 use gatehouse_store::store::{Change, Events, Feed, People};
 use tokio::time::Instant;
 

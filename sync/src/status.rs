@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatehouse_central::error::SyncError;
+use gatehouse_model::Timestamp;
 use gatehouse_store::record::Sink;
-use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 

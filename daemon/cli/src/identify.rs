@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use gatehouse_store::record::{Effort, Outcome};
-
 use super::session::Session;
 use super::table::Table;
 use super::{format, input};
 use gatehouse_control::answers::{FaceLine, IdentifyAnswer};
 use gatehouse_control::types::{Fault, Request};
+use gatehouse_model::{Effort, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatehouse_central::grant::{EXPIRES, Grant};
 use gatehouse_config::{duration_text, parse_duration};
-use gatehouse_store::seal::Sha256;
+use gatehouse_model::Sha256;
 
 use super::session::Session;
 use super::table::Table;

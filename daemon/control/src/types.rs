@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use gatehouse_store::gallery::calibration::Calibration;
-use gatehouse_store::people::SAMPLES_MAX;
-use gatehouse_store::record::Model;
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_model::{Model, SAMPLES_MAX};
 use gatehouse_store::store::VerifyAt;
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,10 @@
 //! The gallery that the settings describe.
 
 use gatehouse_config::Config;
-use gatehouse_store::gallery::calibration::{known_calibration, model_advice, title};
-use gatehouse_store::gallery::{self, GallerySettings, NoThreshold};
-use gatehouse_store::record::Model;
+use gatehouse_gallery as gallery;
+use gatehouse_gallery::calibration::{known_calibration, model_advice, title};
+use gatehouse_gallery::{GallerySettings, NoThreshold};
+use gatehouse_model::Model;
 
 /// Settings of the gallery from the settings file.
 pub fn gallery_settings(config: &Config) -> GallerySettings {

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use gatehouse_store::gallery::{Basis, StrangerMark};
-use gatehouse_store::names::{CameraName, EventId};
-use gatehouse_store::record::{Effort, Event, Face, Identification, Outcome, Person};
-use gatehouse_store::time::Timestamp;
+use gatehouse_gallery::{Basis, StrangerMark};
+use gatehouse_model::{CameraName, Effort, Event, EventId, Face, Identification, Outcome, Person, Timestamp};
 use serde::Serialize;
 
 use crate::freshness::Waited;
@@ -295,8 +293,8 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatehouse_store::names::EventKey;
-    use gatehouse_store::record::Engine;
+    use gatehouse_model::Engine;
+    use gatehouse_model::EventKey;
     use serde_json::Value;
 
     fn answer(age_at_arrival: u64, replayed: bool, outcome: Outcome) -> (Answer, Moment) {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gatehouse_config::Config;
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tracing::{error, info};

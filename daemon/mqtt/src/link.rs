@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use gatehouse_model::Timestamp;
 use gatehouse_store::clock::Reading;
 use gatehouse_store::store::{Events, StoreError};
-use gatehouse_store::time::Timestamp;
 use tracing::{info, warn};
 
 use super::settings::CLOCK_IS_SET;

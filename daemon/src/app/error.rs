@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use gatehouse_config::Faults;
-use gatehouse_store::keys::KeyError;
 use gatehouse_store::store::StoreError;
+use gatehouse_vault::keys::KeyError;
 use thiserror::Error;
 
 use super::root_key::RootKeyError;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{Local, Timelike};
-use gatehouse_store::space::Pressure;
+use gatehouse_vault::space::Pressure;
 use tokio::sync::watch;
 use tracing::{info, warn};
 

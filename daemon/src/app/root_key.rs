@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use gatehouse_config::{Config, Environment};
 use gatehouse_machine::credstore::DEV_ROOT_KEY_FILE;
-use gatehouse_store::keys::{KeyError, RootKey};
+use gatehouse_vault::keys::{KeyError, RootKey};
 use thiserror::Error;
 use tracing::info;
 

@@ -8,10 +8,11 @@ use std::path::Path;
 use chrono::Utc;
 use gatehouse_config::Config;
 use gatehouse_control::answers::{BrokerStatus, ClockLine, Finding, LedgerAnswer, SinkLine};
+use gatehouse_gallery::Derived;
 use gatehouse_machine::checks::{clock, free_bytes, free_space};
 use gatehouse_machine::gallery::differs;
-use gatehouse_store::gallery::{Derived, Metric};
-use gatehouse_store::record::{Model, Sink};
+use gatehouse_model::{Metric, Model};
+use gatehouse_store::record::Sink;
 use gatehouse_store::store::{Models, OpenReport};
 
 use super::Services;

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gatehouse_journal::Pending;
+use gatehouse_model::{CameraName, Identification, Outcome, Person, Timestamp};
 use gatehouse_store::clock::Reading;
-use gatehouse_store::journal::Pending;
-use gatehouse_store::names::CameraName;
-use gatehouse_store::record::{Identification, Item, Outcome, Person};
+use gatehouse_store::record::Item;
 use gatehouse_store::store::{self, EventQuery, Galleries, GallerySet, StoreError};
-use gatehouse_store::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use zeroize::Zeroize;

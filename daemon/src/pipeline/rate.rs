@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use gatehouse_store::names::CameraName;
+use gatehouse_model::CameraName;
 
 /// Cameras that are remembered at once. Names are made by whoever may publish; more than this is no house.
 const CAMERAS_MAX: usize = 1024;

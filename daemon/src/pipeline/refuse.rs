@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gatehouse_store::journal::Pending;
-use gatehouse_store::names::EventKey;
+use gatehouse_journal::Pending;
+use gatehouse_model::EventKey;
 use gatehouse_store::store::{Events, StoreError};
 use tracing::warn;
 

@@ -9,8 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gatehouse_store::names::CameraName;
-use gatehouse_store::record::{Identification, Person};
+use gatehouse_model::{CameraName, Identification, Person};
 use gatehouse_store::store::{Galleries, GallerySet, ProbeFace};
 
 /// Visits for which help is asked: for fewer it costs more to wake a thread than it does.

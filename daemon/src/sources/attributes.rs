@@ -79,8 +79,8 @@ impl Attributes {
 
 #[cfg(test)]
 mod tests {
-    use gatehouse_store::gallery::Metric;
-    use gatehouse_store::record::Model;
+    use gatehouse_model::Metric;
+    use gatehouse_model::Model;
     use gatehouse_store::store::Models;
 
     use super::*;

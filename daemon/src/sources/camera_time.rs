@@ -3,7 +3,7 @@
 //! Freshness rests on it, so a value that cannot be read must never count as "now": the event then has no time and
 //! its answer is not actionable.
 
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use serde_json::value::RawValue;
 
 /// Earliest plausible time: 2020-01-01.

@@ -5,7 +5,7 @@
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use gatehouse_store::gallery::{Encoding, EncodingFault};
+use gatehouse_gallery::{Encoding, EncodingFault};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use gatehouse_store::record::Model;
+use gatehouse_model::Model;
 use gatehouse_store::store::{Models, Others, ProbeFace};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;

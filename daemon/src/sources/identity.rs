@@ -2,9 +2,7 @@
 //!
 //! By it a second delivery is recognised, and on that rests that no door opens twice for one visit.
 
-use gatehouse_store::names::{CameraName, EventId};
-use gatehouse_store::sha256;
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::{CameraName, EventId, Timestamp, sha256};
 use serde_json::value::RawValue;
 
 use crate::sources::refusal::{Fault, Reason};

@@ -8,10 +8,9 @@
 //! on which safety rests is refused, or makes the answer not actionable.
 
 use gatehouse_config::Config;
-use gatehouse_store::names::{CameraName, EventId, EventKey, MediaName};
-use gatehouse_store::record::{Event, Item};
+use gatehouse_model::{CameraName, Event, EventId, EventKey, MediaName, Timestamp};
+use gatehouse_store::record::Item;
 use gatehouse_store::store::Models;
-use gatehouse_store::time::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::sources::attributes::Attributes;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gatehouse_store::names::{CameraName, EventId};
+use gatehouse_model::{CameraName, EventId};
 use gatehouse_store::record::Item;
 
 /// The reason of a refusal: a stable word in the ledger and on `rejected`.

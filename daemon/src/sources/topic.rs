@@ -1,6 +1,6 @@
 //! Topics of the native format.
 
-use gatehouse_store::names::{CameraName, EventId, EventKey, MediaName};
+use gatehouse_model::{CameraName, EventId, EventKey, MediaName};
 use gatehouse_store::record::Item;
 
 use crate::sources::Upload;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_daemon::pipeline::{self, PipelineHandle};
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::Metric;
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
 use gatehouse_store::store::StoreSettings;
 use gatehouse_testkit::broker::{Broker, BrokerOptions};
 use gatehouse_testkit::camera::{Address, Camera, Listener, Received};
 use gatehouse_testkit::wait;
+use gatehouse_vault::keys::RootKey;
 use serde_json::{Value, json};
 
 /// Long enough for a loaded machine; nothing here takes it when it works.

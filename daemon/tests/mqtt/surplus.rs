@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use gatehouse_model::Timestamp;
 use gatehouse_store::store::EventQuery;
-use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::wait;
 use serde_json::{Value, json};
 

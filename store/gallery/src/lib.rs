@@ -50,7 +50,7 @@ pub use calibrate::EXACT_LIMIT_MEASURED;
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
-pub use gatehouse_model::Metric;
+use gatehouse_model::Metric;
 pub use measure::Measured;
 pub use review::{Review, Verdict, repeat_radius, repeats};
 pub use strangers::{Moment, STRANGERS_MAX, StrangerMark, Strangers, VISIT_GAP};

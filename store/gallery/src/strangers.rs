@@ -12,7 +12,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use gatehouse_model::Outcome;
-use gatehouse_vault::seal::{DataKey, random};
+use gatehouse_model::random;
+use gatehouse_vault::seal::DataKey;
 use serde::Serialize;
 use zeroize::Zeroizing;
 

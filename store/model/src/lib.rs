@@ -5,9 +5,9 @@
 mod digest;
 mod face_model;
 mod key_id;
-pub mod names;
+mod names;
 mod random;
-pub mod time;
+mod time;
 mod visit;
 
 pub use digest::{Sha256, sha256};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{BootId, Bounds, Known, Reading, Truth, is_plausible};
-use crate::journal::Position;
-use crate::time::Timestamp;
 
 /// Boots that are remembered: with one a day the best part of a year, and few kilobytes.
 pub(crate) const BOOTS_MAX: usize = 256;

@@ -1,5 +1,6 @@
+use gatehouse_journal::Position;
+
 use super::*;
-use crate::journal::Position;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;

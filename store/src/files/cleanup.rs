@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use gatehouse_model::KeyId;
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::keys::KeyKind;
+
 use super::{FINISHED, FileError, MediaFiles, TEMPORARY};
-use crate::error::IoError;
-use crate::keys::{KeyId, KeyKind};
 
 /// What was found and done at the open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@
 //! file, and the header, which says how many there are, cannot be changed. An empty file has one empty chunk: it
 //! authenticates the header.
 
-use crate::keys::KeyId;
-use crate::seal::TAG_BYTES;
+use gatehouse_model::KeyId;
+use gatehouse_vault::seal::TAG_BYTES;
 
 /// Content bytes per chunk: large enough that tags and calls cost nothing, small enough to read a clip on a board
 /// with little memory.

@@ -4,14 +4,14 @@ use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gatehouse_model::KeyId;
+use gatehouse_vault::disk::DiskFile;
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::seal::{DataKey, TAG_BYTES};
 use zeroize::Zeroizing;
 
 use super::FileError;
 use super::format::{CHUNK_BYTES, HEADER_BYTES, Header, chunk_offset};
-use crate::disk::DiskFile;
-use crate::error::IoError;
-use crate::keys::KeyId;
-use crate::seal::{DataKey, TAG_BYTES};
 
 /// The content of a media file as a stream. It holds one chunk in memory and wipes it.
 ///

@@ -2,10 +2,11 @@ use std::io::Read;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use gatehouse_vault::disk::DiskFile;
+use gatehouse_vault::keys::RootKey;
+
 use super::format::HEADER_BYTES;
 use super::*;
-use crate::disk::DiskFile;
-use crate::keys::RootKey;
 
 struct Place {
     folder: tempfile::TempDir,

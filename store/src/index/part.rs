@@ -9,15 +9,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use gatehouse_journal::Location;
+use gatehouse_model::{CameraName, Event, Timestamp, sha256};
+use gatehouse_vault::disk::FILE_MODE;
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::seal::DataKey;
+
 use super::Entry;
 use super::recent::fingerprint;
-use crate::disk::FILE_MODE;
-use crate::error::IoError;
-use crate::journal::Location;
-use crate::names::CameraName;
-use crate::record::Event;
-use crate::seal::{DataKey, sha256};
-use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"GHINDEX1";
 const ROW_BYTES: usize = 32;
@@ -168,7 +167,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::random;
+    use gatehouse_model::random;
 
     fn part() -> Part {
         let row =

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::names::EventKey;
+use gatehouse_model::EventKey;
 
 /// Sets kept beside each other.
 const GENERATIONS: usize = 4;

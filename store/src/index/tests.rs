@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 
+use gatehouse_journal::{Committed, Entry as JournalEntry, Journal, JournalOptions};
+use gatehouse_model::Identification;
+use gatehouse_vault::keys::{KeyTable, RootKey};
+
 use super::*;
-use crate::journal::{Committed, Entry as JournalEntry, Journal, JournalOptions};
-use crate::keys::{KeyTable, RootKey};
-use crate::record::Identification;
 
 /// Bytes of a segment: some ten events.
 const SEGMENT_BYTES: u64 = 2_000;

@@ -1,10 +1,9 @@
 //! Small copies of a picture.
 
+use gatehouse_model::{KeyId, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectPlace;
-use crate::keys::KeyId;
-use crate::seal::sha256;
 
 /// A small copy of a picture at the objects sink. The appliance keeps none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

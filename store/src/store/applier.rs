@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use gatehouse_journal::{Committed, Position};
+use gatehouse_vault::keys::KeyTable;
+use gatehouse_vault::space::Space;
 use tokio::sync::watch;
 
 use super::StoreError;
 use crate::files::MediaFiles;
 use crate::index::EventIndex;
-use crate::journal::{Committed, Position};
-use crate::keys::KeyTable;
 use crate::record::Record;
-use crate::space::Space;
 use crate::views::apply::{Draft, Effect};
 use crate::views::entries::State;
 use crate::views::{BATCH_KEYS, Views};

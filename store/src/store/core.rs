@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
+use gatehouse_journal::{Entry, Journal, Pending, Position, Reader};
+use gatehouse_model::{EventKey, Identification, KeyId, Person, Timestamp, VisitRef};
+use gatehouse_vault::keys::{KeyKind, KeyTable};
+use gatehouse_vault::space::Space;
 use tokio::sync::watch;
 
 use super::galleries::recent_faces::RecentFaces;
@@ -18,13 +22,8 @@ use crate::clock::{Clocks, Moment, Reading};
 use crate::deployment::DeploymentKey;
 use crate::files::MediaFiles;
 use crate::index::EventIndex;
-use crate::journal::{Entry, Journal, Pending, Position, Reader};
-use crate::keys::{KeyId, KeyKind, KeyTable};
-use crate::names::EventKey;
 use crate::people::PeopleTable;
-use crate::record::{Identification, Person, Record, VisitRef};
-use crate::space::Space;
-use crate::time::Timestamp;
+use crate::record::Record;
 use crate::views::Views;
 use crate::views::entries::{self, FileEntry, Key, Preview, State};
 

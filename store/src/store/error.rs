@@ -1,18 +1,20 @@
 //! Errors of the store as its users see them.
 
+use gatehouse_gallery::EncodingFault;
+use gatehouse_gallery::calibration::CalibrationFault;
+use gatehouse_journal::JournalError;
+use gatehouse_model::{ModelFault, SAMPLES_MAX};
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::keys::KeyError;
+use gatehouse_vault::seal::SealError;
 use thiserror::Error;
 
 use super::galleries::GALLERIES_MAX;
 use super::people::corrections::CorrectionFault;
-use crate::error::{IoError, RecordError};
+use crate::error::RecordError;
 use crate::files::FileError;
-use crate::gallery::EncodingFault;
-use crate::gallery::calibration::CalibrationFault;
-use crate::journal::JournalError;
-use crate::keys::KeyError;
-use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX, SAMPLES_MAX};
-use crate::record::{ModelFault, RECORD_VERSION};
-use crate::seal::SealError;
+use crate::people::{PERSON_ID_BYTES_MAX, PERSON_NAME_BYTES_MAX};
+use crate::record::RECORD_VERSION;
 use crate::views::ViewError;
 
 /// Why the store did not do what it was asked.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use gatehouse_journal::Pending;
+use gatehouse_model::{Compared, Event, EventKey, Identification, Person};
+
 use super::StoreError;
 use super::core::Core;
-use crate::journal::Pending;
-use crate::names::EventKey;
-use crate::record::{Compared, Event, Identification, Item, Person, Record};
+use crate::record::{Item, Record};
 
 pub(in crate::store) mod clock;
 pub(in crate::store) mod queries;

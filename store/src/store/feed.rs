@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use gatehouse_journal::{Committed, Position};
+use gatehouse_model::{Event, Identification, Person, Timestamp};
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -14,9 +16,7 @@ use super::people::{NOTICE_AD, People};
 use crate::clock::{Clocks, Known, Moment};
 use crate::deployment::Reference;
 use crate::files::content_type;
-use crate::journal::{Committed, Position};
-use crate::record::{ErasureNotice, Event, Identification, Media, ObjectPlace, Person, Record, Thumbnail};
-use crate::time::Timestamp;
+use crate::record::{ErasureNotice, Media, ObjectPlace, Record, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key};
 
 /// Records that one call of [`Feed::changes`] reads at most for each change that it may give.

@@ -7,11 +7,11 @@
 use std::fs;
 use std::path::Path;
 
+use gatehouse_model::{KeyId, sha256};
+use gatehouse_vault::error::IoError;
+
 use super::StoreError;
-use crate::error::IoError;
-use crate::keys::KeyId;
 use crate::record::RECORD_VERSION;
-use crate::seal::sha256;
 
 /// First word of the file.
 const KIND: &str = "gatehouse-state";

@@ -8,18 +8,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_gallery::{Basis, Derived, Gallery, GallerySettings};
+use gatehouse_model::{CameraName, GalleryMark, KeyId, Model};
 use serde::{Deserialize, Serialize};
 
 use self::thresholds::Impostors;
 use super::StoreError;
 use super::core::Core;
 use super::people::templates::{Numbers, TemplateKey};
-use crate::gallery::calibration::Calibration;
-use crate::gallery::{Basis, Derived, Gallery, GallerySettings};
-use crate::keys::KeyId;
-use crate::names::CameraName;
 use crate::people::Counted;
-use crate::record::{GalleryMark, Model, Record};
+use crate::record::Record;
 use crate::views::entries::{self, Key};
 use crate::views::{ViewError, Views};
 

@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use gatehouse_journal::Position;
+use gatehouse_model::{EventKey, KeyId, MediaName, Timestamp, sha256};
+
 use super::StoreError;
 use super::core::{Core, blocking};
 use super::events::clock::Ages;
@@ -12,12 +15,7 @@ use super::upkeep::Upkeep;
 use crate::clock::Moment;
 use crate::files::{SealedReader, StoredFile};
 use crate::index::Entry;
-use crate::journal::Position;
-use crate::keys::KeyId;
-use crate::names::{EventKey, MediaName};
 use crate::record::{Item, Media as MediaFile, ObjectPlace, Record, Thumbnail};
-use crate::seal::sha256;
-use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key, MediaState};
 
 pub(in crate::store) mod queries;

@@ -12,6 +12,11 @@ use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use gatehouse_journal::{Committed, Entry, Journal, JournalOptions, Position};
+use gatehouse_model::{KeyId, Timestamp};
+use gatehouse_vault::error::IoError;
+use gatehouse_vault::keys::{KeyKind, KeyTable, RootKey};
+use gatehouse_vault::space::Space;
 use tokio::sync::watch;
 
 use super::applier::{Applier, COMMITS_WAITING};
@@ -22,15 +27,10 @@ use super::people::templates::{Known, TemplateKeys, append_to};
 use super::upkeep::compaction;
 use super::upkeep::snapshot::{self, Beginning};
 use super::{Store, StoreError, StoreSettings, format};
-use crate::error::IoError;
 use crate::files::{FilesReport, MediaFiles};
 use crate::index::EventIndex;
-use crate::journal::{Committed, Entry, Journal, JournalOptions, Position};
-use crate::keys::{KeyId, KeyKind, KeyTable, RootKey};
 use crate::people::{Member, PeopleTable, Profile};
 use crate::record::Record;
-use crate::space::Space;
-use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key, MediaState};
 use crate::views::{ViewError, Views};
 

@@ -8,18 +8,18 @@
 
 use std::sync::Arc;
 
+use gatehouse_gallery::{Encoding, EncodingFault};
+use gatehouse_model::{GalleryMark, KeyId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_vault::keys::KeyKind;
+use gatehouse_vault::seal::DataKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::core::Core;
 use super::galleries::{Galleries, Slot};
-use crate::gallery::{Encoding, EncodingFault};
-use crate::keys::{KeyId, KeyKind};
-use crate::people::{self, Member, PersonSummary, Profile, SAMPLES_MAX};
-use crate::record::{ErasureNotice, GalleryMark, Person, Record};
-use crate::seal::DataKey;
-use crate::time::Timestamp;
+use crate::people::{self, Member, PersonSummary, Profile};
+use crate::record::{ErasureNotice, Record};
 
 pub(in crate::store) mod absence;
 pub(in crate::store) mod corrections;

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use gatehouse_gallery::GallerySettings;
+use gatehouse_model::{Event, EventKey, Metric, Timestamp};
+use gatehouse_vault::keys::RootKey;
+
 use super::{OpenReport, Store, StoreSettings};
-use crate::gallery::{GallerySettings, Metric};
-use crate::keys::RootKey;
-use crate::names::EventKey;
-use crate::record::Event;
-use crate::time::Timestamp;
 
 /// Opens a state directory whose gallery is of this model until somebody is enrolled.
 pub(in crate::store) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {

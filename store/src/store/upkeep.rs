@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use gatehouse_vault::space::Pressure;
 use tokio::sync::watch;
 
 use super::core::Core;
 use super::events::Events;
 use super::people::People;
-use crate::space::Pressure;
 
 pub(in crate::store) mod compaction;
 mod eviction;

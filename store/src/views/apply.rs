@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use gatehouse_journal::{Location, Position};
+use gatehouse_model::{Event, EventKey, KeyId, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,11 +16,7 @@ use super::{ViewError, Views};
 use crate::clock::{BOOTS_MAX, Boot, Reading, Truth};
 use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
-use crate::journal::{Location, Position};
-use crate::keys::KeyId;
-use crate::names::EventKey;
-use crate::record::{ErasureNotice, Event, Media, Record};
-use crate::time::Timestamp;
+use crate::record::{ErasureNotice, Media, Record};
 
 /// Something to do outside of the views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,10 @@
 //! Keys and values of the views. The first byte of a key is its kind; numbers are big-endian, so that order is age.
 
+use gatehouse_model::{Compared, EventKey, KeyId, MediaName, Timestamp, Verdict, sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::keys::KeyId;
 use crate::ledger::Totals;
-use crate::names::{EventKey, MediaName};
-use crate::record::{Compared, Media, ObjectPlace, Thumbnail, Verdict};
-use crate::seal::sha256;
-use crate::time::Timestamp;
+use crate::record::{Media, ObjectPlace, Thumbnail};
 
 pub(crate) const STATE: u8 = b'S';
 /// The numbers of views that are older than the event index: they hold three entries for each event.

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::error::IoError;
+use gatehouse_vault::error::IoError;
 
 /// sled leaves such a file when it is killed while it writes a snapshot, and then does not open (spacejam/sled#1527).
 const UNFINISHED: &str = ".generating";

@@ -12,15 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use gatehouse_model::KeyId;
+
 use super::entries::{self, FileEntry, KEPT, Key, State};
 use super::{BATCH_KEYS, ViewError, Views};
 use crate::index::EventIndex;
-use crate::keys::KeyId;
 use crate::ledger::Totals;
 use crate::views::apply::Draft;
 
 /// Bytes of a part: a quarter of the largest record.
-const PART_BYTES: usize = crate::journal::RECORD_BYTES_MAX / 4;
+const PART_BYTES: usize = gatehouse_journal::RECORD_BYTES_MAX / 4;
 /// Entries that are looked at for a part at most, since nothing is written meanwhile.
 const PART_ENTRIES: usize = 4096;
 

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use gatehouse_store::gallery::{GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
+use gatehouse_gallery::GallerySettings;
+use gatehouse_model::{EventKey, Metric};
 use gatehouse_store::store::{OpenReport, Store, StoreSettings};
+use gatehouse_vault::keys::RootKey;
 
 /// Opens or makes it; with a central side or without.
 pub fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {

@@ -1,12 +1,13 @@
 //! Impostor statistics of a model that exists in tests alone: its people lie at right angles to each other.
 
-// Each test binary uses its own part of this, as if it were a crate.
 #![allow(dead_code, unreachable_pub)]
 
-use gatehouse_store::gallery::Metric;
-use gatehouse_store::gallery::calibration::{
+use gatehouse_gallery::calibration::{
     BoundFactor, CALIBRATION_FORMAT, Calibration, Quantile, SamplesFactor, Spread,
 };
+use gatehouse_model::Metric;
+
+// Each test binary uses its own part of this, as if it were a crate.
 
 /// Statistics of a model of which one stranger in a thousand comes within a good half of the mean distance.
 pub fn statistics(model: &str, dimensions: usize, metric: Metric) -> Calibration {

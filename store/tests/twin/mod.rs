@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use gatehouse_store::disk::{Disk, DiskFile, RealDisk};
+use gatehouse_vault::disk::{Disk, DiskFile, RealDisk};
 
 pub const ENOSPC: i32 = 28;
 pub const EIO: i32 = 5;

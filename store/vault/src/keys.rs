@@ -11,7 +11,7 @@ mod table;
 
 use std::path::PathBuf;
 
-pub use gatehouse_model::KeyId;
+use gatehouse_model::KeyId;
 use thiserror::Error;
 
 use crate::error::IoError;

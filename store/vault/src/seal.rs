@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-pub use gatehouse_model::{Sha256, random, sha256};
+use gatehouse_model::random;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
 use thiserror::Error;

@@ -11,15 +11,11 @@ use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::{self, CALL_TIMEOUT, Link, Value, shared_people, timed, to_timestamp};
 use gatehouse_central::services::database_of;
 use gatehouse_config::Config;
+use gatehouse_gallery::transform::Protected;
+use gatehouse_gallery::{Encoding, Gallery, GallerySettings, Verdict};
+use gatehouse_model::{CameraName, Face, KeyId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::gallery::transform::Protected;
-use gatehouse_store::gallery::{Encoding, Gallery, GallerySettings, Verdict};
-use gatehouse_store::keys::KeyId;
-use gatehouse_store::names::CameraName;
-use gatehouse_store::people::SAMPLES_MAX;
-use gatehouse_store::record::{Face, Person};
 use gatehouse_store::store::{Shared, SharedSample};
-use gatehouse_store::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use gatehouse_config::{Config, duration_text};
-use gatehouse_store::keys::KeyId;
+use gatehouse_model::KeyId;
 use gatehouse_store::record::ObjectPlace;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -232,7 +232,7 @@ async fn outside_its_hours_a_sink_waits_and_says_until_when() {
     tokio::time::sleep(SHORT).await;
     let status = bed.gauge.read();
     assert_eq!((bed.pushes(), status.state), (0, SinkState::Scheduled));
-    let left = status.next_retry.unwrap().0 - gatehouse_store::time::Timestamp::now().0;
+    let left = status.next_retry.unwrap().0 - gatehouse_model::Timestamp::now().0;
     assert!((9 * HOUR.as_secs()..=10 * HOUR.as_secs()).contains(&(left as u64 / 1_000_000)), "{left}");
     // A clock that is set right is believed.
     CLOCK.store(22 * 3600, Ordering::SeqCst);

@@ -1,8 +1,9 @@
 //! One line per change: an object with `type` (`event`, `file` or `lost`), `device` and `lsn`.
 
+use gatehouse_journal::Position;
+use gatehouse_model::{Event, Identification, Person};
 use gatehouse_store::clock::Known;
-use gatehouse_store::journal::Position;
-use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
+use gatehouse_store::record::{Media, ObjectPlace, Thumbnail};
 use gatehouse_store::store::Change;
 use serde::Serialize;
 use serde_json::Value;

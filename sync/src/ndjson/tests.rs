@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use gatehouse_model::{Event, EventKey, Face, Identification, Outcome, Person, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Event, Face, Identification, Outcome, Person};
-use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::objects::Objects as Looker;
+use gatehouse_vault::keys::RootKey;
 use serde_json::Value;
 
 use super::*;
@@ -89,7 +87,7 @@ impl House {
     }
 }
 
-fn fresh() -> gatehouse_store::names::EventId {
+fn fresh() -> gatehouse_model::EventId {
     format!("e{}", fastrand::u64(..)).as_str().try_into().unwrap()
 }
 

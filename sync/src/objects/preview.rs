@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use gatehouse_central::error::{SyncError, words_of};
 use gatehouse_central::objects::Objects;
+use gatehouse_model::sha256;
 use gatehouse_store::files::SealedReader;
 use gatehouse_store::record::Thumbnail;
-use gatehouse_store::sha256;
 use gatehouse_store::store::MediaTask;
 use tokio::sync::Mutex;
 

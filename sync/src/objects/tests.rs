@@ -2,14 +2,12 @@
 
 use gatehouse_central::error::SyncError;
 use gatehouse_central::throttle::Throttle;
+use gatehouse_model::{Event, EventKey, Identification, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Event, Identification};
 use gatehouse_store::store::{MediaQuery, MediaState};
-use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
+use gatehouse_vault::keys::RootKey;
 
 use super::*;
 use crate::sink::{Outlet, Progress};

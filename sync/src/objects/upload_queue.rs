@@ -7,9 +7,9 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use gatehouse_central::objects::UPLOADS_AT_ONCE;
+use gatehouse_journal::Position;
+use gatehouse_model::KeyId;
 use gatehouse_store::files::is_picture;
-use gatehouse_store::journal::Position;
-use gatehouse_store::keys::KeyId;
 use gatehouse_store::store::{Media, MediaTask, Part, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;

@@ -2,12 +2,11 @@
 
 use gatehouse_central::error::{GuardFault, SyncError};
 use gatehouse_central::rows::to_i64;
+use gatehouse_journal::Position;
+use gatehouse_model::{Event, Identification, KeyId, Person, Timestamp};
 use gatehouse_store::clock::Known;
-use gatehouse_store::journal::Position;
-use gatehouse_store::keys::KeyId;
-use gatehouse_store::record::{Event, Identification, Media, ObjectPlace, Person, Thumbnail};
+use gatehouse_store::record::{Media, ObjectPlace, Thumbnail};
 use gatehouse_store::store::{Change, Shared};
-use gatehouse_store::time::Timestamp;
 use uuid::Uuid;
 
 use crate::rows::copy::Form;

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use gatehouse_central::rows::{clamped, to_i64};
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 
 use crate::rows::batch::Visit;
 

@@ -3,10 +3,10 @@
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::{BATCH_TIMEOUT, Link, timed};
 use gatehouse_central::rows::{Value, shared_people, to_datetime, to_i64};
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use gatehouse_store::deployment::Reference;
-use gatehouse_store::journal::Position;
 use gatehouse_store::store::Change;
-use gatehouse_store::time::Timestamp;
 
 const DOING: &str = "erase a person in Postgres";
 const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";

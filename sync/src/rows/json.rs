@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use gatehouse_store::names::EventKey;
-use gatehouse_store::record::{Effort, Face, Identification, Outcome, Person};
+use gatehouse_model::{Effort, EventKey, Face, Identification, Outcome, Person};
 use serde::Serialize;
 
 /// What stands for a character that Postgres cannot keep.
@@ -115,7 +114,7 @@ fn unit(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use gatehouse_store::record::Engine;
+    use gatehouse_model::Engine;
 
     use super::*;
 

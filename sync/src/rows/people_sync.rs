@@ -11,10 +11,10 @@ use chrono::{DateTime, Utc};
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::shared_people::{Known, PEOPLE_MAX, by_person, give};
 use gatehouse_central::rows::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed, to_i64, to_timestamp, to_u64};
+use gatehouse_gallery::transform::Protected;
+use gatehouse_model::Timestamp;
 use gatehouse_store::deployment::Reference;
-use gatehouse_store::gallery::transform::Protected;
 use gatehouse_store::store::{People, PeopleCursor, Shared, SharedSample, StoreError};
-use gatehouse_store::time::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 

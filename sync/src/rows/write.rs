@@ -22,10 +22,10 @@ use gatehouse_central::rows::{
     timed, to_datetime, to_i64,
 };
 use gatehouse_config::Rows as RowsConfig;
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use gatehouse_store::clock::{self, ClockSource, Truth};
-use gatehouse_store::journal::Position;
 use gatehouse_store::store::{Change, People};
-use gatehouse_store::time::Timestamp;
 use tokio_postgres::{Statement, ToStatement};
 
 use crate::rows::batch::{self, Batch, Files};

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use gatehouse_model::{Event, Timestamp};
 use gatehouse_store::Store;
 use gatehouse_store::clock::{ClockSource, Reading};
-use gatehouse_store::record::Event;
 use gatehouse_store::store::Change;
-use gatehouse_store::time::Timestamp;
 use gatehouse_sync::Sync;
 
 use crate::delivery::{open, rows_of, settled};

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use gatehouse_config::Config;
+use gatehouse_gallery::{EXACT_LIMIT_DEFAULT, Encoding, GallerySettings};
+use gatehouse_model::{Event, Metric, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{EXACT_LIMIT_DEFAULT, Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::record::{Event, Item};
+use gatehouse_store::record::Item;
 use gatehouse_store::store::{ProbeFace, StoreSettings};
-use gatehouse_store::time::Timestamp;
 use gatehouse_sync::{SinkState, SinkStatus, Sync};
 use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::wait;
+use gatehouse_vault::keys::RootKey;
 
 use crate::support::{Bed, key};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatehouse_store::record::Person;
+use gatehouse_model::Person;
 use gatehouse_store::store::Enrollment;
 use gatehouse_testkit::wait;
 

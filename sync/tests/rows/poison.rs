@@ -1,6 +1,6 @@
 use crate::support::{Bed, NOON, at, but, deliver_all, event, events, face, file};
+use gatehouse_model::Timestamp;
 use gatehouse_store::store::Change;
-use gatehouse_store::time::Timestamp;
 
 #[tokio::test]
 async fn text_that_postgres_cannot_keep_arrives_with_a_mark_in_its_place() {

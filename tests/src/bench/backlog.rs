@@ -9,14 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
-use gatehouse_store::names::{CameraName, EventKey};
-use gatehouse_store::record::Event;
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::{CameraName, Event, EventKey, Metric, Timestamp};
 use gatehouse_store::store::{ProbeFace, Store, StoreSettings};
-use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::folder::Folder;
 use gatehouse_testkit::synthetic::{DIMENSIONS, people};
+use gatehouse_vault::keys::RootKey;
 use serde_json::{Value, json};
 
 use super::identify::resident_bytes;

@@ -13,9 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gatehouse_store::gallery::{Encoding, Gallery, GallerySettings, Metric};
-use gatehouse_store::keys::KeyId;
-use gatehouse_store::names::CameraName;
+use gatehouse_gallery::{Encoding, Gallery, GallerySettings};
+use gatehouse_model::{CameraName, KeyId, Metric};
 use serde_json::{Value, json};
 
 use super::table::Table;
@@ -274,7 +273,7 @@ fn gallery(
     ensure!(gallery.engine().as_str() == engine, "{} answers instead of {engine}", gallery.engine().as_str());
     let camera = CameraName::try_from("bench").context("a camera name")?;
     let (times, answers) = timed(probes, |probe| gallery.identify(&camera, probe, None));
-    let is_right = |(face, truth): (&gatehouse_store::record::Face<KeyId>, &Truth)| {
+    let is_right = |(face, truth): (&gatehouse_model::Face<KeyId>, &Truth)| {
         let is_nearest = face.distance == Some(truth.distance);
         // The exact engine must be right about the second person, too.
         if exact_limit > 0 {

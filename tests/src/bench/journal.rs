@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use gatehouse_store::journal::{Entry, Journal, JournalOptions, Pending};
-use gatehouse_store::keys::{KeyTable, RootKey};
+use gatehouse_journal::{Entry, Journal, JournalOptions, Pending};
 use gatehouse_testkit::folder::Folder;
+use gatehouse_vault::keys::{KeyTable, RootKey};
 use serde_json::json;
 
 use super::measure::{Durable, MEASURE_PERIOD, Spread, bare_append, millis, written_bytes};

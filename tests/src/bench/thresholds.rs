@@ -12,10 +12,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
-use gatehouse_store::gallery::calibration::CALIBRATION_PEOPLE_MIN;
-use gatehouse_store::gallery::{Basis, Encoding, Gallery, GallerySettings};
-use gatehouse_store::keys::KeyId;
-use gatehouse_store::names::CameraName;
+use gatehouse_gallery::calibration::CALIBRATION_PEOPLE_MIN;
+use gatehouse_gallery::{Basis, Encoding, Gallery, GallerySettings};
+use gatehouse_model::{CameraName, KeyId};
 use serde_json::{Value, json};
 
 use super::table::Table;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gatehouse_model::Timestamp;
 use gatehouse_store::Store;
 use gatehouse_store::clock::{self, ClockSource, Truth};
-use gatehouse_store::keys::RootKey;
 use gatehouse_store::store::EventQuery;
-use gatehouse_store::time::Timestamp;
+use gatehouse_vault::keys::RootKey;
 
 use super::Outcome;
 use super::street::Street;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use gatehouse_store::keys::RootKey;
 use gatehouse_store::store::EventQuery;
 use gatehouse_testkit::folder::Folder;
+use gatehouse_vault::keys::RootKey;
 
 use super::Outcome;
 use super::street::{self, Street};

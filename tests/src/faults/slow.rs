@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use gatehouse_store::keys::RootKey;
 use gatehouse_store::store::EventQuery;
 use gatehouse_testkit::broker::{Broker, BrokerOptions};
 use gatehouse_testkit::camera::{Address, Camera, Listener, Receipt, all_taken};
@@ -15,6 +14,7 @@ use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::process::find_program;
 use gatehouse_testkit::synthetic::{EventMessage, people};
 use gatehouse_testkit::wait;
+use gatehouse_vault::keys::RootKey;
 use serde_json::json;
 
 use super::{Outcome, street};

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use gatehouse_store::disk::Disk;
-use gatehouse_store::journal::{Committed, Entry, Journal, JournalError, JournalOptions, Position};
-use gatehouse_store::keys::{KeyTable, RootKey};
-use gatehouse_store::space::Space;
+use gatehouse_journal::{Committed, Entry, Journal, JournalError, JournalOptions, Position};
 use gatehouse_testkit::folder::Folder;
+use gatehouse_vault::disk::Disk;
+use gatehouse_vault::keys::{KeyTable, RootKey};
+use gatehouse_vault::space::Space;
 
 use super::Outcome;
 use super::twin::{EIO, ENOSPC, Twin};

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gatehouse_gallery::GallerySettings;
+use gatehouse_model::Metric;
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{GallerySettings, Metric};
-use gatehouse_store::keys::RootKey;
 use gatehouse_store::store::{EventQuery, OpenReport, StoreSettings};
 use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::{Address, Camera};
@@ -18,6 +18,7 @@ use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::synthetic::{DIMENSIONS, EventMessage, people};
 use gatehouse_testkit::wait;
+use gatehouse_vault::keys::RootKey;
 use tokio::task::JoinHandle;
 
 use super::Outcome;

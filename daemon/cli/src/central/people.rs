@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use gatehouse_admin::shared_people::{Absence, CentralPerson, People};
 use gatehouse_central::SyncError;
 use gatehouse_config::Config;
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::Person;
 use gatehouse_store::deployment::DeploymentKey;
-use gatehouse_store::gallery::{Encoding, GallerySettings};
-use gatehouse_store::record::Person;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 

@@ -5,16 +5,15 @@ use std::fs::File;
 use std::io::{BufReader, stdin};
 use std::path::{Path, PathBuf};
 
-use gatehouse_store::gallery::Metric;
-use gatehouse_store::gallery::calibration::CalibrationTitle;
-use gatehouse_store::gallery::evaluate::{
-    Closed, Estimate, Evaluation, Method, Norms, Open, Plan, Point, Samples, Target, calibrate, evaluate,
-};
-
 use crate::format;
 use crate::session::Session;
 use crate::table::{Table, pairs};
 use gatehouse_control::types::Fault;
+use gatehouse_gallery::calibration::CalibrationTitle;
+use gatehouse_gallery::evaluate::{
+    Closed, Estimate, Evaluation, Method, Norms, Open, Plan, Point, Samples, Target, calibrate, evaluate,
+};
+use gatehouse_model::Metric;
 
 /// Relative spread of norms above which a model does not normalize its encodings.
 const UNIT_NORM_SPREAD: f64 = 0.02;

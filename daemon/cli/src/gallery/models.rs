@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
 use std::path::{Path, PathBuf};
 
-use gatehouse_store::gallery::Metric;
-use gatehouse_store::gallery::calibration::Calibration;
-use gatehouse_store::record::{Model, Verdict};
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_model::{Metric, Model, Verdict};
 use gatehouse_store::store::{GalleryChanged, GalleryComparison, GalleryLine};
 
 use crate::format;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use chrono::Utc;
-use gatehouse_store::gallery::evaluate::Estimate;
-use gatehouse_store::gallery::{Basis, Derived, Prospect};
+use gatehouse_gallery::evaluate::Estimate;
+use gatehouse_gallery::{Basis, Derived, Prospect};
 use gatehouse_store::store::{CameraLine, GalleryReport, Pair, Weak};
 
 use super::evaluate::percent;
@@ -206,7 +206,7 @@ fn more(all: usize, shown: usize) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use gatehouse_store::gallery::NoThreshold;
+    use gatehouse_gallery::NoThreshold;
     use gatehouse_store::store::{Bin, TargetLine};
 
     use super::*;

@@ -1,9 +1,7 @@
 //! Stored events.
 
-use gatehouse_store::names::{CameraName, EventId, EventKey};
-use gatehouse_store::record::{Event, Outcome};
+use gatehouse_model::{CameraName, Event, EventId, EventKey, Outcome, Timestamp};
 use gatehouse_store::store::{Corrected, CorrectionFault, EventQuery, EventView};
-use gatehouse_store::time::Timestamp;
 use tracing::info;
 
 use super::{ask, people, store_fault};

@@ -1,7 +1,7 @@
 //! A second gallery: add, switch, remove. The log tells who did it and how many are concerned.
 
-use gatehouse_store::gallery::calibration::Calibration;
-use gatehouse_store::record::Model;
+use gatehouse_gallery::calibration::Calibration;
+use gatehouse_model::Model;
 use gatehouse_store::store::{GalleryChanged, GalleryLine};
 use tracing::{info, warn};
 

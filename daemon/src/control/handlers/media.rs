@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use gatehouse_central::grant::Grant;
+use gatehouse_model::{KeyId, MediaName};
 use gatehouse_store::files::{SealedReader, content_type};
-use gatehouse_store::keys::KeyId;
-use gatehouse_store::names::MediaName;
 use gatehouse_store::record::{Sink, Thumbnail};
 use gatehouse_store::store::{MediaQuery, MediaState, MediaView, StoreError};
 use gatehouse_sync::SinkStatus;

@@ -1,9 +1,8 @@
 //! Enrol, show, rename, erase, identify. The log tells that it happened and who asked, never who was concerned.
 
-use gatehouse_store::gallery::Encoding;
-use gatehouse_store::names::CameraName;
+use gatehouse_gallery::Encoding;
+use gatehouse_model::{CameraName, Model};
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::record::Model;
 use gatehouse_store::store::{Enrolled, Enrollment, Erased, ProbeFace, StoreError};
 use tracing::{info, warn};
 

@@ -1,9 +1,9 @@
 //! Status, sinks, ledger.
 
+use gatehouse_model::Timestamp;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::store::ClockStatus;
 use gatehouse_store::store::Events;
-use gatehouse_store::time::Timestamp;
 use gatehouse_sync::SinkStatus;
 
 use super::ask;

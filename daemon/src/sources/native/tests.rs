@@ -1,8 +1,7 @@
 use super::*;
 use crate::sources::attributes::CAMERA_TIME;
 use bytes::Bytes;
-use gatehouse_store::gallery::Metric;
-use gatehouse_store::record::Model;
+use gatehouse_model::{Metric, Model};
 use serde_json::{Value, json};
 
 mod side;

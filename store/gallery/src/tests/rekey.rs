@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gatehouse_vault::seal::{DataKey, random};
+use gatehouse_model::random;
+use gatehouse_vault::seal::DataKey;
 
 use super::synthetic::People;
 use super::*;

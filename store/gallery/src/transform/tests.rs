@@ -1,4 +1,4 @@
-use gatehouse_vault::seal::{random, sha256};
+use gatehouse_model::{random, sha256};
 
 use super::*;
 

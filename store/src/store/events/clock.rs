@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use gatehouse_journal::Pending;
+use gatehouse_model::{Event, Identification, Person, Timestamp};
+
 use super::super::StoreError;
 use super::super::core::Core;
 use super::Events;
 use crate::clock::{Clocks, Known, Moment, Reading, Truth, is_plausible};
-use crate::journal::Pending;
-use crate::record::{Event, Identification, Person, Record};
-use crate::time::Timestamp;
+use crate::record::Record;
 
 /// What is known of the clock at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,15 +1,14 @@
 //! Queries of events. They change nothing.
 
+use gatehouse_journal::{JournalError, Location};
+use gatehouse_model::{CameraName, Event, EventKey, Identification, Person, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::Events;
 use crate::clock::{Clocks, Known, Moment, is_plausible};
-use crate::journal::{JournalError, Location};
 use crate::ledger::Ledger;
-use crate::names::{CameraName, EventKey};
-use crate::record::{Event, Identification, Person, Record};
-use crate::time::Timestamp;
+use crate::record::Record;
 
 /// Which events, newest first.
 #[derive(Debug, Clone, Default)]

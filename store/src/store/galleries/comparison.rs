@@ -7,13 +7,11 @@
 
 use std::collections::BTreeSet;
 
+use gatehouse_model::{Compared, EventKey, Identification, Person, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::{Galleries, GallerySet, ProbeFace};
-use crate::names::EventKey;
-use crate::record::{Compared, Identification, Person, Verdict};
-use crate::time::Timestamp;
 use crate::views::entries::{Comparison, Key};
 
 /// People of a list at most; what is beyond is counted.

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use gatehouse_gallery::Encoding;
+use gatehouse_model::{CameraName, Effort, Face, Identification, Outcome, Person};
+
 use super::super::StoreError;
 use super::{Galleries, GallerySet, Slot};
-use crate::gallery::Encoding;
-use crate::names::CameraName;
-use crate::record::{Effort, Face, Identification, Outcome, Person};
 
 /// One face of an event on its way through RAM.
 #[derive(Debug)]

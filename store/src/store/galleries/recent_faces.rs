@@ -1,6 +1,6 @@
 //! What RAM keeps of faces after the answer, and for how long; nothing of it is ever on disk.
 //!
-//! - Strangers of today, where labels are switched on: see [`crate::gallery::StrangerMark`].
+//! - Strangers of today, where labels are switched on: see [`gatehouse_gallery::StrangerMark`].
 //! - The faces of the last events with a match, so that a wrong match can be corrected: [`MATCHES_MAX`] events, for
 //!   [`MATCHES_HOURS`] hours. Faces that were not matched are not kept for this.
 
@@ -9,12 +9,11 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{Datelike, Local};
+use gatehouse_gallery::{Encoding, Moment, StrangerMark, Strangers};
+use gatehouse_model::{EventKey, Identification, Metric, Outcome, Person};
 
 use super::super::people::corrections::CorrectionFault;
 use super::{Galleries, ProbeFace};
-use crate::gallery::{Encoding, Metric, Moment, StrangerMark, Strangers};
-use crate::names::EventKey;
-use crate::record::{Identification, Outcome, Person};
 
 /// Events with a match whose faces are kept: a busy day of a door, and below 1 MB.
 pub const MATCHES_MAX: usize = 256;

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use gatehouse_gallery::rates::{Estimate, Score, Scores, Threshold};
+use gatehouse_gallery::{Derived, Measured, Prospect};
+use gatehouse_model::KeyId;
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::Galleries;
-use crate::gallery::rates::{Estimate, Score, Scores, Threshold};
-use crate::gallery::{Derived, Measured, Prospect};
-use crate::keys::KeyId;
 
 /// Samples measured at most: enough for one in a thousand, and a few seconds in the largest gallery.
 const SAMPLES_MEASURED: usize = 10_000;

@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use gatehouse_gallery::Encoding;
+use gatehouse_model::{CameraName, Metric};
+
 use super::*;
-use crate::gallery::{Encoding, Metric};
-use crate::names::CameraName;
 use crate::store::{Enrollment, Store, testing};
 
 const DIMENSIONS: usize = 8;

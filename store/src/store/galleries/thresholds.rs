@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gatehouse_gallery::StrangerFace;
+use gatehouse_model::{CameraName, Identification, Outcome, Timestamp};
+
 use super::super::StoreError;
 use super::{Galleries, Slot};
-use crate::gallery::StrangerFace;
-use crate::names::CameraName;
-use crate::record::{Identification, Outcome, Record};
-use crate::time::Timestamp;
+use crate::record::Record;
 
 /// Strangers' faces that are remembered: about 1 MB, and enough for one in a thousand.
 const STRANGERS_MAX: usize = 20_000;

@@ -1,11 +1,10 @@
 //! Queries of media files. They change nothing.
 
+use gatehouse_model::{EventKey, KeyId};
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::Media;
-use crate::keys::KeyId;
-use crate::names::EventKey;
 use crate::record::{Media as MediaFile, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key, MediaState, Preview};
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use gatehouse_model::{KeyId, Timestamp};
+
 use super::super::StoreError;
 use super::Media;
 use crate::files::content_type;
-use crate::keys::KeyId;
 use crate::record::Media as MediaFile;
-use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry, Key};
 
 /// What of a media file is to be delivered.

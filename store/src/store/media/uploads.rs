@@ -1,9 +1,10 @@
 //! How far uploads in parts have come: noted part by part, so that a line that breaks or a restart costs one part, not the
 //! whole clip. What is noted is only a help: without it an upload begins anew.
 
+use gatehouse_model::KeyId;
+
 use super::super::StoreError;
 use super::Media;
-use crate::keys::KeyId;
 use crate::record::Record;
 use crate::views::entries::{Key, UploadSoFar};
 

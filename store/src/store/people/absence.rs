@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
+use gatehouse_model::{KeyId, Timestamp};
+
 use super::super::StoreError;
 use super::{People, profile_record};
 use crate::clock::is_plausible;
-use crate::keys::KeyId;
 use crate::people::{Member, Profile};
-use crate::time::Timestamp;
 
 /// How far what is written down of a visit lies behind: so much later is a person forgotten.
 pub const SEEN_GRAIN: Duration = Duration::from_secs(7 * 86_400);
@@ -95,10 +95,10 @@ fn due(profile: &Profile, last: Option<Timestamp>, patience: Option<Duration>, n
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::Encoding;
-    use crate::record::{Outcome, Person};
     use crate::store::testing::{open, visit};
     use crate::store::{ProbeFace, Store};
+    use gatehouse_gallery::Encoding;
+    use gatehouse_model::{Outcome, Person};
 
     const DAY: Duration = Duration::from_secs(86_400);
     const MONTH: Duration = DAY.saturating_mul(30);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     async fn comes(store: &Store, of: usize, at: Timestamp) {
-        let event = crate::record::Event { received_at: at, ..visit(&format!("v{}", at.0)) };
+        let event = gatehouse_model::Event { received_at: at, ..visit(&format!("v{}", at.0)) };
         let answer = store
             .galleries
             .identify(&event.key.camera, &[ProbeFace { encoding: encoding(of), quality: None }]);

@@ -4,15 +4,15 @@
 //! like a template of the person it was taken for, in a record of its own, and is gone with that person. Order: the
 //! record is durable, then answers change. A crash in between loses nothing: opening loads it.
 
+use gatehouse_gallery::CORRECTIONS_MAX;
+use gatehouse_model::{EventKey, Person};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::super::StoreError;
 use super::super::galleries::recent_faces::{MATCHES_HOURS, MATCHES_MAX};
 use super::People;
-use crate::gallery::CORRECTIONS_MAX;
-use crate::names::EventKey;
-use crate::record::{Person, Record};
+use crate::record::Record;
 
 /// Why a match cannot be corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

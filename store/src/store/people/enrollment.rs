@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use gatehouse_gallery::{Encoding, Review, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::super::galleries::Slot;
 use super::People;
-use crate::gallery::{Encoding, Review, Verdict};
 use crate::people::PersonSummary;
 
 /// What is to be enrolled.

@@ -13,16 +13,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use gatehouse_gallery::transform::Protected;
+use gatehouse_gallery::{Encoding, Verdict};
+use gatehouse_model::{KeyId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_vault::keys::KeyKind;
+
 use super::super::StoreError;
 use super::super::galleries::Slot;
 use super::People;
 use crate::deployment::{DeploymentKey, Reference};
-use crate::gallery::transform::Protected;
-use crate::gallery::{Encoding, Verdict};
-use crate::keys::{KeyId, KeyKind};
-use crate::people::{self, Profile, SAMPLES_MAX};
-use crate::record::{Person, Record};
-use crate::time::Timestamp;
+use crate::people::{self, Profile};
+use crate::record::Record;
 use crate::views::entries::Key;
 
 /// How far a stamp may be ahead of the central side's clock in microseconds; one further ahead is of a clock that is

@@ -1,6 +1,6 @@
 //! Templates on disk: protected, sealed, and renewable.
 //!
-//! A template passes the transform of the deployment's template key ([`crate::gallery::transform`]) and is sealed
+//! A template passes the transform of the deployment's template key ([`gatehouse_gallery::transform`]) and is sealed
 //! with a key that is derived from the person's key and the template key together: whoever lacks either has
 //! nothing. On disk: the id of the template key, 16 bytes, then what [`DataKey::seal`] makes, bound to that id and to
 //! the gallery.
@@ -26,18 +26,19 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gatehouse_gallery::Gallery;
+use gatehouse_gallery::transform::{Protected, Transform};
+use gatehouse_journal as journal;
+use gatehouse_journal::{Journal, Pending};
+use gatehouse_model::{KeyId, Timestamp};
+use gatehouse_vault::keys::{KeyError, KeyKind, KeyTable};
+use gatehouse_vault::seal::{DataKey, SealError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::super::StoreError;
 use super::People;
-use crate::gallery::Gallery;
-use crate::gallery::transform::{Protected, Transform};
-use crate::journal::{self, Journal, Pending};
-use crate::keys::{KeyError, KeyId, KeyKind, KeyTable};
 use crate::record::{Record, TemplateMark};
-use crate::seal::{DataKey, SealError};
-use crate::time::Timestamp;
 use crate::views::Views;
 use crate::views::entries::{Key, gallery_in, templates_of};
 

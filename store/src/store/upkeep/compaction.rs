@@ -6,11 +6,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use gatehouse_vault::error::IoError;
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::Upkeep;
-use crate::error::IoError;
 
 /// Lies in the state directory from the order until it is carried out, however often the start is cut off.
 const ORDER: &str = "compact";

@@ -5,13 +5,15 @@
 //! are the last to go, and only where the operator allows it: they are small, and they are what the appliance is for. An
 //! erasure of which the central side has not heard never goes.
 
+use gatehouse_journal::JournalError;
+use gatehouse_model::Outcome;
+use gatehouse_vault::space::BALLAST_FREE_BYTES_MIN;
+
 use super::super::StoreError;
 use super::Upkeep;
 use super::retention::DISK_FULL;
 use crate::files::is_picture;
-use crate::journal::JournalError;
-use crate::record::{Outcome, Record};
-use crate::space::BALLAST_FREE_BYTES_MIN;
+use crate::record::Record;
 use crate::views::entries::{self, FileEntry};
 
 /// What is given up, in this order.

@@ -1,9 +1,9 @@
 //! What an operator is told of the keys.
 
+use gatehouse_vault::keys::KeyKind;
 use serde::{Deserialize, Serialize};
 
 use super::Upkeep;
-use crate::keys::KeyKind;
 
 /// The keys of this appliance. No secret and no id of a live key is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
@@ -14,9 +16,7 @@ use super::super::core::blocking;
 use super::super::events::clock::Ages;
 use super::Upkeep;
 use crate::clock::Moment;
-use crate::journal::Position;
 use crate::record::Record;
-use crate::time::Timestamp;
 use crate::views::entries::{self, FileEntry};
 
 /// Segments that are worth a snapshot, as long as there is room on the disk.

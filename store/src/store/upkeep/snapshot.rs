@@ -5,14 +5,15 @@
 //! begins with its first record nobody needs one: the views are folded from there. Where it does not, views that have to be
 //! made anew begin with the newest whole snapshot and go on with what came after its position.
 
+use gatehouse_journal::{Journal, Position};
+use gatehouse_vault::space::FREE_BYTES_MIN;
+
 use super::super::StoreError;
 use super::super::applier::Applier;
 use super::super::core::blocking;
 use super::Upkeep;
-use crate::journal::{Journal, Position};
 use crate::ledger::Totals;
 use crate::record::Record;
-use crate::space::FREE_BYTES_MIN;
 use crate::views::snapshot::Taking;
 
 /// How fresh views begin.

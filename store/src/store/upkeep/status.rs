@@ -1,10 +1,10 @@
 //! The store in numbers.
 
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Upkeep;
-use crate::journal::Position;
-use crate::time::Timestamp;
 
 /// The store in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

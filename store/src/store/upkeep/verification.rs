@@ -7,13 +7,13 @@ use std::io::Read;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use gatehouse_model::KeyId;
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::super::people::PROFILE_AD;
 use super::Upkeep;
 use crate::files::FileError;
-use crate::keys::KeyId;
 use crate::views::ViewError;
 use crate::views::entries::{self, FileEntry, Key};
 

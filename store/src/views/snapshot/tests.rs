@@ -1,10 +1,10 @@
 use std::path::Path;
 
+use gatehouse_model::{EventKey, MediaName, Timestamp};
+use gatehouse_vault::keys::{KeyTable, RootKey};
+
 use super::*;
-use crate::keys::{KeyTable, RootKey};
-use crate::names::{EventKey, MediaName};
 use crate::record::Media;
-use crate::time::Timestamp;
 use crate::views::entries::MediaState;
 
 /// Enough for many parts.

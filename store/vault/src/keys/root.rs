@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 use super::KeyError;
 use crate::disk::{Disk, FILE_MODE, RealDisk};
 use crate::error::IoError;
-use crate::seal::{SealError, random};
+use crate::seal::SealError;
+use gatehouse_model::random;
 
 /// Longest file with a root key: 64 digits and a line end. One more byte detects a longer file.
 const FILE_BYTES_MAX: u64 = 64 + 2 + 1;

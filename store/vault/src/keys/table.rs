@@ -25,7 +25,8 @@ use super::slot::{
 use super::{KeyError, KeyId, KeyKind, RootKey};
 use crate::disk::{Disk, DiskFile, RealDisk, read_around_damage};
 use crate::error::IoError;
-use crate::seal::{DataKey, random};
+use crate::seal::DataKey;
+use gatehouse_model::random;
 
 /// Unwrapped keys in memory: about 1 KiB each, so at most 4 MiB. Unwrapping takes microseconds.
 const CACHE_KEYS_MAX: usize = 4096;

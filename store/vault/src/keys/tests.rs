@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::slot::{PAGE_BYTES, PAIR_BYTES, SLOT_BYTES, offset};
 use super::*;
-use crate::seal::random;
+use gatehouse_model::random;
 
 struct Bench {
     folder: tempfile::TempDir,

@@ -8,7 +8,7 @@ use gatehouse_admin::orphans::{Order, Orphan, Orphans, orphans};
 use gatehouse_admin::verify::{Scope, verify};
 use gatehouse_central::SyncError;
 use gatehouse_config::Config;
-use gatehouse_store::seal::Sha256;
+use gatehouse_model::Sha256;
 use gatehouse_testkit::minio::{Minio, binary};
 use gatehouse_testkit::objects::Objects;
 use gatehouse_testkit::s3::{Manner, S3Server};

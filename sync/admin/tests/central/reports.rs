@@ -3,7 +3,7 @@
 use gatehouse_admin as central;
 use gatehouse_central::SyncError;
 use gatehouse_central::rows::{Waiting, migrate};
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use gatehouse_sync::rows::Writer;
 
 use crate::support::{Bed, DAY, but, deliver_all, erasure, event, face, file, identity, named};

@@ -42,7 +42,7 @@ impl Objects {
         says: &[(&str, &str)],
     ) -> Result<Put, SyncError> {
         let fault = |error: ValidationErr| classify(WRITING, &self.bucket, &error.into());
-        let sha256 = hex::encode(gatehouse_store::sha256(&bytes));
+        let sha256 = hex::encode(gatehouse_model::sha256(&bytes));
         let mut metadata = Multimap::new();
         for (name, value) in says.iter().copied().chain([(META_SHA256, sha256.as_str())]) {
             metadata.add(format!("x-amz-meta-{name}"), value);

@@ -4,8 +4,7 @@
 //! restart.
 
 use chrono::Datelike;
-use gatehouse_store::names::{EventKey, MediaName};
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::{EventKey, MediaName, Timestamp};
 
 /// `devices/<device>/events/<yyyy>/<mm>/<dd>/<camera>/<event id>/<name>`, by the day (UTC) at which the appliance
 /// received the event.

@@ -7,7 +7,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use gatehouse_store::keys::KeyId;
+use gatehouse_model::KeyId;
 use gatehouse_store::store::{Media, SentPart, UploadSoFar};
 use minio::s3::error::ValidationErr;
 use minio::s3::response_traits::{HasEtagFromHeaders, HasS3Fields};

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt as _};
-use gatehouse_store::seal::Sha256;
+use gatehouse_model::Sha256;
 use minio::s3::builders::CopySource;
 use minio::s3::error::{Error, ValidationErr};
 use minio::s3::response::ListObjectsResponse;

@@ -9,8 +9,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gatehouse_model::KeyId;
 use gatehouse_store::files::SealedReader;
-use gatehouse_store::keys::KeyId;
 use gatehouse_store::record::ObjectPlace;
 use gatehouse_store::store::MediaTask;
 use minio::s3::builders::{PutObject, UploadPart};

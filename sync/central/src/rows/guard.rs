@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use gatehouse_config::Environment;
-use gatehouse_store::journal::Position;
+use gatehouse_journal::Position;
+use gatehouse_model::Timestamp;
 use gatehouse_store::store::EventView;
-use gatehouse_store::time::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use gatehouse_gallery::{repeat_radius, repeats};
+use gatehouse_model::Timestamp;
 use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::gallery::{repeat_radius, repeats};
 use gatehouse_store::store::{Shared, SharedSample};
-use gatehouse_store::time::Timestamp;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 

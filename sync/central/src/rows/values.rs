@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
-use gatehouse_store::time::Timestamp;
+use gatehouse_model::Timestamp;
 use tokio_postgres::types::ToSql;
 
 /// Years 1 to 9999: the range that every client of the database can read.

@@ -126,7 +126,7 @@ async fn cut_off_before_the_store_hears_of_them_thumbnails_come_once_all_the_sam
     assert_eq!(view(&house, "v0").thumbnails, before, "the same bytes under the same keys");
     let Thumbnail { place, sha256, .. } = &before[0];
     let bytes = looker.get(BUCKET, &place.key).await.unwrap();
-    assert_eq!((place.key.as_str(), gatehouse_store::sha256(&bytes)), (small("v0", 64).as_str(), *sha256));
+    assert_eq!((place.key.as_str(), gatehouse_model::sha256(&bytes)), (small("v0", 64).as_str(), *sha256));
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 3);
     assert_eq!(told(&house).len(), 3);
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use gatehouse_gallery::{Encoding, Gallery};
+use gatehouse_model::{CameraName, KeyId};
 use gatehouse_store::Store;
-use gatehouse_store::gallery::{Encoding, Gallery};
-use gatehouse_store::keys::{KeyId, RootKey};
-use gatehouse_store::names::CameraName;
 use gatehouse_store::store::ProbeFace;
 use gatehouse_store::store::StoreSettings;
 use gatehouse_testkit::folder::Folder;
+use gatehouse_vault::keys::RootKey;
 use serde_json::{Value, json};
 
 use super::crowd::Crowd;

@@ -1,7 +1,7 @@
 //! Whether a sample that is refused at enrollment is a wrong one.
 
 use fastrand::Rng;
-use gatehouse_store::gallery::{Encoding, Gallery, Verdict};
+use gatehouse_gallery::{Encoding, Gallery, Verdict};
 use serde_json::json;
 
 use super::sets::{EncodingSet, People};

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use fastrand::Rng;
-use gatehouse_store::gallery::{Basis, Encoding, Metric, StrangerFace};
+use gatehouse_gallery::{Basis, Encoding, StrangerFace};
+use gatehouse_model::Metric;
 use serde_json::json;
 
 use super::sets::{EncodingSet, People};

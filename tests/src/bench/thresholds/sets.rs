@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use gatehouse_store::gallery::calibration::{Calibration, CalibrationTitle};
-use gatehouse_store::gallery::evaluate::{Samples, calibrate};
-use gatehouse_store::gallery::{Encoding, GallerySettings, Metric};
+use gatehouse_gallery::calibration::{Calibration, CalibrationTitle};
+use gatehouse_gallery::evaluate::{Samples, calibrate};
+use gatehouse_gallery::{Encoding, GallerySettings};
+use gatehouse_model::Metric;
 
 /// A file of encodings and how they are compared.
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use gatehouse_journal::Position;
+
 use super::*;
 use crate::clock::{ClockSource, uptime};
-use crate::journal::Position;
 use crate::store::{Change, EventQuery, Store, testing};
 
 const SECOND: i64 = 1_000_000;

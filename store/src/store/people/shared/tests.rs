@@ -116,7 +116,7 @@ async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
     assert_eq!(store.people.cursor().unwrap(), some, "only who goes on from there goes on");
     assert!(store.core.stamp() > some.newest, "the clock does not fall behind what was seen");
     let model =
-        crate::record::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
+        gatehouse_model::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
     store.galleries.add(model).await.unwrap();
     assert_eq!(store.people.cursor().unwrap(), PeopleCursor { upto: 0, ..some });
     store.close();

@@ -1,10 +1,10 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gatehouse_gallery::Encoding;
+use gatehouse_model::{CameraName, Outcome};
+
 use super::*;
-use crate::gallery::Encoding;
-use crate::names::CameraName;
-use crate::record::Outcome;
 use crate::store::{OpenReport, ProbeFace, Store, testing};
 
 const DIMENSIONS: usize = 128;

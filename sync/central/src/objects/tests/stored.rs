@@ -27,7 +27,7 @@ async fn objects_are_listed_in_the_order_of_their_bytes_read_back_and_copied() {
 
         looker.put(BUCKET, "devices/big", content(3_000_000)).await.unwrap();
         let big = objects.read_back("devices/big").await.unwrap().unwrap();
-        let mut hash = gatehouse_store::seal::Sha256::new();
+        let mut hash = gatehouse_model::Sha256::new();
         hash.update(&content(3_000_000));
         assert_eq!((big.size, big.sha256), (3_000_000, hex::encode(hash.finish())));
         assert_eq!(objects.read_back("devices/none").await.unwrap(), None);

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use gatehouse_central::objects::{Limits, Objects};
 use gatehouse_config::Config;
+use gatehouse_gallery::GallerySettings;
+use gatehouse_model::{EventKey, Metric, Timestamp};
 use gatehouse_store::files::MediaFiles;
-use gatehouse_store::gallery::{GallerySettings, Metric};
-use gatehouse_store::keys::{KeyTable, RootKey};
-use gatehouse_store::names::EventKey;
 use gatehouse_store::record::Media;
 use gatehouse_store::store::{MediaTask, Part, StoreSettings};
-use gatehouse_store::time::Timestamp;
 use gatehouse_testkit::minio::{Minio, binary};
 use gatehouse_testkit::moto::{self, Moto};
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
+use gatehouse_vault::keys::{KeyTable, RootKey};
 
 /// The bucket of the tests.
 pub(crate) const BUCKET: &str = "gatehouse-dev";
