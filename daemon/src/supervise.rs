@@ -90,9 +90,8 @@ mod tests {
         let mut stop = tasks.stop_signal();
         tasks.spawn("deaf", std::future::pending());
         tasks.spawn("polite", async move { stopped(&mut stop).await });
-        let begun = std::time::Instant::now();
+        // The first task never ends, so that only the budget can end this.
         tasks.stop(Duration::from_millis(50)).await;
-        assert!(begun.elapsed() < Duration::from_secs(5));
         assert!(tasks.set.is_empty());
     }
 }

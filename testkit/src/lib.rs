@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod readers;
+pub mod require;
 pub mod s3;
 pub mod synthetic;
 pub mod tls;

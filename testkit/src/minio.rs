@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::folder::Folder;
 use crate::objects::Objects;
 use crate::postgres::services_folders;
 use crate::process::{Launch, Process, Signal, find_program};
+use crate::require::Need;
 use crate::{ports, wait};
 
 /// Environment variable with the path of the binary.
@@ -51,6 +52,14 @@ impl Minio {
         Ok(server)
     }
 
+    /// Starts one, or returns none if there is no binary and no test requires one.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_if_present() -> Result<Option<Self>> {
+        if Need::Minio.is_missing(binary().is_some()) { Ok(None) } else { Self::start().map(Some) }
+    }
+
     /// Endpoint and credentials.
     pub fn objects(&self) -> Objects {
         Objects {
@@ -62,12 +71,16 @@ impl Minio {
     }
 
     /// Credentials for a quarter of an hour with the permissions of a policy (JSON): access key, secret key, session
-    /// token. None if `curl`, which signs the request, is not installed.
+    /// token. None if `curl`, which signs the request, is not installed and no test requires it.
     ///
     /// # Errors
     /// If the server refuses.
     pub fn session(&self, policy: &str) -> Result<Option<[String; 3]>> {
-        let Some(curl) = find_program("curl") else { return Ok(None) };
+        let curl = find_program("curl");
+        if Need::Curl.is_missing(curl.is_some()) {
+            return Ok(None);
+        }
+        let curl = curl.context("no curl")?;
         let objects = self.objects();
         let answer = Command::new(curl)
             .args(["--silent", "--max-time", "30", "--aws-sigv4", "aws:amz:us-east-1:sts", "--user"])
@@ -151,11 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_real_server_keeps_objects_over_a_restart() {
-        if binary().is_none() {
-            println!("no MinIO binary here: its tests are left out");
-            return;
-        }
-        let server = Minio::start().unwrap();
+        let Some(server) = Minio::start_if_present().unwrap() else { return };
         let objects = server.objects();
         objects.create_bucket("bucket").await.unwrap();
         objects.put("bucket", "a/b", b"hello".to_vec()).await.unwrap();

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::folder::Folder;
 use crate::objects::Objects;
 use crate::process::{Launch, Process};
+use crate::require::Need;
 use crate::{ports, wait};
 
 /// Environment variable with the path of a Python that has `moto[server]`.
@@ -45,6 +46,14 @@ impl Moto {
         wait::until_listening(port, START_TIMEOUT)
             .map_err(|error| anyhow!("{error}:\n{}", process.log_tail(4000)))?;
         Ok(Self { port, _process: Mutex::new(process), _folder: folder })
+    }
+
+    /// Starts one, or returns none if no Python is named and no test requires one.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_if_present() -> Result<Option<Self>> {
+        if Need::Moto.is_missing(python().is_some()) { Ok(None) } else { Self::start().map(Some) }
     }
 
     /// Endpoint and credentials, which it ignores.

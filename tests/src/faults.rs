@@ -11,7 +11,7 @@ pub mod kills;
 pub mod slow;
 pub mod states;
 mod street;
-#[path = "../../store/tests/twin/mod.rs"]
+#[path = "../../store/tests/store/twin.rs"]
 mod twin;
 
 use serde_json::{Value, json};

@@ -205,7 +205,8 @@ async fn check_rows(plan: &Plan, setup: &Setup) -> Result<()> {
         .query(
             "SELECT seq, camera, event_id, jsonb_array_length(identification->'faces') AS faces, \
              identification->>'correlation_id' AS correlation, \
-             identification->>'engine' = 'exact' AND (identification->>'micros')::bigint >= 0 AS complete \
+             identification->>'engine' = 'exact' AND ((identification->>'micros')::bigint > 0 \
+                 OR NOT identification @? '$.faces[*] ? (@.outcome == \"match\")') AS complete \
              FROM gatehouse.events WHERE device_id = $1 ORDER BY seq",
             &[&DEVICE],
         )

@@ -61,10 +61,8 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep \"$0\" & echo $! >\"$1\"; wait", FOR_EVER]).arg(&pid);
         // More than a pipe holds, and it reads nothing of it.
-        let began = Instant::now();
         let error = run_within(Duration::from_secs(2), &mut command, &[0; 1 << 20]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         let sleeper: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         while runs(sleeper) {

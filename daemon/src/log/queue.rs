@@ -117,20 +117,21 @@ mod tests {
     #[test]
     fn a_blocked_writer_blocks_no_caller_and_says_how_many_lines_were_dropped() {
         let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let (takes, taken) = std::sync::mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&written);
         let write = move |line: String| {
+            let _ = takes.send(());
             let _ = blocked.recv();
             seen.lock().unwrap().push(line);
         };
         let queue = LineQueue::start(write, |dropped| format!("dropped {dropped}")).unwrap();
         // Until the writer has taken the first line there is one place less.
         queue.push("first".to_owned());
-        std::thread::sleep(Duration::from_millis(200));
+        taken.recv().unwrap();
         (0..QUEUE_LINES + 7).for_each(|nth| queue.push(nth.to_string()));
-        let begin = Instant::now();
         queue.wait_written(Duration::from_millis(50));
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert!(written.lock().unwrap().is_empty(), "it returned while the writer was blocked");
         drop(unblock);
         queue.wait_written(Duration::from_secs(30));
         let written = written.lock().unwrap();

@@ -17,6 +17,26 @@ const HOUSES: usize = 3;
 const PEOPLE: [&str; 4] = ["anna", "bert", "cleo", "dora"];
 /// Different samples in all.
 const SAMPLES: usize = 12;
+/// Successes of each operation that all seeds together must reach: most others are refused, since the person is not there.
+const SUCCESSES_MIN: [(Operation, usize); 5] = [
+    (Operation::Enroll, 30),
+    (Operation::Rename, 4),
+    (Operation::Erase, 2),
+    (Operation::EraseEverywhere, 2),
+    (Operation::EnrollCentrally, 4),
+];
+
+/// An operation that may be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Operation {
+    Enroll,
+    Rename,
+    Erase,
+    EraseEverywhere,
+    EnrollCentrally,
+}
+
+type Successes = BTreeMap<Operation, usize>;
 
 struct Model {
     deployment: Deployment,
@@ -26,6 +46,7 @@ struct Model {
     names: usize,
     /// Whom nobody has enrolled since they were erased with everybody listening.
     gone: BTreeMap<&'static str, bool>,
+    successes: Successes,
 }
 
 impl Model {
@@ -36,7 +57,15 @@ impl Model {
             houses.push(deployment.house(&format!("house-{nth}")).await);
         }
         let random = Rng::with_seed(seed);
-        Self { deployment, houses, online: vec![false; HOUSES], random, names: 0, gone: BTreeMap::new() }
+        Self {
+            deployment,
+            houses,
+            online: vec![false; HOUSES],
+            random,
+            names: 0,
+            gone: BTreeMap::new(),
+            successes: Successes::new(),
+        }
     }
 
     async fn step(&mut self) {
@@ -46,11 +75,12 @@ impl Model {
             5 | 6 => {
                 self.names += 1;
                 let name = format!("Name {}", self.names);
-                // Nobody is no one to be renamed.
-                let _ = self.houses[at].store.people.rename(id, &name).await;
+                let renamed = self.houses[at].store.people.rename(id, &name).await;
+                self.count(Operation::Rename, renamed.is_ok());
             }
             7 => {
-                let _ = self.houses[at].store.people.erase(id).await;
+                let erased = self.houses[at].store.people.erase(id).await;
+                self.count(Operation::Erase, erased.is_ok());
             }
             8 => self.erase_before_all(id).await,
             9 => self.enrol_centrally(id).await,
@@ -58,12 +88,17 @@ impl Model {
         }
     }
 
+    /// Notes a success. A refusal is allowed: the person may be missing here.
+    fn count(&mut self, operation: Operation, is_success: bool) {
+        *self.successes.entry(operation).or_default() += usize::from(is_success);
+    }
+
     async fn enrol(&mut self, at: usize, id: &'static str) {
         let store = &self.houses[at].store;
         let name = store.people.get(id).map_or_else(|| format!("{id} of {at}"), |person| person.name);
         let sample = encoding(self.random.usize(0..SAMPLES));
-        // Renamed from elsewhere meanwhile: then nobody was enrolled.
-        if store
+        // Refused if the person was renamed by another appliance meanwhile.
+        let enrolled = store
             .people
             .enroll_reviewed(Enrollment {
                 id,
@@ -73,8 +108,9 @@ impl Model {
                 force: true,
             })
             .await
-            .is_ok()
-        {
+            .is_ok();
+        self.count(Operation::Enroll, enrolled);
+        if enrolled {
             self.gone.remove(id);
         }
     }
@@ -85,7 +121,9 @@ impl Model {
         let person =
             Person { id: id.into(), name: name.map_or_else(|| format!("{id} of all"), |person| person.name) };
         let sample = encoding(self.random.usize(0..SAMPLES));
-        if central.enrol(person, vec![sample], gallery_settings(), true).await.is_ok() {
+        let enrolled = central.enrol(person, vec![sample], gallery_settings(), true).await.is_ok();
+        self.count(Operation::EnrollCentrally, enrolled);
+        if enrolled {
             self.gone.remove(id);
         }
     }
@@ -93,7 +131,9 @@ impl Model {
     /// Somebody erases whom all know of.
     async fn erase_before_all(&mut self, id: &'static str) {
         self.agree().await;
-        if self.houses[0].store.people.erase(id).await.is_ok() {
+        let erased = self.houses[0].store.people.erase(id).await.is_ok();
+        self.count(Operation::EraseEverywhere, erased);
+        if erased {
             self.agree().await;
             self.gone.insert(id, true);
         }
@@ -140,6 +180,7 @@ impl Model {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_done_in_whatever_partition_all_agree_in_the_end() {
+    let mut successes = Successes::new();
     for seed in 0..SEEDS {
         println!("seed {seed}");
         let mut model = Model::new(seed).await;
@@ -148,5 +189,12 @@ async fn whatever_is_done_in_whatever_partition_all_agree_in_the_end() {
         }
         model.agree().await;
         model.deployment.all_have_heard().await;
+        for (operation, count) in model.successes {
+            *successes.entry(operation).or_default() += count;
+        }
+    }
+    println!("{successes:?}");
+    for (operation, least) in SUCCESSES_MIN {
+        assert!(successes[&operation] >= least, "{operation:?} hardly ever succeeded: {successes:?}");
     }
 }

@@ -10,9 +10,10 @@ use gatehouse_central::rows::Waiting;
 use gatehouse_config::Config;
 use gatehouse_model::{Identification, Timestamp};
 use gatehouse_store::store::Change;
-use gatehouse_testkit::minio::{Minio, binary};
+use gatehouse_testkit::minio::Minio;
 use gatehouse_testkit::objects::Objects;
 use gatehouse_testkit::readers::Reader;
+use gatehouse_testkit::require::Need;
 use gatehouse_testkit::s3::S3Server;
 
 use crate::files::{BUCKET, keys, settings};
@@ -141,7 +142,7 @@ async fn what_others_read_is_what_postgres_has_and_names_nobody() {
     let folder = s3.files().join(BUCKET);
     let theirs = Reader::DuckDb.ask(&of_duckdb(&folder)).unwrap();
     assert_eq!(theirs.into_iter().map(same).collect::<Vec<_>>(), ours);
-    if Reader::ClickHouse.is_there() {
+    if !Need::ClickHouse.is_missing(Reader::ClickHouse.is_there()) {
         let theirs = Reader::ClickHouse.ask(&of_clickhouse(&server)).unwrap();
         assert_eq!(theirs.into_iter().map(same).collect::<Vec<_>>(), ours);
     }
@@ -164,7 +165,7 @@ async fn what_others_read_is_what_postgres_has_and_names_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_cut_off_writes_the_same_files_again() {
     let here = S3Server::start().unwrap();
-    let minio = binary().map(|_| Minio::start().unwrap());
+    let minio = Minio::start_if_present().unwrap();
     for server in [Some(here.objects()), minio.as_ref().map(Minio::objects)].into_iter().flatten() {
         let bed = Bed::new("archive_again").await;
         let config = prepared(&bed, &server).await;

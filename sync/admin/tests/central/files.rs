@@ -9,7 +9,7 @@ use gatehouse_admin::verify::{Scope, verify};
 use gatehouse_central::SyncError;
 use gatehouse_config::Config;
 use gatehouse_model::Sha256;
-use gatehouse_testkit::minio::{Minio, binary};
+use gatehouse_testkit::minio::Minio;
 use gatehouse_testkit::objects::Objects;
 use gatehouse_testkit::s3::{Manner, S3Server};
 
@@ -206,7 +206,7 @@ async fn nothing_is_touched_where_one_side_is_empty_strange_or_mostly_missing() 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_finds_a_flipped_byte_a_wrong_size_and_a_missing_object() {
     let here = S3Server::start().unwrap();
-    let minio = binary().map(|_| Minio::start().unwrap());
+    let minio = Minio::start_if_present().unwrap();
     let servers = [Some(here.objects()), minio.as_ref().map(Minio::objects)];
     for server in servers.into_iter().flatten() {
         let bed = Bed::new("verify").await;

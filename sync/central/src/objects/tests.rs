@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_testkit::minio::{Minio, binary};
+use gatehouse_testkit::minio::Minio;
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
 

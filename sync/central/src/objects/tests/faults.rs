@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::*;
 use crate::error::SyncError;
 
@@ -56,13 +54,12 @@ async fn a_silent_server_is_given_up_within_the_deadline() {
     let looker = fake::silent().await;
     let objects = Objects::open(&device.config(&looker, "dev", ""), Limits::short(SHORT)).unwrap();
     let task = device.task("a.jpg", &content(1000));
-    let start = Instant::now();
+    // The server never answers, so that only a deadline can end a call.
     let error = objects.guard().await.unwrap_err();
-    assert!(matches!(error, SyncError::Deadline { .. }), "{error}");
+    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT), "{error:?}");
     let error = objects.push(&task, device.files.open_file(&task.media.id).unwrap()).await.unwrap_err();
-    assert!(matches!(error, SyncError::Deadline { .. }), "{error}");
+    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT), "{error:?}");
     assert!(!error.is_permanent() && !error.stops_sink());
-    assert!(start.elapsed() < 6 * SHORT, "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,11 +83,9 @@ async fn an_upload_that_stalls_or_breaks_in_its_middle_is_made_again() {
             tokio::time::sleep(Duration::from_millis(900)).await;
             proxy.set(Faults { stall: true, ..Faults::default() });
         };
-        let start = Instant::now();
         let (outcome, ()) = tokio::join!(push(), stall);
         let error = outcome.unwrap_err();
-        assert!(matches!(error, SyncError::Deadline { .. }), "{error}");
-        assert!(start.elapsed() < 5 * BASE, "{:?}", start.elapsed());
+        assert!(matches!(error, SyncError::Deadline { after, .. } if after < 5 * BASE), "{error:?}");
 
         proxy.reset_connections();
         proxy.set(Faults { cut_after: Some(7 * 1024 * 1024), ..Faults::default() });

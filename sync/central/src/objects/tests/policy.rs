@@ -20,14 +20,12 @@ fn denied<T>(result: Result<T, SyncError>, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_under_the_policy_of_an_appliance_reach_its_own_objects_only() {
-    if binary().is_none() {
-        return println!("no MinIO binary here: nothing else holds policies");
-    }
-    let server = Minio::start().unwrap();
+    // The other servers do not enforce policies.
+    let Some(server) = Minio::start_if_present().unwrap() else { return };
     let (looker, device) = (server.objects(), Device::new());
     let all = device.prepared(&looker).await;
     let Some([access, secret, token]) = server.session(&policy(BUCKET, "gate-7").to_string()).unwrap() else {
-        return println!("no curl here: keys under a policy cannot be asked for");
+        return;
     };
     let held = |device: &str| {
         let provider = StaticProvider::new(&access, &secret, Some(&token));

@@ -12,8 +12,8 @@ use gatehouse_model::{EventKey, Metric, Timestamp};
 use gatehouse_store::files::MediaFiles;
 use gatehouse_store::record::Media;
 use gatehouse_store::store::{MediaTask, Part, StoreSettings};
-use gatehouse_testkit::minio::{Minio, binary};
-use gatehouse_testkit::moto::{self, Moto};
+use gatehouse_testkit::minio::Minio;
+use gatehouse_testkit::moto::Moto;
 use gatehouse_testkit::objects::Objects as Looker;
 use gatehouse_testkit::s3::S3Server;
 use gatehouse_vault::keys::{KeyTable, RootKey};
@@ -64,18 +64,15 @@ impl Server {
 
 /// Every server there is here.
 pub(crate) fn servers() -> Vec<Server> {
-    let mut servers = vec![Server::Here(S3Server::start().unwrap())];
-    match binary() {
-        Some(_) => servers.push(Server::Minio(Minio::start().unwrap())),
-        None => println!("no MinIO binary here: only the server in this process is tested"),
-    }
-    servers
+    let here = Server::Here(S3Server::start().unwrap());
+    let minio = Minio::start_if_present().unwrap().map(Server::Minio);
+    [here].into_iter().chain(minio).collect()
 }
 
 /// Also moto, where its Python is named: it checks no signatures, forgets all when it stops, and ends each connection
 /// after one answer.
 pub(crate) fn lenient_servers() -> Vec<Server> {
-    let moto = moto::python().map(|_| Server::Moto(Moto::start().unwrap()));
+    let moto = Moto::start_if_present().unwrap().map(Server::Moto);
     servers().into_iter().chain(moto).collect()
 }
 

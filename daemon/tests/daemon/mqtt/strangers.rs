@@ -3,7 +3,7 @@
 use gatehouse_store::store::EventQuery;
 use serde_json::{Value, json};
 
-use crate::house::{House, PATIENCE, idle, visit};
+use super::house::{House, PATIENCE, idle, visit};
 
 /// An event in which somebody comes who is not enrolled.
 fn stranger(id: &str, face: f32) -> Value {

@@ -1,6 +1,5 @@
 //! A threshold that follows the gallery, through the whole store: people are enrolled, strangers come to the doors, and
 //! then others, whom nobody has seen yet, are let in no more often than was asked for; and so it is after a restart.
-#![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 use std::collections::HashMap;
 use std::path::Path;

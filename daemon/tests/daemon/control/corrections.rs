@@ -6,7 +6,7 @@ use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::{Address, Camera};
 use serde_json::json;
 
-use crate::harness::{Home, encoding, encodings};
+use super::harness::{Home, encoding, encodings};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

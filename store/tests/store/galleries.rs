@@ -1,10 +1,6 @@
 //! Two galleries in one store: enrolled into each, compared, switched, removed; and everything there after a restart
 //! and after the views are made anew.
 
-#![allow(clippy::unwrap_used, reason = "all of this file is tests")]
-
-mod statistics;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -12,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::statistics::statistics;
 use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{CameraName, EventKey, Identification, Metric, Model, Outcome, Person, Verdict};
 use gatehouse_store::Store;
@@ -19,7 +16,6 @@ use gatehouse_store::store::{
     Arrival, Enrollment, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt,
 };
 use gatehouse_vault::keys::RootKey;
-use statistics::statistics;
 
 const OLD: usize = 8;
 const NEW: usize = 16;

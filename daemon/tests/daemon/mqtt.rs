@@ -1,7 +1,5 @@
 //! The pipeline against a real mosquitto.
 
-#![allow(clippy::unwrap_used, reason = "all of this is tests")]
-
 mod house;
 mod safety;
 mod secure;

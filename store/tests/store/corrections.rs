@@ -1,5 +1,4 @@
 //! "Not this person", from the store's own door.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,12 +1,10 @@
 //! The store from its own door: what is told durable is there again, what is erased is gone.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod statistics;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::statistics::statistics;
 use gatehouse_gallery::calibration::Calibration;
 use gatehouse_gallery::{Basis, Encoding, GallerySettings};
 use gatehouse_model::{Event, EventKey, Identification, Metric, Outcome, Person, Timestamp};
@@ -16,7 +14,6 @@ use gatehouse_store::store::{
     Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, StoreError, StoreSettings,
 };
 use gatehouse_vault::keys::RootKey;
-use statistics::statistics;
 
 const DIMENSIONS: usize = 16;
 

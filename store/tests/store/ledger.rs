@@ -1,18 +1,15 @@
 //! The law of conservation against a model: whatever is done in whatever order, through restarts and with views made
 //! anew, the ledger says what somebody who counts beside it says.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod opening;
 
 use std::collections::BTreeMap;
 
+use crate::opening::{self, key};
 use fastrand::Rng;
 use gatehouse_journal::Position;
 use gatehouse_model::{Event, KeyId, Timestamp};
 use gatehouse_store::ledger::{Column, Ledger};
 use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{MediaOutcome, MediaQuery, Store};
-use opening::key;
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 150;

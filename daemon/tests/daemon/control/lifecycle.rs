@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Home, encodings};
+use super::harness::{Home, encodings};
 
 #[test]
 fn systemd_hears_ready_then_the_watchdog_then_stopping() {

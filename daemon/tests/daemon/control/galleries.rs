@@ -7,7 +7,7 @@ use gatehouse_testkit::camera::{Address, Camera, Listener};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Home, encoding, encodings};
+use super::harness::{Daemon, Home, encoding, encodings};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Components of the new model's encodings.

@@ -1,8 +1,5 @@
 //! The journal on disks that fail, on power cuts, and on damaged files: what was acknowledged is there, numbers have
 //! no hole and no double, and nothing panics.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod twin;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +12,7 @@ use gatehouse_vault::disk::Disk;
 use gatehouse_vault::keys::{KeyError, KeyKind, KeyTable, RootKey};
 use gatehouse_vault::space::Space;
 
-use twin::{EIO, ENOSPC, Twin};
+use crate::twin::{EIO, ENOSPC, Twin};
 
 const FRAME_OVERHEAD: usize = 28 + 16;
 const MARK: usize = 28;

@@ -7,7 +7,7 @@ use gatehouse_store::store::EventQuery;
 use gatehouse_testkit::wait;
 use serde_json::{Value, json};
 
-use crate::house::{House, PATIENCE, anna, idle, visit};
+use super::house::{House, PATIENCE, anna, idle, visit};
 
 /// 128 numbers with these digits in every one, and a part of their base64.
 const MARK: &str = "0.7315";

@@ -1,12 +1,10 @@
 //! The beginning of the journal goes, with its keys, and nothing that is still needed goes with it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod opening;
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::opening::{self, key};
 use gatehouse_gallery::Encoding;
 use gatehouse_journal::Position;
 use gatehouse_model::{Event, Outcome, Timestamp};
@@ -14,7 +12,6 @@ use gatehouse_store::record::ObjectPlace;
 use gatehouse_store::store::{
     EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, VerifyAt,
 };
-use opening::key;
 
 /// Large enough that 64 events and some fill a segment.
 const ATTRIBUTE_BYTES: usize = 250_000;

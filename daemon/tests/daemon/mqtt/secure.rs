@@ -3,7 +3,7 @@
 use gatehouse_testkit::broker::{Broker, BrokerOptions};
 use gatehouse_testkit::wait;
 
-use crate::house::{House, PATIENCE, connected};
+use super::house::{House, PATIENCE, connected};
 
 fn tls() -> BrokerOptions {
     BrokerOptions { tls: true, client_certificates: true, ..BrokerOptions::default() }

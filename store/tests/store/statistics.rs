@@ -1,16 +1,12 @@
 //! Impostor statistics of a model that exists in tests alone: its people lie at right angles to each other.
 
-#![allow(dead_code, unreachable_pub)]
-
 use gatehouse_gallery::calibration::{
     BoundFactor, CALIBRATION_FORMAT, Calibration, Quantile, SamplesFactor, Spread,
 };
 use gatehouse_model::Metric;
 
-// Each test binary uses its own part of this, as if it were a crate.
-
 /// Statistics of a model of which one stranger in a thousand comes within a good half of the mean distance.
-pub fn statistics(model: &str, dimensions: usize, metric: Metric) -> Calibration {
+pub(crate) fn statistics(model: &str, dimensions: usize, metric: Metric) -> Calibration {
     let unit = match metric {
         Metric::Euclidean => std::f64::consts::SQRT_2,
         Metric::Cosine => 1.0,

@@ -1,9 +1,5 @@
 //! What a store with encodings of four components is opened with.
 
-// Each test binary uses its own part of this, as if it were a crate.
-#![allow(dead_code, unreachable_pub)]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +10,7 @@ use gatehouse_store::store::{OpenReport, Store, StoreSettings};
 use gatehouse_vault::keys::RootKey;
 
 /// Opens or makes it; with a central side or without.
-pub fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
+pub(crate) fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
     let gallery = GallerySettings {
         model: "test".into(),
         dimensions: 4,
@@ -37,6 +33,6 @@ pub fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
 }
 
 /// An event of the camera `front`.
-pub fn key(id: u64) -> EventKey {
+pub(crate) fn key(id: u64) -> EventKey {
     EventKey { camera: "front".try_into().unwrap(), id: id.to_string().as_str().try_into().unwrap() }
 }

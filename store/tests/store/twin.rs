@@ -1,8 +1,8 @@
 //! A disk that fails when it is told to, and that can lose what was never synced, as a power cut does.
 
 // Each test binary uses its own part of this, as if it were a crate.
-#![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, unreachable_pub)]
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, encoding, encodings, tool_program};
+use super::harness::{Home, encoding, encodings, tool_program};
 
 #[test]
 fn a_person_is_enrolled_found_renamed_and_erased() {

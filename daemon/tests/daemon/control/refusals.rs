@@ -8,9 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use gatehouse_testkit::require::Need;
 use serde_json::Value;
 
-use crate::harness::{Home, encoding, encodings, tool_program};
+use super::harness::{Home, encoding, encodings, tool_program};
 
 #[test]
 fn nobody_there_is_69_with_advice() {
@@ -102,8 +103,8 @@ fn rubbish_on_the_socket_harms_nobody() {
 
 #[test]
 fn whoever_is_neither_root_nor_of_our_group_is_77() {
-    if !rustix::process::geteuid().is_root() {
-        // Only root can be somebody else for a moment.
+    // Only root can act as another user.
+    if Need::Root.is_missing(rustix::process::geteuid().is_root()) {
         return;
     }
     let home = Home::new("");
