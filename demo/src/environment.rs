@@ -151,7 +151,7 @@ fn enroll(screen: &Screen, daemon: &Daemon) -> Result<Vec<SyntheticPerson>> {
     for person in synthetic::people(SEED, PEOPLE) {
         let name = person.name.split(" of ").next().unwrap_or(&person.name).to_owned();
         let samples = person.samples(&mut random, SAMPLES);
-        block_in_place(|| daemon.enrol(&person.id, &name, &samples))?;
+        block_in_place(|| daemon.enroll(&person.id, &name, &samples))?;
         bar.inc(1);
         residents.push(person);
     }

@@ -17,7 +17,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Visits per second in normal operation: as many as can be read.
 const VISITS_PER_SECOND: u32 = 5;
 /// Visits per second during the outage, so that a backlog builds up.
-const OUTAGE_VISITS_PER_SECOND: u32 = 30;
+const OUTAGE_VISITS_PER_SECOND: u32 = 20;
 /// Lines per second that can be read; further ones are only counted.
 const READABLE_LINES_PER_SECOND: usize = 6;
 /// Answers of each phase that the picture shows.
@@ -65,7 +65,7 @@ pub(crate) async fn run(screen: &Screen, end: Instant, gatehoused: Option<PathBu
     demo.phase(length(0.3), OUTAGE_VISITS_PER_SECOND).await?;
 
     screen.heading("Postgres and S3 are back: the backlog is delivered while visits go on");
-    let note = "   Events arrive first. Pictures are confirmed in batches, each with its thumbnail.";
+    let note = "   Events arrive first; pictures follow in batches, each with its thumbnail.";
     screen.line(&screen.dim(note));
     demo.catch_up().await?;
     demo.phase(length(0.1), VISITS_PER_SECOND).await?;

@@ -16,9 +16,9 @@ use gatehouse_testkit::wait;
 /// The cameras.
 const CAMERAS: [&str; 3] = ["front-door", "garden", "garage"];
 /// Width of a picture in pixels.
-const PICTURE_WIDTH: u16 = 320;
+const PICTURE_WIDTH: u16 = 160;
 /// Height of a picture in pixels.
-const PICTURE_HEIGHT: u16 = 240;
+const PICTURE_HEIGHT: u16 = 120;
 /// Faults of malformed messages, used in turn.
 const FAULTS: [Fault; 5] =
     [Fault::WrongDimensions, Fault::NotJson, Fault::NotANumber, Fault::TooDeep, Fault::ZeroVector];

@@ -236,8 +236,8 @@ impl Daemon {
     ///
     /// # Errors
     /// If the tool refuses.
-    pub fn enrol(&self, id: &str, name: &str, encodings: &[Vec<f32>]) -> Result<Value> {
-        let file = self.folder.path().join("enrol.json");
+    pub fn enroll(&self, id: &str, name: &str, encodings: &[Vec<f32>]) -> Result<Value> {
+        let file = self.folder.path().join("enroll.json");
         std::fs::write(&file, serde_json::to_vec(encodings)?)?;
         let path = file.to_string_lossy().into_owned();
         let all = ["person", "enroll", "--force", "--id", id, "--name", name, "--encodings", &path];

@@ -82,7 +82,7 @@ impl SyntheticPerson {
         self.center.iter().map(|c| c + scale * gauss(rng)).collect()
     }
 
-    /// Several encodings, for an enrolment.
+    /// Several encodings, for an enrollment.
     pub fn samples(&self, rng: &mut Rng, count: usize) -> Vec<Vec<f32>> {
         (0..count).map(|_| self.sample(rng)).collect()
     }

@@ -35,8 +35,8 @@ def main():
     rate = records / (time.perf_counter() - begin)
     times.sort()
     p99 = times[min(len(times) * 99 // 100, len(times) - 1)]
-    told = {"rate": rate, "p50": times[len(times) // 2], "p99": p99, "written": (written() - before) / (records * size)}
-    print(json.dumps(told))
+    result = {"rate": rate, "p50": times[len(times) // 2], "p99": p99, "written": (written() - before) / (records * size)}
+    print(json.dumps(result))
 
 
 main()

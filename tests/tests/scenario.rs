@@ -43,7 +43,7 @@ async fn everything_arrives_once_while_everything_fails() -> Result<()> {
     let mut setup = Setup::build(settings).await?;
     setup.start()?;
     for (person, templates) in plan.people.iter().zip(&plan.templates) {
-        setup.daemon.enrol(&person.id, &person.name, templates)?;
+        setup.daemon.enroll(&person.id, &person.name, templates)?;
     }
     let collector = Collector::of(&plan, &setup.address()).await?;
 

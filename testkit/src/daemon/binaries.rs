@@ -31,14 +31,14 @@ fn prepare() -> Result<PathBuf> {
     let folder = if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
-        // All of them: asked for one package alone, cargo chooses other features and builds half of the tree anew.
+        // All of them: for a single package cargo selects other features and builds half of the dependencies again.
         command.args(["build", "--quiet", "--workspace", "--bins"]);
         if folder.ends_with("release") {
             command.arg("--release");
         }
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo says of this test to this test: ring's build script takes it for its own, and is built again with all
-        // that stands on it.
+        // Cargo sets these variables for this test. The build script of ring reads them, so ring and all its dependents
+        // would be built again.
         for (name, _) in std::env::vars_os() {
             if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
                 command.env_remove(name);

@@ -204,9 +204,9 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
         }
         let ours = gallery(case, exact_limit, &templates, &encodings, &truth)?;
         if engine == "exact" {
-            exact = ours.times.0;
+            exact = ours.times.p50;
         }
-        let mut row = line(&format!("gatehouse {engine}"), (ours.times.0, Some(ours.times.1)), exact);
+        let mut row = line(&format!("gatehouse {engine}"), (ours.times.p50, Some(ours.times.p99)), exact);
         let payload = dimensions as f64 * 5.0;
         // What the lines before gave back and the system did not take hides the memory of this one.
         let bytes = Some(ours.bytes).filter(|bytes| *bytes > payload);
@@ -215,13 +215,19 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
         table.rows.push(row);
     }
     let none = || [Value::Null, Value::Null, Value::Null];
-    let mut row = line("f32 scan", (plain.0, Some(plain.1)), exact);
+    let mut row = line("f32 scan", (plain.p50, Some(plain.p99)), exact);
     row.extend([json!(1.0)].into_iter().chain(none()));
     table.rows.push(row);
     if let Some(python) = peers::python() {
         let rows: Vec<u32> = nearest.iter().map(|truth| truth.row).collect();
-        let graphs = graphs.of_peers();
-        for peer in peers::measure(&python, &templates, &asked.concat(), &rows, dimensions, graphs)? {
+        let input = peers::Input {
+            templates: &templates,
+            probes: &asked.concat(),
+            nearest: &rows,
+            dimensions,
+            graphs: graphs.of_peers(),
+        };
+        for peer in peers::measure(&python, &input)? {
             let number = |key: &str| peer[key].as_f64();
             let name = peer["engine"].as_str().unwrap_or("peer");
             let mut row = line(name, (number("p50").unwrap_or(f64::NAN), number("p99")), exact);
@@ -237,7 +243,7 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
 
 /// What one engine did.
 struct Ours {
-    times: (f64, f64),
+    times: Times,
     recall: f64,
     bytes: f64,
     ready: f64,
@@ -299,11 +305,11 @@ fn settings(dimensions: usize, exact_limit: usize) -> GallerySettings {
     }
 }
 
-/// Median and 99th percentile in microseconds of the best pass, and the answers.
-fn timed<P, A>(probes: &[P], mut ask: impl FnMut(&P) -> A) -> ((f64, f64), Vec<A>) {
+/// The times of the best pass, and the answers.
+fn timed<P, A>(probes: &[P], mut ask: impl FnMut(&P) -> A) -> (Times, Vec<A>) {
     // The first round warms caches and is not counted.
     probes.iter().take(probes.len() / 10).for_each(|probe| drop(black_box(ask(probe))));
-    let (mut best, mut answers) = ((f64::INFINITY, f64::INFINITY), Vec::new());
+    let (mut best, mut answers) = (Times { p50: f64::INFINITY, p99: f64::INFINITY }, Vec::new());
     for _ in 0..PASSES {
         let mut times = Vec::new();
         answers.clear();
@@ -314,19 +320,27 @@ fn timed<P, A>(probes: &[P], mut ask: impl FnMut(&P) -> A) -> ((f64, f64), Vec<A
             answers.push(answer);
         }
         let pass = percentiles(times);
-        best = if pass.0 < best.0 { pass } else { best };
-        if best.0 > LONG {
+        best = if pass.p50 < best.p50 { pass } else { best };
+        if best.p50 > LONG {
             break;
         }
     }
     (best, answers)
 }
 
-/// Median and 99th percentile.
-fn percentiles(mut times: Vec<f64>) -> (f64, f64) {
+/// Times of one measurement in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Median.
+    p50: f64,
+    /// 99th percentile.
+    p99: f64,
+}
+
+fn percentiles(mut times: Vec<f64>) -> Times {
     times.sort_by(f64::total_cmp);
     let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1)).copied();
-    (at(50).unwrap_or(0.0), at(99).unwrap_or(0.0))
+    Times { p50: at(50).unwrap_or(0.0), p99: at(99).unwrap_or(0.0) }
 }
 
 /// Memory of this process, 0 where the system does not tell.

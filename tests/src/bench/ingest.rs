@@ -47,7 +47,7 @@ pub async fn run() -> Result<Vec<Table>> {
     let people = people(1, PEOPLE);
     let mut rng = Rng::with_seed(2);
     for person in &people {
-        daemon.enrol(&person.id, &person.name, &person.samples(&mut rng, SAMPLES))?;
+        daemon.enroll(&person.id, &person.name, &person.samples(&mut rng, SAMPLES))?;
     }
     let latency = latency(&address, &people).await?;
     let steady = steady::run(&daemon, &address, &people).await?;

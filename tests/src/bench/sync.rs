@@ -60,7 +60,7 @@ async fn fill(setup: &Setup) -> Result<()> {
     let people = people(1, PEOPLE);
     let mut rng = Rng::with_seed(2);
     for person in &people {
-        setup.daemon.enrol(&person.id, &person.name, &person.samples(&mut rng, 2))?;
+        setup.daemon.enroll(&person.id, &person.name, &person.samples(&mut rng, 2))?;
     }
     let camera = Camera::connect("flood", &setup.address());
     for portion in 0..BACKLOG / PORTION {

@@ -130,7 +130,7 @@ impl Deployment {
         let person = self.known[self.random.usize(0..PEOPLE)].clone();
         match self.random.u8(0..10) {
             // A command can be refused, for example if the person is not enrolled.
-            0..=2 => drop(self.appliances[at].daemon.enrol(
+            0..=2 => drop(self.appliances[at].daemon.enroll(
                 &person.id,
                 &person.name,
                 &[person.sample(&mut self.random)],
@@ -176,7 +176,7 @@ impl Deployment {
     /// A person is erased at one appliance while another one is offline and renames the person.
     async fn erase_while_one_is_away(&mut self, outcome: &mut Outcome) -> Result<()> {
         let samples = people(0, PEOPLE + 1)[PEOPLE].samples(&mut self.random, 2);
-        self.appliances[0].daemon.enrol(LEAVES, "Zoe", &samples)?;
+        self.appliances[0].daemon.enroll(LEAVES, "Zoe", &samples)?;
         if !self.agree().await {
             outcome.lost(1, "an enrollment has not reached all");
         }
@@ -200,7 +200,7 @@ impl Deployment {
     /// A person without visits for a long time is erased at all appliances.
     async fn forget_the_absent(&mut self, outcome: &mut Outcome) -> Result<()> {
         let samples = people(0, PEOPLE + 2)[PEOPLE + 1].samples(&mut self.random, 2);
-        self.appliances[0].daemon.enrol(ABSENT, "Yves", &samples)?;
+        self.appliances[0].daemon.enroll(ABSENT, "Yves", &samples)?;
         if !self.agree().await {
             outcome.lost(1, "an enrollment has not reached all");
         }

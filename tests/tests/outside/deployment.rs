@@ -97,7 +97,7 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     let mut random = Rng::with_seed(6);
     let people = synthetic::people(6, 3);
     let samples = |person: &SyntheticPerson, random: &mut Rng| person.samples(random, 3);
-    one.daemon.enrol("anna", "Anna", &samples(&people[0], &mut random))?;
+    one.daemon.enroll("anna", "Anna", &samples(&people[0], &mut random))?;
     two.until_people("who is enrolled at the first door", &["Anna"])?;
     ensure!(two.sees("e1", people[0].sample(&mut random)).await?.as_deref() == Some("anna"));
 

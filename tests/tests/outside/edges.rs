@@ -52,7 +52,7 @@ async fn an_event_that_comes_twice_is_answered_twice_and_kept_once() -> Result<(
     let mut daemon = appliance(&broker, BTreeMap::new()).await?;
     let person = &people(5, 1)[0];
     let template = person.sample(&mut fastrand::Rng::with_seed(6));
-    daemon.enrol(&person.id, &person.name, std::slice::from_ref(&template))?;
+    daemon.enroll(&person.id, &person.name, std::slice::from_ref(&template))?;
     let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;
     let camera = Camera::connect("door", &address);
     let event = EventMessage::face("visit-1", template).payload();

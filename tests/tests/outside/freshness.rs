@@ -44,7 +44,7 @@ impl Site {
         wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
         let person = &people(5, 1)[0];
         let template = person.sample(&mut fastrand::Rng::with_seed(6));
-        daemon.enrol(&person.id, &person.name, std::slice::from_ref(&template))?;
+        daemon.enroll(&person.id, &person.name, std::slice::from_ref(&template))?;
         let address = Address::local(broker.port());
         let answers =
             Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;

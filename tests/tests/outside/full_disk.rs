@@ -153,7 +153,7 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
     let person = &people(5, 1)[0];
     let mut random = fastrand::Rng::with_seed(7);
     let face = person.sample(&mut random);
-    daemon.enrol(&person.id, &person.name, std::slice::from_ref(&face))?;
+    daemon.enroll(&person.id, &person.name, std::slice::from_ref(&face))?;
     let address = Address::local(broker.port());
     let answers = Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;
     let camera = Camera::connect("door", &address);

@@ -35,7 +35,7 @@ async fn events_are_answered_while_standard_error_is_a_full_pipe() -> Result<()>
     connected(&daemon).await?;
     let person = &people(5, 1)[0];
     let template = person.sample(&mut fastrand::Rng::with_seed(6));
-    daemon.enrol(&person.id, &person.name, std::slice::from_ref(&template))?;
+    daemon.enroll(&person.id, &person.name, std::slice::from_ref(&template))?;
     let address = Address::local(broker.port());
     let filters = ["gatehouse/door/identification", "gatehouse/door/rejected"];
     let answers = Listener::subscribe("door", &address, &filters, TIMEOUT).await?;

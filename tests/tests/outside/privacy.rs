@@ -30,7 +30,7 @@ async fn an_erased_person_is_named_nowhere_any_more() -> Result<()> {
     .await?;
     setup.start()?;
     for (person, templates) in before.people.iter().zip(&before.templates) {
-        setup.daemon.enrol(&person.id, &person.name, templates)?;
+        setup.daemon.enroll(&person.id, &person.name, templates)?;
     }
     let collector = Collector::of(&before, &setup.address()).await?;
     Playing::start(&before, &setup.address(), DURATION).finish(TIMEOUT).await?;

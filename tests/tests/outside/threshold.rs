@@ -85,7 +85,7 @@ fn enrolled() -> (SyntheticPerson, Vec<Vec<f32>>) {
 async fn a_misspelt_model_shuts_the_door_until_a_calibration_opens_it() -> Result<()> {
     let mut setup = Setup::of("dlib128").await?;
     let (person, samples) = enrolled();
-    let answer = setup.daemon.enrol(&person.id, &person.name, &samples)?;
+    let answer = setup.daemon.enroll(&person.id, &person.name, &samples)?;
     ensure!(
         answer["no_threshold"].as_str().is_some_and(|text| text.contains("did you mean dlib-128")),
         "{answer}"
@@ -140,7 +140,7 @@ async fn encodings_of_another_norm_are_noticed_at_the_first_enrollment() -> Resu
         face.iter().map(|x| x / norm).collect::<Vec<f32>>()
     };
     let samples: Vec<Vec<f32>> = samples.iter().map(unit).collect();
-    let answer = setup.daemon.enrol(&person.id, &person.name, &samples)?;
+    let answer = setup.daemon.enroll(&person.id, &person.name, &samples)?;
     let words = "the mean norm of the enrolled encodings is 1.000, the model's is 1.427";
     ensure!(answer["no_threshold"].as_str().is_some_and(|text| text.contains(words)), "{answer}");
     let answer = setup.visit(&samples[0]).await?;

@@ -16,7 +16,7 @@ use gatehouse_vault::keys::RootKey;
 use serde_json::{Value, json};
 
 use super::crowd::Crowd;
-use super::{INDEX_TIMEOUT, SAMPLES, percentiles, resident_bytes, settings, timed};
+use super::{INDEX_TIMEOUT, SAMPLES, Times, percentiles, resident_bytes, settings, timed};
 use crate::bench::table::Table;
 
 const DIMENSIONS: usize = 128;
@@ -26,7 +26,7 @@ const MANY: usize = 100_000;
 const SOME: usize = 20_000;
 /// Probes per measurement.
 const PROBES: usize = 2_000;
-/// From one enrolment to the next: a thousand people per second.
+/// From one enrollment to the next: a thousand people per second.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Samples per person where the start is measured: as many as a person may have.
 const SAMPLES_AT_START: usize = 32;
@@ -40,7 +40,7 @@ pub fn run(runtime: &tokio::runtime::Runtime) -> Result<Table> {
         "A gallery that changes, 128 dimensions (lower is better)",
         &["what", "templates", "p50 us", "p99 us", "of alone", "bytes/template more", "seconds"],
     );
-    beside_enrolments(&mut table)?;
+    beside_enrollments(&mut table)?;
     beside_a_rebuild(&mut table)?;
     start(runtime, &mut table)?;
     table.notes = vec![
@@ -51,13 +51,13 @@ pub fn run(runtime: &tokio::runtime::Runtime) -> Result<Table> {
     Ok(table)
 }
 
-fn line(what: &str, templates: usize, times: (f64, f64), alone: f64, more: Option<f64>) -> Vec<Value> {
+fn line(what: &str, templates: usize, times: Times, alone: f64, more: Option<f64>) -> Vec<Value> {
     vec![
         json!(what),
         json!(templates),
-        json!(times.0),
-        json!(times.1),
-        json!(times.0 / alone),
+        json!(times.p50),
+        json!(times.p99),
+        json!(times.p50 / alone),
         json!(more),
         Value::Null,
     ]
@@ -96,7 +96,7 @@ fn door() -> Result<CameraName> {
     CameraName::try_from("bench").context("a camera name")
 }
 
-fn beside_enrolments(table: &mut Table) -> Result<()> {
+fn beside_enrollments(table: &mut Table) -> Result<()> {
     let mut crowd = Crowd::new(DIMENSIONS, 1);
     let (gallery, probes) = filled(MANY, usize::MAX, &mut crowd)?;
     let camera = door()?;
@@ -126,8 +126,8 @@ fn beside_enrolments(table: &mut Table) -> Result<()> {
         is_over.store(true, Ordering::Relaxed);
         times
     });
-    table.rows.push(line("exact, alone", MANY, alone, alone.0, None));
-    table.rows.push(line("exact, people come and go", MANY, beside, alone.0, None));
+    table.rows.push(line("exact, alone", MANY, alone, alone.p50, None));
+    table.rows.push(line("exact, people come and go", MANY, beside, alone.p50, None));
     Ok(())
 }
 
@@ -157,8 +157,8 @@ fn beside_a_rebuild(table: &mut Table) -> Result<()> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     let more = most.saturating_sub(before) as f64 / SOME as f64;
-    table.rows.push(line("hnsw, alone", SOME, alone, alone.0, None));
-    let mut row = line("hnsw, rebuild", SOME, percentiles(times), alone.0, Some(more));
+    table.rows.push(line("hnsw, alone", SOME, alone, alone.p50, None));
+    let mut row = line("hnsw, rebuild", SOME, percentiles(times), alone.p50, Some(more));
     row[6] = json!(seconds);
     table.rows.push(row);
     Ok(())

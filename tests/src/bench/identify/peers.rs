@@ -6,23 +6,31 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Names the Python that has the peers; `run` sets it.
+/// Environment variable with the path of a Python that has the peers; `run` sets it.
 const PYTHON: &str = "GATEHOUSE_BENCH_PYTHON";
 
-/// The Python that has them, where there is one.
+/// The Python that has them, if there is one.
 pub(super) fn python() -> Option<PathBuf> {
     std::env::var_os(PYTHON).map(PathBuf::from).filter(|path| path.exists())
 }
 
-/// Measures all of them, and the graphs of some: name, median, 99th percentile (microseconds), recall and build time (seconds).
-pub(super) fn measure(
-    python: &Path,
-    templates: &[f32],
-    probes: &[f32],
-    nearest: &[u32],
-    dimensions: usize,
-    graphs: &[&str],
-) -> Result<Vec<Value>> {
+/// The input of the peers.
+pub(super) struct Input<'a> {
+    /// All templates, one after the other.
+    pub(super) templates: &'a [f32],
+    /// All probes, one after the other.
+    pub(super) probes: &'a [f32],
+    /// The number of the nearest template of each probe.
+    pub(super) nearest: &'a [u32],
+    /// Components of a template.
+    pub(super) dimensions: usize,
+    /// The peers whose graphs are measured, too.
+    pub(super) graphs: &'a [&'a str],
+}
+
+/// Measures all peers: name, median, 99th percentile (microseconds), recall and build time (seconds).
+pub(super) fn measure(python: &Path, input: &Input<'_>) -> Result<Vec<Value>> {
+    let Input { templates, probes, nearest, dimensions, graphs } = *input;
     let folder = std::env::temp_dir().join(format!("gatehouse-peers-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
