@@ -1,10 +1,9 @@
-//! Which engine would be the faster one here: measured on the device and on the gallery's own templates, before a
-//! graph is built, since building one takes minutes.
+//! Measures on the device, with the gallery's own templates, which engine is faster. This happens before a graph is
+//! built, because building one takes minutes.
 //!
-//! The exact engine is simply timed. What a graph would take is estimated from what its time goes into: visits of
-//! templates all over the memory, one after another. So the answer follows the processor and the memory of the device.
-//! That is a guess, and what it costs when it is wrong is a graph that was built in vain: once one is there, both
-//! engines are timed on the same probes, and the slower one goes.
+//! The exact engine is timed. The time of a graph is estimated from random reads of templates, which dominate a graph
+//! search, so that it depends on processor and memory of the device. A wrong estimate costs an unneeded build: once a
+//! graph exists, both engines are timed with the same probes, and a slower graph is dropped.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,21 +13,19 @@ use super::exact::Exact;
 use super::people::State;
 use super::vector::{Probe, dot};
 
-/// As `exact_limit`: let the device find out.
+/// Value of `exact_limit` for a limit that the device measures.
 pub const EXACT_LIMIT_MEASURED: usize = usize::MAX - 1;
-/// Templates up to which nothing is measured: no device is known on which a graph would be the faster one.
-pub(super) const FLOOR: usize = 50_000;
-/// Probes that are timed; the middle one counts.
+/// Templates up to which nothing is measured: on no known device is a graph faster there.
+pub(super) const MEASURED_TEMPLATES_MIN: usize = 50_000;
+/// Number of timed probes; the median is used.
 pub(super) const PROBES: usize = 9;
-/// Visits that one search of the graph is taken to be worth: reads of a template anywhere in memory with the dot
-/// product of it, in the time of which the graph's own book-keeping is included. Neither people nor strangers. A search
-/// looks at a few thousand templates, each of which costs as much as ten such visits, which do not wait for each other:
-/// `./run bench identify` has what graphs take. Too large only keeps the exact search a little longer, which is slower
-/// there but never wrong; too small builds a graph for nothing.
-const VISITS: usize = 40_000;
+/// Random template reads with dot product that take as long as one graph search. A graph search reads a few thousand
+/// templates, one after another, each at the cost of about ten independent reads, as `./run bench identify` shows. Too
+/// large a number keeps the exact search longer than needed. Too small a number builds a graph that is dropped again.
+const READS_PER_SEARCH: usize = 40_000;
 
-/// What one probe takes with the exact engine, and with the graph: with the one that serves or, where there is none, as
-/// is to be expected of one. None in an empty gallery.
+/// Time of one probe with the exact engine and with the graph, which is estimated if there is none. None for an empty
+/// gallery.
 pub(super) fn times(
     exact: &Exact,
     state: &State,
@@ -45,7 +42,7 @@ pub(super) fn times(
         black_box(graph.nearest(&state.table, &probe));
         return Some((scan, begin.elapsed()));
     }
-    for _ in 0..VISITS {
+    for _ in 0..READS_PER_SEARCH {
         if let Some(template) = some(random) {
             black_box(dot(&probe.quantised, template.quantised, |x| *x, |y| *y));
         }
@@ -53,7 +50,7 @@ pub(super) fn times(
     Some((scan, begin.elapsed()))
 }
 
-/// Whether a graph would be the faster engine, by the middle of what was measured.
+/// Whether a graph is the faster engine, by the median of the measurements.
 pub(super) fn is_graph_faster(mut times: Vec<(Duration, Duration)>) -> bool {
     let middle = times.len() / 2;
     times.sort_by_key(|(scan, _)| *scan);
@@ -67,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_of_each_decides() {
+    fn medians_are_compared() {
         let micros = |(scan, visits)| (Duration::from_micros(scan), Duration::from_micros(visits));
         assert!(!is_graph_faster([(10, 20), (900, 20), (11, 1)].map(micros).to_vec()));
         assert!(is_graph_faster([(30, 20), (1, 20), (31, 900)].map(micros).to_vec()));
@@ -77,6 +74,6 @@ mod tests {
     #[test]
     fn a_limit_that_is_given_holds_and_one_that_is_not_begins_at_the_floor() {
         let index = crate::indexer::Index::default();
-        assert_eq!((index.limit(7), index.limit(EXACT_LIMIT_MEASURED)), (7, FLOOR));
+        assert_eq!((index.limit(7), index.limit(EXACT_LIMIT_MEASURED)), (7, MEASURED_TEMPLATES_MIN));
     }
 }

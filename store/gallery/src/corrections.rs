@@ -1,23 +1,20 @@
-//! "Not this person": faces that were taken for somebody and are not them.
+//! Corrections: "not this person", for faces that were matched with the wrong person.
 //!
-//! A correction gives a person a negative sample: the face of a wrong match. From then on it speaks against every
-//! match of that person with a face like it. The rule, in the metric of the gallery, for a probe that would be
-//! named as a person, with `s` its distance to the nearest sample of that person, `n` to the nearest negative one:
+//! A correction adds a negative sample to a person: the face of a wrong match. It prevents matches of that person with
+//! similar faces. For a probe, let `s` be its distance to the nearest sample of the person, and `n` the distance to the
+//! nearest negative sample, both in the metric of the gallery:
 //!
-//! **the person is out of the question where `n <= s`, or `n <= r`, with `r` half of the threshold** (a quarter for
-//! the cosine, which grows with the square of the Euclidean distance).
+//! **The person is excluded if `n <= s`, or `n <= r`, with `r` half of the threshold** (a quarter for the cosine, which
+//! grows with the square of the Euclidean distance).
 //!
-//! The mean template has no part in this: a mean is nearer to everything, and the comparison would not be of like
-//! with like.
+//! The first condition means that the face is more similar to the wrong match than to the person. The second means that
+//! it is the face of the wrong match. The decision is then made as if the person were not enrolled: another person may
+//! match, and the excluded person makes no match ambiguous. The mean template is not used here, because a mean is nearer
+//! to every probe than a sample is.
 //!
-//! The first says that the face is more like the one that was wrong than like the person; the second, that it is
-//! the face that was wrong, however well it may fit. The decision is then made over everybody else as if the
-//! person were not enrolled: it may name another person, and the one who is out makes nothing ambiguous.
-//!
-//! Measured on synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers are: one
-//! correction takes two thirds to nine tenths of the look-alike's matches away, and at most one in a hundred of the
-//! person's own. A correction is not taken back on its own: whoever corrects a true match weakens the person, and
-//! the way back is to erase and to enrol.
+//! Measured with synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers: one
+//! correction prevents two thirds to nine tenths of the look-alike's matches, and at most one in a hundred of the
+//! person's own. A correction cannot be undone: after the correction of a true match, erase and enroll the person again.
 
 use std::collections::HashMap;
 
@@ -29,19 +26,26 @@ use super::segment::SEGMENT_ROWS;
 use super::table::Table;
 use super::vector::{Probe, square_distance};
 
-/// Negative samples of one person. Somebody who is mistaken for more needs better pictures, not more corrections.
+/// Most negative samples of one person. A person with more wrong matches needs better pictures, not more corrections.
 pub const CORRECTIONS_MAX: usize = 32;
-/// How near to a negative sample a face is the same face, as a share of the threshold: nearer than this lie
-/// pictures of one moment, while samples of one person lie as far apart as the threshold.
+/// Distance within which a face counts as that of a negative sample, as a share of the threshold. Pictures of one moment
+/// are nearer than this, while different samples of one person are about as far apart as the threshold.
 pub const CORRECTION_RATIO: f32 = 0.5;
 
-/// The distance within which a face is that of a negative sample.
+/// The distance within which a face counts as that of a negative sample.
 fn reach(metric: Metric, threshold: f32) -> f32 {
     match metric {
         Metric::Euclidean => CORRECTION_RATIO * threshold,
         // It grows with the square of the Euclidean distance.
         Metric::Cosine => CORRECTION_RATIO * CORRECTION_RATIO * threshold,
     }
+}
+
+/// How a distance becomes a match.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MatchRule {
+    pub(super) metric: Metric,
+    pub(super) threshold: f32,
 }
 
 /// Negative samples by person; wiped on drop.
@@ -67,22 +71,17 @@ impl Corrections {
         self.0.keys()
     }
 
-    /// Whether a negative sample speaks against a match; `own` is the squared distance of the nearest own sample.
-    pub(super) fn speak_against(
-        &self,
-        person: &KeyId,
-        probe: &Probe,
-        own: f32,
-        (metric, threshold): (Metric, f32),
-    ) -> bool {
+    /// Whether a negative sample excludes a match; `own` is the squared distance to the nearest sample of the person.
+    pub(super) fn exclude(&self, person: &KeyId, probe: &Probe, own: f32, rule: MatchRule) -> bool {
+        let MatchRule { metric, threshold } = rule;
         let Some(samples) = self.0.get(person) else { return false };
         let limit = metric.distance(own).max(reach(metric, threshold));
         samples.iter().any(|sample| metric.distance(square_distance(&probe.fine, &sample.fine)) <= limit)
     }
 }
 
-/// The two nearest people of those who are not left out, by looking at every template. Slow, and rare.
-pub(super) fn nearest_but(table: &Table, probe: &Probe, left_out: &[u32]) -> Nearest {
+/// The two nearest people except those in `left_out`, by a full scan. Slow, and rarely needed.
+pub(super) fn nearest_except(table: &Table, probe: &Probe, left_out: &[u32]) -> Nearest {
     let mut nearest = Nearest::default();
     for segment in table.segments() {
         for row in 0..SEGMENT_ROWS {

@@ -1,15 +1,15 @@
-//! From distances to a decision.
+//! The decision on a face from distances.
 
 use gatehouse_model::Outcome;
 
-/// How near a second person may be before nobody is named: this share of the threshold.
+/// Margin to the second person, as a share of the threshold, below which a match is ambiguous.
 ///
-/// With the usual encodings the second person of a true match is farther by half the threshold and more, while
-/// twins and photographs of one another lie within a few hundredths; a door must not open for "one of the two".
+/// With common models, the second person of a true match is farther away by at least half of the threshold. Twins, and
+/// two enrollments of one person, are within a few hundredths. An ambiguous match must not open a door.
 pub const AMBIGUITY_RATIO: f32 = 0.1;
 
-/// The decision on one face, from the nearest person's distance and the nearest other person's. A threshold of 0 matches
-/// nothing, not even the same numbers.
+/// The decision on one face, from the distances of the nearest and the second nearest person. A threshold of 0 never
+/// matches, not even an identical encoding.
 pub(super) fn decide(threshold: f32, best: Option<f32>, second: Option<f32>) -> Outcome {
     match (best, second) {
         _ if threshold <= 0.0 => Outcome::Stranger,
@@ -22,8 +22,8 @@ pub(super) fn decide(threshold: f32, best: Option<f32>, second: Option<f32>) -> 
     }
 }
 
-/// Whether a distance of `near` more or less would change nothing: beyond it, a search that may have missed a
-/// template is trusted only where this holds.
+/// Whether distances may change by `near` without a change of the decision. An approximate search is trusted only if
+/// this is true.
 pub(super) fn is_clear(threshold: f32, best: Option<f32>, second: Option<f32>, near: f32) -> bool {
     let Some(best) = best else { return false };
     if best > threshold {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_near_a_border_is_not_clear() {
+    fn distances_near_a_limit_are_not_clear() {
         let clear = |best, second| is_clear(0.4, Some(best), Some(second), 0.01);
         assert!(clear(0.3, 0.6) && clear(0.5, 0.6) && clear(0.2, 0.3));
         assert!(!clear(0.395, 0.6) && !clear(0.405, 0.6), "near the threshold");

@@ -1,4 +1,4 @@
-//! A face encoding that is fit to be compared: the one door through which numbers reach an index.
+//! A validated face encoding: components reach an index only as this type.
 
 use std::fmt;
 
@@ -7,40 +7,40 @@ use zeroize::Zeroizing;
 
 use super::norms::Norms;
 
-/// Shortest vector that is taken for a face. Face models give norms of 1 to 40; below this a direction is noise,
-/// and its square would leave the range of `f32`.
+/// Smallest norm of an encoding. Face models produce norms of 1 to 40. Below this, the direction is noise, and the square
+/// is out of range of `f32`.
 pub(super) const NORM_MIN: f64 = 1e-6;
-/// Longest vector that is taken for a face; far above any model's, and its square is far from overflow.
+/// Largest norm of an encoding: far above any model's, and its square is far from overflow.
 const NORM_MAX: f64 = 1e6;
 
-/// Why numbers are no encoding.
+/// Why an encoding is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EncodingFault {
-    /// Another number of components than the gallery's model has.
+    /// The number of components is not that of the gallery's model.
     #[error("encoding has {have} components, the gallery's model has {want}; send encodings of that model")]
     Length {
-        /// Components given; a broken last one counts.
+        /// Given components; an incomplete last one counts.
         have: usize,
         /// Components of the model.
         want: usize,
     },
-    /// A component is NaN, infinite, or far beyond what any model gives.
+    /// A component is NaN, infinite, or far larger than those of any model.
     #[error("encoding holds NaN, an infinite or an absurdly large number")]
     NotFinite,
-    /// All components are zero, or so small that they mean nothing.
+    /// All components are zero or nearly zero.
     #[error("encoding is zero; no face has this encoding")]
     Zero,
 }
 
-/// A face encoding: finite, not zero, of the wanted length; wiped on drop.
+/// A face encoding: finite, not zero, with the expected number of components; wiped on drop.
 #[derive(Clone, PartialEq)]
 pub struct Encoding(Zeroizing<Vec<f32>>);
 
 impl Encoding {
-    /// Checks `components` against a model of `dimensions`.
+    /// Validates `components` for a model of `dimensions`.
     ///
     /// # Errors
-    /// [`EncodingFault`] for anything that must not reach an index.
+    /// [`EncodingFault`] for an invalid encoding, which must not reach an index.
     pub fn new(components: Vec<f32>, dimensions: usize) -> Result<Self, EncodingFault> {
         let components = Zeroizing::new(components);
         if components.len() != dimensions || dimensions == 0 {
@@ -70,7 +70,7 @@ impl Encoding {
 
     /// As little-endian `f32`.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // The capacity is exact, so that no unwiped copy is left behind by growth.
+        // Exact capacity: a growing vector would leave unwiped copies.
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.0.len() * 4));
         for number in self.0.iter() {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -78,12 +78,12 @@ impl Encoding {
         bytes
     }
 
-    /// An encoding that an orthogonal transform made of one: it was checked before and is as good.
+    /// The result of an orthogonal transform of a valid encoding, which is valid as well.
     pub(super) fn rotated(components: Zeroizing<Vec<f32>>) -> Self {
         Self(components)
     }
 
-    /// Whether it is of length 1, but for rounding.
+    /// Whether it has length 1, except for rounding.
     pub fn is_unit(&self) -> bool {
         Norms::of(&self.0).is_unit()
     }
@@ -95,7 +95,7 @@ impl Encoding {
 }
 
 impl fmt::Debug for Encoding {
-    /// Tells the length and nothing else.
+    /// Shows only the number of components.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Encoding({} components)", self.0.len())
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_are_no_face_are_refused() {
+    fn invalid_encodings_are_refused() {
         let with = |x: f32| Encoding::new(vec![0.1, x, 0.3, 0.4], 4).unwrap_err();
         assert_eq!(with(f32::NAN), EncodingFault::NotFinite);
         assert_eq!(with(f32::INFINITY), EncodingFault::NotFinite);
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(
             Encoding::from_bytes(&bytes[..11], 3).unwrap_err(),
             EncodingFault::Length { have: 3, want: 3 },
-            "a broken last number is no number"
+            "an incomplete last component is refused"
         );
     }
 

@@ -1,23 +1,23 @@
-//! The one interface behind which the searches stand.
+//! The interface of the search methods.
 
 use super::table::Table;
 use super::vector::Probe;
 
-/// A person's nearest template, as far as a search has seen.
+/// The nearest template of a person in a search so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Near {
-    /// The person's place in the list of people.
+    /// Index of the person in the list of people.
     pub owner: u32,
     /// Squared Euclidean distance, computed in `f32` from the template itself.
     pub square: f32,
 }
 
-/// The nearest person and the nearest other person: all that a decision needs.
+/// The nearest and the second nearest person: the input of a decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Nearest {
     /// The nearest person.
     pub best: Option<Near>,
-    /// The nearest of all others.
+    /// The second nearest person.
     pub second: Option<Near>,
 }
 
@@ -44,14 +44,14 @@ impl Nearest {
         }
     }
 
-    /// Takes what another search found into account: of each person the nearer counts.
+    /// Merges the result of another search. For each person, the nearer template is used.
     pub(super) fn merge(&mut self, other: Self) {
         for near in [other.best, other.second].into_iter().flatten() {
             self.offer(near.owner, near.square);
         }
     }
 
-    /// Squared distance from which on a template cannot change the answer.
+    /// Squared distance from which on a template cannot change the result.
     #[inline]
     pub(super) fn bound(&self) -> f32 {
         self.second.map_or(f32::INFINITY, |second| second.square)
@@ -60,10 +60,10 @@ impl Nearest {
 
 /// A search over the templates of a table.
 ///
-/// An engine holds at most an index; templates, owners and distances come from the table, so a template that is
-/// no longer there cannot be answered by any engine.
+/// An engine has at most an index. Templates, owners and distances come from the table, so that no engine can return a
+/// removed template.
 pub(super) trait Engine {
-    /// The two nearest people; none where this engine cannot tell and the exact one must.
+    /// The two nearest people; none if this engine has no reliable result and the exact engine must search.
     fn nearest(&self, table: &Table, probe: &Probe) -> Option<Nearest>;
 }
 

@@ -1,18 +1,18 @@
-//! The exact engine: a scan of sketches, then of quantised templates, that measures only what it must.
+//! The exact engine: a scan of sketches, then of quantized templates, with exact distances for few candidates.
 //!
-//! Why it is exact: a template is passed over only where a proven lower bound of its distance lies beyond the second
-//! person's distance so far; every other one is measured in `f32`. So the answer is, bit for bit, that of a scan
-//! over the full vectors, whatever the data; how many templates are measured depends on the data, and is small.
-//! There are two bounds. The distance of the sketches is the cheaper one, see [`super::sketch`]. The better one is
-//! the triangle inequality: with `x = x' + e` (quantised and error) for template and probe,
-//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are known, and `|p' - x'|` follows from the dot product
-//! of the quantised vectors.
+//! Why it is exact: a template is skipped only if a proven lower bound of its distance is larger than the second
+//! person's distance so far. The distance of every other template is computed in `f32`. So the result equals that of a
+//! scan of the full vectors, bit for bit. The number of computed distances depends on the data and is small.
+//! There are two bounds. The distance of the sketches is the cheaper one, see [`super::sketch`]. The tighter one is
+//! the triangle inequality: with `x = x' + e` (quantized and error) for template and probe,
+//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are rows_info, and `|p' - x'|` follows from the dot product
+//! of the quantized vectors.
 //!
-//! Sketches are compared first, see [`sift`]. Chunks without sketches (a small gallery), and everything where sketches
-//! turn out to leave too much, go through the quantised templates row by row. Of several tables the one whose
-//! templates are the likelier ones to be near comes first: what is found there spares most of the others.
+//! Sketches are compared first, see [`prefilter`]. Chunks without sketches (in a small gallery), and all chunks if the
+//! sketches leave too many candidates, are scanned by quantized templates. Of several tables, the one with the likely
+//! nearest templates comes first, because a tight bound skips most of the others.
 
-mod sift;
+mod prefilter;
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use super::table::Table;
 use super::vector::{Coarse, Probe, dot, dots};
 
 /// Rounding of `|p'|^2 + |x'|^2 - 2 p'x'` in `f32`, relative to `|p'|^2 + |x'|^2`: seven roundings of half an
-/// epsilon each, of terms at most twice as large; doubled, since a few more measured templates cost nothing.
+/// epsilon each, of terms at most twice as large. It is doubled, because a few more candidates cost little.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
 /// The exact engine. It has no state: the table is its index.
@@ -34,13 +34,13 @@ pub(super) struct Exact {
 }
 
 impl Exact {
-    /// Looks at the processor once.
+    /// Detects the processor once.
     pub(super) fn new() -> Self {
         Self { arch: pulp::Arch::new() }
     }
 
-    /// The two nearest people of several tables, one after another. `nearest` is what is known already, which lets it
-    /// pass over more.
+    /// The two nearest people in several tables, one after another. `nearest` is an earlier result, with which more
+    /// templates are skipped.
     pub(super) fn among(&self, tables: &[&Table], probe: &Probe, nearest: Nearest) -> Nearest {
         self.arch.dispatch(Search { tables, probe, nearest })
     }
@@ -54,9 +54,8 @@ impl Engine for Exact {
 
 /// The whole search, compiled once per kind of processor.
 ///
-/// A type and not a closure: a closure that changes what it captures is called through a shim that the compiler
-/// does not inline, and then loses the processor's vector instructions. For the same reason everything below is
-/// inlined.
+/// A type, not a closure: a closure with mutable captures is called through a shim that the compiler does not inline,
+/// which loses the processor's vector instructions. All functions below are inlined for the same reason.
 struct Search<'a> {
     tables: &'a [&'a Table],
     probe: &'a Probe,
@@ -69,7 +68,7 @@ impl NullaryFnOnce for Search<'_> {
     #[inline(always)]
     fn call(self) -> Nearest {
         let mut scan = Scan::new(self.probe, self.nearest);
-        // Tables share their lens, but for the moments in which one of them is ahead of the other.
+        // Tables share their lens, except while one of them is sketched before the other.
         let mut seen: Option<(&Arc<Lens>, Option<Sketch>)> = None;
         for table in self.tables {
             for lens in table.lenses() {
@@ -90,11 +89,11 @@ impl NullaryFnOnce for Search<'_> {
     }
 }
 
-/// A search under way.
+/// State of a search.
 struct Scan<'a> {
     probe: &'a Probe,
     nearest: Nearest,
-    /// How far from the probe a template may lie and still matter.
+    /// Largest distance of a template that can change the result.
     reach: f32,
 }
 
@@ -114,12 +113,12 @@ impl<'a> Scan<'a> {
         for (block, products) in products.as_chunks::<BLOCK>().0.iter().enumerate() {
             let first = start + block * BLOCK;
             let reach = self.reach + self.probe.coarse.error;
-            let known = segment.known(first);
+            let rows_info = segment.row_info(first);
             let is_near = |row: usize, reach: f32| {
-                let coarse = &known[row].coarse;
+                let coarse = &rows_info[row].coarse;
                 is_within(bound(self.probe, coarse, products[row]), reach, coarse.error)
             };
-            // Without a short cut, so that all of a block are compared at once.
+            // Without an early exit, so that a whole block is compared with vector instructions.
             if (0..BLOCK).fold(false, |any, row| any | is_near(row, reach)) {
                 for row in 0..BLOCK {
                     if is_near(row, self.reach + self.probe.coarse.error) {
@@ -130,7 +129,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// One row, by its quantised vector first; whether that changed the reach.
+    /// One row, by its quantized vector first; returns whether the reach changed.
     #[inline(always)]
     fn look(&mut self, segment: &Segment, row: usize) -> bool {
         let product = dot(&self.probe.quantised[..], segment.quantised(row), |x| *x, |y| *y);
@@ -139,7 +138,7 @@ impl<'a> Scan<'a> {
         is_within(bound, self.reach + self.probe.coarse.error, coarse.error) && self.measure(segment, row)
     }
 
-    /// One row in full; whether that changed the reach.
+    /// The exact distance of one row; returns whether the reach changed.
     #[inline(always)]
     fn measure(&mut self, segment: &Segment, row: usize) -> bool {
         let Some((owner, square)) = segment.square(row, &self.probe.fine) else { return false };
@@ -153,7 +152,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Squared distance of the quantised vectors, less what rounding may have added.
+/// Squared distance of the quantized vectors, minus the largest rounding error.
 #[inline(always)]
 fn bound(probe: &Probe, coarse: &Coarse, product: i32) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "the loss is part of ROUNDING")]
@@ -162,20 +161,20 @@ fn bound(probe: &Probe, coarse: &Coarse, product: i32) -> f32 {
     squares - product - ROUNDING * squares
 }
 
-/// How far from the probe a template may lie and still matter.
+/// Largest distance of a template that can change the result.
 #[inline(always)]
 fn reach(nearest: &Nearest, probe: &Probe) -> f32 {
-    // `f32` sums of this many terms may err by this share: a template counts as its computed distance says.
+    // Relative error of `f32` sums of this many terms: the computed distance of a template is decisive.
     #[expect(clippy::cast_precision_loss, reason = "dimensions are few")]
     let slack = 1.0 + probe.fine.len() as f32 * f32::EPSILON;
     nearest.bound().sqrt() * slack
 }
 
-/// Whether a template may be near enough to matter.
+/// Whether a template can be near enough to change the result.
 #[inline(always)]
 fn is_within(bound: f32, reach: f32, error: f32) -> bool {
     let limit = reach + error;
-    // A free row has an infinite square, so its bound is `inf - inf`: NaN, which is not below.
+    // A free row has an infinite square, so its bound is `inf - inf`: NaN, which is not smaller.
     bound <= limit * limit
 }
 
@@ -184,7 +183,7 @@ mod tests {
     use super::*;
     use crate::tests::synthetic::People;
 
-    /// Every kind of processor that this one can stand for, the portable one first.
+    /// Every instruction set of this processor, the portable one first.
     fn kinds() -> Vec<pulp::Arch> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86 has a third kind"))]
         let mut kinds = vec![pulp::Arch::Scalar, pulp::Arch::new()];
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_processor_finds_the_same() {
+    fn every_instruction_set_finds_the_same() {
         for (dimensions, has_sketches) in [(128, false), (128, true), (100, true)] {
             let mut people = People::new(dimensions, 41);
             let mut table = Table::new(dimensions);

@@ -1,14 +1,15 @@
 //! The approximate engine for galleries beyond the crossover: a graph of `hnsw_rs` over quantised templates.
 //!
-//! What is asked of the crate, and what is not:
-//! - A point is a quantised template with its scale and square behind it ([`Cell`]); 136 bytes at 128-d. Full
-//!   vectors stay in the table, and every hit is measured there in `f32`, so distances are exact and a template
-//!   that was removed cannot be answered, whatever the graph still holds.
-//! - Points are named by slot. A slot that was used again since is measured as what it is now: harmless.
-//! - Identical points hide each other and their neighbours: one point per distinct vector, the others are twins.
-//! - Points cannot be removed or changed: the graph is built anew, see the indexer. Insertion is sequential
-//!   (parallel insertion loses points), and its dump and loader are never called (plaintext, `exit`).
-//! - It asserts where it is surprised: a panic of it is caught, and the exact engine answers instead.
+//! How the crate is used:
+//! - A point is a quantized template, followed by its scale and square ([`Cell`]): 136 bytes at 128-d. Full vectors stay
+//!   in the table, where the `f32` distance of every hit is computed. So distances are exact, and a removed template
+//!   cannot be returned.
+//! - Points are identified by slot. The distance of a reused slot is that of its present template.
+//! - Identical points hide each other and their neighbors in the graph. So there is one point per distinct vector, and a
+//!   list of the other slots with it.
+//! - Points cannot be removed or changed: the graph is built again, see the indexer. Insertion is sequential (parallel
+//!   insertion loses points). Its dump and loader must not be called (plaintext, `exit`).
+//! - It contains assertions: a panic is caught, and the exact engine is used instead.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -25,18 +26,18 @@ use super::vector::{Coarse, Probe, dot, square_distance};
 
 /// Links per point and layer (twice as many in the lowest): below 24 recall falls under 0.99 at 100,000 templates.
 const CONNECTIONS: usize = 24;
-/// Candidates per insertion: below 200 points become hard to reach.
+/// Candidates per insertion: with fewer than 200, points become hard to reach.
 const CONSTRUCTION_WIDTH: usize = 200;
 /// Layers: more than any gallery that fits in memory fills.
 const LAYERS: usize = 16;
-/// Candidates per search: what keeps decisions equal to the exact engine's; the bench shows it.
+/// Candidates per search: enough for the same decisions as the exact engine, as the benchmark shows.
 const SEARCH_WIDTH: usize = 128;
-/// Hits measured in `f32` per search: room for all samples of one person and still for the second person.
+/// Hits measured in `f32` per search: enough for all samples of one person and for the second person.
 const HITS: usize = 64;
-/// Cells behind the components of a point: scale and square, four bytes each.
+/// Cells after the components of a point: scale and square, four bytes each.
 const TAIL: usize = 8;
 
-/// One byte of a point. It wipes itself, since `hnsw_rs` gives no other way to wipe what it frees.
+/// One byte of a point. It is wiped on drop, because `hnsw_rs` has no other way to wipe freed memory.
 #[derive(Clone)]
 pub(super) struct Cell(i8);
 
@@ -46,7 +47,7 @@ impl Drop for Cell {
     }
 }
 
-/// A template as the graph holds it.
+/// The point of a template.
 pub(super) fn point(quantised: &[i8], coarse: Coarse) -> Vec<Cell> {
     let tail = coarse.scale.to_le_bytes().into_iter().chain(coarse.square.to_le_bytes());
     let mut cells = Vec::with_capacity(quantised.len() + TAIL);
@@ -65,7 +66,7 @@ fn parts(cells: &[Cell]) -> Option<(&[Cell], f32, f32)> {
     Some((components, number(scale), number(square)))
 }
 
-/// Dot product of two points. Not a closure, see the exact engine.
+/// Dot product of two points. Not a closure: see the exact engine.
 struct Product<'a> {
     a: &'a [Cell],
     b: &'a [Cell],
@@ -85,24 +86,24 @@ struct Kernel(pulp::Arch);
 
 impl Distance<Cell> for Kernel {
     fn eval(&self, a: &[Cell], b: &[Cell]) -> f32 {
-        // Every point is made by `point`, so both have their parts; infinity would merely hide a point.
+        // Every point is created by `point`, so both have all parts; infinity would only hide a point.
         let (Some((a, scale_a, square_a)), Some((b, scale_b, square_b))) = (parts(a), parts(b)) else {
             return f32::INFINITY;
         };
         let product = self.0.dispatch(Product { a, b });
         #[expect(clippy::cast_precision_loss, reason = "hits are measured again in full")]
         let product = product as f32 * (2.0 * scale_a * scale_b);
-        // Rounding may bring it below zero, which the graph asserts against.
+        // Rounding may make it negative, which violates an assertion of the graph.
         (square_a + square_b - product).max(0.0)
     }
 }
 
-/// The graph. Searching and inserting may go on at the same time; inserting is for one thread.
+/// The graph. Searches may run during an insertion; only one thread may insert.
 pub(super) struct Graph {
     hnsw: Hnsw<'static, Cell, Kernel>,
-    /// Other slots of the same point, by the slot that names it.
+    /// Other slots of the same point, by the slot that identifies it.
     twins: RwLock<HashMap<u32, Vec<u32>>>,
-    /// Slot that names a point, by a keyed hash of its content. A collision (of 64 bits) would hide a template.
+    /// Slot that identifies a point, by a keyed 64-bit hash of its content. A collision would hide a template.
     names: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }
@@ -119,7 +120,7 @@ impl Graph {
         }
     }
 
-    /// Adds a point; false where the graph broke and must be given up.
+    /// Adds a point; false if the graph panicked and must be dropped.
     pub(super) fn insert(&self, slot: u32, point: &[Cell]) -> bool {
         let mut hasher = self.hasher.build_hasher();
         point.iter().for_each(|cell| hasher.write_i8(cell.0));
@@ -152,7 +153,7 @@ impl Engine for Graph {
             measure(slot);
             twins.get(&slot).into_iter().flatten().for_each(|twin| measure(*twin));
         }
-        // All of one person, or removed since: somebody nearer may be beyond the hits.
+        // All hits are of one person or removed: a nearer person may be beyond the hits.
         nearest.second.is_some().then_some(nearest)
     }
 }

@@ -1,47 +1,47 @@
-//! Keeps the graph in step with the table, on a thread of its own, so that no probe and no enrolment waits for it.
+//! Updates graph and sketches on a thread of its own, so that no probe and no enrollment waits for it.
 //!
-//! Order: below `exact_limit` there is no graph. Above it one is built from the table, block by block; meanwhile
-//! the exact engine answers. Templates that were added since are listed in `recent` and measured one by one with
-//! every probe until the graph has them. Once a template is removed the graph is out of date: it goes on serving
-//! (a removed template is not in the table, so it is never answered), a new one is built beside it, and the old
-//! one is wiped when the new one takes its place. Sketches (see [`super::sketch`]) come before graphs: they are
-//! made, and made anew as the gallery grows, chunk after chunk with the lock let go in between. Nothing here is on disk; after a start everything begins anew.
+//! Below `exact_limit` there is no graph. Above it, one is built from the table, block by block, and the exact engine is
+//! used meanwhile. Templates that were added since are in `recent`, and their distances are computed for every probe
+//! until the graph contains them. After the removal of a template, the graph is out of date. It stays in use, because a
+//! removed template is not in the table and cannot be returned. A new graph is built, and the old one is wiped when it is
+//! replaced. Sketches (see [`super::sketch`]) come before graphs. They are renewed as the gallery grows, chunk by chunk,
+//! with the lock released in between. Nothing is on disk: after a start, all is built again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use super::calibrate::{self, EXACT_LIMIT_MEASURED, FLOOR, PROBES};
+use super::calibrate::{self, EXACT_LIMIT_MEASURED, MEASURED_TEMPLATES_MIN, PROBES};
 use super::exact::Exact;
 use super::graph::{Cell, Graph, point};
 use super::people::State;
 use super::sketch::Lens;
 use super::table::Table;
 
-/// Templates copied and inserted per turn: a few milliseconds of work between looks at what has changed.
+/// Templates copied and inserted per step: a few milliseconds of work between checks for changes.
 const BLOCK: usize = 32;
 
-/// The graph and what it does not have yet.
+/// The graph, and the templates that it does not contain yet.
 #[derive(Default)]
 pub(super) struct Index {
-    /// The graph that serves, if there is one.
+    /// The graph in use, if there is one.
     pub graph: Option<Arc<Graph>>,
-    /// Slots that were filled since the graph, or the one being built, began.
+    /// Slots that were filled since the build of the graph in use, or of the next one, began.
     pub recent: Vec<u32>,
     /// Templates removed since the start.
     pub removals: u64,
-    /// `removals` when the serving graph began: the difference is out of date.
+    /// `removals` when the build of the graph in use began: the difference is out of date.
     built_at: u64,
-    /// Counts how often the index was given up, so that a build of before is not installed.
+    /// Counts how often the index was discarded, so that a graph built before is not installed.
     epoch: u64,
-    /// Whether a graph is there or being built, and `recent` is kept.
+    /// Whether a graph exists or is being built, and `recent` is kept.
     active: bool,
-    /// The graph broke once: this process does without.
+    /// The graph panicked once: this process uses none any more.
     broken: bool,
-    /// Where the limit is measured: templates up to which it is known without measuring; 0 before the first time.
+    /// If the limit is measured: templates up to which the last measurement is valid; 0 before the first one.
     measured: usize,
-    /// Where the limit is measured: a graph was found to be faster.
+    /// If the limit is measured: whether a graph is faster.
     graph_is_faster: bool,
 }
 
@@ -53,7 +53,7 @@ impl Index {
         }
     }
 
-    /// Gives the graph up; the caller drops it where no lock is held.
+    /// Discards the graph; the caller must drop it without a lock.
     #[must_use]
     pub(super) fn give_up(&mut self) -> Option<Arc<Graph>> {
         self.recent = Vec::new();
@@ -63,7 +63,7 @@ impl Index {
         self.graph.take()
     }
 
-    /// Whether a graph is due for so many templates and is not there, or is there and not up to date.
+    /// Whether a graph is needed for so many templates and is missing or out of date.
     pub(super) fn needs_work(&self, templates: usize, limit: usize) -> bool {
         match self.graph {
             Some(_) => self.built_at != self.removals || !self.recent.is_empty(),
@@ -71,13 +71,13 @@ impl Index {
         }
     }
 
-    /// Templates up to which the exact engine answers alone, where `setting` is what was asked for.
+    /// Templates up to which only the exact engine is used, with this setting.
     pub(super) fn limit(&self, setting: usize) -> usize {
-        if setting == EXACT_LIMIT_MEASURED { self.measured.max(FLOOR) } else { setting }
+        if setting == EXACT_LIMIT_MEASURED { self.measured.max(MEASURED_TEMPLATES_MIN) } else { setting }
     }
 }
 
-/// The thread, and the way to wake it.
+/// Handle to the thread.
 pub(super) struct Indexer {
     wake: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
@@ -85,7 +85,7 @@ pub(super) struct Indexer {
 }
 
 impl Indexer {
-    /// Starts the thread; without one (the system refuses) the exact engine goes on answering.
+    /// Starts the thread. If the system refuses one, only the exact engine is used.
     pub(super) fn start(state: Arc<RwLock<State>>) -> Self {
         let (wake, woken) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
@@ -98,7 +98,7 @@ impl Indexer {
         Self { wake: Some(wake), stop, thread: thread.ok() }
     }
 
-    /// Says that something has changed; a wake that waits already covers this one.
+    /// Signals a change; a pending signal covers this one.
     pub(super) fn wake(&self) {
         if let Some(wake) = &self.wake {
             let _ = wake.try_send(());
@@ -107,7 +107,7 @@ impl Indexer {
 }
 
 impl Drop for Indexer {
-    /// Waits for the block in hand, not for the build.
+    /// Waits for the present block, not for the build.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.wake = None;
@@ -117,22 +117,22 @@ impl Drop for Indexer {
     }
 }
 
-/// What is to be done next.
+/// The next step.
 enum Job {
-    /// Find out which engine is the faster one.
+    /// Measure which engine is faster.
     Measure,
-    /// New sketches of everything.
+    /// Sketch all templates.
     Sketch,
-    /// A new graph from the whole table.
+    /// Build a graph from the whole table.
     Build,
-    /// The first of `recent` into the serving graph.
+    /// Insert the first of `recent` into the graph in use.
     Extend(Arc<Graph>),
 }
 
 struct Worker {
     state: Arc<RwLock<State>>,
     stop: Arc<AtomicBool>,
-    /// What says which engine is the faster one: [`Worker::compare`], but for tests.
+    /// Measures which engine is faster: [`Worker::compare`], except in tests.
     is_graph_faster: fn(&Self) -> bool,
 }
 
@@ -171,15 +171,15 @@ impl Worker {
         }
     }
 
-    /// Measures with the lock let go after every probe.
+    /// Measures with the lock released after every probe.
     fn compare(&self) -> bool {
         let (exact, mut random) = (Exact::new(), fastrand::Rng::new());
         let times = (0..PROBES).filter_map(|_| calibrate::times(&exact, &self.read(), &mut random)).collect();
         calibrate::is_graph_faster(times)
     }
 
-    /// Finds out which engine is faster, and again once the gallery has grown by half. A graph that serves and is the
-    /// slower engine is given up.
+    /// Measures which engine is faster, and again once the gallery has grown by half. A graph that is slower is
+    /// discarded.
     fn measure(&self) {
         let is_faster = (self.is_graph_faster)(self);
         let mut state = self.write();
@@ -194,8 +194,8 @@ impl Worker {
         tracing::info!(templates, graph = is_faster, "measured which engine of the gallery is faster");
     }
 
-    /// Makes a lens from a sample and sketches chunk after chunk through it; probes go on with what is there. The mean
-    /// templates lie where the others do and take the same one: a probe is seen through it once.
+    /// Creates a lens from a sample and sketches chunk by chunk with it. Probes use the existing sketches meanwhile. Mean
+    /// templates have the same distribution and use the same lens, so that a probe is sketched once.
     fn sketch(&self) {
         let (sample, templates, dimensions, epoch) = {
             let state = self.read();
@@ -221,7 +221,7 @@ impl Worker {
         let tables: [fn(&mut State) -> &mut Table; 2] = [|state| &mut state.table, |state| &mut state.means];
         for table in tables {
             let mut chunk = 0;
-            while !self.stop.load(Ordering::Relaxed) && table(&mut self.write()).look_through(chunk) {
+            while !self.stop.load(Ordering::Relaxed) && table(&mut self.write()).resketch_chunk(chunk) {
                 chunk += 1;
             }
         }
@@ -248,12 +248,12 @@ impl Worker {
             return;
         }
         let old = state.index.graph.replace(Arc::new(graph));
-        // What came after the mark may be in the graph too; being measured twice does no harm.
+        // Templates in `recent` may be in the graph as well: a repeated comparison does no harm.
         state.index.recent.drain(..mark);
         state.index.built_at = built_at;
         let is_to_prove = old.is_none() && state.settings.exact_limit == EXACT_LIMIT_MEASURED;
         drop(state);
-        // Dropping wipes every point and takes a while: not under the lock.
+        // Dropping wipes every point and takes long: not under the lock.
         drop(old);
         if is_to_prove {
             self.measure();
@@ -275,7 +275,7 @@ impl Worker {
         }
     }
 
-    /// Copies a block under the read lock and inserts it without; false where the graph broke.
+    /// Copies a block under the read lock and inserts it without a lock; false if the graph panicked.
     fn insert(&self, graph: &Graph, block: &[u32]) -> bool {
         let points: Vec<(u32, Vec<Cell>)> = {
             let state = self.read();
@@ -343,7 +343,7 @@ mod tests {
         slow.build();
         let state = slow.read();
         assert!(state.index.graph.is_none() && !state.index.active, "nothing is kept of it");
-        assert_eq!(state.index.limit(EXACT_LIMIT_MEASURED), FLOOR);
+        assert_eq!(state.index.limit(EXACT_LIMIT_MEASURED), MEASURED_TEMPLATES_MIN);
         assert_eq!(state.index.measured, 150, "nor measured again before there are half as many more");
         assert!(!state.index.needs_work(150, EXACT_LIMIT_MEASURED));
     }

@@ -1,18 +1,18 @@
-//! The enrolled people in memory, and the answer to "who is this?".
+//! The enrolled people in memory, and the identification of faces.
 //!
-//! Constraints: a probe is answered while people are enrolled and erased, and sees either the old or the new state;
-//! whoever was removed is in no answer that begins afterwards. Two engines stand behind one interface: the exact
-//! scan ([`exact`](self)), and beyond `exact_limit` templates a graph whose unclear answers the exact scan
-//! decides. Whichever answers, distances are measured in `f32` on the template itself.
+//! Constraints: probes are answered during enrollments and erasures, and see either the old or the new state. A removed
+//! person must not be in a result of a later probe. There are two engines: the exact scan, and above `exact_limit`
+//! templates a graph, whose unclear results are decided by the exact scan. Both compute distances in `f32` on the
+//! template itself.
 //!
-//! One `RwLock` holds everything: probes read, changes write and are short. The index thread copies under the read
-//! lock and works without one. Nothing is on disk: the store fills the gallery at its start.
+//! One `RwLock` protects all state: probes read, and changes write briefly. The index thread copies under the read lock
+//! and works without a lock. Nothing is on disk: the store fills the gallery at its start.
 //!
-//! An encoding reaches an engine only as an [`Encoding`], so never with NaN, zero or of the wrong length, and only
-//! through the gallery's [`Transform`]: what is held, indexed and compared is protected, see [`transform`].
+//! An encoding reaches an engine only as an [`Encoding`], and so never with NaN, zero or the wrong number of components.
+//! It must pass the gallery's [`Transform`] first: all data in memory is protected, see [`transform`].
 
 mod adaptive_threshold;
-mod axes;
+mod aligned_buffer;
 mod calibrate;
 pub mod calibration;
 mod corrections;
@@ -23,11 +23,11 @@ pub mod evaluate;
 mod exact;
 mod graph;
 mod indexer;
-mod lines;
 mod mapped;
 mod measure;
 mod norms;
 mod people;
+mod principal_axes;
 pub mod rates;
 mod review;
 mod segment;
@@ -57,6 +57,7 @@ pub use strangers::{Moment, STRANGERS_MAX, StrangerMark, Strangers, VISIT_GAP};
 
 use gatehouse_model::{CameraName, Engine as EngineName, Face, KeyId, Model, Outcome};
 
+use corrections::MatchRule;
 use engine::{Engine, Nearest};
 use exact::Exact;
 use indexer::Indexer;
@@ -64,29 +65,29 @@ use people::State;
 use transform::{Protected, Transform};
 use vector::{Probe, square_distance};
 
-/// Templates up to which the exact engine answers: at 128 dimensions it is the faster one up to about here.
+/// Templates up to which only the exact engine is used: at 128 dimensions it is faster up to about here.
 pub const EXACT_LIMIT_DEFAULT: usize = 200_000;
-/// How near to a border of the decision, as a share of the threshold, the exact engine is asked after the graph.
+/// Distance to a limit of the decision, as a share of the threshold, below which the exact engine decides.
 const CLEARANCE_RATIO: f32 = 0.02;
 
-/// What a gallery is of, and how it decides.
+/// The model of a gallery, and its thresholds.
 #[derive(Debug, Clone)]
 pub struct GallerySettings {
-    /// Name of the model that makes the encodings.
+    /// Name of the model that computes the encodings.
     pub model: String,
     /// Components of an encoding.
     pub dimensions: usize,
     /// How encodings are compared.
     pub metric: Metric,
-    /// Whether the model's encodings are of length 1: no other is judged.
+    /// Whether the model's encodings have length 1: others get no decision.
     pub normalised: bool,
-    /// Largest distance, in the metric, at which somebody is recognised, while [`Gallery::follow`] derives none.
+    /// Largest distance of a match, in the metric, unless [`Gallery::follow`] derives one.
     pub threshold: f32,
     /// Thresholds of single cameras, by name.
     pub camera_thresholds: HashMap<String, f32>,
-    /// Quality, 0 to 1, below which a face is not judged.
+    /// Quality, 0 to 1, below which a face gets no decision.
     pub minimum_quality: f32,
-    /// Templates up to which the exact engine answers alone, see [`EXACT_LIMIT_DEFAULT`].
+    /// Templates up to which only the exact engine is used, see [`EXACT_LIMIT_DEFAULT`].
     pub exact_limit: usize,
 }
 
@@ -104,12 +105,12 @@ pub struct Gallery {
     metric: Metric,
     exact: Exact,
     state: Arc<RwLock<State>>,
-    /// Started with the first need of a graph.
+    /// Started when a graph or sketches are first needed.
     indexer: Mutex<Option<Indexer>>,
 }
 
 impl Gallery {
-    /// An empty gallery that holds encodings as they are: for measurements, never for one that is stored.
+    /// An empty gallery without a transform: for measurements, never for stored templates.
     pub fn new(settings: GallerySettings) -> Self {
         let transform = Arc::new(Transform::identity(settings.dimensions));
         Self::protected(settings, transform)
@@ -127,8 +128,8 @@ impl Gallery {
         }
     }
 
-    /// Applies thresholds, minimum quality and engine limit. Model, dimensions, metric and length are what the gallery
-    /// is of: they stay as they are, and a change of them takes a new gallery.
+    /// Applies thresholds, minimum quality and engine limit. Model, dimensions, metric and length stay as they are: a
+    /// change of them needs a new gallery.
     pub fn apply(&self, settings: GallerySettings) {
         let (model, dimensions, metric) = (self.model.clone(), self.dimensions, self.metric);
         let mut state = self.write();
@@ -140,8 +141,8 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Adds samples of a person, new or known; the next probe sees all of them. A sample that is not of the
-    /// gallery's dimensions is left out. Returns how many were added.
+    /// Adds samples of a new or known person; the next probe sees all of them. A sample with other dimensions is skipped.
+    /// Returns the number of added samples.
     pub fn add(&self, person: KeyId, samples: &[Encoding]) -> usize {
         let mut state = self.write();
         let templates: Vec<Probe> =
@@ -163,16 +164,16 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Goes over to another transform. `fill` gives the new gallery everything that this one has, in the new
-    /// space; it is made ready beside this one and takes its place in one step: a probe sees either the old or the
-    /// new state, and meanwhile there is memory for both. Nothing may be added or removed in between. Settings
-    /// stay; a graph is built anew, and until then the exact engine answers.
+    /// Changes to another transform. `fill` adds all templates to the new gallery, in the new space. The new gallery
+    /// replaces this one in one step, so that a probe sees either the old or the new state. Both are in memory
+    /// meanwhile, and nothing may be added or removed. Settings stay. The graph is built again, and the exact engine is
+    /// used until then.
     pub fn rekey(&self, transform: Arc<Transform>, fill: impl FnOnce(&Self)) {
         // It needs no graph of its own.
         let settings = GallerySettings { exact_limit: usize::MAX, ..self.read().settings.clone() };
         let fresh = Self::protected(settings, transform);
         fill(&fresh);
-        // In this order: probes do not wait for whoever is busy with the new one.
+        // In this order, so that probes do not wait for threads that use the new gallery.
         let mut ready = fresh.write();
         let graph = self.write().take_over(&mut ready);
         drop(ready);
@@ -180,8 +181,7 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Adds negative samples of a person: faces that were taken for them and are not. The next probe is judged by
-    /// them, see [`CORRECTION_RATIO`]. Goes with the person.
+    /// Adds negative samples of a person, for the next probe, see [`CORRECTION_RATIO`]. They are removed with the person.
     pub fn correct(&self, person: KeyId, samples: &[Protected]) {
         let samples: Vec<Probe> = samples.iter().map(|sample| self.probe(sample)).collect();
         let mut state = self.write();
@@ -193,8 +193,8 @@ impl Gallery {
         self.read().corrections.count(person)
     }
 
-    /// Removes a person and wipes their templates: no probe that begins afterwards finds them. Returns how many
-    /// templates there were, 0 for somebody unknown.
+    /// Removes a person and wipes their templates: no later probe finds them. Returns the number of templates, 0 for an
+    /// unknown person.
     pub fn remove(&self, person: &KeyId) -> usize {
         let mut state = self.write();
         let removed = state.remove(person);
@@ -206,8 +206,8 @@ impl Gallery {
         removed
     }
 
-    /// Says whose face it is, at the threshold of the camera. `quality` is the camera's own, 0 to 1; a face
-    /// without one is judged.
+    /// Identifies a face with the threshold of the camera. `quality` is rated by the camera, 0 to 1; a face without a
+    /// quality gets a decision.
     pub fn identify(&self, camera: &CameraName, probe: &Encoding, quality: Option<f32>) -> Face<KeyId> {
         let state = self.read();
         // Under the lock, so that probe and templates are of one key.
@@ -222,7 +222,7 @@ impl Gallery {
             margin: None,
             quality,
         };
-        // Told this way round so that a quality of NaN is too low.
+        // This comparison rejects a quality of NaN.
         let is_good = quality.is_none_or(|quality| quality >= settings.minimum_quality);
         let fits = |probe: &Probe| state.norms.fits(probe.norms, settings.normalised);
         let Some(prepared) = prepared.filter(|probe| is_good && fits(probe)) else {
@@ -230,7 +230,7 @@ impl Gallery {
         };
 
         let nearest = self.nearest(&state, &prepared, threshold);
-        let nearest = state.corrected(nearest, &prepared, (self.metric, threshold));
+        let nearest = state.corrected(nearest, &prepared, MatchRule { metric: self.metric, threshold });
         let (best, second) = self.distances(&nearest);
         face.outcome = decide::decide(threshold, best, second);
         face.distance = best;
@@ -241,12 +241,12 @@ impl Gallery {
         face
     }
 
-    /// Name of the model that the gallery is of.
+    /// Name of the gallery's model.
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    /// The threshold in force where a camera has none of its own.
+    /// The threshold in force for cameras without their own.
     pub fn threshold(&self) -> f32 {
         self.read().threshold(None)
     }
@@ -256,13 +256,13 @@ impl Gallery {
         self.read().people()
     }
 
-    /// Templates of a person; 0 for somebody unknown.
+    /// Templates of a person; 0 for an unknown one.
     pub fn samples(&self, person: &KeyId) -> usize {
         let state = self.read();
         state.place_of(person).map_or(0, |place| state.samples_of(place).count())
     }
 
-    /// The templates of a person in the space of another transform; none for somebody unknown.
+    /// The templates of a person in the space of another transform; none for an unknown person.
     pub fn samples_in(&self, person: &KeyId, to: &Transform) -> Vec<Protected> {
         let state = self.read();
         let Some(place) = state.place_of(person) else { return Vec::new() };
@@ -275,19 +275,19 @@ impl Gallery {
         self.read().table.taken()
     }
 
-    /// The engine that is asked first.
+    /// The engine that runs first.
     pub fn engine(&self) -> EngineName {
         if self.read().index.graph.is_some() { EngineName::Hnsw } else { EngineName::Exact }
     }
 
-    /// Whether nothing waits to be indexed: sketches are made, and the graph, where one is due, has every template
-    /// and no removed one.
+    /// Whether the index is up to date: sketches are complete, and the graph, if one is needed, has every template and no
+    /// removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
         !state.wants_lens() && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
     }
 
-    /// An encoding in the gallery's space; none where it is of another length.
+    /// An encoding in the gallery's space; none if it has another length.
     fn prepare(&self, transform: &Transform, encoding: &Encoding) -> Option<Probe> {
         transform.protect(encoding).map(|template| self.probe(&template))
     }
@@ -296,8 +296,8 @@ impl Gallery {
         Probe::new(template.as_slice(), self.metric == Metric::Cosine)
     }
 
-    /// The two nearest people, by nearest sample or mean template: from the graph where it is there and its answer is
-    /// clear, else exactly.
+    /// The two nearest people, by nearest sample or mean template: from the graph if there is one and its result is clear,
+    /// otherwise from the exact engine.
     fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
         let both = [&state.means, &state.table];
         let Some(graph) = &state.index.graph else {
@@ -319,11 +319,11 @@ impl Gallery {
     }
 
     fn distances(&self, nearest: &Nearest) -> (Option<f32>, Option<f32>) {
-        let told = |near: engine::Near| self.metric.distance(near.square);
-        (nearest.best.map(told), nearest.second.map(told))
+        let distance = |near: engine::Near| self.metric.distance(near.square);
+        (nearest.best.map(distance), nearest.second.map(distance))
     }
 
-    /// Wakes the index thread where there is work for it.
+    /// Wakes the index thread if there is work.
     fn index_if_needed(&self) {
         if self.is_indexed() {
             return;
@@ -332,8 +332,8 @@ impl Gallery {
         indexer.get_or_insert_with(|| Indexer::start(Arc::clone(&self.state))).wake();
     }
 
-    // A panic under the lock is a fault of this module; what it protects stays usable, since every change leaves
-    // table, people and index consistent before the next one begins.
+    // State stays usable after a panic under the lock: every change leaves table, people and index consistent before the
+    // next one begins.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,7 @@
-//! Numbers in a mapping of their own.
+//! Numbers in an anonymous mapping.
 //!
-//! What is taken from the common memory and given back often stays with the process, beside what was taken after it; and
-//! zeros from there are often written ones. A mapping goes back to the system whole, and its pages take no memory until
-//! they are written.
+//! Memory that is freed to the allocator often stays with the process, and zeroed memory from it is often written. A
+//! mapping is returned to the system as a whole, and its pages take no memory until they are written.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -11,7 +10,7 @@ use bytemuck::Pod;
 use memmap2::MmapMut;
 use zeroize::Zeroize;
 
-/// Numbers in memory of their own, wiped when they go.
+/// Numbers in a mapping, wiped on drop.
 pub(super) struct Mapped<T> {
     memory: MmapMut,
     /// In bytes: a mapping takes whole pages.
@@ -20,7 +19,7 @@ pub(super) struct Mapped<T> {
 }
 
 impl<T: Pod> Mapped<T> {
-    /// So many zeros; none where the system has no memory for them.
+    /// `count` zeros; none if there is no memory for them.
     pub(super) fn new(count: usize) -> Option<Self> {
         let length = count.checked_mul(size_of::<T>())?;
         let memory = MmapMut::map_anon(length).ok()?;

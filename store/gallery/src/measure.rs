@@ -1,4 +1,4 @@
-//! Enrolled people as probes: every sample against its own person without it, and against everybody else.
+//! Enrolled people as probes: every sample is compared with its own person without it, and with all other people.
 
 use gatehouse_model::KeyId;
 
@@ -7,23 +7,23 @@ use super::people::State;
 use super::vector::{Probe, square_distance};
 use super::{Gallery, Metric};
 
-/// People measured under one hold of the lock, so that an enrolment does not wait for the whole.
+/// People measured per acquisition of the lock, so that an enrollment does not wait for all of them.
 const PEOPLE_AT_ONCE: usize = 16;
 
-/// How one enrolled sample lies.
+/// Distances of one enrolled sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Whose it is.
+    /// Its person.
     pub person: KeyId,
-    /// Distance to that person without this sample; none where it is the only one.
+    /// Distance to that person without this sample; none if it is the only one.
     pub own: Option<f32>,
-    /// The nearest other person, and how near.
+    /// The nearest other person and the distance.
     pub other: Option<(KeyId, f32)>,
 }
 
 impl Gallery {
-    /// Measures enrolled samples, of every so many people that there are about `most`. People may come and go
-    /// meanwhile.
+    /// Measures enrolled samples. If there are more, every n-th person is used, for about `most` samples. People may be
+    /// added and removed meanwhile.
     pub fn measure(&self, most: usize) -> Vec<Measured> {
         let (places, templates) = {
             let state = self.read();

@@ -1,22 +1,21 @@
-//! How long encodings of the model are: learned from the enrolled ones, so that what no face of this model gives is
-//! not judged.
+//! Norms of the model's encodings, learned from enrolled ones. Encodings with an implausible norm get no decision.
 
 use super::encoding::norm;
 
-/// Templates from which on their lengths say something of the model.
+/// Templates from which on their norms are representative of the model.
 const TEMPLATES_MIN: f64 = 32.0;
-/// Standard deviations that a face may lie off the mean length. Of 12,812 dlib encodings none lies beyond 3.5.
+/// Standard deviations by which a face may differ from the mean norm. Of 12,812 dlib encodings, none exceeds 3.5.
 const DEVIATIONS: f64 = 5.0;
-/// A model whose mean length and deviation lie within this of 1 and 0 normalises them.
+/// A model normalizes its encodings if mean norm and deviation are within this of 1 and 0.
 const NORMALISED: f64 = 0.01;
-/// Then a length may be off by this share, for rounding.
+/// Share by which a norm may then differ, for rounding.
 const SHARE_NORMALISED: f64 = 0.05;
-/// Else always by this one: good pictures of dlib's lie within a fifth, and a poor one is longer by all of its noise.
+/// Least share otherwise: good pictures of dlib are within a fifth, and noise lengthens poor ones.
 const SHARE_MIN: f64 = 0.4;
-/// And never by more than this one.
+/// Largest share otherwise.
 const SHARE_MAX: f64 = 0.9;
 
-/// Sums over lengths.
+/// Sums over norms.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Norms {
     count: f64,
@@ -31,24 +30,24 @@ impl Norms {
         Self { count: 1.0, sum: norm, squares: norm * norm }
     }
 
-    /// Takes `before` away and adds `after`.
+    /// Subtracts `before` and adds `after`.
     pub(super) fn change(&mut self, before: Self, after: Self) {
         self.count += after.count - before.count;
         self.sum += after.sum - before.sum;
         self.squares += after.squares - before.squares;
     }
 
-    /// Whether it is of length 1, but for rounding.
+    /// Whether it has length 1, except for rounding.
     pub(super) fn is_unit(&self) -> bool {
         (self.sum - 1.0).abs() <= SHARE_NORMALISED
     }
 
-    /// The mean length; none of nothing.
+    /// The mean norm; none without encodings.
     pub(super) fn mean(&self) -> Option<f64> {
         (self.count > 0.5).then(|| self.sum / self.count)
     }
 
-    /// Whether a face may be of the model, as far as that is known; `normalised`, where it was said to be of length 1.
+    /// Whether a face can be of the model, as far as that is known; `normalised` if the model's encodings have length 1.
     pub(super) fn fits(&self, face: Self, normalised: bool) -> bool {
         if normalised {
             return face.is_unit();
@@ -63,7 +62,7 @@ impl Norms {
     }
 }
 
-/// Sums over the lengths of one person's templates: in `f32`, since people are many.
+/// Sums over the norms of one person's templates, in `f32` to save memory.
 #[derive(Clone, Copy, Default)]
 pub(super) struct OwnNorms {
     sum: f32,

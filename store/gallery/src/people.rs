@@ -1,4 +1,4 @@
-//! What the gallery's lock protects: people, templates, index and settings, changed together.
+//! The state under the gallery's lock: people, templates, index and settings, which change together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use gatehouse_model::KeyId;
 
 use super::adaptive_threshold::AdaptiveThreshold;
 use super::calibration::{Calibration, known};
-use super::corrections::{Corrections, nearest_but};
+use super::corrections::{Corrections, MatchRule, nearest_except};
 use super::engine::{Near, Nearest};
 use super::graph::Graph;
 use super::indexer::Index;
@@ -18,45 +18,45 @@ use super::transform::Transform;
 use super::vector::{Probe, square_distance};
 use super::{GallerySettings, Metric};
 
-/// A person and where their templates lie.
+/// A person and the slots of their templates.
 struct Owner {
     key: KeyId,
     slots: Slots,
-    /// Where the mean of the templates lies; none where there is only one.
+    /// Slot of the mean template; none if there is only one template.
     mean: Option<u32>,
-    /// Lengths of the templates before anything was normalised.
+    /// Norms of the templates before normalization.
     norms: OwnNorms,
 }
 
 impl Owner {
-    /// How many templates there are and how long.
+    /// Number and norms of the templates.
     fn norms(&self) -> Norms {
         self.norms.among(self.slots.as_slice().len())
     }
 }
 
-/// Everything behind the lock.
+/// All state under the lock.
 pub(super) struct State {
     /// The settings in force.
     pub settings: GallerySettings,
-    /// Thresholds that are derived, where they are.
+    /// Derived thresholds, if they are derived.
     pub adaptive: Option<AdaptiveThreshold>,
-    /// Impostor statistics of the model, where they are known.
+    /// Impostor statistics of the model, if they are known.
     pub calibration: Option<Arc<Calibration>>,
-    /// Lengths of all templates.
+    /// Norms of all templates.
     pub norms: Norms,
-    /// What every encoding passes before it is compared.
+    /// The transform of every encoding before a comparison.
     pub transform: Arc<Transform>,
     /// The templates.
     pub table: Table,
-    /// Faces that were wrongly taken for somebody.
+    /// Negative samples.
     pub corrections: Corrections,
-    /// The mean template of everybody with several, which a probe is compared with as well; rounded, since
-    /// a mean is no more exact than that anyway.
+    /// The mean template of every person with several templates, which probes are compared with as well. Rounded, because
+    /// a mean is not more accurate anyway.
     pub means: Table,
-    /// The graph, where there is one.
+    /// The graph, if there is one.
     pub index: Index,
-    /// People by their place, which rows of the table name; empty places are used again.
+    /// People by index, which rows of the table refer to; empty entries are reused.
     owners: Vec<Option<Owner>>,
     empty: Vec<u32>,
     places: HashMap<KeyId, u32>,
@@ -86,8 +86,8 @@ impl State {
         }
     }
 
-    /// Takes over everything from `fresh` but settings and index, which goes with the old templates; `fresh` has
-    /// the old ones then. The caller drops both where no lock is held.
+    /// Swaps all state with `fresh` except the settings. The index is discarded with the old templates. The caller must
+    /// drop it and `fresh` without a lock.
     #[must_use]
     pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
         std::mem::swap(self, fresh);
@@ -103,12 +103,12 @@ impl State {
         self.places.len()
     }
 
-    /// The person at a place.
+    /// The person at an index.
     pub(super) fn key(&self, owner: u32) -> Option<KeyId> {
         self.owners.get(owner as usize)?.as_ref().map(|owner| owner.key)
     }
 
-    /// Whether sketches are to be made, or made anew.
+    /// Whether templates are to be sketched, or sketched again.
     pub(super) fn wants_lens(&self) -> bool {
         self.table.wants_lens() || self.means.is_looking()
     }
@@ -137,26 +137,26 @@ impl State {
         self.renew_mean(place);
     }
 
-    /// The places of all people, in order.
+    /// The indexes of all people, in order.
     pub(super) fn all_places(&self) -> Vec<u32> {
         let mut places: Vec<u32> = self.places.values().copied().collect();
         places.sort_unstable();
         places
     }
 
-    /// The place of a person who is there.
+    /// The index of an enrolled person.
     pub(super) fn place_of(&self, person: &KeyId) -> Option<u32> {
         self.places.get(person).copied()
     }
 
-    /// The templates of the person at a place.
+    /// The templates of the person at an index.
     pub(super) fn samples_of(&self, place: u32) -> impl Iterator<Item = &[f32]> {
         let owner = self.owners.get(place as usize).and_then(Option::as_ref);
         let slots = owner.into_iter().flat_map(|owner| owner.slots.as_slice());
         slots.filter_map(|slot| self.table.get(*slot)).map(|template| template.fine)
     }
 
-    /// Makes the mean template of a person anew.
+    /// Recomputes the mean template of a person.
     fn renew_mean(&mut self, place: u32) {
         let is_unit = self.settings.metric == Metric::Cosine;
         let mut mean = None;
@@ -170,7 +170,7 @@ impl State {
         owner.mean = mean.and_then(|mean| self.means.insert(place, &mean));
     }
 
-    /// Removes a person and wipes their templates; how many there were.
+    /// Removes a person and wipes their templates; returns their number.
     pub(super) fn remove(&mut self, person: &KeyId) -> usize {
         self.corrections.remove(person);
         let Some(place) = self.places.remove(person) else { return 0 };
@@ -188,27 +188,27 @@ impl State {
         removed
     }
 
-    /// The two nearest people, without those against whom a correction speaks. `rule` is metric and threshold.
-    pub(super) fn corrected(&self, nearest: Nearest, probe: &Probe, rule: (Metric, f32)) -> Nearest {
+    /// The two nearest people, without those that a correction excludes.
+    pub(super) fn corrected(&self, nearest: Nearest, probe: &Probe, rule: MatchRule) -> Nearest {
         let is_out = |near: Option<Near>| {
-            let near = near.filter(|near| rule.0.distance(near.square) <= rule.1);
+            let near = near.filter(|near| rule.metric.distance(near.square) <= rule.threshold);
             let person =
                 near.and_then(|near| Some((self.key(near.owner)?, self.nearest_sample(near.owner, probe)?)));
-            person.is_some_and(|(key, own)| self.corrections.speak_against(&key, probe, own, rule))
+            person.is_some_and(|(key, own)| self.corrections.exclude(&key, probe, own, rule))
         };
         if !is_out(nearest.best) && !is_out(nearest.second) {
             return nearest;
         }
-        // Whoever comes next may be out as well: ask for everybody who has a correction, and search once more.
+        // The next person may be excluded as well: check all people with corrections, and search again.
         let places = self.corrections.people().filter_map(|person| self.places.get(person));
         let out = places.copied().filter(|place| is_out(self.near(*place, probe)));
         let out: Vec<_> = out.collect();
-        let mut nearest = nearest_but(&self.table, probe, &out);
-        nearest.merge(nearest_but(&self.means, probe, &out));
+        let mut nearest = nearest_except(&self.table, probe, &out);
+        nearest.merge(nearest_except(&self.means, probe, &out));
         nearest
     }
 
-    /// A person by the nearest of their templates, the mean among them.
+    /// A person with the nearest of their templates, including the mean template.
     fn near(&self, owner: u32, probe: &Probe) -> Option<Near> {
         let mean = self.owners.get(owner as usize)?.as_ref()?.mean;
         let mean = mean.and_then(|slot| self.means.square(slot, &probe.fine));
@@ -221,15 +221,15 @@ impl State {
         self.samples_of(owner).map(|sample| square_distance(&probe.fine, sample)).min_by(f32::total_cmp)
     }
 
-    /// Gives the graph up where the gallery has become too small for one. Half the limit, so that a gallery that
-    /// lies at the limit does not build one after another. The caller drops it where no lock is held.
+    /// Discards the graph if the gallery has become too small for one: below half of the limit, so that a gallery near
+    /// the limit does not build graphs repeatedly. The caller must drop it without a lock.
     #[must_use]
     pub(super) fn give_up_small_index(&mut self) -> Option<Arc<Graph>> {
         let is_small = self.table.taken() <= self.index.limit(self.settings.exact_limit) / 2;
         is_small.then(|| self.index.give_up()).flatten()
     }
 
-    /// The place of a person, made where they are new; none where 32-bit places are used up.
+    /// The index of a person, who is added if new; none if all 32-bit indexes are used.
     fn place(&mut self, person: KeyId) -> Option<u32> {
         if let Some(place) = self.places.get(&person) {
             return Some(*place);

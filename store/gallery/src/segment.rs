@@ -1,25 +1,24 @@
-//! The rows of a part of a table: templates, what is known of them, and their sketches.
+//! The rows of a part of a table: templates, their quantization, and their sketches.
 //!
-//! What a search reads lies by kind, each kind of the whole segment together: all sketches in one run, since memory is
-//! read at its full speed in long runs only; and quantised templates where their place follows from the row alone, so
-//! that a processor can wait for many of them at once. The full templates, which hardly any search reads, lie in chunks,
-//! and what of a chunk was never used takes no memory.
+//! Data that every search reads is stored by kind: all sketches of the segment are contiguous, because memory is fastest
+//! in long runs. The address of a quantized template follows from its row, so that the processor can prefetch many of
+//! them. Full templates are read rarely and stored in chunks. Unused parts of a chunk take no memory.
 
 use std::sync::Arc;
 
 use prefetch_index::prefetch_index;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::lines::{LINE, Lines};
+use super::aligned_buffer::{AlignedBuffer, CACHE_LINE_BYTES};
 use super::mapped::Mapped;
 use super::sketch::{Lens, SKETCH};
-use super::vector::{Coarse, Probe, rest, square_distance, square_distance_told, told};
+use super::vector::{Coarse, Probe, residual, restored, square_distance, square_distance_restored};
 
-/// Rows whose sketches lie together, coordinate after coordinate, so that all of them are compared at once.
+/// Rows whose sketches are stored coordinate by coordinate, so that vector instructions compare all of them at once.
 pub(super) const BLOCK: usize = 64;
 /// Blocks of sketches per chunk.
 pub(super) const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Rows by which a segment grows and is sketched: 32 KiB of quantised 128-d templates, which a first-level cache holds.
+/// Rows by which a segment grows and is sketched: 32 KiB of quantized 128-d templates, which fit a first-level cache.
 pub(super) const CHUNK_ROWS: usize = 256;
 /// Chunks per segment: 2.5 MiB of sketches, of which only those of chunks in use take memory.
 pub(super) const SEGMENT_CHUNKS: usize = 256;
@@ -32,53 +31,54 @@ const CHUNK_BYTES: usize = CHUNK_ROWS * SKETCH;
 pub(super) type Block = [[u8; BLOCK]; SKETCH];
 
 /// Owner of a free row.
-pub(super) const NOBODY: u32 = u32::MAX;
-/// A free row: nobody's, and infinitely far from everything.
-const FREE: Known = Known { coarse: Coarse { scale: 0.0, square: f32::INFINITY, error: 0.0 }, owner: NOBODY };
+pub(super) const NO_OWNER: u32 = u32::MAX;
+/// A free row: without an owner, and infinitely far from every probe.
+const FREE: RowInfo =
+    RowInfo { coarse: Coarse { scale: 0.0, square: f32::INFINITY, error: 0.0 }, owner: NO_OWNER };
 
-/// What is known of a row: together and in one line of the caches, since a look at it takes nearly all.
+/// Metadata of a row, in one cache line, because nearly all of it is read together.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
-pub(super) struct Known {
-    /// Of the quantisation.
+pub(super) struct RowInfo {
+    /// Quantization of the template.
     pub coarse: Coarse,
-    /// Whose it is.
+    /// Index of the person.
     owner: u32,
 }
 
-/// What makes full templates of quantised ones, row after row.
+/// The data that completes quantized templates, row by row.
 enum Full {
-    /// The full vectors themselves.
+    /// The full vectors.
     Fine(Mapped<f32>),
-    /// What quantisation left of rounded ones.
-    Rests(Mapped<i8>),
+    /// Quantization residuals of rounded vectors.
+    Residuals(Mapped<i8>),
 }
 
 /// At most [`SEGMENT_ROWS`] rows, free or taken.
 pub(super) struct Segment {
     dimensions: usize,
-    /// Whether what every search reads lies in large pages: where there are many rows already.
+    /// Whether data that every search reads is in large pages: in tables with many rows.
     is_large: bool,
-    quantised: Lines,
-    known: Vec<Known>,
+    quantised: AlignedBuffer,
+    row_info: Vec<RowInfo>,
     /// By chunk.
     full: Vec<Full>,
     /// Empty until a chunk is sketched.
-    sketches: Lines,
-    /// What those of each chunk were made with.
+    sketches: AlignedBuffer,
+    /// The lens of each chunk's sketches.
     lenses: [Option<Arc<Lens>>; SEGMENT_CHUNKS],
 }
 
 impl Segment {
-    /// Without rows; `is_large` in large pages, which is faster, and takes memory for more than there may be.
+    /// Without rows. With `is_large`, in large pages: faster, but with memory for rows that may never be used.
     pub(super) fn new(dimensions: usize, is_large: bool) -> Self {
         Self {
             dimensions,
             is_large,
-            quantised: Lines::new(SEGMENT_ROWS * dimensions, is_large),
-            known: Vec::with_capacity(SEGMENT_ROWS),
+            quantised: AlignedBuffer::new(SEGMENT_ROWS * dimensions, is_large),
+            row_info: Vec::with_capacity(SEGMENT_ROWS),
             full: Vec::with_capacity(SEGMENT_CHUNKS),
-            sketches: Lines::default(),
+            sketches: AlignedBuffer::default(),
             lenses: [const { None }; SEGMENT_CHUNKS],
         }
     }
@@ -89,80 +89,80 @@ impl Segment {
         self.full.len()
     }
 
-    /// Adds a chunk of free rows, of full templates or rounded ones, to be sketched through a lens where there is one;
-    /// none where the system has no memory for it.
+    /// Adds a chunk of free rows for full or rounded templates, with sketches if there is a lens. None if there is no memory
+    /// for it.
     pub(super) fn grow(&mut self, is_rounded: bool, lens: Option<&Arc<Lens>>) -> Option<()> {
         let length = CHUNK_ROWS * self.dimensions;
         let full = if is_rounded {
-            Mapped::new(length).map(Full::Rests)
+            Mapped::new(length).map(Full::Residuals)
         } else {
             Mapped::new(length).map(Full::Fine)
         };
         self.full.push(full?);
-        self.known.resize(self.full.len() * CHUNK_ROWS, FREE);
+        self.row_info.resize(self.full.len() * CHUNK_ROWS, FREE);
         if let Some(lens) = lens {
             self.begin(self.full.len() - 1, lens);
         }
         Some(())
     }
 
-    /// The person whose row it is; none for a free one.
+    /// The owner of a row; none for a free one.
     #[inline(always)]
     pub(super) fn owner(&self, row: usize) -> Option<u32> {
-        self.known.get(row).map(|known| known.owner).filter(|owner| *owner != NOBODY)
+        self.row_info.get(row).map(|row_info| row_info.owner).filter(|owner| *owner != NO_OWNER)
     }
 
-    /// What is known of the quantisation of a row.
+    /// Quantization of a row.
     #[inline(always)]
     pub(super) fn coarse(&self, row: usize) -> &Coarse {
-        &self.known[row].coarse
+        &self.row_info[row].coarse
     }
 
-    /// What is known of the rows of a block, which begins with this row.
+    /// Metadata of the rows of a block that begins with this row.
     #[inline(always)]
-    pub(super) fn known(&self, first: usize) -> &[Known; BLOCK] {
-        &self.known.as_chunks::<BLOCK>().0[first / BLOCK]
+    pub(super) fn row_info(&self, first: usize) -> &[RowInfo; BLOCK] {
+        &self.row_info.as_chunks::<BLOCK>().0[first / BLOCK]
     }
 
-    /// The quantised vector of a row, of a free one zeros.
+    /// The quantized vector of a row; zeros for a free one.
     #[inline(always)]
     pub(super) fn quantised(&self, row: usize) -> &[i8] {
         bytemuck::cast_slice(&self.quantised.all()[row * self.dimensions..(row + 1) * self.dimensions])
     }
 
-    /// The quantised vectors of a chunk, one after another.
+    /// The quantized vectors of a chunk, one after another.
     #[inline(always)]
     pub(super) fn quantised_chunk(&self, chunk: usize) -> &[i8] {
         let length = CHUNK_ROWS * self.dimensions;
         bytemuck::cast_slice(&self.quantised.all()[chunk * length..(chunk + 1) * length])
     }
 
-    /// Place of a row in the full templates of its chunk.
+    /// Range of a row in the full templates of its chunk.
     #[inline(always)]
     fn fields(&self, row: usize) -> std::ops::Range<usize> {
         let row = row % CHUNK_ROWS;
         row * self.dimensions..(row + 1) * self.dimensions
     }
 
-    /// Owner of a row and its squared distance, the one that counts; none for a free one.
+    /// Owner and exact squared distance of a row; none for a free one.
     #[inline(always)]
     pub(super) fn square(&self, row: usize, probe: &[f32]) -> Option<(u32, f32)> {
         let owner = self.owner(row)?;
         let square = match &self.full[row / CHUNK_ROWS] {
             Full::Fine(fine) => square_distance(probe, &fine[self.fields(row)]),
-            Full::Rests(rests) => {
-                let rests = &rests[self.fields(row)];
-                square_distance_told(probe, self.quantised(row), rests, self.coarse(row).scale)
+            Full::Residuals(residuals) => {
+                let residuals = &residuals[self.fields(row)];
+                square_distance_restored(probe, self.quantised(row), residuals, self.coarse(row).scale)
             }
         };
         Some((owner, square))
     }
 
-    /// The full vector of a row; none where templates are rounded.
+    /// The full vector of a row; none if templates are rounded.
     pub(super) fn fine(&self, row: usize) -> Option<&[f32]> {
         match self.full.get(row / CHUNK_ROWS)? {
             Full::Fine(fine) => fine.get(self.fields(row)),
-            Full::Rests(_) => None,
+            Full::Residuals(_) => None,
         }
     }
 
@@ -170,78 +170,82 @@ impl Segment {
     pub(super) fn vector(&self, row: usize) -> Zeroizing<Vec<f32>> {
         Zeroizing::new(match &self.full[row / CHUNK_ROWS] {
             Full::Fine(fine) => fine[self.fields(row)].to_vec(),
-            Full::Rests(rests) => {
-                let (scale, rests) = (self.coarse(row).scale, &rests[self.fields(row)]);
-                self.quantised(row).iter().zip(rests).map(|(q, rest)| told(*q, *rest, scale)).collect()
+            Full::Residuals(residuals) => {
+                let (scale, residuals) = (self.coarse(row).scale, &residuals[self.fields(row)]);
+                self.quantised(row)
+                    .iter()
+                    .zip(residuals)
+                    .map(|(q, residual)| restored(*q, *residual, scale))
+                    .collect()
             }
         })
     }
 
-    /// Puts a template into a row.
+    /// Stores a template in a row.
     pub(super) fn put(&mut self, row: usize, owner: u32, template: &Probe) {
         let fields = self.fields(row);
         match &mut self.full[row / CHUNK_ROWS] {
             Full::Fine(fine) => fine[fields].copy_from_slice(&template.fine),
-            Full::Rests(rests) => {
+            Full::Residuals(residuals) => {
                 let components = template.fine.iter().zip(&*template.quantised);
-                let rests = rests[fields].iter_mut().zip(components);
-                rests.for_each(|(to, (x, q))| *to = rest(*x, *q, template.coarse.scale));
+                let residuals = residuals[fields].iter_mut().zip(components);
+                residuals.for_each(|(to, (x, q))| *to = residual(*x, *q, template.coarse.scale));
             }
         }
         let place = row * self.dimensions..(row + 1) * self.dimensions;
         self.quantised.part(place).copy_from_slice(bytemuck::cast_slice(&template.quantised));
-        self.known[row] = Known { coarse: template.coarse, owner };
+        self.row_info[row] = RowInfo { coarse: template.coarse, owner };
     }
 
     /// Wipes a row and frees it.
     pub(super) fn clear(&mut self, row: usize) {
-        self.known[row] = FREE;
+        self.row_info[row] = FREE;
         self.quantised.part(row * self.dimensions..(row + 1) * self.dimensions).zeroize();
         let fields = self.fields(row);
         match &mut self.full[row / CHUNK_ROWS] {
             Full::Fine(fine) => fine[fields].zeroize(),
-            Full::Rests(rests) => rests[fields].zeroize(),
+            Full::Residuals(residuals) => residuals[fields].zeroize(),
         }
         self.set(row, [0; SKETCH]);
     }
 
-    /// What a chunk's sketches were made with; none where it has none.
+    /// The lens of a chunk's sketches; none without sketches.
     pub(super) fn lens(&self, chunk: usize) -> Option<&Arc<Lens>> {
         self.lenses.get(chunk)?.as_ref()
     }
 
-    /// Whether a chunk's sketches were made with this lens.
+    /// Whether a chunk's sketches were computed with this lens.
     #[inline(always)]
     pub(super) fn is_through(&self, lens: &Arc<Lens>, chunk: usize) -> bool {
         self.lens(chunk).is_some_and(|own| Arc::ptr_eq(own, lens))
     }
 
-    /// A chunk's sketches, of no rows where there are none.
+    /// A chunk's sketches; empty if there are none.
     #[inline(always)]
     pub(super) fn blocks(&self, chunk: usize) -> &[Block] {
         let bytes = self.sketches.all().get(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES);
         bytes.unwrap_or_default().as_chunks::<BLOCK>().0.as_chunks::<SKETCH>().0
     }
 
-    /// Asks the memory for what a look at a row reads, and does not wait for it.
+    /// Prefetches the data of a row.
     #[inline(always)]
     pub(super) fn fetch(&self, row: usize) {
         let place = row * self.dimensions..(row + 1) * self.dimensions;
-        place.step_by(LINE).for_each(|at| prefetch_index(self.quantised.all(), at));
-        prefetch_index(&self.known, row);
+        place.step_by(CACHE_LINE_BYTES).for_each(|at| prefetch_index(self.quantised.all(), at));
+        prefetch_index(&self.row_info, row);
     }
 
-    /// Makes room for a chunk's sketches through a lens, all rows as free ones.
+    /// Prepares a chunk's sketches for a lens, with all rows free.
     pub(super) fn begin(&mut self, chunk: usize, lens: &Arc<Lens>) {
         if self.sketches.is_empty() {
-            self.sketches = Lines::new(CHUNK_BYTES * SEGMENT_CHUNKS, self.is_large);
+            self.sketches = AlignedBuffer::new(CHUNK_BYTES * SEGMENT_CHUNKS, self.is_large);
         }
         if self.lenses[chunk].replace(Arc::clone(lens)).is_some() {
             self.sketches.part(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES).zeroize();
         }
     }
 
-    /// Sketches a row where it is taken and its chunk has sketches; by how much that was rounded, in steps.
+    /// Sketches a row if it is taken and its chunk has sketches; returns the rounding error in steps.
     pub(super) fn sketch(&mut self, row: usize) -> Option<f32> {
         self.owner(row)?;
         let (sketch, error) = self.lens(row / CHUNK_ROWS)?.template(&self.vector(row));

@@ -1,49 +1,48 @@
 //! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Why that is so: a sketch has the coordinates of the template along 39 axes through the middle of the gallery, `Ax`,
-//! and as the last one the length of what they leave over, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are as good as
-//! orthonormal, and lengthen nothing; so that is the length of `Bx` for some matrix `B` with
-//! `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`: together the two keep distances. Leaving `Bx` together shortens them
-//! (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Then
-//! coordinates are rounded to steps; that error is known and told. So a template whose sketch is too far away
-//! cannot be near: a search that reads all sketches, and only the templates that they leave, is exact whatever the
-//! axes are. Good axes only leave fewer: they are those along which the gallery is widest, see [`super::axes`].
+//! Proof: a sketch contains the coordinates of the template along 39 axes through the mean of the gallery, `Ax`, and as
+//! the last one the length of the remainder, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are nearly orthonormal and lengthen no
+//! vector. So the remainder is the length of `Bx` for some matrix `B` with `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`, and
+//! `Ax` and `Bx` together preserve distances. Replacing `Bx` by its length shortens distances
+//! (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Coordinates are then rounded to
+//! steps, with a known error. So a template whose sketch is too far away cannot be near. A search that reads all
+//! sketches, and only the remaining templates, is exact with any axes. Better axes leave fewer templates: they are the
+//! principal axes of the gallery, see [`super::principal_axes`].
 //!
 //! Sketches are biometric data as templates are: in memory only, and wiped.
 
 use zeroize::Zeroizing;
 
-use super::axes::{self, Axes};
 use super::mapped::Mapped;
+use super::principal_axes::{self, Axes};
 use super::vector::square_distance;
 
-/// Bytes of a sketch: about as many directions as encodings of faces really use.
+/// Bytes of a sketch: about the effective number of dimensions of face encodings.
 pub(super) const SKETCH: usize = 40;
-/// Axes; the last coordinate is the length of the rest.
+/// Number of axes; the last coordinate is the length of the remainder.
 const AXES: usize = SKETCH - 1;
 /// Largest coordinate in steps: the finest that a byte holds.
 const STEPS: f32 = 255.0;
-/// A sum of squares fits 16 bits as far as 256 steps: from here on distances are not told apart.
+/// Largest distance in steps: its square must fit 16 bits. Larger distances are not distinguished.
 const REACH: f32 = 255.0;
-/// Steps in which [`NEARER`] of the distances between the vectors of a sample must be told apart: with the roundings
-/// that are added, below [`REACH`].
+/// Steps by which the distance of one in [`NEARER`] pairs of a sample is scaled: with rounding, below [`REACH`].
 const NEAR: f64 = 245.0;
-/// Share of those distances, one in so many: the second person of a gallery is nearly always nearer to a probe.
+/// Share of those pairs, one in so many: the second person of a gallery is nearly always nearer to a probe.
 const NEARER: usize = 10;
-/// Vectors of the sample between which distances are measured.
+/// Vectors of the sample whose distances are measured.
 const NEAR_SAMPLE: usize = 100;
 /// Share of coordinates along the widest axis that are clamped in a typical gallery, one in so many.
 const CLAMPED: usize = 100;
-/// Vectors of the sample by which that is measured.
+/// Vectors of the sample with which that is measured.
 const WIDTH_SAMPLE: usize = 300;
 /// Coordinates are computed in `f64` from numbers below [`FAR`] steps, squares of them with an error of 1e-12 of that: the
-/// square root of it, which is the worst that the length of the rest can make of it, is well below this, in steps.
+/// square root of it, the largest error of the length of the remainder, is well below this, in steps.
 const SLACK: f32 = 0.01;
 /// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any other
 /// probe than two sketches can be, so that the limit of accuracy does no harm.
 const FAR: f64 = 2_000.0;
 
-/// Axes and steps: what a sketch is made with.
+/// Axes and step size of sketches.
 pub(super) struct Lens {
     middle: Zeroizing<Vec<f64>>,
     /// One after another, each as long as a template.
@@ -53,18 +52,18 @@ pub(super) struct Lens {
     step: f64,
 }
 
-/// A probe as seen through a lens.
+/// The sketch of a probe.
 pub(super) struct Sketch {
     /// The coordinates in steps.
     pub steps: [u8; SKETCH],
-    /// By how much they were rounded, in steps.
+    /// Their rounding error in steps.
     error: f32,
     step: f32,
 }
 
 impl Sketch {
-    /// Squared distance in steps beyond which no template lies within `reach`, where no sketch was rounded by more than
-    /// `error`; none where everything may.
+    /// Squared distance in steps beyond which no template is within `reach`, with sketches of at most this rounding
+    /// `error`; none if every template may be.
     #[inline]
     pub(super) fn limit(&self, reach: f32, error: f32) -> Option<u16> {
         let steps = reach / self.step + self.error + error + SLACK;
@@ -78,9 +77,9 @@ impl Sketch {
 }
 
 impl Lens {
-    /// A lens for vectors like those of `sample`, one after another of so many `dimensions`.
+    /// A lens for vectors like those of `sample`, which contains vectors of `dimensions` one after another.
     pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
-        let Axes { middle, axes } = axes::widest(sample, dimensions, AXES)?;
+        let Axes { middle, axes } = principal_axes::principal_axes(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
         // Some of them say it.
         let vectors = sample.chunks_exact(dimensions);
@@ -104,28 +103,28 @@ impl Lens {
         (lens.step.is_normal() && lens.floors.iter().all(|floor| floor.is_finite())).then_some(lens)
     }
 
-    /// Coordinates of a vector, and its squared distance from the middle.
+    /// Coordinates of a vector, and its squared distance from the mean.
     #[inline(always)]
     fn coordinates(&self, vector: &[f32]) -> ([f64; SKETCH], f64) {
         let centred: Zeroizing<Vec<f64>> =
             Zeroizing::new(vector.iter().zip(&*self.middle).map(|(x, m)| f64::from(*x) - m).collect());
-        let square = axes::dot(&centred, &centred);
+        let square = principal_axes::dot(&centred, &centred);
         let mut coordinates = [0.0; SKETCH];
         let mut rest = square;
         for (coordinate, axis) in coordinates.iter_mut().zip(self.axes.chunks_exact(vector.len())) {
-            *coordinate = axes::dot(&centred, axis);
+            *coordinate = principal_axes::dot(&centred, axis);
             rest -= *coordinate * *coordinate;
         }
         coordinates[AXES] = rest.max(0.0).sqrt();
         (coordinates, square)
     }
 
-    /// A template's sketch, and by how much it was rounded, in steps.
+    /// A template's sketch and its rounding error in steps.
     pub(super) fn template(&self, vector: &[f32]) -> ([u8; SKETCH], f32) {
         self.round(&self.coordinates(vector).0)
     }
 
-    /// A probe's sketch; none where it lies too far from everything.
+    /// A probe's sketch; none if the probe is too far from all templates.
     #[inline(always)]
     pub(super) fn probe(&self, vector: &[f32]) -> Option<Sketch> {
         let (coordinates, square) = self.coordinates(vector);
@@ -137,7 +136,7 @@ impl Lens {
         Some(Sketch { steps, error, step: self.step as f32 })
     }
 
-    /// Clamped and rounded coordinates, and by how much they were rounded, in steps.
+    /// Clamped and rounded coordinates, and their rounding error in steps.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
     fn round(&self, coordinates: &[f64; SKETCH]) -> ([u8; SKETCH], f32) {
@@ -153,8 +152,7 @@ impl Lens {
     }
 }
 
-/// The distance than which one in [`NEARER`] of those between vectors of the sample is shorter; none where the system has
-/// no memory for them.
+/// The distance below which one in [`NEARER`] pairs of the sample is; none if there is no memory for them.
 fn nearer(sample: &[f32], dimensions: usize) -> Option<f64> {
     let vectors = sample.chunks_exact(dimensions);
     let stride = vectors.len().div_ceil(NEAR_SAMPLE).max(1);

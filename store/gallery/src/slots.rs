@@ -1,15 +1,15 @@
-//! Where the templates of one person lie.
+//! The table slots of one person's templates.
 //!
-//! People are many and have few samples: a list of its own would take more memory than what is in it.
+//! Most people have few samples: a vector would take more memory than its content.
 
-/// Slots that take no memory of their own.
+/// Slots that are stored inline.
 const FEW: usize = 5;
 
 /// Slots of the table, in the order of enrolment.
 pub(super) enum Slots {
-    /// So many of these.
+    /// Number of slots in use, and the slots.
     Few(u8, [u32; FEW]),
-    /// More: not a vector, whose capacity all would take memory for.
+    /// More slots, without the spare capacity of a vector.
     Many(Box<[u32]>),
 }
 
@@ -20,7 +20,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// All of them.
+    /// All slots.
     pub(super) fn as_slice(&self) -> &[u32] {
         match self {
             Self::Few(count, slots) => slots.get(..usize::from(*count)).unwrap_or_default(),
@@ -28,7 +28,7 @@ impl Slots {
         }
     }
 
-    /// Adds one behind the others.
+    /// Appends a slot.
     pub(super) fn push(&mut self, slot: u32) {
         match self {
             Self::Few(count, slots) => match slots.get_mut(usize::from(*count)) {
@@ -43,7 +43,7 @@ impl Slots {
     }
 }
 
-/// The slots and one behind them.
+/// The slots and one more.
 fn more(slots: &[u32], slot: u32) -> Box<[u32]> {
     slots.iter().copied().chain([slot]).collect()
 }

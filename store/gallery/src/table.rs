@@ -1,30 +1,30 @@
-//! The templates in memory: quantised and full, or quantised and rounded, in segments that never move.
+//! The templates in memory: quantized and full, or quantized and rounded, in segments that never move.
 //!
-//! A part of a segment is allocated once and wiped when it goes, so growth leaves no unwiped copy behind; a row that is
-//! removed is wiped at once and its slot is used again. A slot stays what it is for as long as its template lives.
+//! A part of a segment is allocated once and wiped on drop, so that growth leaves no unwiped copy. A removed row is wiped
+//! at once and its slot is reused. The slot of a template never changes.
 
 use std::sync::Arc;
 
 use super::mapped::Mapped;
-use super::segment::{CHUNK_ROWS, NOBODY, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment};
+use super::segment::{CHUNK_ROWS, NO_OWNER, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment};
 use super::sketch::Lens;
 use super::vector::{Coarse, Probe};
 
-/// Components of all templates from which on sketches pay; below it the full scan takes ten microseconds or so, and a lens
-/// and the thread that makes it would be a good part of the memory of all templates.
+/// Components of all templates from which on sketches are worthwhile. Below it, a full scan takes about ten microseconds,
+/// and a lens would take much memory compared with the templates.
 const LENS_MINIMUM: usize = 500_000;
-/// A gallery that has grown by this factor gets a new lens: its widest directions may be others.
+/// Growth of the gallery after which a new lens is computed, because its principal axes may have changed.
 const LENS_GROWTH: usize = 4;
-/// Templates that a lens is made from: the widest directions of many thousands show in as many.
+/// Templates from which a lens is computed: enough for the principal axes of many thousands.
 const LENS_SAMPLE: usize = 1024;
 
 /// The template of a slot.
 pub(super) struct Template<'a> {
-    /// The person's place in the list of people.
+    /// Index of the person in the list of people.
     pub owner: u32,
-    /// What is known of the quantisation.
+    /// Its quantization.
     pub coarse: Coarse,
-    /// The quantised vector.
+    /// The quantized vector.
     pub quantised: &'a [i8],
     /// The full vector.
     pub fine: &'a [f32],
@@ -33,18 +33,18 @@ pub(super) struct Template<'a> {
 /// All templates.
 pub(super) struct Table {
     dimensions: usize,
-    /// Whether templates are kept in sixteen bits per component.
+    /// Whether templates have sixteen bits per component.
     is_rounded: bool,
     segments: Vec<Segment>,
     free: Vec<u32>,
     taken: usize,
-    /// The lenses that chunks have, and last the one that all will have.
+    /// The lenses of all chunks, and last the one that all chunks will get.
     lenses: Vec<Arc<Lens>>,
-    /// Templates at which the last attempt at a lens was made, successful or not.
+    /// Number of templates at the last attempt to compute a lens, successful or not.
     lens_tried: usize,
-    /// Whether chunks are on their way to the last lens.
+    /// Whether chunks are still to be sketched with the last lens.
     is_looking: bool,
-    /// The most by which a sketch was rounded, in steps.
+    /// Largest rounding error of a sketch, in steps.
     sketch_error: f32,
 }
 
@@ -69,7 +69,7 @@ impl Table {
         Self { is_rounded: true, ..Self::new(dimensions) }
     }
 
-    /// Templates held.
+    /// Number of templates.
     pub(super) fn taken(&self) -> usize {
         self.taken
     }
@@ -87,11 +87,10 @@ impl Table {
 
     /// Slots, free or taken.
     pub(super) fn slots(&self) -> u32 {
-        u32::try_from(self.chunks() * CHUNK_ROWS).unwrap_or(NOBODY)
+        u32::try_from(self.chunks() * CHUNK_ROWS).unwrap_or(NO_OWNER)
     }
 
-    /// Puts a template into a free slot; none where there is no room for another chunk, in 32-bit slots or in
-    /// the system's memory.
+    /// Stores a template in a free slot; none if all 32-bit slots are used or there is no memory for another chunk.
     pub(super) fn insert(&mut self, owner: u32, template: &Probe) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -99,7 +98,7 @@ impl Table {
         };
         let (segment, row) = place(slot);
         self.segments.get_mut(segment)?.put(row, owner, template);
-        self.sketch(place(slot));
+        self.sketch(segment, row);
         self.taken += 1;
         Some(slot)
     }
@@ -122,7 +121,7 @@ impl Table {
         self.segments.get(segment)?.square(row, probe).map(|(_, square)| square)
     }
 
-    /// The template in a slot; none for a free one, and where templates are rounded.
+    /// The template in a slot; none for a free one, and if templates are rounded.
     pub(super) fn get(&self, slot: u32) -> Option<Template<'_>> {
         let (segment, row) = place(slot);
         let segment = self.segments.get(segment)?;
@@ -135,23 +134,23 @@ impl Table {
         &self.lenses
     }
 
-    /// No sketch was rounded by more than this, in steps.
+    /// Largest rounding error of a sketch, in steps.
     pub(super) fn sketch_error(&self) -> f32 {
         self.sketch_error
     }
 
-    /// Whether a lens is due, or the chunks are not through with the last one.
+    /// Whether a new lens is due, or chunks are still to be sketched with the last one.
     pub(super) fn wants_lens(&self) -> bool {
         let minimum = LENS_MINIMUM.div_ceil(self.dimensions.max(1));
         self.is_looking || self.taken >= minimum.max(self.lens_tried * LENS_GROWTH)
     }
 
-    /// Whether the chunks are not through with the last lens.
+    /// Whether chunks are still to be sketched with the last lens.
     pub(super) fn is_looking(&self) -> bool {
         self.is_looking
     }
 
-    /// Vectors to make a lens from, spread over all templates; none where the system has no memory for them.
+    /// Vectors for a new lens, spread over all templates; none if there is no memory for them.
     pub(super) fn lens_sample(&self) -> Option<Mapped<f32>> {
         let stride = self.taken.div_ceil(LENS_SAMPLE).max(1);
         let mut sample = Mapped::new(self.taken.div_ceil(stride) * self.dimensions)?;
@@ -163,16 +162,16 @@ impl Table {
         Some(sample)
     }
 
-    /// Takes a new lens, for new chunks at once and for the others with [`Table::look_through`]; with none, notes
-    /// that these templates have none.
+    /// Sets a new lens, for new chunks at once and for the others with [`Table::resketch_chunk`]. None records a failed
+    /// attempt.
     pub(super) fn set_lens(&mut self, lens: Option<Arc<Lens>>) {
         self.lens_tried = self.taken;
         self.is_looking = lens.is_some();
         self.lenses.extend(lens);
     }
 
-    /// Sketches a chunk anew; false behind the last one, after which only the last lens is in use.
-    pub(super) fn look_through(&mut self, chunk: usize) -> bool {
+    /// Sketches a chunk again; false after the last one, when only the last lens is in use.
+    pub(super) fn resketch_chunk(&mut self, chunk: usize) -> bool {
         let Some(lens) = self.lenses.last() else { return false };
         if chunk >= self.chunks() {
             self.lenses.drain(..self.lenses.len() - 1);
@@ -183,31 +182,31 @@ impl Table {
         if !segment.is_through(lens, place) {
             segment.begin(place, lens);
             let (number, first) = (chunk / SEGMENT_CHUNKS, place * CHUNK_ROWS);
-            (first..first + CHUNK_ROWS).for_each(|row| self.sketch((number, row)));
+            (first..first + CHUNK_ROWS).for_each(|row| self.sketch(number, row));
         }
         true
     }
 
-    /// Makes a lens where one is due and sketches everything at once: for a table on which no probe waits.
+    /// Computes a lens if one is due and sketches all templates at once, for a table that is not in use yet.
     pub(super) fn sketch_all(&mut self) {
         if self.wants_lens() {
             let lens = self.lens_sample().and_then(|sample| Lens::new(&sample, self.dimensions));
             self.set_lens(lens.map(Arc::new));
-            (0..).take_while(|chunk| self.look_through(*chunk)).for_each(drop);
+            (0..).take_while(|chunk| self.resketch_chunk(*chunk)).for_each(drop);
         }
     }
 
-    /// Sketches a row where its chunk has sketches.
-    fn sketch(&mut self, (segment, row): (usize, usize)) {
+    /// Sketches a row if its chunk has sketches.
+    fn sketch(&mut self, segment: usize, row: usize) {
         if let Some(error) = self.segments[segment].sketch(row) {
             self.sketch_error = self.sketch_error.max(error);
         }
     }
 
-    /// Adds a chunk and returns its first slot, leaving the others free, the lowest to be used first.
+    /// Adds a chunk and returns its first slot. The others are free, and the lowest is used first.
     fn grow(&mut self) -> Option<u32> {
         let first = u32::try_from(self.chunks() * CHUNK_ROWS).ok()?;
-        let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NOBODY)?;
+        let end = first.checked_add(u32::try_from(CHUNK_ROWS).ok()?).filter(|end| *end < NO_OWNER)?;
         if self.segments.last().is_none_or(|segment| segment.chunks() == SEGMENT_CHUNKS) {
             self.segments.push(Segment::new(self.dimensions, !self.segments.is_empty()));
         }

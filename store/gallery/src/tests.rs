@@ -48,7 +48,7 @@ fn settle(gallery: &Gallery) {
     }
 }
 
-/// The oracle: every template of everybody, compared one by one.
+/// The oracle: all templates of all people, compared one by one.
 #[derive(Default)]
 struct Model(Vec<(KeyId, Vec<Encoding>)>);
 
@@ -168,7 +168,7 @@ fn graph_decides_as_a_scan_over_everything_while_people_come_and_go() {
 }
 
 #[test]
-fn one_face_under_many_names_is_ambiguous_and_hides_nobody() {
+fn one_face_under_many_names_is_ambiguous_and_hides_no_other() {
     let mut people = People::new(DIMENSIONS, 6);
     for limit in [usize::MAX, 10] {
         let gallery = Gallery::new(settings(Metric::Euclidean, limit));

@@ -1,24 +1,23 @@
-//! Protected templates: the keyed orthogonal transform between an encoding and what is stored of it.
+//! Protected templates: the keyed orthogonal transform between an encoding and its stored template.
 //!
-//! Construction: three rounds of a keyed permutation, keyed signs and a normalised fast Walsh-Hadamard transform.
-//! The transform takes a power of two; so it is taken over the first `p` components and, where the length is none,
-//! over the last `p` again, with `p` the largest power of two within the length: both parts cover all components,
-//! and nothing is padded or cut. Each step is orthogonal, so is their product, at any length; lengths and angles
-//! stay, and with them every Euclidean and cosine distance. The steps are computed in `f64` and rounded once.
-//! Permutations (Fisher-Yates without bias) and signs are read from HMAC-SHA256 in counter mode, under the subkey
-//! that HKDF makes of the deployment's template key; the same key gives the same transform on every processor.
+//! Construction: three rounds of a keyed permutation, keyed signs and a normalized fast Walsh-Hadamard transform.
+//! The transform needs a power of two. It is applied to the first `p` components and, if the length is no power of two,
+//! to the last `p` again, with `p` the largest power of two within the length. Both parts cover all components, without
+//! padding or truncation. Each step is orthogonal, and so is their product. It preserves lengths and angles, and with
+//! them every Euclidean and cosine distance. The steps are computed in `f64` and rounded once. Permutations (unbiased
+//! Fisher-Yates) and signs are read from HMAC-SHA256 in counter mode, under a subkey that HKDF derives from the
+//! deployment's template key. The same key gives the same transform on every processor.
 //!
 //! Sources: signs and Walsh-Hadamard, three rounds, behave as a random rotation: Ailon and Chazelle, "The fast
 //! Johnson-Lindenstrauss transform" (2009); Andoni and others, "Practical and optimal LSH for angular distance"
 //! (2015), section 3. Renewable and unlinkable references: ISO/IEC 24745.
 //!
-//! What it protects: a template without the key is no encoding of the model, so it cannot be compared with faces,
-//! with another deployment's templates, or with those of an earlier key; a new key makes all templates new without
-//! anybody coming to the door. What it does not: lengths and mutual distances are seen in it (they are what it
-//! keeps), so whoever holds many templates in the clear can tell who resembles whom and compare the shape of two
-//! whole galleries; and whoever has the encodings behind as many templates as there are components can solve for
-//! the transform. Therefore templates are sealed besides, see `store/src/store/templates.rs`; this is the second wall, not the
-//! first.
+//! What it protects: without the key, a template is no encoding of the model. It cannot be compared with faces, with
+//! templates of another deployment, or with those of an earlier key. A new key renews all templates without a new
+//! enrollment. What it does not protect: lengths and mutual distances are preserved. With many templates in plaintext,
+//! similar people can be found, and two galleries can be compared. With the encodings of as many templates as there are
+//! components, the transform can be computed. Therefore templates are sealed as well, see
+//! `store/src/store/people/templates.rs`: this is the second layer of protection, not the first.
 
 use std::fmt;
 
@@ -28,15 +27,15 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Encoding;
 use crate::EncodingFault;
 
-/// Rounds. One spreads a component over all, two leave structure that a chosen input shows, three are the known
-/// construction.
+/// Number of rounds. One spreads a component over all, two leave structure that a chosen input reveals, three are the
+/// construction of the literature.
 const ROUNDS: usize = 3;
-/// What the key stream is for; a change of the construction takes a new name.
+/// Purpose of the key stream; a change of the construction needs a new name.
 const PURPOSE: &str = "template transform v1";
 
 /// One round; wiped on drop.
 struct Round {
-    /// Where each component comes from.
+    /// Source of each component.
     from: Zeroizing<Vec<u32>>,
     /// 1 or -1 for each component.
     signs: Zeroizing<Vec<f64>>,
@@ -54,19 +53,19 @@ impl fmt::Debug for Transform {
     }
 }
 
-/// A template in the space of a key: what is stored, indexed and compared. Wiped on drop.
+/// A template in the space of a key, as it is stored, indexed and compared. Wiped on drop.
 #[derive(Clone, PartialEq)]
 pub struct Protected(Encoding);
 
 impl fmt::Debug for Protected {
-    /// Tells the length and nothing else.
+    /// Shows only the number of components.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Protected({} components)", self.0.as_slice().len())
     }
 }
 
 impl Protected {
-    /// Reads what [`Protected::to_bytes`] wrote.
+    /// Reads the output of [`Protected::to_bytes`].
     ///
     /// # Errors
     /// As [`Encoding::from_bytes`].
@@ -74,7 +73,7 @@ impl Protected {
         Encoding::from_bytes(bytes, dimensions).map(Self)
     }
 
-    /// Components that came from elsewhere, in the space of a key.
+    /// Components from another appliance, in the space of a key.
     ///
     /// # Errors
     /// As [`Encoding::new`].
@@ -83,7 +82,7 @@ impl Protected {
         Encoding::new(components, dimensions).map(Self)
     }
 
-    /// Components that are in the space of a key already.
+    /// Valid components that are in the space of a key already.
     pub(super) fn of(components: &[f32]) -> Self {
         Self(Encoding::rotated(Zeroizing::new(components.to_vec())))
     }
@@ -112,15 +111,14 @@ impl Transform {
         Self { dimensions, rounds }
     }
 
-    /// The template of an encoding; none where the encoding is of another length.
+    /// The template of an encoding; none if the encoding has another length.
     pub fn protect(&self, encoding: &Encoding) -> Option<Protected> {
         let mut components = self.taken(encoding.as_slice())?;
         self.forward(&mut components);
         Some(rounded(&components))
     }
 
-    /// A template of this key as the template of another; none where the lengths differ. The encoding in between
-    /// is wiped.
+    /// Converts a template of this key to another key; none if the lengths differ. The encoding in between is wiped.
     pub fn rekey(&self, template: &Protected, to: &Self) -> Option<Protected> {
         let mut components = self.taken(template.as_slice()).filter(|c| c.len() == to.dimensions)?;
         self.inverse(&mut components);
@@ -128,7 +126,7 @@ impl Transform {
         Some(rounded(&components))
     }
 
-    /// The encoding of a template of this key; none where it is of another length.
+    /// The encoding of a template of this key; none if it has another length.
     pub fn reveal(&self, template: &Protected) -> Option<Encoding> {
         let mut components = self.taken(template.as_slice())?;
         self.inverse(&mut components);
@@ -173,13 +171,13 @@ impl Transform {
     }
 }
 
-/// The first and, where the length is no power of two, the last `p` components.
+/// The first and, if the length is no power of two, the last `p` components.
 fn parts(length: usize) -> (std::ops::Range<usize>, Option<std::ops::Range<usize>>) {
     let power = if length == 0 { 0 } else { 1 << length.ilog2() };
     (0..power, (power < length).then(|| length - power..length))
 }
 
-/// The normalised Walsh-Hadamard transform of a power of two, its own inverse.
+/// The normalized Walsh-Hadamard transform of a power of two, which is its own inverse.
 fn hadamard(components: &mut [f64]) {
     let mut half = 1;
     while half < components.len() {
@@ -196,7 +194,7 @@ fn hadamard(components: &mut [f64]) {
     components.iter_mut().for_each(|x| *x *= scale);
 }
 
-/// Rounds once. What was finite, not zero and within range is so after a rotation, but for its last digits.
+/// Rounds once. A rotation keeps components valid, except for their last digits.
 #[expect(clippy::cast_possible_truncation, reason = "this is the rounding")]
 fn rounded(components: &[f64]) -> Protected {
     Protected(Encoding::rotated(Zeroizing::new(components.iter().map(|x| *x as f32).collect())))
@@ -221,9 +219,9 @@ impl Stream<'_> {
         Round { from, signs: Zeroizing::new((0..dimensions).map(sign).collect()) }
     }
 
-    /// A number below `bound`, each as likely as another.
+    /// A uniform number below `bound`.
     fn below(&mut self, bound: u32) -> u32 {
-        // The largest multiple of `bound` that fits: what lies beyond would favour small numbers.
+        // The largest multiple of `bound` that fits: larger values would favor small numbers.
         let fair = u32::MAX - u32::MAX % bound;
         loop {
             let number = self.next();

@@ -1,4 +1,4 @@
-//! Arithmetic on encodings: quantisation with a known error, and the two kernels that everything is made of.
+//! Arithmetic on encodings: quantization with a known error, and the two kernels of all searches.
 //!
 //! The loops are plain code over fixed blocks that the compiler turns into vector instructions; `pulp` compiles
 //! them once more for newer x86 processors and chooses at run time.
@@ -8,19 +8,19 @@ use zeroize::Zeroizing;
 use super::encoding::{NORM_MIN, norm};
 use super::norms::Norms;
 
-/// Components per block of the `i8` kernel: four to eight registers' worth on every processor we meet.
+/// Components per block of the `i8` kernel: four to eight registers on common processors.
 const COARSE_BLOCK: usize = 128;
-/// Lanes of the `f32` kernel. The order of the sum follows from it, so the result is the same on every processor.
+/// Lanes of the `f32` kernel. They define the order of the sum, so that the result is the same on every processor.
 const FINE_LANES: usize = 16;
-/// Largest magnitude of a quantised component; -128 is not used, so that the range is symmetric.
+/// Largest magnitude of a quantized component; -128 is not used, so that the range is symmetric.
 const COARSE_MAX: f32 = 127.0;
-/// Parts of a step of the quantisation in which a [`rest`] is told: half a step is 127 of them.
-const RESTS: f32 = 254.0;
+/// Units of a [`residual`] per quantization step: half a step is 127 units.
+const RESIDUAL_UNITS: f32 = 254.0;
 
-/// What is known of a quantised vector `x`, told as `scale * q`.
+/// Quantization of a vector `x` as `scale * q`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Coarse {
-    /// Factor of the quantised components.
+    /// Factor of the quantized components.
     pub scale: f32,
     /// Squared norm of `scale * q`.
     pub square: f32,
@@ -28,15 +28,15 @@ pub(super) struct Coarse {
     pub error: f32,
 }
 
-/// A vector to be compared with templates: as it is, and quantised; wiped on drop.
+/// A vector to be compared with templates, full and quantized; wiped on drop.
 pub(super) struct Probe {
     /// The components, of unit length for a cosine gallery.
     pub fine: Zeroizing<Vec<f32>>,
-    /// The quantised components.
+    /// The quantized components.
     pub quantised: Zeroizing<Vec<i8>>,
-    /// What is known of the quantisation.
+    /// The quantization.
     pub coarse: Coarse,
-    /// Its length before it was scaled.
+    /// Its norm before it was scaled.
     pub norms: Norms,
 }
 
@@ -53,8 +53,7 @@ impl Probe {
         Self { fine, quantised, coarse, norms }
     }
 
-    /// The mean template of a person's samples, [rounded](Self::rounded); none where they cancel each other out, which
-    /// has no direction.
+    /// The mean template of a person's samples, [rounded](Self::rounded); none if they cancel each other out.
     pub(super) fn mean<'a>(
         samples: impl Iterator<Item = &'a [f32]>,
         dimensions: usize,
@@ -70,13 +69,13 @@ impl Probe {
         (norm(&mean) >= NORM_MIN).then(|| Self::new(&mean, unit).rounded())
     }
 
-    /// The same in sixteen bits per component: the quantised one and a [`rest`].
+    /// The same with sixteen bits per component: the quantized one and a [`residual`].
     #[must_use]
     pub(super) fn rounded(mut self) -> Self {
         let scale = self.coarse.scale;
         let mut error = 0.0_f64;
         for (x, q) in self.fine.iter_mut().zip(self.quantised.iter()) {
-            *x = told(*q, rest(*x, *q, scale), scale);
+            *x = restored(*q, residual(*x, *q, scale), scale);
             error += (f64::from(*x) - f64::from(scale) * f64::from(*q)).powi(2);
         }
         self.coarse.error = upper(error.sqrt());
@@ -84,17 +83,17 @@ impl Probe {
     }
 }
 
-/// What quantisation left of a component, in steps of its scale divided by [`RESTS`].
+/// The quantization residual of a component, in units of its scale divided by [`RESIDUAL_UNITS`].
 #[expect(clippy::cast_possible_truncation, reason = "rounded and clamped before")]
-pub(super) fn rest(x: f32, q: i8, scale: f32) -> i8 {
-    rounded(x / scale * RESTS - RESTS * f32::from(q)).clamp(-COARSE_MAX, COARSE_MAX) as i8
+pub(super) fn residual(x: f32, q: i8, scale: f32) -> i8 {
+    rounded(x / scale * RESIDUAL_UNITS - RESIDUAL_UNITS * f32::from(q)).clamp(-COARSE_MAX, COARSE_MAX) as i8
 }
 
-/// The component that a quantised one and its rest stand for.
+/// The component of a quantized one and its residual.
 #[inline(always)]
-pub(super) fn told(q: i8, rest: i8, scale: f32) -> f32 {
+pub(super) fn restored(q: i8, residual: i8, scale: f32) -> f32 {
     // The sum is exact.
-    (f32::from(q) * RESTS + f32::from(rest)) * (scale / RESTS)
+    (f32::from(q) * RESIDUAL_UNITS + f32::from(residual)) * (scale / RESIDUAL_UNITS)
 }
 
 /// Scales a vector to length one.
@@ -108,9 +107,9 @@ fn to_unit(components: &mut [f32]) {
     }
 }
 
-/// Quantises `components` into `quantised`, each vector with its own scale.
+/// Quantizes `components` into `quantised`, each vector with its own scale.
 ///
-/// The error is computed in `f64` from the values themselves, not assumed, so that the bound holds for any model.
+/// The error is computed in `f64` from the values, not assumed, so that the bound is valid for any model.
 #[expect(clippy::cast_possible_truncation, reason = "rounded and clamped before")]
 pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
     let largest = components.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
@@ -118,32 +117,32 @@ pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
     let (mut square, mut error) = (0.0_f64, 0.0_f64);
     for (x, q) in components.iter().zip(quantised) {
         *q = rounded(x / scale).clamp(-COARSE_MAX, COARSE_MAX) as i8;
-        let told = f64::from(scale) * f64::from(*q);
-        square += told * told;
-        error += (f64::from(*x) - told).powi(2);
+        let quantized = f64::from(scale) * f64::from(*q);
+        square += quantized * quantized;
+        error += (f64::from(*x) - quantized).powi(2);
     }
     Coarse { scale, square: square as f32, error: upper(error.sqrt()) }
 }
 
-/// The nearest whole number of one that is less than four million; without a call, which processors of before SSE 4.1 need
-/// for it, and which every component of every probe would wait for.
+/// Rounds a number below four million to the nearest integer, without the function call that processors without SSE 4.1
+/// need for it.
 #[inline(always)]
 fn rounded(x: f32) -> f32 {
-    /// Where neighbours are one apart, and half of that range to either side.
+    /// The middle of the range in which adjacent `f32` differ by one.
     const WHOLE: f32 = 1.5 * (1_u32 << 23) as f32;
     (x + WHOLE) - WHOLE
 }
 
-/// An error that was computed in `f64`, not less in `f32`.
+/// Rounds an error up to `f32`.
 #[expect(clippy::cast_possible_truncation, reason = "GUARD rounds up")]
 fn upper(error: f64) -> f32 {
-    /// Covers the rounding of the error itself to `f32` and of the sum in `f64`.
+    /// Covers the rounding of the error to `f32` and of the sum in `f64`.
     const GUARD: f64 = 1.0 + 1e-6;
     (error * GUARD) as f32
 }
 
-/// Dot product of quantised vectors; `get` reads a component. Exact: no vector of a model is long enough to
-/// overflow (that takes 133,000 components).
+/// Dot product of quantized vectors; `get` reads a component. Exact: no model has enough components for an
+/// overflow (133,000).
 #[inline(always)]
 pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl Fn(&B) -> i8) -> i32 {
     let (blocks_a, rest_a) = a.as_chunks::<COARSE_BLOCK>();
@@ -162,8 +161,8 @@ pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl 
     sum
 }
 
-/// Dot products with as many `rows`, one after another. Block after block of components, so that those of `a` stay in
-/// the registers for all rows.
+/// Dot products with `rows`, one after another. They are computed block by block of components, so that those of `a` stay
+/// in registers.
 #[inline(always)]
 pub(super) fn dots(a: &[i8], rows: &[i8], products: &mut [i32]) {
     products.fill(0);
@@ -198,22 +197,22 @@ pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
     total(&lanes, rest_a.iter().zip(rest_b.iter().copied()))
 }
 
-/// The same to a vector that is [`told`] by two of small numbers: to the bit as if it were written out.
+/// The same for a vector that is [`restored`] from quantized components and residuals: identical to the last bit.
 #[inline(always)]
-pub(super) fn square_distance_told(a: &[f32], quantised: &[i8], rests: &[i8], scale: f32) -> f32 {
+pub(super) fn square_distance_restored(a: &[f32], quantised: &[i8], rests: &[i8], scale: f32) -> f32 {
     let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();
     let (blocks_q, rest_q) = quantised.as_chunks::<FINE_LANES>();
     let (blocks_r, rest_r) = rests.as_chunks::<FINE_LANES>();
     let mut lanes = [0.0_f32; FINE_LANES];
     for (x, (q, r)) in blocks_a.iter().zip(blocks_q.iter().zip(blocks_r)) {
-        // Not with `from_fn`, whose closure is compiled for any processor.
+        // Not with `from_fn`, whose closure is not compiled for the processor's instruction set.
         let mut y = [0.0_f32; FINE_LANES];
         for i in 0..FINE_LANES {
-            y[i] = told(q[i], r[i], scale);
+            y[i] = restored(q[i], r[i], scale);
         }
         add_squares(&mut lanes, x, &y);
     }
-    total(&lanes, rest_a.iter().zip(rest_q.iter().zip(rest_r).map(|(q, r)| told(*q, *r, scale))))
+    total(&lanes, rest_a.iter().zip(rest_q.iter().zip(rest_r).map(|(q, r)| restored(*q, *r, scale))))
 }
 
 /// Adds squared differences, lane by lane.
@@ -225,7 +224,7 @@ fn add_squares(lanes: &mut [f32; FINE_LANES], a: &[f32; FINE_LANES], b: &[f32; F
     }
 }
 
-/// The sum of all lanes, and of what fills no block.
+/// The sum of all lanes and of the remaining components.
 #[inline(always)]
 fn total<'a>(lanes: &[f32; FINE_LANES], rest: impl Iterator<Item = (&'a f32, f32)>) -> f32 {
     let mut sum = lanes.iter().sum::<f32>();
@@ -247,20 +246,23 @@ mod tests {
                 let vector: Vec<f32> =
                     (0..length).map(|_| (random.f32() - 0.5) * 10.0_f32.powi(exponent)).collect();
                 let probe = Probe::new(&vector, false);
-                let told: Vec<f64> =
+                let restored: Vec<f64> =
                     probe.quantised.iter().map(|&q| f64::from(probe.coarse.scale) * f64::from(q)).collect();
-                let error: f64 = vector.iter().zip(&told).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
+                let error: f64 = vector.iter().zip(&restored).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
                 assert!(error.sqrt() <= f64::from(probe.coarse.error), "{length} components of 1e{exponent}");
                 let rounded = Probe::new(&vector, false).rounded();
                 let error: f64 =
-                    rounded.fine.iter().zip(&told).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
+                    rounded.fine.iter().zip(&restored).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum();
                 assert!(error.sqrt() <= f64::from(rounded.coarse.error), "{length} rounded components");
                 let scale = probe.coarse.scale;
                 let pairs = rounded.fine.iter().zip(&*probe.quantised);
-                let rests: Vec<i8> = pairs.map(|(x, q)| rest(*x, *q, scale)).collect();
-                let told = square_distance_told(&vector, &probe.quantised, &rests, scale);
-                assert_eq!(told, square_distance(&vector, &rounded.fine));
-                assert!(told.sqrt() <= probe.coarse.error / 100.0 + f32::EPSILON * scale * 128.0, "{told}");
+                let rests: Vec<i8> = pairs.map(|(x, q)| residual(*x, *q, scale)).collect();
+                let restored = square_distance_restored(&vector, &probe.quantised, &rests, scale);
+                assert_eq!(restored, square_distance(&vector, &rounded.fine));
+                assert!(
+                    restored.sqrt() <= probe.coarse.error / 100.0 + f32::EPSILON * scale * 128.0,
+                    "{restored}"
+                );
             }
         }
     }

@@ -51,7 +51,7 @@ fn measure(samples: usize, look_alikes: usize) -> Shares {
         let gallery = gallery(128, Metric::Euclidean, T);
         let enrolled: Vec<_> = (0..samples).map(|_| people.sample(&person)).collect();
         gallery.add(key(1), &enrolled);
-        // Somebody so alike that a picture of theirs is taken for the person, as one in thousands is.
+        // A look-alike who is matched with the person, as one in thousands is.
         let stranger = people.person();
         let other: Vec<f32> = person.iter().zip(&stranger).map(|(p, s)| (p + s) / 2.0).collect();
         let mistaken = (0..100).find_map(|_| {
@@ -111,7 +111,7 @@ fn the_rule_is_nearer_to_the_wrong_face_or_within_half_of_the_threshold() {
 }
 
 #[test]
-fn the_decision_is_made_over_everybody_else() {
+fn the_decision_is_made_as_if_the_person_were_not_enrolled() {
     let gallery = gallery(4, Metric::Euclidean, 1.0);
     for (person, x) in [(1, 0.0), (2, 0.5), (3, 0.97), (4, 3.0)] {
         gallery.add(key(person), &[face([x, 0.0, 0.0, 5.0])]);
@@ -123,11 +123,11 @@ fn the_decision_is_made_over_everybody_else() {
     assert_eq!((next.outcome, next.person), (Outcome::Match, Some(key(2))));
     assert!((next.distance.unwrap() - 0.3).abs() < 1e-5 && (next.margin.unwrap() - 0.47).abs() < 1e-5);
     correct(&gallery, key(2), &probe);
-    assert_eq!(ask(&gallery, &probe).person, Some(key(3)), "whoever comes next may be out as well");
+    assert_eq!(ask(&gallery, &probe).person, Some(key(3)), "the next person may be excluded as well");
     correct(&gallery, key(3), &probe);
-    let nobody = ask(&gallery, &probe);
-    assert_eq!((nobody.outcome, nobody.person), (Outcome::Stranger, None));
-    assert!(nobody.distance.unwrap() > 2.0);
+    let no_match = ask(&gallery, &probe);
+    assert_eq!((no_match.outcome, no_match.person), (Outcome::Stranger, None));
+    assert!(no_match.distance.unwrap() > 2.0);
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn who_is_out_makes_nothing_ambiguous() {
     let probe = face([0.39, 0.0, 0.0, 5.0]);
     assert_eq!(ask(&gallery, &probe).outcome, Outcome::Ambiguous);
     correct(&gallery, key(1), &face([0.5, 0.0, 0.0, 5.0]));
-    let told = ask(&gallery, &probe);
-    assert_eq!((told.outcome, told.person), (Outcome::Match, Some(key(2))));
+    let restored = ask(&gallery, &probe);
+    assert_eq!((restored.outcome, restored.person), (Outcome::Match, Some(key(2))));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_person_is_as_near_as_their_mean_or_their_nearest_sample() {
     gallery.add(key(1), &[vector(0.3, 0.0)]);
     assert!((distance(&gallery, &vector(0.0, 0.0)) - 0.3).abs() < 1e-6);
     gallery.add(key(1), &[vector(-0.3, 0.0)]);
-    assert!(distance(&gallery, &vector(0.0, 0.0)) < 1e-5, "the mean lies between the samples");
+    assert!(distance(&gallery, &vector(0.0, 0.0)) < 1e-5, "the mean is between the samples");
     assert!(distance(&gallery, &vector(0.3, 0.0)) < 1e-6, "a sample is still one");
     gallery.add(key(1), &[vector(0.3, 0.3)]);
     assert!((distance(&gallery, &vector(0.1, 0.1))) < 1e-4, "another sample moves the mean");
@@ -46,7 +46,7 @@ fn samples_that_cancel_each_other_out_have_no_mean_direction() {
 }
 
 #[test]
-fn a_sample_that_repeats_another_is_told() {
+fn repeated_samples_are_reported() {
     let gallery = gallery();
     gallery.add(key(1), &[vector(0.0, 0.0)]);
     let verdicts = |person: Option<&KeyId>, samples: &[Encoding]| -> Vec<Verdict> {
@@ -60,20 +60,20 @@ fn a_sample_that_repeats_another_is_told() {
 }
 
 #[test]
-fn a_sample_that_looks_more_like_somebody_else_is_told_with_whom() {
+fn samples_more_like_another_person_are_reported_with_that_person() {
     let gallery = gallery();
     gallery.add(key(1), &[vector(0.0, 0.0)]);
-    let near = |told: Option<(KeyId, f32)>, key: KeyId, distance: f32| {
-        told.is_some_and(|(who, far)| who == key && (far - distance).abs() < 1e-5)
+    let near = |result: Option<(KeyId, f32)>, key: KeyId, distance: f32| {
+        result.is_some_and(|(who, far)| who == key && (far - distance).abs() < 1e-5)
     };
     // A new person with one sample: foreign where few strangers come so near to an enrolled person.
     let Review { verdict, own, other } = gallery.review(None, &[vector(0.4, 0.0)])[0];
     assert!(verdict == Verdict::Foreign && own.is_none() && near(other, key(1), 0.4));
     assert_eq!(gallery.review(None, &[vector(0.6, 0.0)])[0].verdict, Verdict::Good);
     // With others of the same enrollment: the clearly nearer person.
-    let told = gallery.review(None, &[vector(0.1, 0.0), vector(1.0, 0.0), vector(1.2, 0.0)]);
+    let result = gallery.review(None, &[vector(0.1, 0.0), vector(1.0, 0.0), vector(1.2, 0.0)]);
     assert_eq!(
-        told.iter().map(|r| r.verdict).collect::<Vec<_>>(),
+        result.iter().map(|r| r.verdict).collect::<Vec<_>>(),
         [Verdict::Foreign, Verdict::Good, Verdict::Good]
     );
     // The person's own known samples count as theirs.

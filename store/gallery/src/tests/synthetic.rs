@@ -43,13 +43,13 @@ impl People {
         Encoding::new(sample, person.len()).unwrap()
     }
 
-    /// A sample of somebody new.
+    /// A sample of a new person.
     pub(crate) fn stranger(&mut self) -> Encoding {
         let person = self.person();
         self.sample(&person)
     }
 
-    /// A sample of whoever gave `enrolled`: as far from it as two samples of one person.
+    /// Another sample of the person of `enrolled`, as far from it as two samples of one person.
     pub(crate) fn near(&mut self, enrolled: &Encoding) -> Encoding {
         let near = self.around(enrolled.as_slice(), 2.0 * WITHIN);
         Encoding::new(near, enrolled.as_slice().len()).unwrap()

@@ -69,10 +69,10 @@ fn a_template_goes_over_to_another_key_and_back() {
         let mut template = transforms[0].protect(&face).unwrap();
         for pair in transforms.windows(2) {
             template = pair[0].rekey(&template, &pair[1]).unwrap();
-            let anew = pair[1].protect(&face).unwrap();
+            let renewed = pair[1].protect(&face).unwrap();
             let length = distance(face.as_slice(), &vec![0.0; dimensions]);
             assert!(
-                distance(template.as_slice(), anew.as_slice()) < 1e-5 * length,
+                distance(template.as_slice(), renewed.as_slice()) < 1e-5 * length,
                 "{dimensions} components"
             );
         }
@@ -115,7 +115,7 @@ fn templates_of_one_face_in_two_deployments_look_like_those_of_two_faces() {
     };
     let (ours, theirs) = (protect(&here), protect(&there));
     let between = |a: usize, b: usize| distance(ours[a].as_slice(), theirs[b].as_slice());
-    // How often the same face is nearer than another one: half of the time where nothing can be told. The norm of
+    // How often the same face is nearer than another one: half of the time where nothing can be restored. The norm of
     // a face is the same at both places, which is known of the construction and must not show in distances.
     let (mut nearer, mut pairs) = (0, 0);
     for a in 0..FACES {
@@ -129,7 +129,7 @@ fn templates_of_one_face_in_two_deployments_look_like_those_of_two_faces() {
     // And no template is anywhere near the encoding it was made of.
     for (face, template) in faces.iter().zip(&ours) {
         let length = distance(face.as_slice(), &[0.0; 128]);
-        assert!(distance(face.as_slice(), template.as_slice()) > length, "a template lies near its encoding");
+        assert!(distance(face.as_slice(), template.as_slice()) > length, "a template is near its encoding");
     }
 }
 

@@ -85,6 +85,7 @@ struct Space {
 }
 
 /// Both copies of a slot.
+#[derive(Clone, Copy)]
 struct Copies<'a> {
     first: &'a [u8],
     second: &'a [u8],

@@ -1,25 +1,24 @@
-//! Memory for many rows that begin where lines of the caches do.
+//! A buffer that is aligned to cache buffer.
 //!
-//! A row that begins elsewhere takes one line more of a memory that is read line by line.
+//! A row that is not aligned touches one more cache line per read.
 
 use std::ops::Range;
 
 use memmap2::{Advice, MmapMut};
 use zeroize::Zeroize;
 
-/// Bytes of a line of the caches: what one read brings.
-pub(super) const LINE: usize = 64;
-/// Bytes of a large page. What lies in one is found with one look into the tables of addresses, and not with five
-/// hundred; but a large page takes all of its memory with the first byte.
-const LARGE: usize = 2 << 20;
+/// Bytes of a cache line.
+pub(super) const CACHE_LINE_BYTES: usize = 64;
+/// Bytes of a large page. It needs one entry of the address translation cache instead of 512, but takes all of its memory
+/// with the first written byte.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Bytes that are zero until they are written; wiped when they go. They never move, and what was not written yet takes
-/// no memory, as far as the system gives it page by page.
+/// Bytes that are zero until they are written, and wiped on drop. They never move. Unwritten pages take no memory.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(super) struct AlignedBuffer {
     memory: Memory,
     first: usize,
-    /// Where all that was ever written ends.
+    /// End of all bytes ever written.
     end: usize,
 }
 
@@ -51,38 +50,38 @@ impl Memory {
     }
 }
 
-impl Lines {
-    /// So many bytes, in large pages where that is asked for and the system has them.
+impl AlignedBuffer {
+    /// A buffer of `length` bytes, in large pages if requested and available.
     pub(super) fn new(length: usize, in_large_pages: bool) -> Self {
-        let mapped = in_large_pages.then(|| MmapMut::map_anon(length + LARGE - 1).ok()).flatten();
+        let mapped = in_large_pages.then(|| MmapMut::map_anon(length + LARGE_PAGE_BYTES - 1).ok()).flatten();
         let (memory, unit) = match mapped {
-            Some(mapped) => (Memory::Mapped(mapped), LARGE),
-            None => (Memory::Allocated(vec![0; length + LINE - 1]), LINE),
+            Some(mapped) => (Memory::Mapped(mapped), LARGE_PAGE_BYTES),
+            None => (Memory::Allocated(vec![0; length + CACHE_LINE_BYTES - 1]), CACHE_LINE_BYTES),
         };
         let first = memory.bytes().as_ptr().align_offset(unit).min(unit - 1);
         if let Memory::Mapped(mapped) = &memory {
-            // A system without large pages serves as well, only slower.
+            // Without large pages it is only slower.
             drop(mapped.advise_range(Advice::HugePage, first, length));
         }
-        let mut lines = Self { memory, first, end: first };
-        if let Memory::Allocated(bytes) = &mut lines.memory {
+        let mut buffer = Self { memory, first, end: first };
+        if let Memory::Allocated(bytes) = &mut buffer.memory {
             bytes.truncate(first + length);
         }
-        lines
+        buffer
     }
 
-    /// Whether there is none.
+    /// Whether it has no bytes.
     pub(super) fn is_empty(&self) -> bool {
         self.memory.bytes().is_empty()
     }
 
-    /// All of it; of large pages some more.
+    /// All bytes; large pages are rounded up.
     #[inline(always)]
     pub(super) fn all(&self) -> &[u8] {
         &self.memory.bytes()[self.first..]
     }
 
-    /// A part of it, to be written.
+    /// A part, to be written.
     pub(super) fn part(&mut self, part: Range<usize>) -> &mut [u8] {
         let part = self.first + part.start..self.first + part.end;
         self.end = self.end.max(part.end);
@@ -90,7 +89,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for AlignedBuffer {
     fn drop(&mut self) {
         let (first, end) = (self.first, self.end);
         self.memory.bytes_mut()[first..end].zeroize();
@@ -104,13 +103,13 @@ mod tests {
     #[test]
     fn memory_begins_with_a_line_and_is_as_long_as_asked_for() {
         for (length, in_large_pages) in [(1, false), (64, true), (1_000_000, false), (5_000_000, true)] {
-            let mut lines = Lines::new(length, in_large_pages);
-            let unit = if in_large_pages { LARGE } else { LINE };
-            assert_eq!(lines.all().as_ptr().align_offset(unit), 0);
-            assert!(lines.all().len() >= length && lines.all().iter().all(|byte| *byte == 0));
-            lines.part(length - 1..length).fill(7);
-            assert_eq!(lines.all()[length - 1], 7);
+            let mut buffer = AlignedBuffer::new(length, in_large_pages);
+            let unit = if in_large_pages { LARGE_PAGE_BYTES } else { CACHE_LINE_BYTES };
+            assert_eq!(buffer.all().as_ptr().align_offset(unit), 0);
+            assert!(buffer.all().len() >= length && buffer.all().iter().all(|byte| *byte == 0));
+            buffer.part(length - 1..length).fill(7);
+            assert_eq!(buffer.all()[length - 1], 7);
         }
-        assert!(Lines::default().is_empty() && Lines::default().all().is_empty());
+        assert!(AlignedBuffer::default().is_empty() && AlignedBuffer::default().all().is_empty());
     }
 }

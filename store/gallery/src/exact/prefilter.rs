@@ -1,10 +1,9 @@
-//! The sketches of a table, and the rows that they leave.
+//! Prefilter: compares the sketches of a table and selects candidate rows.
 //!
-//! Runs of chunks, one after another: all sketches of a run are compared without a branch, then the rows that are left
-//! are noted. A run's results stay in the first-level cache. The noted rows of several runs are looked at together: they
-//! lie all over a large memory, are asked for as they are noted, and have come by then; and what they tighten holds for the
-//! runs after them. Where nothing is known yet, the rows with the nearest sketches of the first run are
-//! measured at once, so that the bound is tight from the beginning.
+//! Chunks are processed in runs. All sketches of a run are compared without branches, then candidate rows are noted. The
+//! results of a run stay in the first-level cache. Candidates of several runs are examined together: they are at random
+//! addresses, are prefetched when they are noted, and are in the cache by then. They tighten the bound for later runs.
+//! At the start, the rows with the nearest sketches of the first run are measured at once, for a tight first bound.
 
 use std::sync::Arc;
 
@@ -21,48 +20,49 @@ const RUN_CHUNKS: usize = 16;
 const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
-/// Bytes by which sketches are asked for before they are compared, line by line: a processor that looks ahead by itself
-/// stays behind a memory that is as fast as this. Behind the end of a segment that does nothing.
-const AHEAD: usize = 16 * 1024;
-/// Rows that are noted before they are looked at: many times what a processor can wait for at once, and of 128 dimensions
-/// what is fetched for so many fits a first cache of 48 KiB. The last run may add all of its own.
-const NOTED: usize = 256;
-/// Blocks whose nearest row is measured while no second person is known: one person's samples may lie in several.
+/// Prefetch distance of sketches in bytes: the processor's own prefetching is too slow for the memory. Beyond the end of
+/// a segment, a prefetch has no effect.
+const PREFETCH_BYTES: usize = 16 * 1024;
+/// Candidates that are noted before they are examined: many more than a processor's outstanding reads, and at 128
+/// dimensions they fit a first-level cache of 48 KiB. The last run may add all of its rows.
+const CANDIDATES: usize = 256;
+/// Blocks whose nearest row is measured while no second person is known: one person's samples may be in several.
 const SEEDS: usize = 8;
-/// Sketches are given up for a probe once they leave more than one in so many rows of a run.
-const USELESS: usize = 3;
+/// Sketches are not used for the rest of a probe once they leave more than one in so many rows of a run.
+const USELESS_RATIO: usize = 3;
 
 /// Consecutive chunks of a segment.
 struct Run<'a> {
     lens: &'a Arc<Lens>,
     segment: &'a Segment,
-    /// Place of the first one in the segment.
+    /// Index of the first one in the segment.
     first: usize,
     chunks: usize,
     /// Slot of the first row.
     slot: u32,
 }
 
-/// What the sketches of a run say: squared distances in steps, row by row and the least of every block.
+/// Squared distances of the sketches of a run in steps: of each row, and the least of each block.
 struct Compared {
     squares: [[u16; BLOCK]; RUN_BLOCKS],
     least: [u16; RUN_BLOCKS],
 }
 
-/// Rows that are left, and what their sketches say.
+/// Candidate rows and the distances of their sketches.
 struct Noted {
-    slots: [u32; NOTED + RUN_ROWS],
-    squares: [u16; NOTED + RUN_ROWS],
+    slots: [u32; CANDIDATES + RUN_ROWS],
+    squares: [u16; CANDIDATES + RUN_ROWS],
     count: usize,
 }
 
 impl Scan<'_> {
-    /// Everything that has sketches of this lens; `sketch` is the probe's, none where it lies too far away.
+    /// All chunks with sketches of this lens; `sketch` is that of the probe, none if the probe is too far away.
     #[inline(always)]
     pub(super) fn through(&mut self, lens: &Arc<Lens>, sketch: Option<&Sketch>, table: &Table) {
         let mut compared =
             Compared { squares: [[u16::MAX; BLOCK]; RUN_BLOCKS], least: [u16::MAX; RUN_BLOCKS] };
-        let mut noted = Noted { slots: [0; NOTED + RUN_ROWS], squares: [0; NOTED + RUN_ROWS], count: 0 };
+        let mut noted =
+            Noted { slots: [0; CANDIDATES + RUN_ROWS], squares: [0; CANDIDATES + RUN_ROWS], count: 0 };
         let mut useful = sketch;
         let mut slot = 0;
         for segment in table.segments() {
@@ -71,10 +71,10 @@ impl Scan<'_> {
                 let run = Run { lens, segment, first, chunks, slot };
                 // Not as a closure, see `Search`.
                 let left = match useful {
-                    Some(sketch) => self.sift(&mut compared, &mut noted, sketch, table, &run),
+                    Some(sketch) => self.note_candidates(&mut compared, &mut noted, sketch, table, &run),
                     None => None,
                 };
-                if left.is_none_or(|left| left > chunks * CHUNK_ROWS / USELESS) {
+                if left.is_none_or(|left| left > chunks * CHUNK_ROWS / USELESS_RATIO) {
                     useful = None;
                 }
                 if left.is_none() {
@@ -89,13 +89,13 @@ impl Scan<'_> {
             }
         }
         if let Some(sketch) = sketch {
-            self.look_at(&mut noted, sketch, table);
+            self.examine(&mut noted, sketch, table);
         }
     }
 
-    /// Notes the rows whose sketches are near enough; how many those were, none where sketches exclude nothing.
+    /// Notes candidate rows. Returns their number, none if sketches exclude no row.
     #[inline(always)]
-    fn sift(
+    fn note_candidates(
         &mut self,
         compared: &mut Compared,
         noted: &mut Noted,
@@ -110,15 +110,15 @@ impl Scan<'_> {
         let before = noted.count;
         noted.take(compared, sketch.limit(self.reach, table.sketch_error())?, run);
         let left = noted.count - before;
-        if noted.count >= NOTED {
-            self.look_at(noted, sketch, table);
+        if noted.count >= CANDIDATES {
+            self.examine(noted, sketch, table);
         }
         Some(left)
     }
 
-    /// Looks at the rows that were noted, and forgets them.
+    /// Examines and clears the noted rows.
     #[inline(always)]
-    fn look_at(&mut self, noted: &mut Noted, sketch: &Sketch, table: &Table) {
+    fn examine(&mut self, noted: &mut Noted, sketch: &Sketch, table: &Table) {
         let count = std::mem::take(&mut noted.count);
         let mut limit = sketch.limit(self.reach, table.sketch_error());
         for (slot, square) in noted.slots[..count].iter().zip(&noted.squares[..count]) {
@@ -154,7 +154,7 @@ impl Run<'_> {
 }
 
 impl Compared {
-    /// Compares a probe's sketch with all of a run's; rows without one are as far as can be.
+    /// Compares a probe's sketch with all sketches of a run; rows without one have the largest distance.
     #[inline(always)]
     fn compare(&mut self, sketch: &Sketch, run: &Run<'_>) {
         self.least = [u16::MAX; RUN_BLOCKS];
@@ -170,7 +170,7 @@ impl Compared {
 }
 
 impl Noted {
-    /// Notes the rows of a run within the limit, and asks for them.
+    /// Notes and prefetches the rows of a run within the limit.
     #[inline(always)]
     fn take(&mut self, compared: &Compared, limit: u16, run: &Run<'_>) {
         let blocks = compared.squares.iter().zip(&compared.least);
@@ -196,10 +196,10 @@ impl Noted {
 fn block_squares(probe: &[u8; SKETCH], block: &Block) -> [u16; BLOCK] {
     let mut squares = [0_u16; BLOCK];
     for (rows, coordinate) in block.iter().zip(probe) {
-        prefetch_index(rows, AHEAD);
+        prefetch_index(rows, PREFETCH_BYTES);
         let coordinate = u16::from(*coordinate);
         for i in 0..BLOCK {
-            // Below zero it wraps, and its square wraps back.
+            // A negative difference wraps, and its square wraps back.
             let difference = u16::from(rows[i]).wrapping_sub(coordinate);
             squares[i] = squares[i].saturating_add(difference.wrapping_mul(difference));
         }
@@ -207,7 +207,7 @@ fn block_squares(probe: &[u8; SKETCH], block: &Block) -> [u16; BLOCK] {
     squares
 }
 
-/// The least of all, and where it is.
+/// The least value and its index.
 #[inline(always)]
 fn least_of(values: &[u16]) -> (usize, u16) {
     let least = values.iter().fold(u16::MAX, |least, value| least.min(*value));

@@ -1,33 +1,33 @@
-//! The directions along which a cloud of vectors is widest.
+//! Principal axes: the directions of largest variance of a set of vectors.
 //!
-//! Subspace iteration on the covariance: a few rounds from fixed random directions. It need not have settled, since
-//! whoever uses the axes is right with any that lengthen nothing and merely faster with good ones; that they are
-//! orthonormal is therefore checked, there are none where they are not, and rounding them to `f32` is made up for.
+//! Subspace iteration on the covariance, with a fixed number of iterations from fixed random directions. It need not
+//! converge: a search with sketches is exact with any axes that do not lengthen a vector, and faster with better ones.
+//! Therefore the axes are checked to be orthonormal, and shortened so that rounding to `f32` lengthens no vector.
 
 use zeroize::Zeroizing;
 
 use super::mapped::Mapped;
 
-/// Rounds of the iteration: axes of different width are well apart after these.
-const ROUNDS: usize = 8;
-/// How far from orthonormal the axes may be.
-const TOLERANCE: f64 = 1e-12;
-/// Factor by which axes are shortened before they are rounded. Rounding so many as a sketch has, 39, lengthens a vector
+/// Number of iterations: axes of different variance are well separated after these.
+const ITERATIONS: usize = 8;
+/// Largest deviation of the axes from orthonormality.
+const ORTHONORMALITY_TOLERANCE: f64 = 1e-12;
+/// Factor by which axes are shortened before they are rounded. Rounding the 39 axes of a sketch lengthens a vector
 /// by at most 39^(1/2) times 2^-24 of its length, which is 3.8e-7.
-const SHORTER: f64 = 1.0 - 1e-6;
-/// Sums of a dot product that are kept apart, so that they can be added at once.
+const SHORTENING: f64 = 1.0 - 1e-6;
+/// Independent partial sums of a dot product, for vector instructions.
 const LANES: usize = 8;
 
-/// Where a cloud lies, and how.
+/// Mean and principal axes of a set of vectors.
 pub(super) struct Axes {
     /// The mean of its vectors.
     pub middle: Zeroizing<Vec<f64>>,
-    /// Its widest directions, one after another: orthonormal but for rounding, and together they lengthen no vector.
+    /// The axes, one after another: orthonormal except for rounding. The projection on all of them lengthens no vector.
     pub axes: Zeroizing<Vec<f32>>,
 }
 
-/// Middle of `sample`, vectors of so many `dimensions` one after another, and its `count` widest axes.
-pub(super) fn widest(sample: &[f32], dimensions: usize, count: usize) -> Option<Axes> {
+/// The mean of `sample`, which contains vectors of `dimensions` one after another, and its first `count` axes.
+pub(super) fn principal_axes(sample: &[f32], dimensions: usize, count: usize) -> Option<Axes> {
     if sample.is_empty() || dimensions < count {
         return None;
     }
@@ -36,7 +36,7 @@ pub(super) fn widest(sample: &[f32], dimensions: usize, count: usize) -> Option<
     let mut random = fastrand::Rng::with_seed(1);
     let (mut axes, mut next) = (Mapped::new(count * dimensions)?, Mapped::new(count * dimensions)?);
     axes.fill_with(|| random.f64() - 0.5);
-    for _ in 0..ROUNDS {
+    for _ in 0..ITERATIONS {
         let pairs = axes.chunks_exact(dimensions).zip(next.chunks_exact_mut(dimensions));
         for (axis, next) in pairs {
             let rows = covariance.chunks_exact(dimensions).map(|row| dot(row, axis));
@@ -59,8 +59,8 @@ fn middle(sample: &[f32], dimensions: usize) -> Zeroizing<Vec<f64>> {
     middle
 }
 
-/// Covariance of the sample, up to a factor, with a little in every direction, so that no axis vanishes; none where the
-/// system has no memory for it.
+/// Covariance of the sample, up to a factor. A small variance is added in every direction, so that no axis vanishes.
+/// None if there is no memory for it.
 fn covariance(sample: &[f32], middle: &[f64]) -> Option<Mapped<f64>> {
     let dimensions = middle.len();
     let mut matrix = Mapped::<f64>::new(dimensions * dimensions)?;
@@ -76,7 +76,7 @@ fn covariance(sample: &[f32], middle: &[f64]) -> Option<Mapped<f64>> {
     Some(matrix)
 }
 
-/// Gram and Schmidt, each axis twice: once leaves an error where axes were nearly parallel.
+/// Gram-Schmidt, twice for each axis: once is inaccurate for nearly parallel axes.
 fn make_orthonormal(axes: &mut [f64], dimensions: usize) {
     for end in (dimensions..=axes.len()).step_by(dimensions) {
         let (before, axis) = axes[..end].split_at_mut(end - dimensions);
@@ -94,14 +94,16 @@ fn make_orthonormal(axes: &mut [f64], dimensions: usize) {
 fn is_orthonormal(axes: &[f64], dimensions: usize) -> bool {
     let rows = || axes.chunks_exact(dimensions).enumerate();
     rows().all(|(i, a)| {
-        rows().take(i + 1).all(|(j, b)| (dot(a, b) - f64::from(u8::from(i == j))).abs() < TOLERANCE)
+        rows()
+            .take(i + 1)
+            .all(|(j, b)| (dot(a, b) - f64::from(u8::from(i == j))).abs() < ORTHONORMALITY_TOLERANCE)
     })
 }
 
-/// Axes in `f32`, which take half the memory.
+/// Axes in `f32`, for half the memory.
 fn rounded(axes: &[f64]) -> Zeroizing<Vec<f32>> {
-    #[expect(clippy::cast_possible_truncation, reason = "SHORTER covers it")]
-    Zeroizing::new(axes.iter().map(|x| (x * SHORTER) as f32).collect())
+    #[expect(clippy::cast_possible_truncation, reason = "SHORTENING covers it")]
+    Zeroizing::new(axes.iter().map(|x| (x * SHORTENING) as f32).collect())
 }
 
 /// Dot product.
@@ -123,19 +125,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widest_directions_are_found_in_order() {
+    fn axes_are_found_in_order_of_variance() {
         let mut random = fastrand::Rng::with_seed(5);
         let widths = [0.1, 3.0, 0.2, 1.0, 0.05];
         let sample: Vec<f32> =
             (0..400).flat_map(|_| widths.map(|w| 7.0 + w * (random.f32() - 0.5))).collect();
-        let Axes { middle, axes } = widest(&sample, 5, 2).unwrap();
+        let Axes { middle, axes } = principal_axes(&sample, 5, 2).unwrap();
         assert!(middle.iter().all(|m| (m - 7.0).abs() < 0.2));
         assert!(axes[1].abs() > 0.99 && axes[5 + 3].abs() > 0.99, "{axes:?}");
     }
 
     #[test]
     fn identical_vectors_have_orthonormal_axes_or_none() {
-        if let Some(Axes { axes, .. }) = widest(&[0.5; 64 * 20], 64, 31) {
+        if let Some(Axes { axes, .. }) = principal_axes(&[0.5; 64 * 20], 64, 31) {
             let axes: Vec<f64> = axes.iter().map(|x| f64::from(*x)).collect();
             for (i, a) in axes.chunks_exact(64).enumerate() {
                 assert!(dot(a, a) < 1.0, "rounding lengthens nothing");
@@ -144,7 +146,7 @@ mod tests {
                 }
             }
         }
-        assert!(widest(&[], 64, 31).is_none());
-        assert!(widest(&[1.0; 40], 20, 31).is_none());
+        assert!(principal_axes(&[], 64, 31).is_none());
+        assert!(principal_axes(&[1.0; 40], 20, 31).is_none());
     }
 }
