@@ -1,12 +1,12 @@
-//! How long to wait after a failure: full jitter, so that many appliances do not come back in one instant when a
-//! central side returns.
+//! The delay before a retry. It has full jitter, so that many appliances do not reconnect at the same moment after an
+//! outage.
 
 use std::time::Duration;
 
-/// Doublings after which the ceiling grows no further: 2^20 times any sensible minimum is above any maximum.
+/// Doublings after which the upper limit no longer grows: 2^20 times any sensible minimum is above any maximum.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// Waits between the shortest and the longest, drawn evenly below a ceiling that doubles with every failure.
+/// Random delays, evenly distributed below an upper limit that doubles with every failure.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     min: Duration,
@@ -15,17 +15,17 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off that has seen no failure yet.
+    /// A back-off without failures.
     pub(crate) fn new(min: Duration, max: Duration) -> Self {
         Self { min, max: max.max(min), failures: 0 }
     }
 
-    /// A success: the next failure waits shortly again.
+    /// After a success the next failure has a short delay again.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The wait after one more failure.
+    /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         let ceiling =
             self.min.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).saturating_mul(2).min(self.max);
@@ -33,7 +33,7 @@ impl Backoff {
         between(self.min, ceiling)
     }
 
-    /// The wait where only an operator can help: near the longest.
+    /// The delay if only an operator can help: near the maximum.
     pub(crate) fn rare(&self) -> Duration {
         between((self.max / 2).max(self.min), self.max)
     }

@@ -1,13 +1,14 @@
-//! The loop of one sink: push, wait for news or for the back-off, push again.
+//! The loop of one sink: push, wait for new records or for the back-off, push again.
 //!
-//! Constraints: each sink has a loop and a task of its own, so that one that is down never holds up another. It is
-//! woken by the journal's head, by `sync now` and by its back-off; it never polls. While it is paused, or outside its hours,
-//! it does nothing. Every failure waits, also one that claims that more is to do while nothing moves
-//! ([`TURNS_WITHOUT_PROGRESS_MAX`]): there is no hot loop. The wait is the sink's circuit breaker: it opens with a failure,
-//! one bounded push tries after it, and only its success closes it. Who asks (`sync now`, `doctor`) wants to know how the
-//! central side is, not how it was: then the connection is made anew.
-//! Crash story: the loop keeps nothing. What was delivered is known by the cursor at the central side and in the
-//! journal; a push that was cut off is made again and counts once (see [`Outlet`]).
+//! Constraints: each sink has its own loop and task, so that a failing one never delays another. The head of the
+//! journal, `sync now` and the back-off wake it. It never polls. While it is paused, or outside its hours, it does
+//! nothing. Every failure waits, also a push that reports more work without progress
+//! ([`PUSHES_WITHOUT_PROGRESS_MAX`]), so there is no hot loop. The delay is the circuit breaker of the sink: a failure
+//! opens it, one bounded push tests it, and only a success closes it. `sync now` and `doctor` ask for the present
+//! state of the central services, so they reconnect.
+//!
+//! After a crash: the loop has no state. The central cursor and the journal record what was delivered. An interrupted
+//! push is repeated and counts once (see [`SinkDriver`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,34 +25,35 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::sink::{Outlet, Progress};
+use crate::sink::{Progress, SinkDriver};
 use crate::status::{Gauge, SinkState};
 
-/// After news the loop waits this long before it pushes, so that what arrives together leaves together: at most 50
-/// transactions (each with a journal record of its own) per second, and no visit is noticeably later.
-const GATHER: Duration = Duration::from_millis(20);
-/// Pushes in a row that deliver nothing although more is said to wait. Halving a batch of a million rows down to one
-/// takes 20; beyond that something is wrong, and it waits like after a failure.
-const TURNS_WITHOUT_PROGRESS_MAX: u32 = 32;
+/// Delay between a new record and the push, so that records that arrive together are sent together. It allows at most
+/// 50 transactions per second, each with a journal record of its own, and no event is noticeably later.
+const COALESCE_DELAY: Duration = Duration::from_millis(20);
+/// Consecutive pushes without progress. Halving a batch of a million rows down to one takes 20. Beyond that the loop
+/// waits as after a failure.
+const PUSHES_WITHOUT_PROGRESS_MAX: u32 = 32;
 
-/// Longest time for which the clock is believed while a sink waits for its hours: it may be set, and summer ends.
-const CLOCK_TRUST: Duration = Duration::from_secs(60);
+/// Interval at which the clock is read again while a sink waits for its hours: the clock may be set, and summer time
+/// ends.
+const CLOCK_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// When a sink may push.
-pub(crate) struct Opening {
-    /// At any time, where there are none.
+pub(crate) struct DeliveryHours {
+    /// At any time if none.
     pub(crate) hours: Option<Hours>,
     /// Seconds since midnight, by the local clock.
     pub(crate) clock: fn() -> u32,
-    /// How long the clock is believed.
-    pub(crate) trust: Duration,
+    /// How long a reading of the clock is used.
+    pub(crate) recheck_interval: Duration,
 }
 
-impl Opening {
+impl DeliveryHours {
     /// By the clock of this machine.
     pub(crate) fn at(hours: Option<Hours>) -> Self {
         let clock = || chrono::Local::now().time().num_seconds_from_midnight();
-        Self { hours, clock, trust: CLOCK_TRUST }
+        Self { hours, clock, recheck_interval: CLOCK_RECHECK_INTERVAL }
     }
 
     fn begins_in(&self) -> Option<Duration> {
@@ -65,58 +67,58 @@ pub(crate) struct Wake {
     pub(crate) head: watch::Receiver<Position>,
     /// `sync now`.
     pub(crate) now: Arc<Notify>,
-    /// True: end after the present push.
+    /// True: end after the current push.
     pub(crate) stop: watch::Receiver<bool>,
     /// Nothing is pushed before this moment.
     pub(crate) paused: watch::Receiver<Option<Instant>>,
-    /// Nothing is pushed outside of it.
-    pub(crate) opening: Opening,
+    /// Nothing is pushed outside these hours.
+    pub(crate) hours_open: DeliveryHours,
 }
 
 /// Why the loop waits.
 enum Pause {
-    /// More is there: not at all.
+    /// Not at all: there is more to push.
     None,
-    /// For news, or this long.
+    /// For a new record, or this long.
     News(Option<Duration>),
-    /// This long, whatever happens, except `sync now`.
+    /// This long. Only `sync now` ends it earlier.
     Retry(Duration),
 }
 
 /// How a wait ended.
-enum Next {
-    /// It is time to stop.
+enum WaitEnd {
+    /// The loop must end.
     End,
-    /// There is news, or a retry is due.
+    /// There is a new record, or a retry is due.
     Push,
-    /// Somebody asked.
+    /// `sync now` was called.
     Look,
 }
 
-impl Next {
+impl WaitEnd {
     fn push_unless(stop: bool) -> Self {
         if stop { Self::End } else { Self::Push }
     }
 }
 
-/// Runs one sink until it is told to stop or the store is closed.
-pub(crate) async fn run<O: Outlet>(
-    mut outlet: O,
+/// Runs one sink until it is stopped or the store is closed.
+pub(crate) async fn run<O: SinkDriver>(
+    mut driver: O,
     sink: Sink,
     gauge: Gauge,
     mut backoff: Backoff,
     mut wake: Wake,
 ) {
-    let mut idle_turns = 0;
+    let mut idle_pushes = 0;
     while wake.may_push(&gauge).await {
-        // Seen before the push: what arrives during the push is news after it.
+        // Marked as seen before the push, so that a record that arrives during the push causes another one.
         wake.head.borrow_and_update();
         gauge.working();
-        let pause = match guarded(&mut outlet).await {
+        let pause = match guarded(&mut driver).await {
             Ok(progress) => {
                 report(sink, &gauge, &progress);
-                idle_turns = if progress.moved() == 0 && progress.more { idle_turns + 1 } else { 0 };
-                if idle_turns > TURNS_WITHOUT_PROGRESS_MAX {
+                idle_pushes = if progress.moved() == 0 && progress.more { idle_pushes + 1 } else { 0 };
+                if idle_pushes > PUSHES_WITHOUT_PROGRESS_MAX {
                     Pause::Retry(backoff.next())
                 } else {
                     backoff.reset();
@@ -124,28 +126,28 @@ pub(crate) async fn run<O: Outlet>(
                 }
             }
             Err(failure) => {
-                outlet.reset();
+                driver.reset();
                 let delay = if failure.stops_sink() { backoff.rare() } else { backoff.next() };
                 log_failure(sink, &failure, delay, gauge.failed(&failure, delay));
                 Pause::Retry(delay)
             }
         };
-        match wake.wait(&gauge, pause, &mut outlet).await {
-            Next::End => break,
-            Next::Push => {}
-            // An idle connection does not notice that the other side is gone.
-            Next::Look => outlet.reset(),
+        match wake.wait(&gauge, pause, &mut driver).await {
+            WaitEnd::End => break,
+            WaitEnd::Push => {}
+            // An idle connection does not detect that the peer is gone.
+            WaitEnd::Look => driver.reset(),
         }
     }
     gauge.stopped();
 }
 
-/// A push whose panic is an error like another: a fault in one sink must not end delivery unseen.
-async fn guarded<O: Outlet>(outlet: &mut O) -> Result<Progress, SyncError> {
-    AssertUnwindSafe(outlet.push()).catch_unwind().await.unwrap_or_else(|_| {
+/// A push whose panic becomes an error: a defect in one sink must not end delivery silently.
+async fn guarded<O: SinkDriver>(driver: &mut O) -> Result<Progress, SyncError> {
+    AssertUnwindSafe(driver.push()).catch_unwind().await.unwrap_or_else(|_| {
         Err(SyncError::Store {
             doing: "deliver",
-            source: "a fault of the program (panic), please report it".into(),
+            source: "a defect of the program (panic): please report it".into(),
         })
     })
 }
@@ -155,8 +157,8 @@ fn report(sink: Sink, gauge: &Gauge, progress: &Progress) {
         info!(?sink, "delivery works again");
     }
     gauge.delivered(progress.delivered, progress.taken, &progress.set_aside);
-    for words in &progress.set_aside {
-        error!(?sink, "set aside: {words}");
+    for message in &progress.set_aside {
+        error!(?sink, "set aside: {message}");
     }
 }
 
@@ -170,24 +172,24 @@ fn log_failure(sink: Sink, failure: &SyncError, delay: Duration, news: bool) {
 }
 
 impl Wake {
-    /// Waits until a pause is over and the hours have begun; false where it is time to stop.
+    /// Waits until a pause is over and the hours have begun. False if the loop must end.
     async fn may_push(&mut self, gauge: &Gauge) -> bool {
         while !*self.stop.borrow() {
             let until = (*self.paused.borrow_and_update()).filter(|until| *until > Instant::now());
-            let until = match (until, self.opening.begins_in()) {
+            let until = match (until, self.hours_open.begins_in()) {
                 (Some(until), _) => {
                     gauge.held(SinkState::Paused, until.saturating_duration_since(Instant::now()));
                     until
                 }
                 (None, Some(left)) => {
                     gauge.held(SinkState::Scheduled, left);
-                    Instant::now() + left.min(self.opening.trust)
+                    Instant::now() + left.min(self.hours_open.recheck_interval)
                 }
                 (None, None) => return true,
             };
             tokio::select! {
                 stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; }
-                // An error means that nobody is left who could end it.
+                // An error means that the sender was dropped, so the pause can never end.
                 changed = self.paused.changed() => if changed.is_err() { return false; },
                 () = tokio::time::sleep_until(until) => {}
             }
@@ -195,29 +197,29 @@ impl Wake {
         false
     }
 
-    async fn wait(&mut self, gauge: &Gauge, pause: Pause, outlet: &mut impl Outlet) -> Next {
+    async fn wait(&mut self, gauge: &Gauge, pause: Pause, driver: &mut impl SinkDriver) -> WaitEnd {
         match pause {
-            Pause::None => Next::push_unless(*self.stop.borrow()),
+            Pause::None => WaitEnd::push_unless(*self.stop.borrow()),
             Pause::Retry(delay) => tokio::select! {
-                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; Next::End }
-                () = self.now.notified() => Next::Look,
-                _ = self.paused.changed() => Next::Push,
-                () = tokio::time::sleep(delay) => Next::Push,
+                stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; WaitEnd::End }
+                () = self.now.notified() => WaitEnd::Look,
+                _ = self.paused.changed() => WaitEnd::Push,
+                () = tokio::time::sleep(delay) => WaitEnd::Push,
             },
             Pause::News(again_in) => {
                 gauge.idle();
                 tokio::select! {
-                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return Next::End; }
-                    () = self.now.notified() => return Next::Look,
-                    _ = self.paused.changed() => return Next::Push,
-                    () = sleep_or_for_ever(again_in) => return Next::Push,
-                    () = outlet.woken() => {}
-                    // An error means that the store is closed: there will be no news.
-                    news = self.head.changed() => if news.is_err() { return Next::End; },
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; return WaitEnd::End; }
+                    () = self.now.notified() => return WaitEnd::Look,
+                    _ = self.paused.changed() => return WaitEnd::Push,
+                    () = sleep_or_for_ever(again_in) => return WaitEnd::Push,
+                    () = driver.woken() => {}
+                    // An error means that the store is closed: there will be no more records.
+                    news = self.head.changed() => if news.is_err() { return WaitEnd::End; },
                 }
                 tokio::select! {
-                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; Next::End }
-                    () = tokio::time::sleep(GATHER) => Next::Push,
+                    stop = self.stop.wait_for(|stop| *stop) => { let _ = stop; WaitEnd::End }
+                    () = tokio::time::sleep(COALESCE_DELAY) => WaitEnd::Push,
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Delivery: the journal to central Postgres, the media files to central S3.
 //!
-//! One loop per sink ([`Sync::start`]) over the journal, which is the only queue. A sink is one small trait in one
-//! file (`sink`); the loop, the back-off, the wake-up and the status are the same for all.
+//! One loop per sink ([`Sync::start`]) reads the journal, which is the only queue. A sink implements one small trait
+//! (`sink`). Loop, back-off, wake-up and status are shared.
 
 mod backoff;
 mod delivery_loop;
@@ -36,26 +36,26 @@ pub use rows::conflicts::Conflict;
 pub use status::{SinkState, SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
-use crate::delivery_loop::{Opening, Wake};
+use crate::delivery_loop::{DeliveryHours, Wake};
 use crate::ndjson::NdjsonSink;
 use crate::objects::ObjectSink;
 use crate::rows::RowSink;
-use crate::sink::Outlet;
+use crate::sink::SinkDriver;
 use crate::status::Gauge;
 
-/// How long a loop that was cut off at its deadline has to let go of what it holds: it only drops it.
-const ABORT: Duration = Duration::from_secs(1);
-/// How long a push that was asked for waits for the views to have what just came.
-const CATCH_UP: Duration = Duration::from_secs(1);
+/// How long an aborted loop may take to drop its resources.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long `sync now` waits for the views to reach the head of the journal.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest pause: nobody forgets an appliance for longer.
+/// Longest pause. It ends by itself, so that an appliance cannot stay paused by mistake.
 pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
-/// Handle of delivery. Without a central side in the settings it does nothing, and says so.
+/// Handle of delivery. It does nothing, and its status says so, if the settings name no central services.
 pub struct Sync {
     feed: Feed,
     people: People,
-    /// For who asks the central side something.
+    /// For calls to the central services outside the loops.
     config: Config,
     stop: watch::Sender<bool>,
     /// Until when nothing is pushed.
@@ -71,7 +71,7 @@ struct Loop {
 }
 
 impl Sync {
-    /// Starts a loop for every sink that the settings name, on the caller's runtime. Needs nobody to be reachable.
+    /// Starts a loop for every configured sink on the runtime of the caller. No service has to be reachable.
     pub fn start(config: &Config, store: &Store) -> Self {
         let (stop, paused) = (watch::Sender::new(false), watch::Sender::new(None));
         let (feed, people) = (store.feed.clone(), store.people.clone());
@@ -80,7 +80,7 @@ impl Sync {
         let rows = config.central.rows.clone();
         let rows = rows.map(|rows| RowSink::new(config, rows, store, throttle.clone()));
         match rows {
-            // In the place of rows, where the settings say so: the position in the journal is the same.
+            // Lines replace rows and use the same position in the journal.
             None if config.central.lines() => {
                 sync.add(
                     config,
@@ -96,20 +96,20 @@ impl Sync {
         sync
     }
 
-    fn add<O: Outlet>(&mut self, config: &Config, sink: Sink, outlet: Option<O>, hours: Option<Hours>) {
-        let gauge = Gauge::new(sink, outlet.is_some());
+    fn add<O: SinkDriver>(&mut self, config: &Config, sink: Sink, driver: Option<O>, hours: Option<Hours>) {
+        let gauge = Gauge::new(sink, driver.is_some());
         let now = Arc::new(Notify::new());
-        let task = outlet.map(|outlet| {
+        let task = driver.map(|driver| {
             let (stop, paused) = (self.stop.subscribe(), self.paused.subscribe());
-            let opening = Opening::at(hours);
-            let wake = Wake { head: self.feed.watch(), now: now.clone(), stop, paused, opening };
+            let hours_open = DeliveryHours::at(hours);
+            let wake = Wake { head: self.feed.watch(), now: now.clone(), stop, paused, hours_open };
             let backoff = Backoff::new(config.sync.retry_min, config.sync.retry_max);
-            tokio::spawn(delivery_loop::run(outlet, sink, gauge.clone(), backoff, wake))
+            tokio::spawn(delivery_loop::run(driver, sink, gauge.clone(), backoff, wake))
         });
         self.loops.push(Loop { gauge, now, task: std::sync::Mutex::new(task) });
     }
 
-    /// What every sink does, and what waits for it.
+    /// The state of every sink and its pending items.
     pub fn status(&self) -> SyncStatus {
         let backlog = self.feed.backlog();
         let sinks = self.loops.iter().map(|one| {
@@ -126,15 +126,15 @@ impl Sync {
         SyncStatus { sinks: sinks.collect() }
     }
 
-    /// Tries now, whatever the back-off says and although nothing may wait, over a new connection. Returns when every
-    /// central side has been tried with all that came before, or a moment after `patience`; the trying goes on then.
-    /// While delivery is paused nothing is tried, and outside its hours a sink is not.
-    pub async fn now(&self, patience: Duration) {
+    /// Pushes now over a new connection, regardless of the back-off and of pending items. Returns when every sink has
+    /// tried, or after `deadline_after`. The attempts then go on. Nothing is pushed while delivery is paused, nor by a
+    /// sink outside its hours.
+    pub async fn now(&self, deadline_after: Duration) {
         if self.paused.borrow().is_some_and(|until| until > Instant::now()) {
             return;
         }
-        // The views may be a moment behind; where they do not come up, what they have is tried.
-        let _ = tokio::time::timeout(CATCH_UP, self.feed.caught_up()).await;
+        // The views may lag behind. If they do not catch up, the push uses what they have.
+        let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, self.feed.caught_up()).await;
         let loops = self.loops.iter().filter(|one| {
             let status = one.gauge.read();
             status.configured && status.state != SinkState::Scheduled
@@ -146,10 +146,11 @@ impl Sync {
                 let _ = pushes.changed().await;
             }
         };
-        let _ = tokio::time::timeout(patience, all).await;
+        let _ = tokio::time::timeout(deadline_after, all).await;
     }
 
-    /// Lets nothing leave for this long, or until [`Sync::resume`] or the end of the program; what is on its way ends.
+    /// Pauses delivery for this long, or until [`Sync::resume`] or the end of the program. A push in progress ends
+    /// normally.
     pub fn pause(&self, time: Duration) {
         self.paused.send_replace(Some(Instant::now() + time.min(PAUSE_MAX)));
     }
@@ -159,10 +160,10 @@ impl Sync {
         self.paused.send_replace(None);
     }
 
-    /// Changes of people by several appliances at once, the newest first; empty without a central database.
+    /// Conflicting changes of people, the newest first. Empty without a central database.
     ///
     /// # Errors
-    /// [`SyncError`] where it cannot be asked.
+    /// [`SyncError`] if the database cannot be queried.
     pub async fn conflicts(&self) -> Result<Vec<Conflict>, SyncError> {
         match &self.config.central.rows {
             Some(rows) => rows::conflicts::list(rows, &self.config.device.id, &self.people).await,
@@ -170,11 +171,11 @@ impl Sync {
         }
     }
 
-    /// A URL that gives a delivered file to everybody who has it, for `expires` from now; `uid` is who asked. It has its
-    /// line in the central audit log, or, without a central database, in the log of the appliance.
+    /// A URL that allows reading a delivered file for `expires` from now. `uid` is the user who requested it. It has a
+    /// line in the central audit log or, without a central database, in the log of the appliance.
     ///
     /// # Errors
-    /// [`SyncError`] where that line cannot be written, or there is no central side for files.
+    /// [`SyncError`] if that line cannot be written, or no bucket is configured.
     pub async fn url(
         &self,
         file: &KeyId,
@@ -185,8 +186,8 @@ impl Sync {
         grant::of_appliance(&self.config, file, place, expires, uid).await
     }
 
-    /// Lets every loop end its present push, cuts off those that have not ended after `deadline`. What is cut off is
-    /// made again at the next start. Later calls do nothing.
+    /// Lets every loop end its current push, and aborts those that have not ended after `deadline`. An aborted push is
+    /// repeated at the next start. Later calls do nothing.
     pub async fn stop(&self, deadline: Duration) {
         self.stop.send_replace(true);
         let end = tokio::time::Instant::now() + deadline;
@@ -195,7 +196,7 @@ impl Sync {
             let Some(mut task) = task else { continue };
             if tokio::time::timeout_at(end, &mut task).await.is_err() {
                 task.abort();
-                let _ = tokio::time::timeout(ABORT, task).await;
+                let _ = tokio::time::timeout(ABORT_TIMEOUT, task).await;
             }
             one.gauge.stopped();
         }

@@ -1,13 +1,14 @@
-//! The lines sink: events as newline-delimited JSON in the bucket, for houses whose central side has no Postgres.
+//! The lines sink: events as newline-delimited JSON in the bucket, for deployments without Postgres.
 //!
-//! It takes the place of the rows sink and keeps its rules: the journal is the queue, the central side knows where it
-//! stands, the local cursor only says what may be forgotten. A file is named by the journal position that it follows, so
-//! the next one's name is known without a list, and it is written only where nothing is. Crash story: a file that was
-//! written and not noted is found under the next name; what it says of its end is taken over and nothing is written
-//! twice. A request that a server carries out late finds the name taken.
+//! It replaces the rows sink and follows its rules: the journal is the queue, the bucket is authoritative for the
+//! cursor, and the local cursor only says what may be removed locally. A file is named by the journal position that it
+//! follows. So the name of the next one is known without a listing, and a file is only created, never replaced.
 //!
-//! Lines say much of the same again and again, and the line may be thin: they leave compressed.
-//! Nobody is named: what lies in such files cannot be taken back, so an erasure has nothing to look for there.
+//! After a crash: a file that was written and not recorded is found under the next name. Its metadata say where it
+//! ends, so nothing is written twice. A request that a server executes late finds the name in use.
+//!
+//! Files are compressed, because lines repeat much and the connection may be slow. They name no person, because they
+//! cannot be changed later and an erasure must not need to.
 
 mod format;
 
@@ -20,15 +21,15 @@ use gatehouse_config::Config;
 use gatehouse_journal::Position;
 use gatehouse_store::store::{Change, Feed};
 
-use crate::sink::{Outlet, Progress};
+use crate::sink::{Progress, SinkDriver};
 
-/// How hard lines are pressed: further costs an appliance more time than it saves on the line.
+/// Compression level. Higher levels cost an appliance more time than they save on the connection.
 const ZSTD_LEVEL: i32 = 3;
-/// Journal records without interest after which the cursor is moved all the same.
+/// Number of irrelevant journal records after which the cursor moves anyway.
 const QUIET_RECORDS: u64 = 4096;
 /// MIME type of a file.
 const CONTENT_TYPE: &str = "application/zstd";
-/// Names of what a file says of itself: where it ends.
+/// Names of the metadata of a file: the position at which it ends.
 const UPTO_LSN: &str = "upto-lsn";
 const UPTO_SEQ: &str = "upto-seq";
 
@@ -44,9 +45,9 @@ pub(crate) struct NdjsonSink {
 
 struct Session {
     objects: Arc<Objects>,
-    /// How far the bucket has everything.
+    /// Position up to which the bucket is complete.
     cursor: Position,
-    /// How far the journal was read; past the cursor where nothing of interest came.
+    /// Position up to which the journal was read. It is past the cursor if the records after it are irrelevant.
     after: Position,
 }
 
@@ -56,30 +57,31 @@ impl NdjsonSink {
         Self { config: config.clone(), feed, throttle, session: None }
     }
 
-    /// Below a folder of the state directory's own: a second one under the same device id is not mixed with it.
+    /// The folder contains the id of the state directory, so that two of them with one device id are not mixed.
     fn key(&self, after: Position) -> String {
         let (device, state) = (&self.config.device.id, self.feed.state_id());
         format!("devices/{device}/lines/{state}/{:020}.ndjson.zst", after.lsn)
     }
 
-    /// Finds where the bucket stands: the files that follow the local cursor and were not noted.
+    /// Finds the cursor of the bucket: follows the files after the local cursor that were not recorded.
     async fn open(&self) -> Result<Session, SyncError> {
         let objects = Arc::new(Objects::open(&self.config, Limits::default())?);
         objects.guard().await?;
         let mut cursor = self.feed.rows_cursor();
-        while let Some(said) = objects.said(&self.key(cursor)).await? {
-            cursor =
-                end_of(&said).filter(|end| end.lsn > cursor.lsn).ok_or_else(|| strange(&self.key(cursor)))?;
+        while let Some(metadata_of) = objects.metadata_of(&self.key(cursor)).await? {
+            cursor = end_of(&metadata_of)
+                .filter(|end| end.lsn > cursor.lsn)
+                .ok_or_else(|| foreign_file(&self.key(cursor)))?;
             let head = *self.feed.watch().borrow();
             if cursor.lsn > head.lsn {
                 return Err(GuardFault::Ahead { theirs: cursor.lsn, ours: head.lsn }.into());
             }
         }
-        self.moved(cursor).await?;
+        self.advance_cursor(cursor).await?;
         Ok(Session { objects, cursor, after: cursor })
     }
 
-    async fn moved(&self, upto: Position) -> Result<(), SyncError> {
+    async fn advance_cursor(&self, upto: Position) -> Result<(), SyncError> {
         self.feed.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
     }
 
@@ -95,47 +97,47 @@ impl NdjsonSink {
             return Ok(Progress { more: end.lsn < self.feed.watch().borrow().lsn, ..Progress::default() });
         }
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
-        let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
+        let metadata = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
         let key = self.key(session.cursor);
-        let pressed = pressed(&text)?;
-        self.throttle.pay(pressed.len() as u64);
-        match session.objects.put_new(&key, CONTENT_TYPE, pressed, &says).await? {
+        let compressed = compressed(&text)?;
+        self.throttle.pay(compressed.len() as u64);
+        match session.objects.put_new(&key, CONTENT_TYPE, compressed, &metadata).await? {
             Put::Written => {}
-            // Written before and not noted, or by a request of before that came late: the next look takes it over.
+            // Written before and not recorded, or by a late request. The next session finds it and goes on after it.
             Put::Taken => {
-                let words = format!("`{key}` is there already");
-                return Err(SyncError::Busy { doing: "write lines to S3", code: "taken".into(), words });
+                let message = format!("`{key}` is there already");
+                return Err(SyncError::Busy { doing: "write lines to S3", code: "taken".into(), message });
             }
         }
         let delivered = end.seq - session.cursor.seq;
-        self.moved(end).await?;
+        self.advance_cursor(end).await?;
         (session.cursor, session.after) = (end, end);
         Ok(Progress { delivered, more, ..Progress::default() })
     }
 }
 
-fn pressed(text: &str) -> Result<Vec<u8>, SyncError> {
+fn compressed(text: &str) -> Result<Vec<u8>, SyncError> {
     zstd::bulk::compress(text.as_bytes(), ZSTD_LEVEL).map_err(SyncError::store("compress lines"))
 }
 
-/// The position that a file says that it ends at.
-fn end_of(said: &[(String, String)]) -> Option<Position> {
-    let number = |name: &str| said.iter().find(|(known, _)| known == name)?.1.parse().ok();
+/// The position at which a file ends, according to its metadata.
+fn end_of(metadata_of: &[(String, String)]) -> Option<Position> {
+    let number = |name: &str| metadata_of.iter().find(|(known, _)| known == name)?.1.parse().ok();
     Some(Position { lsn: number(UPTO_LSN)?, seq: number(UPTO_SEQ)? })
 }
 
-fn strange(key: &str) -> SyncError {
-    let words = format!("`{key}` does not say where it ends: somebody else wrote it; move it away");
-    SyncError::Refused { doing: "read lines in S3", code: "conflict".into(), words }
+fn foreign_file(key: &str) -> SyncError {
+    let message = format!("`{key}` has no metadata about its end: another program wrote it; move it away");
+    SyncError::Refused { doing: "read lines in S3", code: "conflict".into(), message }
 }
 
-impl Outlet for NdjsonSink {
+impl SinkDriver for NdjsonSink {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.open().await?,
         };
-        // A push that is cut off or fails loses the session: the next one looks where the bucket stands.
+        // An interrupted or failed push drops the session. The next one reads the cursor of the bucket again.
         let pushed = self.push_with(&mut session).await?;
         self.session = Some(session);
         Ok(pushed)

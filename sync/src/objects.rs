@@ -1,12 +1,13 @@
-//! The way out for media files: what the loop of the objects sink pushes.
+//! The objects sink: delivery of media files.
 //!
-//! Order of a push: make sure of the bucket's mark, take what is worth most to who waits at the other end (thumbnails, then
-//! pictures, then all else; within each the oldest first; [`upload_queue`]), send a few at once, tell the store of each.
-//! One file that cannot be delivered never holds up the others: what the server refuses for good is set aside and
-//! tried again rarely; what fails while another gets through waits a while of its own. Where nothing gets through,
-//! it is the line or the server, and the push is an error: the loop backs off.
+//! Order of a push: verify the mark of the bucket, take files by priority ([`upload_queue`]), upload a few at once,
+//! report each to the store. Thumbnails come first, then pictures, then other files, each from the oldest.
 //!
-//! What was set aside is kept in memory alone: after a restart each is tried once again.
+//! A file that cannot be delivered never delays the others. A permanently refused file is set aside and retried
+//! rarely. A file that fails while others succeed has a retry delay of its own. If no file succeeds, the connection or
+//! the server is the cause, and the push fails, so that the loop backs off.
+//!
+//! Files set aside are kept in memory only. After a restart each is tried once more.
 
 mod preview;
 mod upload_queue;
@@ -29,21 +30,21 @@ use gatehouse_store::Store;
 use gatehouse_store::files::FileError;
 use gatehouse_store::store::{Feed, Media, MediaTask, Part, StoreError};
 
-use crate::sink::{Outlet, Progress};
+use crate::sink::{Progress, SinkDriver};
 use preview::{Previewed, Previews, push_thumbnails};
 use upload_queue::UploadQueue;
 
-/// How long a mark is believed without reading it again.
-const MARK_TRUST: Duration = Duration::from_secs(3600);
-/// First wait of a file that failed while others got through; it doubles each time.
-const ASIDE_MIN: Duration = Duration::from_secs(60);
-/// Longest wait, and the wait of what the server refuses for good.
-const ASIDE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How long the mark is not read again.
+const MARK_RECHECK_INTERVAL: Duration = Duration::from_secs(3600);
+/// First delay of a file that failed while others succeeded. It doubles each time.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(60);
+/// Longest delay, and the delay of a permanently refused file.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Failures after which a file that fails alone is reported.
-const FAILURES_REPORTED: u32 = 3;
-/// Times that a file must be found damaged before it is given up: a bad read may pass.
-const DAMAGE_CERTAIN: u32 = 2;
-/// Reason in the ledger for a file that cannot be read any more.
+const FAILURES_BEFORE_REPORT: u32 = 3;
+/// Damaged reads before a file is given up. A single bad read may be temporary.
+const DAMAGE_READS_MIN: u32 = 2;
+/// Reason in the ledger for a file that is unreadable.
 const DAMAGE: &str = "damage";
 
 const DELIVERING: &str = "deliver media";
@@ -55,16 +56,16 @@ pub(crate) struct ObjectSink {
     media: Media,
     limits: Limits,
     previews: Arc<Previews>,
-    /// The bucket, and when its mark was last seen.
+    /// The bucket, and when its mark was last read.
     bucket: Option<(Arc<Objects>, Instant)>,
-    aside: Aside,
+    deferred: DeferredFiles,
 }
 
-/// What one push found out so far.
+/// Results of one push so far.
 #[derive(Default)]
-struct Round {
+struct PushOutcome {
     progress: Progress,
-    /// Files that failed for a reason that may pass.
+    /// Files that failed for a reason that may be temporary.
     failed: Vec<(MediaTask, SyncError)>,
 }
 
@@ -77,11 +78,19 @@ impl ObjectSink {
     pub(super) fn with_limits(config: &Config, store: &Store, limits: Limits) -> Self {
         let previews = Arc::new(Previews::new(config.media.thumbnails.clone()));
         let (feed, media) = (store.feed.clone(), store.media.clone());
-        Self { config: config.clone(), feed, media, limits, previews, bucket: None, aside: Aside::default() }
+        Self {
+            config: config.clone(),
+            feed,
+            media,
+            limits,
+            previews,
+            bucket: None,
+            deferred: DeferredFiles::default(),
+        }
     }
 
     async fn bucket(&mut self) -> Result<Arc<Objects>, SyncError> {
-        let known = self.bucket.take().filter(|(_, seen)| seen.elapsed() < MARK_TRUST);
+        let known = self.bucket.take().filter(|(_, seen)| seen.elapsed() < MARK_RECHECK_INTERVAL);
         let (objects, seen) = match known {
             Some(known) => known,
             None => {
@@ -95,23 +104,23 @@ impl ObjectSink {
         Ok(objects)
     }
 
-    /// What waits, without what is set aside.
+    /// Pending files except those set aside.
     fn upload_queue(&mut self) -> UploadQueue {
-        UploadQueue::new(self.media.clone(), self.feed.watch(), self.previews.wanted(), self.aside.skip())
+        UploadQueue::new(self.media.clone(), self.feed.watch(), self.previews.wanted(), self.deferred.skip())
     }
 
-    /// Sends files until they are through, or it is clear that nothing gets through.
-    async fn deliver(&mut self, objects: &Arc<Objects>) -> Result<Round, SyncError> {
-        let mut round = Round::default();
+    /// Uploads files until all are done, or until it is clear that none succeeds.
+    async fn deliver(&mut self, objects: &Arc<Objects>) -> Result<PushOutcome, SyncError> {
+        let mut outcome_of_push = PushOutcome::default();
         let mut queue = self.upload_queue();
         let mut running = FuturesUnordered::new();
         loop {
-            while running.len() < UPLOADS_AT_ONCE && round.may_go_on() {
+            while running.len() < UPLOADS_AT_ONCE && outcome_of_push.may_go_on() {
                 let begun = queue.begin().await.map_err(SyncError::store(DELIVERING))?;
                 let Some(task) = begun else { break };
                 running.push(send(objects.clone(), self.media.clone(), self.previews.clone(), task));
             }
-            let is_free = running.len() < UPLOADS_AT_ONCE && round.may_go_on();
+            let is_free = running.len() < UPLOADS_AT_ONCE && outcome_of_push.may_go_on();
             let ended = tokio::select! {
                 ended = running.next() => ended,
                 () = queue.news(), if is_free && !running.is_empty() => continue,
@@ -120,82 +129,84 @@ impl ObjectSink {
             queue.end(&task, outcome.is_err());
             match outcome {
                 Ok(counts) => {
-                    self.aside.forget(&task.media.id);
+                    self.deferred.forget(&task.media.id);
                     match task.part {
-                        Part::Whole => round.progress.delivered += u64::from(counts),
-                        Part::Thumbnails => round.progress.previewed += u64::from(counts),
+                        Part::Whole => outcome_of_push.progress.delivered += u64::from(counts),
+                        Part::Thumbnails => outcome_of_push.progress.previewed += u64::from(counts),
                     }
                 }
                 Err(error) if error.stops_sink() => return Err(error),
-                Err(error) if error.is_permanent() => self.set_aside(&task, error, &mut round).await?,
-                Err(error) => round.failed.push((task, error)),
+                Err(error) if error.is_permanent() => {
+                    self.set_aside(&task, error, &mut outcome_of_push).await?;
+                }
+                Err(error) => outcome_of_push.failed.push((task, error)),
             }
         }
-        Ok(round)
+        Ok(outcome_of_push)
     }
 
-    /// For a file that fails by its own fault.
+    /// Handles a permanent failure of one file.
     async fn set_aside(
         &mut self,
         task: &MediaTask,
         error: SyncError,
-        round: &mut Round,
+        outcome_of_push: &mut PushOutcome,
     ) -> Result<(), SyncError> {
         let id = task.media.id;
-        let words = match error {
-            SyncError::Damaged { .. } if self.aside.again(id) < DAMAGE_CERTAIN => return Ok(()),
+        let message = match error {
+            SyncError::Damaged { .. } if self.deferred.again(id) < DAMAGE_READS_MIN => return Ok(()),
             SyncError::Damaged { .. } => {
                 self.media.dropped(id, DAMAGE).await.map_err(SyncError::store(DELIVERING))?;
-                self.aside.forget(&id);
+                self.deferred.forget(&id);
                 format!("{error}; given up")
             }
-            // The picture itself goes on.
+            // The picture itself is still delivered.
             other if task.part == Part::Thumbnails => {
-                let told = self.media.previewed(id, Vec::new(), None).await;
-                told.map_err(SyncError::store(DELIVERING))?;
+                let previewed = self.media.previewed(id, Vec::new(), None).await;
+                previewed.map_err(SyncError::store(DELIVERING))?;
                 format!("{other}; it has no thumbnails")
             }
             other => {
-                self.aside.rarely(id);
+                self.deferred.rarely(id);
                 other.to_string()
             }
         };
-        round.progress.set_aside.push(format!("{}: {words}", name(task)));
+        outcome_of_push.progress.set_aside.push(format!("{}: {message}", name(task)));
         Ok(())
     }
 }
 
-impl Outlet for ObjectSink {
+impl SinkDriver for ObjectSink {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         let objects = self.bucket().await?;
-        let Round { mut progress, mut failed } = self.deliver(&objects).await?;
+        let PushOutcome { mut progress, mut failed } = self.deliver(&objects).await?;
         if progress.moved() == 0 && progress.set_aside.is_empty() && !failed.is_empty() {
             return Err(failed.swap_remove(0).1);
         }
         for (task, error) in failed {
-            if self.aside.again(task.media.id) >= FAILURES_REPORTED {
+            if self.deferred.again(task.media.id) >= FAILURES_BEFORE_REPORT {
                 progress.set_aside.push(format!("{}: {error}", name(&task)));
             }
         }
         progress.more = self.upload_queue().more().await.map_err(SyncError::store(DELIVERING))?;
-        progress.again_in = self.aside.next();
+        progress.again_in = self.deferred.next();
         Ok(progress)
     }
 
     fn reset(&mut self) {
-        // The secrets and the authority's file are read again, too: somebody may have corrected them.
+        // Secrets and CA file are read again, because an operator may have corrected them.
         self.bucket = None;
     }
 }
 
-impl Round {
-    /// After a failure only a success shows that it was not the line or the server.
+impl PushOutcome {
+    /// After a failure only a success proves that the connection and the server work.
     fn may_go_on(&self) -> bool {
         self.failed.is_empty() || (self.progress.moved() > 0 && self.failed.len() < UPLOADS_AT_ONCE)
     }
 }
 
-/// One file; false where it is no longer to be delivered (the store made room meanwhile).
+/// Delivers one file. False if it is no longer pending, because the store evicted it meanwhile.
 async fn send(
     objects: Arc<Objects>,
     media: Media,
@@ -218,7 +229,7 @@ async fn send_one(
         Ok(reader) => reader,
         Err(StoreError::UnknownMedia) => return Ok(false),
         Err(StoreError::File(error @ (FileError::Missing(_) | FileError::Damaged { .. }))) => {
-            return Err(SyncError::Damaged { doing: DELIVERING, words: error.to_string() });
+            return Err(SyncError::Damaged { doing: DELIVERING, message: error.to_string() });
         }
         Err(error) => return Err(SyncError::store(DELIVERING)(error)),
     };
@@ -227,8 +238,8 @@ async fn send_one(
         if let Some(fault) = &fault {
             tracing::warn!("{}: no thumbnails: {fault}; it is delivered as it is", name(task));
         }
-        let told = media.previewed(id, thumbnails, fault).await;
-        return told.map(|()| true).map_err(SyncError::store(DELIVERING));
+        let previewed = media.previewed(id, thumbnails, fault).await;
+        return previewed.map(|()| true).map_err(SyncError::store(DELIVERING));
     }
     let place = objects.push(task, reader).await?;
     media.delivered(id, place).await.map_err(SyncError::store(DELIVERING))?;
@@ -242,9 +253,9 @@ fn name(task: &MediaTask) -> String {
     format!("media file {}/{}/{}", media.event.camera, media.event.id, media.name)
 }
 
-/// Files that wait for a time of their own.
+/// Files with a retry delay of their own.
 #[derive(Default)]
-struct Aside(HashMap<KeyId, Wait>);
+struct DeferredFiles(HashMap<KeyId, Wait>);
 
 #[derive(Clone, Copy)]
 struct Wait {
@@ -252,33 +263,34 @@ struct Wait {
     until: Instant,
 }
 
-impl Aside {
-    /// Files that are not to be tried now. Forgets those that were due long ago and did not come again: they are gone.
+impl DeferredFiles {
+    /// Files that must not be tried now. Drops entries that were due long ago and did not return, because the files
+    /// are gone.
     fn skip(&mut self) -> HashSet<KeyId> {
         let now = Instant::now();
-        self.0.retain(|_, wait| now.saturating_duration_since(wait.until) < ASIDE_MAX);
+        self.0.retain(|_, wait| now.saturating_duration_since(wait.until) < RETRY_DELAY_MAX);
         self.0.iter().filter(|(_, wait)| wait.until > now).map(|(id, _)| *id).collect()
     }
 
-    /// Counts a failure, and lets the file wait twice as long as the last time. Returns how often it failed.
+    /// Counts a failure and doubles the delay of the file. Returns the number of failures.
     fn again(&mut self, id: KeyId) -> u32 {
         let failures = self.0.get(&id).map_or(1, |wait| wait.failures.saturating_add(1));
-        let delay = ASIDE_MIN.saturating_mul(1 << (failures - 1).min(16)).min(ASIDE_MAX);
+        let delay = RETRY_DELAY_MIN.saturating_mul(1 << (failures - 1).min(16)).min(RETRY_DELAY_MAX);
         self.0.insert(id, Wait { failures, until: Instant::now() + delay });
         failures
     }
 
-    /// Lets the file wait as long as any.
+    /// Gives the file the longest delay.
     fn rarely(&mut self, id: KeyId) {
         self.again(id);
-        self.0.entry(id).and_modify(|wait| wait.until = Instant::now() + ASIDE_MAX);
+        self.0.entry(id).and_modify(|wait| wait.until = Instant::now() + RETRY_DELAY_MAX);
     }
 
     fn forget(&mut self, id: &KeyId) {
         self.0.remove(id);
     }
 
-    /// When the next of them is due.
+    /// Delay until the next of them is due.
     fn next(&self) -> Option<Duration> {
         let now = Instant::now();
         self.0.values().map(|wait| wait.until.saturating_duration_since(now)).min()
@@ -287,9 +299,9 @@ impl Aside {
 
 #[cfg(test)]
 impl ObjectSink {
-    /// As if all waits were over.
+    /// Ends all delays.
     pub(super) fn let_time_pass(&mut self) {
-        for wait in self.aside.0.values_mut() {
+        for wait in self.deferred.0.values_mut() {
             wait.until = Instant::now();
         }
     }

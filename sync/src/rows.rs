@@ -1,9 +1,10 @@
 //! The rows sink: events, file records and erasures to central Postgres.
 //!
-//! The journal is the queue and the central cursor is the truth: on every connect the sink goes on after it, whatever
-//! the local cursor says. Locally the cursor is moved last, only so that the appliance knows what it may forget.
-//! Crash story: before COMMIT nothing happened; after COMMIT and before the local cursor, the next connect finds the
-//! central cursor ahead of the local one and moves the local one. A batch sent twice is left out the second time.
+//! The journal is the queue, and the central cursor is authoritative: every session continues after it. The local
+//! cursor moves last and only says what may be removed locally.
+//!
+//! After a crash: before COMMIT nothing happened. After COMMIT and before the local cursor moved, the next session
+//! finds the central cursor ahead and moves the local one. A batch that is sent twice is skipped the second time.
 
 mod batch;
 mod batch_size;
@@ -29,18 +30,18 @@ use tokio::time::Instant;
 pub use write::{Delivered, Writer};
 
 use crate::rows::batch_size::BatchSize;
-use crate::sink::{Outlet, Progress};
+use crate::sink::{Progress, SinkDriver};
 
-/// Journal records without interest for the central side after which the cursor is moved all the same. Without it a
-/// restart would read them again; at every record, the sink's own records would keep it awake for ever.
+/// Number of irrelevant journal records after which the cursor moves anyway. Without it a restart would read them
+/// again. Moving at every record would wake the sink by its own records.
 const QUIET_RECORDS: u64 = 4096;
 
-/// Most erasures that are told before a batch.
-const ERASURES_AT_ONCE: usize = 100;
+/// Maximum number of erasures that are sent before a batch.
+const ERASURES_PER_PUSH_MAX: usize = 100;
 
-/// How often an open session says that the appliance is there, and what waits: often enough to see today that a house
-/// has gone silent, and three updates a second for a thousand houses.
-const ANNOUNCE: Duration = Duration::from_secs(300);
+/// How often an open session reports that the appliance is connected, with its pending items. Often enough to detect a
+/// silent appliance on the same day, and only three updates per second for a thousand appliances.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The sink.
 pub(crate) struct RowSink {
@@ -49,32 +50,32 @@ pub(crate) struct RowSink {
     feed: Feed,
     people: People,
     events: Events,
-    /// Changes read at once; at most `sync.batch_events`.
+    /// Changes per read, at most `sync.batch_events`.
     batch_size: BatchSize,
     throttle: Arc<Throttle>,
     session: Option<Session>,
 }
 
-/// What is gone after an error.
+/// State that is dropped after an error.
 struct Session {
     writer: Writer,
-    /// How far the journal was read; past the cursor where nothing of interest came.
+    /// Position up to which the journal was read. It is past the cursor if the records after it are irrelevant.
     after: Position,
-    /// Read ahead while the batch before was written.
-    ahead: Option<Portion>,
-    /// Whether people may have changed at the central side.
+    /// The next portion, read while the previous batch was written.
+    prefetched: Option<Portion>,
+    /// Whether people may have changed centrally.
     people_due: bool,
-    /// What is to be told with the next progress.
+    /// Items to report with the next progress.
     set_aside: Vec<String>,
-    /// Delivered, and not yet noted here: done while the next batch is on its way.
-    owed: Option<Position>,
-    /// When it said last that the appliance is there.
+    /// Delivered, but not yet recorded locally. It is recorded while the next batch is sent.
+    unconfirmed: Option<Position>,
+    /// When the session last reported the appliance.
     announced: Instant,
-    /// Journal position up to which erasures were told out of their turn.
-    erased: u64,
+    /// Journal position up to which erasures were sent ahead of their batch.
+    erased_until: u64,
 }
 
-/// What was read at once.
+/// The result of one read.
 struct Portion {
     changes: Vec<Change>,
     /// Whether more may follow.
@@ -82,7 +83,7 @@ struct Portion {
 }
 
 impl RowSink {
-    /// No IO happens here.
+    /// Does no I/O.
     pub(crate) fn new(config: &Config, rows: Rows, store: &Store, throttle: Arc<Throttle>) -> Self {
         let identity = Identity {
             device: config.device.id.clone(),
@@ -102,8 +103,8 @@ impl RowSink {
         if theirs.lsn > head.lsn || theirs.seq > head.seq {
             return Err(GuardFault::Ahead { theirs: theirs.lsn, ours: head.lsn }.into());
         }
-        self.same_past(&writer).await?;
-        // Before the first batch: what waited for a clock is delivered right.
+        self.check_history(&writer).await?;
+        // Before the first batch, so that events that wait for a reference time are delivered with it.
         self.learn_time(&writer).await?;
         writer.announce(self.waiting()).await?;
         let ours = self.feed.rows_cursor().lsn;
@@ -112,39 +113,39 @@ impl RowSink {
             tracing::warn!(
                 ours,
                 theirs,
-                "the database is older than what was delivered: sent again from its cursor"
+                "the database is older than the delivered records: they are sent again from its cursor"
             );
         }
-        self.moved(theirs).await?;
+        self.advance_cursor(theirs).await?;
         let set_aside = writer.share_people(&self.people).await?.into_iter().collect();
         let announced = Instant::now();
         Ok(Session {
             writer,
             after: theirs,
-            ahead: None,
-            owed: None,
+            prefetched: None,
+            unconfirmed: None,
             announced,
             people_due: true,
             set_aside,
-            erased: theirs.lsn,
+            erased_until: theirs.lsn,
         })
     }
 
-    /// The event at the central cursor must be ours: an old copy of the state directory that went on by itself has
-    /// another event under that number.
-    async fn same_past(&self, writer: &Writer) -> Result<(), SyncError> {
+    /// The event at the central cursor must be an event of this journal. An old copy of the state directory that was
+    /// used further has another event under that `seq`.
+    async fn check_history(&self, writer: &Writer) -> Result<(), SyncError> {
         const DOING: &str = "read the journal";
         let Some(theirs) = writer.last_event() else { return Ok(()) };
         let (events, seq) = (self.events.clone(), writer.cursor().seq);
         let read = tokio::task::spawn_blocking(move || events.numbered(seq)).await;
-        // An event that was damaged or removed meanwhile can say nothing.
+        // An event that was damaged or removed meanwhile proves nothing.
         let Some(ours) = read.map_err(SyncError::store(DOING))?.map_err(SyncError::store(DOING))? else {
             return Ok(());
         };
         if theirs.is(&ours) { Ok(()) } else { Err(GuardFault::Diverged { seq }.into()) }
     }
 
-    /// Where nothing else keeps the clock of the appliance right, the server's does.
+    /// Takes a reference time from the server, if no other source keeps the clock correct.
     async fn learn_time(&self, writer: &Writer) -> Result<(), SyncError> {
         match writer.time().await? {
             Some(truth) => {
@@ -160,25 +161,25 @@ impl RowSink {
         Waiting { events: backlog.events, files: backlog.media, oldest }
     }
 
-    /// Says that the appliance is there, where it is time; tells when it is time again.
+    /// Reports the appliance if it is due. Returns the time until the next report.
     async fn announce(&self, session: &mut Session) -> Result<Duration, SyncError> {
-        if session.announced.elapsed() >= ANNOUNCE {
+        if session.announced.elapsed() >= ANNOUNCE_INTERVAL {
             self.learn_time(&session.writer).await?;
             session.writer.announce(self.waiting()).await?;
             session.announced = Instant::now();
         }
-        Ok(ANNOUNCE.saturating_sub(session.announced.elapsed()))
+        Ok(ANNOUNCE_INTERVAL.saturating_sub(session.announced.elapsed()))
     }
 
-    /// Tells the store; it never goes back.
-    async fn moved(&self, upto: Position) -> Result<(), SyncError> {
+    /// Moves the local cursor. It never moves backwards.
+    async fn advance_cursor(&self, upto: Position) -> Result<(), SyncError> {
         self.feed.rows_delivered(upto).await.map_err(SyncError::store("move the local cursor"))
     }
 
-    /// Notes what is owed.
-    async fn settle(&self, session: &mut Session) -> Result<(), SyncError> {
-        match session.owed.take() {
-            Some(owed) => self.moved(owed).await,
+    /// Records what was delivered and not yet recorded.
+    async fn confirm(&self, session: &mut Session) -> Result<(), SyncError> {
+        match session.unconfirmed.take() {
+            Some(unconfirmed) => self.advance_cursor(unconfirmed).await,
             None => Ok(()),
         }
     }
@@ -191,7 +192,7 @@ impl RowSink {
         Ok(Portion { full: changes.len() >= limit, changes })
     }
 
-    /// Up, then down: what came about here is merged before what came about elsewhere is taken in.
+    /// Upload first, then download: local changes are merged before changes of other appliances are applied.
     async fn push_with(&self, session: &mut Session) -> Result<Progress, SyncError> {
         let mut progress = self.push_rows(session).await?;
         if std::mem::take(&mut session.people_due) {
@@ -205,58 +206,65 @@ impl RowSink {
         Ok(progress)
     }
 
-    /// Whoever is to be forgotten does not wait behind a backlog: what would not come with the next batch is told now, and
-    /// again in its turn, where it counts for nothing. What was read ahead may still name the person and is read anew; what
-    /// is read from now on does not, and what was delivered before is scrubbed.
+    /// Erasures bypass the backlog: those beyond the next batch are sent first. They are sent again with their batch,
+    /// which changes nothing. A prefetched portion may still name the person, so it is read again. Later reads do not,
+    /// and delivered events are erased.
     async fn erase_first(&self, session: &mut Session) -> Result<(), SyncError> {
         let (feed, batch_size) = (self.feed.clone(), self.batch_size.get());
-        let behind = session.erased.max(session.writer.cursor().lsn.saturating_add(batch_size as u64));
-        let found = tokio::task::spawn_blocking(move || feed.erasures_behind(behind, ERASURES_AT_ONCE)).await;
+        let behind = session.erased_until.max(session.writer.cursor().lsn.saturating_add(batch_size as u64));
+        let found =
+            tokio::task::spawn_blocking(move || feed.erasures_behind(behind, ERASURES_PER_PUSH_MAX)).await;
         let found = found.map_err(SyncError::store("read the journal"))?;
         let found = found.map_err(SyncError::store("read the journal"))?;
         let Some(last) = found.last().map(Change::position) else { return Ok(()) };
-        session.ahead = None;
+        session.prefetched = None;
         session.writer.erase(&found).await?;
-        session.erased = last.lsn;
+        session.erased_until = last.lsn;
         Ok(())
     }
 
     async fn push_rows(&self, session: &mut Session) -> Result<Progress, SyncError> {
         self.erase_first(session).await?;
-        let Portion { changes, full } = match session.ahead.take() {
+        let Portion { changes, full } = match session.prefetched.take() {
             Some(portion) => portion,
             None => self.read(session.after).await?,
         };
         let Some(last) = changes.last().map(Change::position) else {
-            self.settle(session).await?;
+            self.confirm(session).await?;
             return Ok(Progress::default());
         };
         let quiet = changes.iter().all(|change| matches!(change, Change::Nothing { .. }));
-        // A jump of the number hides a loss, which is delivered like an event.
+        // A gap in `seq` is a loss, which is delivered like an event.
         let jump = last.seq != session.writer.cursor().seq;
         if quiet && !jump && last.lsn - session.writer.cursor().lsn < QUIET_RECORDS {
             session.after = last;
-            self.settle(session).await?;
+            self.confirm(session).await?;
             return Ok(Progress { more: last.lsn < self.feed.watch().borrow().lsn, ..Progress::default() });
         }
-        // While one batch is on its way the next one is read, and the one before is noted.
-        let owed = session.owed.take();
-        let (delivered, ahead, noted) = tokio::join!(
+        // While one batch is sent, the next one is read and the previous one is recorded.
+        let unconfirmed = session.unconfirmed.take();
+        let (delivered, prefetched, noted) = tokio::join!(
             session.writer.deliver(&changes),
             async { if full { Some(self.read(last).await) } else { None } },
-            async { if let Some(owed) = owed { self.moved(owed).await } else { Ok(()) } },
+            async {
+                if let Some(unconfirmed) = unconfirmed {
+                    self.advance_cursor(unconfirmed).await
+                } else {
+                    Ok(())
+                }
+            },
         );
         self.throttle.pay(session.writer.take_sent());
         let delivered = delivered?;
         noted?;
         session.after = session.writer.cursor();
         let whole = delivered.taken == changes.len();
-        session.owed = Some(session.after);
+        session.unconfirmed = Some(session.after);
         if whole && !full {
-            self.settle(session).await?;
+            self.confirm(session).await?;
         }
-        session.ahead = match whole {
-            true => ahead.transpose()?,
+        session.prefetched = match whole {
+            true => prefetched.transpose()?,
             false => Some(Portion { changes: changes[delivered.taken..].to_vec(), full }),
         };
         Ok(Progress {
@@ -268,14 +276,14 @@ impl RowSink {
     }
 }
 
-impl Outlet for RowSink {
+impl SinkDriver for RowSink {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.open().await?,
         };
         let began = Instant::now();
-        // A push that is cut off or fails loses the session: the next one asks the database where it stands.
+        // An interrupted or failed push drops the session. The next one reads the central cursor again.
         let pushed = async {
             let again_in = Some(self.announce(&mut session).await?);
             Ok(Progress { again_in, ..self.push_with(&mut session).await? })
@@ -284,7 +292,7 @@ impl Outlet for RowSink {
         match &pushed {
             Ok(progress) => {
                 self.session = Some(session);
-                // One that was not full says nothing of the line.
+                // A batch that was not full does not measure the connection.
                 if progress.more {
                     self.batch_size.arrived(began.elapsed());
                 }
@@ -302,7 +310,7 @@ impl Outlet for RowSink {
         let Some(session) = &mut self.session else { return std::future::pending().await };
         match session.writer.people_changed().await {
             true => session.people_due = true,
-            // Where nobody can be heard the next push connects anew.
+            // Without notifications the next push must reconnect.
             false => self.session = None,
         }
     }

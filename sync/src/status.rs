@@ -1,4 +1,4 @@
-//! What delivery tells about itself.
+//! The status of delivery.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,66 +9,66 @@ use gatehouse_store::record::Sink;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// All of delivery.
+/// Status of all sinks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SyncStatus {
     /// One entry per sink, configured or not.
     pub sinks: Vec<SinkStatus>,
 }
 
-/// What a sink does at present.
+/// State of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkState {
-    /// All is delivered; it waits for news.
+    /// Everything is delivered.
     Idle,
     /// It is delivering, or trying to.
     Working,
-    /// It failed and tries again at [`SinkStatus::next_retry`].
+    /// It failed and retries at [`SinkStatus::next_retry`].
     Waiting,
-    /// Somebody asked it to wait until [`SinkStatus::next_retry`].
+    /// An operator paused it until [`SinkStatus::next_retry`].
     Paused,
     /// It waits for the hours of `sync.media_hours`, until [`SinkStatus::next_retry`].
     Scheduled,
-    /// It cannot go on until somebody acts on [`SinkStatus::error`] (it still tries, rarely); or it was stopped.
+    /// It cannot continue until an operator acts on [`SinkStatus::error`], and retries rarely. Or it was stopped.
     Stopped,
 }
 
-/// One sink.
+/// Status of one sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SinkStatus {
-    /// Which one.
+    /// Which sink.
     pub sink: Sink,
-    /// Whether the settings name a central side for it.
+    /// Whether the settings configure it.
     pub configured: bool,
-    /// What it does.
+    /// Its state.
     pub state: SinkState,
-    /// Why the last attempt failed; none after a success.
+    /// Error of the last attempt. None after a success.
     pub error: Option<String>,
-    /// Since when it fails, else since when it is in this state.
+    /// Since when it fails, or else since when it is in this state.
     pub since: Timestamp,
-    /// When it tries again after a failure.
+    /// Time of the next retry after a failure.
     pub next_retry: Option<Timestamp>,
-    /// Items (events or media files) that wait for it.
+    /// Pending events or media files.
     pub pending: u64,
-    /// Arrival of the oldest that waits.
+    /// Arrival of the oldest pending item.
     pub oldest_pending: Option<Timestamp>,
-    /// Items delivered since the program's start.
+    /// Items delivered since the start of the program.
     pub delivered: u64,
-    /// People, new or changed or erased, taken in from the central side since the program's start.
+    /// Changes of people downloaded since the start of the program.
     #[serde(default)]
     pub taken: u64,
-    /// Items that the central side refused and that were set aside or stored in a reduced form, since the start.
+    /// Items that a central service refused, and that were set aside or stored in a reduced form, since the start.
     pub set_aside: u64,
-    /// The last of them, in words.
+    /// The last of them, as a text.
     pub last_set_aside: Option<String>,
 }
 
-/// Where the loop of one sink writes and [`crate::Sync::status`] reads.
+/// Written by the loop of one sink, read by [`crate::Sync::status`].
 #[derive(Debug, Clone)]
 pub(crate) struct Gauge {
     status: Arc<Mutex<SinkStatus>>,
-    /// Pushes that ended, in whatever way.
+    /// Number of finished pushes, successful or not.
     pushes: Arc<watch::Sender<u64>>,
 }
 
@@ -77,7 +77,7 @@ impl Gauge {
         let status = SinkStatus {
             sink,
             configured,
-            // What waits from before is not known until it has tried once.
+            // The backlog is unknown until the first push.
             state: if configured { SinkState::Working } else { SinkState::Idle },
             error: None,
             since: Timestamp::now(),
@@ -92,27 +92,27 @@ impl Gauge {
         Self { status: Arc::new(Mutex::new(status)), pushes: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Changes with every push that ends; what is there now counts as seen.
+    /// Changes with every finished push. The current value counts as seen.
     pub(crate) fn pushes(&self) -> watch::Receiver<u64> {
         self.pushes.subscribe()
     }
 
-    /// What stands there, without what is pending.
+    /// The status without pending items.
     pub(crate) fn read(&self) -> SinkStatus {
         self.lock().clone()
     }
 
-    /// A push begins. The last error stays until a push succeeds.
+    /// A push starts. The last error stays until a push succeeds.
     pub(crate) fn working(&self) {
         self.lock().enter(SinkState::Working);
     }
 
-    /// A push succeeded and nothing more is known to wait.
+    /// A push succeeded and nothing more is pending.
     pub(crate) fn idle(&self) {
         self.lock().enter(SinkState::Idle);
     }
 
-    /// Nothing is pushed for this long, for the reason that the state is.
+    /// Nothing is pushed for this long. The state is the reason.
     pub(crate) fn held(&self, state: SinkState, left: Duration) {
         let mut status = self.lock();
         status.enter(state);
@@ -133,20 +133,20 @@ impl Gauge {
         status.delivered = status.delivered.saturating_add(items);
         status.taken = status.taken.saturating_add(taken);
         status.set_aside = status.set_aside.saturating_add(set_aside.len() as u64);
-        if let Some(words) = set_aside.last() {
-            status.last_set_aside = Some(words.clone());
+        if let Some(message) = set_aside.last() {
+            status.last_set_aside = Some(message.clone());
         }
         drop(status);
         self.pushes.send_modify(|pushes| *pushes += 1);
     }
 
-    /// A push failed; true where this is news (the first failure, or in other words than the last).
+    /// A push failed. True if the error is new: the first one, or another text than the last.
     pub(crate) fn failed(&self, error: &SyncError, retry_in: Duration) -> bool {
-        let words = error.to_string();
+        let message = error.to_string();
         let mut status = self.lock();
-        let news = status.error.as_ref() != Some(&words);
+        let news = status.error.as_ref() != Some(&message);
         status.enter(if error.stops_sink() { SinkState::Stopped } else { SinkState::Waiting });
-        if status.error.replace(words).is_none() {
+        if status.error.replace(message).is_none() {
             status.since = Timestamp::now();
         }
         status.next_retry = Some(after(retry_in));
@@ -156,7 +156,7 @@ impl Gauge {
     }
 
     fn lock(&self) -> MutexGuard<'_, SinkStatus> {
-        // Plain values: whoever panicked while holding them left them readable.
+        // The lock protects plain values, so they are readable after a panic.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn an_outage_keeps_its_beginning_until_a_success() {
         let gauge = Gauge::new(Sink::Rows, true);
-        let error = || SyncError::Unreachable { doing: "connect", words: "refused".into() };
+        let error = || SyncError::Unreachable { doing: "connect", message: "refused".into() };
         assert!(gauge.failed(&error(), Duration::from_secs(1)));
         let since = gauge.read().since;
         gauge.working();

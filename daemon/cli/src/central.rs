@@ -141,7 +141,7 @@ fn findings_text(findings: &[Finding]) -> String {
         let mark = if finding.ok { "ok   " } else { "WRONG" };
         let advice = finding.advice.as_ref().map(|advice| format!("\n       -> {}", printable(advice)));
         let what = printable(&finding.what);
-        let message = printable(&finding.words);
+        let message = printable(&finding.message);
         format!("{mark}  {what}: {message}{}\n", advice.unwrap_or_default())
     };
     findings.iter().map(line).collect()

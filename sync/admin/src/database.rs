@@ -10,21 +10,21 @@ const WHAT_SCHEMA: &str = "database: schema";
 const WHAT_ENVIRONMENT: &str = "database: environment";
 const WHAT_DEVICE: &str = "database: this appliance";
 const WHAT_COMPLETE: &str = "database: completeness";
-/// SQLSTATE by which a migration says that the server lacks something.
+/// SQLSTATE of a migration that needs a missing feature of the server.
 const UNSUPPORTED: &str = "0A000";
 const RUN_INIT: &str = "run `gatehouse central init`";
-/// Oldest server that has all that the schema uses: views with the rights of who reads them.
+/// Oldest supported server: views with `security_invoker`.
 const SERVER_MIN: i32 = 150_000;
 
-/// Schema and environment mark. A database of another environment is refused before anything is changed.
+/// Creates schema and environment mark. A database of another environment is refused before any change.
 pub(super) async fn init(rows: &Rows, config: &Config) -> Result<Vec<Step>, SyncError> {
     let ours = config.device.environment.as_str();
     let link = rows::connect(rows).await?;
-    // All but people can do without pgvector.
+    // Only people need pgvector.
     let (mut steps, without_people) = match migrated(&link, rows, ours, None).await {
-        Err(SyncError::Busy { code, words, .. }) if code == UNSUPPORTED => {
+        Err(SyncError::Busy { code, message, .. }) if code == UNSUPPORTED => {
             let before = rows::shared_people::SCHEMA_WITH_PEOPLE - 1;
-            (migrated(&link, rows, ours, Some(before)).await?, Some(words))
+            (migrated(&link, rows, ours, Some(before)).await?, Some(message))
         }
         steps => (steps?, None),
     };
@@ -36,23 +36,24 @@ pub(super) async fn init(rows: &Rows, config: &Config) -> Result<Vec<Step>, Sync
     let changed = timed("mark the database", CALL_TIMEOUT, link.client.execute(mark, &[&ours])).await? > 0;
     refuse_foreign(rows::environment(&link.client).await?, ours)?;
     steps.push(Step { what: format!("database: environment {ours}"), changed });
-    // The first visit of the month must not be the one that waits for it.
+    // So that the first event of a month does not wait for its partition.
     let months = "select gatehouse.ensure_month(now()), gatehouse.ensure_month(now() + interval '1 month')";
-    timed("make a partition", CALL_TIMEOUT, link.client.query_one(months, &[])).await?;
+    timed("create a partition", CALL_TIMEOUT, link.client.query_one(months, &[])).await?;
     steps.push(Step { what: "database: partitions of this month and the next".to_owned(), changed: false });
-    if let Some(words) = without_people {
-        steps.push(Step { what: format!("database: people are not shared: {words}"), changed: false });
+    if let Some(message) = without_people {
+        steps.push(Step { what: format!("database: people are not shared: {message}"), changed: false });
         return Ok(steps);
     }
     let Gallery { model, dimensions, .. } = &config.gallery;
     let index = "select gatehouse.ensure_template_index($1, $2)";
     let size = i32::try_from(*dimensions).unwrap_or(i32::MAX);
-    let row = timed("make an index", CALL_TIMEOUT, link.client.query_one(index, &[model, &size])).await?;
+    let row = timed("create an index", CALL_TIMEOUT, link.client.query_one(index, &[model, &size])).await?;
     steps.push(Step { what: format!("database: index of templates of {model}"), changed: row.get(0) });
     Ok(steps)
 }
 
-/// The schema at version `to`, or at the newest. Going down loses what only later versions keep, so it must be meant.
+/// Brings the schema to version `to`, or to the newest. A downgrade discards data of later versions, so it must be
+/// requested explicitly.
 pub(super) async fn migrate(
     rows: &Rows,
     environment: Environment,
@@ -63,8 +64,8 @@ pub(super) async fn migrate(
     let version = rows::version(&link).await?;
     if to.is_some_and(|to| to < version) && !discard {
         return Err(SyncError::Setup(format!(
-            "the schema has version {version}: going down loses all that only later versions keep; add --discard if that \
-             is meant"
+            "the schema has version {version}: a downgrade discards data that only later versions have; add --discard to \
+             confirm"
         )));
     }
     let steps = migrated(&link, rows, environment.as_str(), to).await?;
@@ -74,7 +75,7 @@ pub(super) async fn migrate(
     Ok(vec![Step { what: format!("database: schema version {version}"), changed: false }])
 }
 
-/// The steps to a version; a database of another environment is refused before the first.
+/// Applies the migrations. A database of another environment is refused before the first.
 async fn migrated(
     link: &Link,
     rows: &Rows,
@@ -84,11 +85,11 @@ async fn migrated(
     if rows::version(link).await? >= SCHEMA_NEEDED {
         refuse_foreign(rows::environment(&link.client).await?, ours)?;
     }
-    let told = |done: rows::Migrated| {
-        let back = if done.up { "" } else { ", taken back" };
+    let step = |done: rows::Migrated| {
+        let back = if done.up { "" } else { ", reverted" };
         Step { what: format!("database: migration {} ({}){back}", done.version, done.name), changed: true }
     };
-    Ok(rows::migrate(rows, to).await?.into_iter().map(told).collect())
+    Ok(rows::migrate(rows, to).await?.into_iter().map(step).collect())
 }
 
 pub(super) fn refuse_foreign(theirs: Option<String>, ours: &'static str) -> Result<(), SyncError> {
@@ -100,7 +101,7 @@ pub(super) fn refuse_foreign(theirs: Option<String>, ours: &'static str) -> Resu
     }
 }
 
-/// What can be seen of the database, up to the first fault that hides the rest.
+/// Checks the database, up to the first failure.
 pub(super) async fn check(rows: &Rows, device: &Device) -> Vec<Finding> {
     let mut findings = Vec::new();
     let link = match rows::connect(rows).await {
@@ -109,16 +110,16 @@ pub(super) async fn check(rows: &Rows, device: &Device) -> Vec<Finding> {
             return vec![Finding::bad(WHAT_CONNECTION, error.to_string(), Some(advice_on_connect(&error)))];
         }
     };
-    // The first finding that is not ok ends the list: what follows depends on it.
-    let looks: [(&str, Look<'_>); 5] = [
+    // The first failed check ends the list, because the later ones depend on it.
+    let checks: [(&str, Check<'_>); 5] = [
         (WHAT_CONNECTION, Box::pin(server(&link))),
         (WHAT_SCHEMA, Box::pin(schema(&link))),
         (WHAT_ENVIRONMENT, Box::pin(environment(&link, device))),
         (WHAT_DEVICE, Box::pin(appliance(&link, device))),
         (WHAT_COMPLETE, Box::pin(complete(&link, device))),
     ];
-    for (what, look) in looks {
-        let finding = look.await.unwrap_or_else(|error| Finding::bad(what, error.to_string(), None));
+    for (what, check_future) in checks {
+        let finding = check_future.await.unwrap_or_else(|error| Finding::bad(what, error.to_string(), None));
         let ok = finding.ok;
         findings.push(finding);
         if !ok {
@@ -128,7 +129,7 @@ pub(super) async fn check(rows: &Rows, device: &Device) -> Vec<Finding> {
     findings
 }
 
-type Look<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Finding, SyncError>> + Send + 'a>>;
+type Check<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Finding, SyncError>> + Send + 'a>>;
 
 fn advice_on_connect(error: &SyncError) -> &'static str {
     match error {
@@ -149,15 +150,20 @@ fn advice_on_connect(error: &SyncError) -> &'static str {
 async fn server(link: &Link) -> Result<Finding, SyncError> {
     let query = "select current_setting('server_version_num')::int, current_setting('server_version'), \
                  pg_is_in_recovery() or current_setting('transaction_read_only') = 'on'";
-    let row = timed("ask the server's version", CALL_TIMEOUT, link.client.query_one(query, &[])).await?;
+    let row =
+        timed("query the version of the server", CALL_TIMEOUT, link.client.query_one(query, &[])).await?;
     let (number, version, read_only): (i32, String, bool) = (row.get(0), row.get(1), row.get(2));
     if number < SERVER_MIN {
-        let words = format!("Postgres {version}");
-        return Ok(Finding::bad(WHAT_CONNECTION, words, Some("use Postgres 15 or newer")));
+        let message = format!("Postgres {version}");
+        return Ok(Finding::bad(WHAT_CONNECTION, message, Some("use Postgres 15 or newer")));
     }
     if read_only {
-        let words = format!("Postgres {version} is read-only");
-        return Ok(Finding::bad(WHAT_CONNECTION, words, Some("name the primary server in central.rows.url")));
+        let message = format!("Postgres {version} is read-only");
+        return Ok(Finding::bad(
+            WHAT_CONNECTION,
+            message,
+            Some("name the primary server in central.rows.url"),
+        ));
     }
     Ok(Finding::good(WHAT_CONNECTION, format!("Postgres {version}")))
 }
@@ -181,7 +187,7 @@ async fn environment(link: &Link, device: &Device) -> Result<Finding, SyncError>
             format!("the database is of `{theirs}`, this appliance of `{ours}`"),
             Some("correct device.environment or central.rows.url; nothing is written until they agree"),
         ),
-        None => Finding::bad(WHAT_ENVIRONMENT, "the database carries no environment", Some(RUN_INIT)),
+        None => Finding::bad(WHAT_ENVIRONMENT, "the database has no environment mark", Some(RUN_INIT)),
     })
 }
 
@@ -189,7 +195,7 @@ async fn appliance(link: &Link, device: &Device) -> Result<Finding, SyncError> {
     let query = "select c.lsn, c.seq, to_char(d.last_seen at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
                  from gatehouse.devices d join gatehouse.device_cursors c using (device_id) where device_id = $1";
     let row =
-        timed("ask for this appliance", CALL_TIMEOUT, link.client.query_opt(query, &[&device.id])).await?;
+        timed("query this appliance", CALL_TIMEOUT, link.client.query_opt(query, &[&device.id])).await?;
     Ok(Finding::good(
         WHAT_DEVICE,
         match row {
@@ -208,19 +214,19 @@ async fn complete(link: &Link, device: &Device) -> Result<Finding, SyncError> {
         timed("count the events", rows::BATCH_TIMEOUT, link.client.query_opt(query, &[&device.id])).await;
     let row = match counted {
         Err(SyncError::Deadline { .. }) => {
-            return Ok(Finding::good(WHAT_COMPLETE, "not counted: too many events for a quick look"));
+            return Ok(Finding::good(WHAT_COMPLETE, "not counted: too many events"));
         }
         counted => counted?,
     };
     let Some(row) = row else { return Ok(Finding::good(WHAT_COMPLETE, "no events yet")) };
     let (whole, events, missing, lost): (bool, i64, i64, i64) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
-    let advice = "compare view gatehouse.completeness with `gatehouse ledger`; somebody changed rows by hand";
+    let advice = "compare view gatehouse.completeness with `gatehouse ledger`; rows were changed manually";
     Ok(match (whole, lost) {
         (false, _) => {
             Finding::bad(WHAT_COMPLETE, format!("{events} events, {missing} missing"), Some(advice))
         }
-        (true, 0) => Finding::good(WHAT_COMPLETE, format!("{events} events, no hole")),
+        (true, 0) => Finding::good(WHAT_COMPLETE, format!("{events} events, no gap")),
         (true, _) => {
             Finding::good(WHAT_COMPLETE, format!("{events} events, {lost} of them lost by a damaged disk"))
         }

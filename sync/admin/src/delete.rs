@@ -1,7 +1,8 @@
-//! `gatehouse central delete-file|undelete|purge-deleted`: a file is marked first, and its object goes a month later.
+//! `gatehouse central delete-file|undelete|purge-deleted`: a file is marked first, and its object is removed a month
+//! later.
 //!
-//! What is done with a picture is done with its thumbnails. When a file was marked is when its version before ended, as
-//! `gatehouse.files_history` tells. A change of status and its line in the audit log are one statement.
+//! Thumbnails follow their picture. The time of the mark is the end of the previous version in
+//! `gatehouse.files_history`. A change of status and its line in the audit log are one statement.
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use gatehouse_central::error::SyncError;
@@ -12,17 +13,17 @@ use gatehouse_config::Config;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long a marked file can be had back.
+/// How long a marked file can be restored.
 pub const GRACE_DAYS: i32 = 30;
 
-/// Files asked for at once while purging.
-const PAGE: i64 = 500;
+/// Files per query of a purge.
+const PAGE_ROWS: i64 = 500;
 
 const DOING: &str = "delete a file";
-/// The key of a thumbnail; without what lies between the two pieces, and without its ending, it is that of the picture.
+/// The key of a thumbnail. Its two groups together are the key of the picture.
 const THUMBNAIL: &str =
     r"^(devices/[^/]+/events/[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+/[^/]+/)thumbnails/[0-9]+/([^/]+)\.jpg$";
-/// A file and its thumbnails, each with its line.
+/// Changes a file and its thumbnails, each with a line in the audit log.
 const CHANGE: &str = "with asked as (update gatehouse.files set status = $3 where id = $1 and status = any ($2) \
          returning *), \
      small as (update gatehouse.files f set status = $3 from asked a where f.status = any ($2) \
@@ -31,35 +32,35 @@ const CHANGE: &str = "with asked as (update gatehouse.files set status = $3 wher
          and regexp_replace(f.s3_key, $5, '\\1\\2') = a.s3_key returning f.id, f.s3_key), \
      changed as (select id, s3_key from asked union all select id, s3_key from small) \
      select gatehouse.audit($4, id::text, jsonb_build_object('key', s3_key)) from changed";
-/// A file that was marked when its row was made has no version before, and is left to who made it so.
+/// A file whose row was created as marked has no previous version and is never purged.
 const DUE: &str = "select f.id from gatehouse.files f where f.s3_bucket = $1 and f.status = 'marked' and f.id > $2 \
      and (select max(h.valid_to) from gatehouse.files_history h where h.id = f.id) \
          < now() - make_interval(days => $3) order by f.id limit $4";
 
-/// What became of one file.
+/// Result for one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// Its id.
     pub id: String,
     /// Its status now.
     pub status: String,
-    /// When its object may be removed, RFC 3339; none for one that is kept.
+    /// When its object may be removed, RFC 3339. None for a file that is kept.
     pub purged_after: Option<String>,
 }
 
-/// What a purge did.
+/// Result of a purge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purged {
-    /// Files whose objects are gone now.
+    /// Files whose objects were removed.
     pub files: u64,
-    /// Marked files whose grace is not over.
+    /// Marked files whose grace period is not over.
     pub waiting: u64,
 }
 
-/// Marks a file for deletion; its object stays for [`GRACE_DAYS`], and no URL is given for it meanwhile.
+/// Marks a file for deletion. Its object stays for [`GRACE_DAYS`], and no URL is given for it meanwhile.
 ///
 /// # Errors
-/// [`SyncError::Setup`] where there is no such file, or it is not kept; nothing was changed then.
+/// [`SyncError::Setup`] if there is no such file, or it is not kept. Nothing was changed then.
 pub async fn mark(config: &Config, file: &str) -> Result<Changed, SyncError> {
     let link = services::ready(services::database_of(config)?, config).await?;
     let id = change(&link, file, &["active", "archived"], "marked", "file.mark").await?;
@@ -68,10 +69,10 @@ pub async fn mark(config: &Config, file: &str) -> Result<Changed, SyncError> {
     Ok(Changed { id, status: "marked".to_owned(), purged_after })
 }
 
-/// Takes the mark of a file away.
+/// Unmarks a file for deletion.
 ///
 /// # Errors
-/// [`SyncError::Setup`] where there is no such file, or it is not marked; nothing was changed then.
+/// [`SyncError::Setup`] if there is no such file, or it is not marked. Nothing was changed then.
 pub async fn unmark(config: &Config, file: &str) -> Result<Changed, SyncError> {
     let link = services::ready(services::database_of(config)?, config).await?;
     let id = change(&link, file, &["marked"], "active", "file.unmark").await?;
@@ -80,7 +81,7 @@ pub async fn unmark(config: &Config, file: &str) -> Result<Changed, SyncError> {
 
 async fn change(link: &Link, file: &str, from: &[&str], to: &str, action: &str) -> Result<String, SyncError> {
     let id = Uuid::parse_str(file)
-        .map_err(|_| SyncError::Setup(format!("`{file}` is no id of a file; see gatehouse.files")))?;
+        .map_err(|_| SyncError::Setup(format!("`{file}` is not the id of a file; see gatehouse.files")))?;
     let values: [&Value<'_>; 5] = [&id, &from, &to, &action, &THUMBNAIL];
     if timed(DOING, CALL_TIMEOUT, link.client.execute(CHANGE, &values)).await? > 0 {
         return Ok(id.to_string());
@@ -93,18 +94,18 @@ async fn change(link: &Link, file: &str, from: &[&str], to: &str, action: &str) 
     }))
 }
 
-/// Removes the objects of files that were marked [`GRACE_DAYS`] ago, and sets these to `deleted`. Each is a transaction
-/// that ends after its object is gone: who takes the mark away meanwhile waits and is refused, and cut off in between the
-/// file stays marked, and the next time goes on.
+/// Removes the objects of files that were marked [`GRACE_DAYS`] ago, and sets the files to `deleted`. Each file is one
+/// transaction, which ends after its object was removed. A concurrent unmark waits and is then refused. After an
+/// interruption the file is still marked, and the next run continues.
 ///
 /// # Errors
-/// [`SyncError`] where database or bucket cannot be reached, refuse, or are of another environment.
+/// [`SyncError`] if the database or bucket is unreachable, refuses, or is of another environment.
 pub async fn purge(config: &Config) -> Result<Purged, SyncError> {
     let Services { mut link, objects } = Services::open(config).await?;
     objects.guard().await?;
     let (mut purged, mut after, bucket) = (Purged::default(), Uuid::nil(), objects.bucket());
     loop {
-        let values: [&Value<'_>; 4] = [&bucket, &after, &GRACE_DAYS, &PAGE];
+        let values: [&Value<'_>; 4] = [&bucket, &after, &GRACE_DAYS, &PAGE_ROWS];
         let page = timed(DOING, BATCH_TIMEOUT, link.client.query(DUE, &values)).await?;
         let Some(last) = page.last() else { break };
         after = last.get(0);
@@ -118,7 +119,7 @@ pub async fn purge(config: &Config) -> Result<Purged, SyncError> {
     Ok(purged)
 }
 
-/// False where somebody took the mark away.
+/// False if the file was unmarked meanwhile.
 async fn purge_one(link: &mut Link, objects: &Objects, id: Uuid) -> Result<bool, SyncError> {
     let transaction = timed(DOING, CALL_TIMEOUT, link.client.transaction()).await?;
     let update = "with gone as (update gatehouse.files set status = 'deleted' where id = $1 and status = 'marked' \

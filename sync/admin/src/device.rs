@@ -1,7 +1,7 @@
-//! `gatehouse central enroll-device` and `retire-device`: the role with which one appliance signs in.
+//! `gatehouse central enroll-device` and `retire-device`: the Postgres role of one appliance.
 //!
-//! The role, the appliance's row with its cursor and the line in the audit log are one transaction. Postgres never gets
-//! the password, only what it checks one against, so that no log of the server has it.
+//! The role, the row of the appliance with its cursor, and the line in the audit log are one transaction. Postgres
+//! receives only a verifier of the password, so that no log of the server contains the password.
 
 use std::time::Duration;
 
@@ -17,30 +17,30 @@ use serde_json::{Value, json};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-/// Sessions of one role: one writes, others may be left from a line that broke.
+/// Connection limit of a role: one session writes, others may be left from broken connections.
 const SESSIONS_MAX: u32 = 8;
-/// How often a role whose sessions were ended is tried to be removed, and how long apart.
-const REMOVALS_MAX: u32 = 20;
+/// Attempts to remove a role after its sessions were terminated, and the pause between them.
+const REMOVAL_ATTEMPTS_MAX: u32 = 20;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(250);
 
 const DOING: &str = "enroll the appliance";
 const RETIRING: &str = "retire the appliance";
 
-/// Of the database and the appliance, so that two databases of one server never share a role. A name of more than the
-/// 63 bytes that Postgres keeps ends with a digest of the whole.
+/// The role name contains the database and the appliance, so that two databases of one server never share a role. A
+/// name longer than the 63 bytes of Postgres ends with a digest.
 const ROLE_NAME: &str = "select case when octet_length(name) <= 63 then name \
      else left(name, 50) || '_' || left(md5(name), 12) end from (select current_database() || '_' || $1::text as name) n";
 
-/// An appliance that may sign in.
+/// An enrolled appliance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolled {
     /// Its id.
     pub device: String,
     /// Its role in Postgres.
     pub role: String,
-    /// Whether it had the role before: what it signed in with is of no use now.
+    /// Whether the role existed before. Its earlier password or certificate is no longer valid.
     pub rotated: bool,
-    /// What its keys may do in the bucket, for the settings' S3 server; none where the settings name no bucket.
+    /// Permissions for its S3 keys. None if no bucket is configured.
     pub policy: Option<Value>,
 }
 
@@ -49,21 +49,21 @@ pub struct Enrolled {
 pub enum SignIn<'a> {
     /// With this password.
     Password(&'a Secret),
-    /// With a certificate whose common name is the role; the server must be told to ask for one.
+    /// With a certificate whose common name is the role. The server must be configured to request one.
     Certificate,
 }
 
-/// A password that nobody can guess: 244 bits of the system's random numbers, in characters that need no quoting.
+/// A random password of 244 bits, in characters that need no quoting.
 pub fn new_password() -> Secret {
     let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
     Secret::new(format!("{}{}", one.simple(), two.simple()).into_bytes())
 }
 
-/// Makes the role of an appliance, or changes how it signs in, and tells what its S3 keys should be held to. An
-/// appliance that has delivered with another role goes on where it was.
+/// Creates the role of an appliance, or changes how it signs in. Returns the policy for its S3 keys. An appliance that
+/// delivered with another role keeps its cursor.
 ///
 /// # Errors
-/// [`SyncError`]; nothing was changed then.
+/// [`SyncError`]. Nothing was changed then.
 pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Result<Enrolled, SyncError> {
     let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, DOING).await?;
@@ -75,8 +75,8 @@ pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Resul
     let rotated = has.as_ref() == Some(&role) && there;
     if there && !rotated {
         return Err(SyncError::Setup(format!(
-            "role `{role}` is there already and is not known as that of `{device}`: see whose it is, and remove it with \
-             `drop role` if it is nobody's"
+            "role `{role}` exists already and is not that of `{device}`: find out its purpose, and remove it with \
+             `drop role` if it is not used"
         )));
     }
     let verb = if rotated {
@@ -87,13 +87,13 @@ pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Resul
     };
     let statement =
         format!("format('{verb} login connection limit {SESSIONS_MAX} password %L', $1::text, $2::text)");
-    // %L of nothing is NULL: no password opens then.
+    // %L of NULL is NULL: no password is valid then.
     let verifier = match sign_in {
         SignIn::Password(password) => Some(scram_sha_256(password.bytes())),
         SignIn::Certificate => None,
     };
-    run_made(&transaction, DOING, &statement, &[&role, &verifier]).await?;
-    run_made(&transaction, DOING, "format('grant gatehouse_device to %I', $1::text)", &[&role]).await?;
+    run_formatted(&transaction, DOING, &statement, &[&role, &verifier]).await?;
+    run_formatted(&transaction, DOING, "format('grant gatehouse_device to %I', $1::text)", &[&role]).await?;
     let note = "insert into gatehouse.devices (device_id, site, state_id, version, role_name) values ($1, '', '', '', $2) \
                 on conflict (device_id) do update set role_name = excluded.role_name";
     timed(DOING, CALL_TIMEOUT, transaction.execute(note, &[&device, &role])).await?;
@@ -106,8 +106,8 @@ pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Resul
     Ok(Enrolled { device: device.to_owned(), role, rotated, policy })
 }
 
-/// Refuses a role with attributes that an appliance must not have. They are read here and not reset by `alter role`:
-/// only a superuser may mention them there.
+/// Refuses a role with attributes that an appliance must not have. They are only read, because only a superuser may
+/// mention them in `alter role`.
 async fn refuse_powerful(transaction: &Transaction<'_>, role: &str) -> Result<(), SyncError> {
     let query = "select array_remove(array[case when rolsuper then 'superuser' end, \
                  case when rolcreatedb then 'createdb' end, case when rolcreaterole then 'createrole' end, \
@@ -127,10 +127,10 @@ async fn refuse_powerful(transaction: &Transaction<'_>, role: &str) -> Result<()
     )))
 }
 
-/// Takes the role of an appliance away; its rows stay. Its open sessions see nothing from then on and are ended.
+/// Removes the role of an appliance. Its rows stay. Its open sessions lose access and are terminated.
 ///
 /// # Errors
-/// [`SyncError`] where it has no role, or the database refuses; nothing was changed then.
+/// [`SyncError`] if it has no role, or the database refuses. Nothing was changed then.
 pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncError> {
     let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, RETIRING).await?;
@@ -141,8 +141,9 @@ pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncErro
         )));
     };
     let role: String = row.get(0);
-    run_made(&transaction, RETIRING, "format('alter role %I nologin', $1::text)", &[&role]).await?;
-    run_made(&transaction, RETIRING, "format('revoke gatehouse_device from %I', $1::text)", &[&role]).await?;
+    run_formatted(&transaction, RETIRING, "format('alter role %I nologin', $1::text)", &[&role]).await?;
+    run_formatted(&transaction, RETIRING, "format('revoke gatehouse_device from %I', $1::text)", &[&role])
+        .await?;
     let note = "update gatehouse.devices set role_name = null where device_id = $1";
     timed(RETIRING, CALL_TIMEOUT, transaction.execute(note, &[&device])).await?;
     audit(&transaction, RETIRING, "device.retire", device, &json!({ "role": role })).await?;
@@ -158,15 +159,15 @@ pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncErro
     Ok(steps)
 }
 
-/// Ends the sessions of a role and removes it. The table of a session goes with it, a moment later.
+/// Terminates the sessions of a role and removes the role. Their temporary tables disappear a moment later.
 async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
-    join(link, role).await?;
+    join_role(link, role).await?;
     let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = $1";
     timed(RETIRING, CALL_TIMEOUT, link.client.query_one(end, &[&role])).await?;
     let query = "select format('drop role %I', $1::text)";
     let drop: String = timed(RETIRING, CALL_TIMEOUT, link.client.query_one(query, &[&role])).await?.get(0);
     let mut removed = timed(RETIRING, CALL_TIMEOUT, link.client.batch_execute(&drop)).await;
-    for _ in 1..REMOVALS_MAX {
+    for _ in 1..REMOVAL_ATTEMPTS_MAX {
         if removed.is_ok() {
             break;
         }
@@ -176,9 +177,9 @@ async fn remove(link: &Link, role: &str) -> Result<(), SyncError> {
     removed
 }
 
-/// Makes the session a member of the role: only a member, or a superuser, may end the role's sessions. From Postgres 16
-/// on, who made a role is none.
-async fn join(link: &Link, role: &str) -> Result<(), SyncError> {
+/// Makes the session a member of the role: only a member or a superuser may terminate its sessions. Since Postgres 16
+/// the creator of a role is not a member.
+async fn join_role(link: &Link, role: &str) -> Result<(), SyncError> {
     let query = "select pg_has_role($1, 'usage'), format('grant %I to current_user', $1::text)";
     let row = timed(RETIRING, CALL_TIMEOUT, link.client.query_one(query, &[&role])).await?;
     let (is_member, grant): (bool, String) = (row.get(0), row.get(1));
@@ -188,27 +189,27 @@ async fn join(link: &Link, role: &str) -> Result<(), SyncError> {
     }
 }
 
-/// A connection to a database with roles, for an id that an appliance can have.
+/// A connection to a database with roles. Validates the device id.
 async fn checked(config: &Config, device: &str) -> Result<Link, SyncError> {
-    device_id(device).map_err(|words| SyncError::Setup(format!("the id of an appliance {words}")))?;
+    device_id(device).map_err(|message| SyncError::Setup(format!("the id of an appliance {message}")))?;
     ready(database_of(config)?, config).await
 }
 
-/// A transaction that no other change of roles runs beside.
+/// A transaction that excludes other changes of roles.
 async fn begin<'a>(link: &'a mut Link, doing: &'static str) -> Result<Transaction<'a>, SyncError> {
     let transaction = timed(doing, CALL_TIMEOUT, link.client.transaction()).await?;
     timed(doing, CALL_TIMEOUT, transaction.batch_execute(&rows::lock())).await?;
     Ok(transaction)
 }
 
-/// Runs a statement that takes no parameters, made by the server from quoted ones.
-async fn run_made(
+/// Runs a statement without parameters, which the server formats from quoted values.
+async fn run_formatted(
     transaction: &Transaction<'_>,
     doing: &'static str,
-    made: &str,
+    expression: &str,
     values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
 ) -> Result<(), SyncError> {
-    let query = format!("select {made}");
+    let query = format!("select {expression}");
     let statement: String = timed(doing, CALL_TIMEOUT, transaction.query_one(&query, values)).await?.get(0);
     timed(doing, CALL_TIMEOUT, transaction.batch_execute(&statement)).await
 }

@@ -1,4 +1,4 @@
-//! Preparing and checking the central side: the commands below `gatehouse central`.
+//! Administration of the central services: the commands below `gatehouse central`.
 
 pub mod archive;
 mod database;
@@ -19,12 +19,11 @@ use gatehouse_config::Config;
 pub use device::{Enrolled, SignIn, enroll, new_password, retire};
 pub use report::{Appliance, Day, Person, Report, Unknown, Visit, person, report};
 
-/// Makes what is missing at the central side that the settings name: schema and environment mark of the database,
-/// bucket and its rules. What is there stays as it is, so it can be run again at any time. The roles and keys of the
-/// settings need the right to do so.
+/// Creates what is missing: schema and environment mark of the database, bucket and its rules. Existing objects are
+/// not changed, so it may be repeated. The configured role and keys need the permission.
 ///
 /// # Errors
-/// The first failure; what was made before it stays.
+/// The first failure. Completed steps stay.
 pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
     let mut steps = Vec::new();
     if let Some(rows) = &config.central.rows {
@@ -39,17 +38,17 @@ pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
     Ok(steps)
 }
 
-/// Brings the database's schema to version `to`, or to the newest that this program knows. Going down loses what only
-/// later versions keep, and is refused without `discard`.
+/// Brings the schema of the database to version `to`, or to the newest that this program knows. A downgrade discards
+/// data of later versions, and is refused without `discard`.
 ///
 /// # Errors
-/// The first failure; steps before it stay.
+/// The first failure. Completed steps stay.
 pub async fn migrate(config: &Config, to: Option<i32>, discard: bool) -> Result<Vec<Step>, SyncError> {
     let rows = config.central.rows.as_ref().ok_or_else(nothing_named)?;
     database::migrate(rows, config.device.environment, to, discard).await
 }
 
-/// Looks at the central side and says in words what is wrong and what to do. Changes nothing.
+/// Checks the central services. Each failed check has advice. Changes nothing.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(rows) = &config.central.rows {
@@ -59,22 +58,24 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         findings.extend(objects::check(config).await);
     }
     if findings.is_empty() {
-        findings.push(Finding::bad("central side", nothing_named().to_string(), None));
+        findings.push(Finding::bad("central services", nothing_named().to_string(), None));
     }
     findings
 }
 
-/// A connection to the settings' database, which must have a version of the schema and be of their environment.
+/// A connection to the configured database with at least this schema version and of the configured environment.
 async fn prepared(config: &Config, least: i32) -> Result<Link, SyncError> {
     let link = services::ready(services::database_of(config)?, config).await?;
     let version = rows::version(&link).await?;
     if version < least {
-        let words = format!("schema version {version}, {least} is needed");
-        return Err(GuardFault::NotPrepared { place: "the database", words }.into());
+        let message = format!("schema version {version}, {least} is needed");
+        return Err(GuardFault::NotPrepared { place: "the database", message }.into());
     }
     Ok(link)
 }
 
 fn nothing_named() -> SyncError {
-    SyncError::Setup("the settings name no central side: add [central.rows] or [central.objects]".to_owned())
+    SyncError::Setup(
+        "the settings name no central services: add [central.rows] or [central.objects]".to_owned(),
+    )
 }

@@ -1,11 +1,11 @@
 //! `gatehouse central orphans`: objects without a row in `gatehouse.files`, and rows without an object.
 //!
-//! Only what lies below `devices/<device>/events/` has rows. The listing of the bucket and the rows come in the same order and are walked side by side, a page of each in memory.
-//! The rows are read first: of what is in them the object was there before, so a row without an object is one.
-//! An object comes before its row, perhaps by weeks: it counts as an orphan only where the appliance has delivered
-//! events that are a day younger than the object, so that its row would have come, and never on its first day.
+//! Only objects below `devices/<device>/events/` have rows. The listing of the bucket and the rows have the same order
+//! and are merged, with one page of each in memory. The rows are read first. Their objects existed before them, so a
+//! row without an object is an orphan. An object is uploaded before its row is written, perhaps by weeks. It counts as
+//! an orphan only if its appliance has delivered events that are a day younger, and never on its first day.
 //!
-//! Putting it right goes over both a second time, and touches no more than was counted in the first.
+//! A repair runs over both a second time, and changes no more than the first pass counted.
 
 mod repair;
 mod walk;
@@ -23,61 +23,61 @@ use serde::{Deserialize, Serialize};
 use repair::Mender;
 use walk::{Met, Walk};
 
-/// How much older than now, and than the last event that its appliance delivered, an object without a row must be.
-const GRACE: TimeDelta = TimeDelta::hours(24);
-/// Largest share of all files that is touched without `force`: more is rather a wrong bucket or an old database.
+/// How much older an object without a row must be than now and than the last event of its appliance.
+const ORPHAN_GRACE: TimeDelta = TimeDelta::hours(24);
+/// Maximum share of files changed without `force`. A larger share suggests a wrong bucket or an old database.
 const SHARE_PERCENT_MAX: u64 = 10;
-/// Where the objects of appliances lie.
+/// Prefix of objects of appliances.
 const PREFIX: &str = "devices/";
 
 const DOING: &str = "look for orphans";
 
-/// What was found.
+/// Result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphans {
     /// Objects below `devices/<device>/events/`.
     pub objects: u64,
     /// Rows of the bucket.
     pub rows: u64,
-    /// Objects whose row may still come: left alone.
+    /// Objects whose row may still be delivered. They are not changed.
     pub waiting: u64,
     /// Objects without a row.
     pub without_row: u64,
     /// Rows of status active or archived without an object.
     pub without_object: u64,
-    /// The first of both.
+    /// The first of both kinds.
     pub orphans: Vec<Orphan>,
-    /// How many of both were put right; none where that was not ordered.
+    /// Number of repaired orphans. None if no repair was requested.
     pub fixed: Option<u64>,
 }
 
-/// One of them.
+/// One orphan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
     /// Its key in the bucket.
     pub key: String,
-    /// Id of the row; none for an object without one.
+    /// Id of the row. None for an object without a row.
     pub id: Option<String>,
 }
 
-/// What to do with what is found.
+/// What to do with orphans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Tell it.
+    /// Report them.
     Look,
-    /// Move objects to `quarantine/`, set rows to `deleted`; `force` permits more than a tenth of all.
+    /// Move objects to `quarantine/`, set rows to `deleted`.
     Fix {
-        /// Whether any share is permitted.
+        /// Whether more than a tenth of all files may be changed.
         force: bool,
     },
 }
 
-/// Looks for orphans both ways, and puts them right where that is ordered.
+/// Finds orphans of both kinds, and repairs them if requested.
 ///
 /// # Errors
-/// [`SyncError`] where database or bucket cannot be read, are of another environment, or the role sees only one
-/// appliance; where putting right is ordered also if one side is empty or too much would be touched: nothing was
-/// touched then. An error while putting right leaves the rest for the next time.
+/// [`SyncError`] if the database or bucket cannot be read or is of another environment, or the role sees only one
+/// appliance. A repair also fails, without any change, if one side is empty or too much would be changed. After an
+/// error during the repair the next run does the rest.
 pub async fn orphans(config: &Config, order: Order) -> Result<Orphans, SyncError> {
     let Services { mut link, objects } = Services::open(config).await?;
     objects.guard().await?;
@@ -108,7 +108,7 @@ pub async fn orphans(config: &Config, order: Order) -> Result<Orphans, SyncError
     Ok(found)
 }
 
-/// When the last event was received that each appliance has delivered; it lies at the cursor.
+/// When each appliance received its last delivered event, the one at the cursor.
 async fn reached(link: &Link) -> Result<HashMap<String, DateTime<Utc>>, SyncError> {
     let query = "select c.device_id, max(e.received_at) from gatehouse.device_cursors c \
                  join gatehouse.events e on e.device_id = c.device_id and e.seq = c.seq group by c.device_id";
@@ -116,19 +116,19 @@ async fn reached(link: &Link) -> Result<HashMap<String, DateTime<Utc>>, SyncErro
     Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Who says what an object without a row is.
+/// Decides whether an object without a row is an orphan.
 struct Judge {
     reached: HashMap<String, DateTime<Utc>>,
     now: DateTime<Utc>,
 }
 
 impl Judge {
-    /// Whether its row would be there by now.
+    /// Whether its row should have been delivered by now.
     fn is_orphan(&self, object: &Listed) -> bool {
         let device = object.key.strip_prefix(PREFIX).and_then(|rest| rest.split('/').next());
         let reached = device.and_then(|device| self.reached.get(device));
         let (Some(modified), Some(reached)) = (object.modified, reached) else { return false };
-        modified + GRACE < self.now.min(*reached)
+        modified + ORPHAN_GRACE < self.now.min(*reached)
     }
 }
 
@@ -167,10 +167,10 @@ impl Orphans {
         self.without_row + self.without_object
     }
 
-    /// Whether so much may be touched.
+    /// Whether so many files may be changed.
     fn permit(&self, force: bool) -> Result<(), SyncError> {
         let (touched, all) = (self.touched(), self.rows + self.without_row);
-        let refused = |words: String| Err(SyncError::Setup(format!("{words}; nothing was touched")));
+        let refused = |message: String| Err(SyncError::Setup(format!("{message}; nothing was touched")));
         if touched == 0 {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! `gatehouse central report`: what people ask the database, from the views that anybody can ask.
+//! `gatehouse central report`: frequent questions, answered from the public views.
 
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::shared_people::SCHEMA_WITH_PEOPLE;
@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use super::prepared;
 
-/// Most unknown visitors that are listed, the newest: a page to read; the view has them all.
+/// Maximum number of unknown visitors listed, the newest first. The view contains all.
 const UNKNOWN_MAX: i64 = 100;
 
 const DOING: &str = "report from Postgres";
@@ -76,14 +76,14 @@ pub struct Unknown {
     pub files: Vec<String>,
 }
 
-/// All that the database has of one person.
+/// All data of one person in the database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Person {
     /// The operator's id of the person.
     pub id: String,
     /// Every visit in which they were recognised.
     pub visits: Vec<Visit>,
-    /// Rows about them in other tables, by table; of templates only that there are some: they say nothing to anybody.
+    /// Rows about them in other tables, by table. Of templates only the number: their content is unreadable.
     pub records: Value,
 }
 
@@ -100,10 +100,10 @@ pub struct Visit {
     pub files: Vec<String>,
 }
 
-/// The fleet, and visits of the last `days` days (UTC; 1 is today).
+/// The fleet, and visits of the last `days` days (UTC, 1 is today).
 ///
 /// # Errors
-/// [`SyncError`] where the database cannot be asked, or the role may not.
+/// [`SyncError`] if the database is unreachable, or the role lacks the permission.
 pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
     let link = prepared(config, SCHEMA_NEEDED).await?;
     let client = &link.client;
@@ -122,10 +122,11 @@ pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
     })
 }
 
-/// All that the database has of a person, for an access request. That it was asked for is a line of the audit log.
+/// All data of a person, for an access request. The request has a line in the audit log.
 ///
 /// # Errors
-/// [`SyncError`] where the database cannot be asked, or the role may not; nothing is told without the line.
+/// [`SyncError`] if the database is unreachable, or the role lacks the permission. No data is returned without the
+/// line.
 pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
     let mut link = prepared(config, SCHEMA_WITH_PEOPLE).await?;
     let transaction = timed(PERSON, BATCH_TIMEOUT, link.client.transaction()).await?;
@@ -153,7 +154,7 @@ pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
     Ok(Person { id: id.to_owned(), visits, records })
 }
 
-/// The rows of a query, by the names of its columns.
+/// The rows of a query, by column name.
 async fn rows_of<T: DeserializeOwned>(
     doing: &'static str,
     client: &impl GenericClient,

@@ -1,9 +1,9 @@
-//! `gatehouse central retention`: months that are in the archive as a whole leave `gatehouse.events`.
+//! `gatehouse central retention`: drops completely archived months from `gatehouse.events`.
 //!
-//! A month goes where each of its events is in a file of `gatehouse.archive`, appliance by appliance and day by day, and each
-//! of these files was read back just now and is what its row says. The month is compared once more when nobody can write to
-//! it any more, and goes in the same transaction as the note of it and its line in the audit log: what was dropped on
-//! purpose is told from what is missing. Late events make their month anew, and stay for the next time.
+//! A month is dropped if each of its events is in a file of `gatehouse.archive`, by appliance and day, and each of
+//! these files was just read back and matches its row. The comparison is repeated under a lock, and the month is
+//! dropped in the same transaction as its record and its line in the audit log. So intentional drops can be
+//! distinguished from missing data. Late events create their month again. It stays until a later run.
 
 mod audit;
 
@@ -18,8 +18,8 @@ use serde_json::json;
 pub use self::audit::{AuditRetained, audit};
 use super::archive;
 
-/// Files of one month asked for at once.
-const PAGE: i64 = 500;
+/// Files of one month per query.
+const PAGE_ROWS: i64 = 500;
 
 const DOING: &str = "drop events";
 
@@ -31,12 +31,12 @@ const FILES: &str = "select s3_key, file_size, checksum from gatehouse.archive \
 const NOTE: &str = "update gatehouse.archive set dropped_at = now() \
      where day >= $1 and day < $2 and archived_at is not null and dropped_at is null";
 
-/// What was found, and done.
+/// Result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retained {
-    /// Whether dropping was ordered.
+    /// Whether dropping was requested.
     pub ordered: bool,
-    /// The months that are older than what is to be kept.
+    /// The months that are older than the retention period.
     pub months: Vec<Month>,
 }
 
@@ -49,17 +49,17 @@ pub struct Month {
     pub events: u64,
     /// Files of the archive that hold them.
     pub files: u64,
-    /// Why it stays, in words; none where it may go.
+    /// Why it is kept. None if it may be dropped.
     pub stays: Option<String>,
     /// Whether it was dropped.
     pub dropped: bool,
 }
 
-/// Looks at the months before the last `keep` whole ones, and drops those that are archived where `drop` is given.
+/// Examines the months before the last `keep` whole ones, and drops the archived ones if `drop` is set.
 ///
 /// # Errors
-/// [`SyncError`] where database or bucket cannot be reached, are of another environment, or somebody else is at it. Months
-/// that were dropped before an error are gone.
+/// [`SyncError`] if the database or bucket is unreachable or of another environment, or another run is active. Months
+/// dropped before an error stay dropped.
 pub async fn retention(config: &Config, keep: u32, drop: bool) -> Result<Retained, SyncError> {
     let mut services = archive::open(config).await?;
     let row = timed(DOING, CALL_TIMEOUT, services.link.client.query_one("select now()", &[])).await?;
@@ -82,7 +82,7 @@ pub async fn retention(config: &Config, keep: u32, drop: bool) -> Result<Retaine
 /// The first day of the last `keep` whole months before the present one.
 fn before(now: DateTime<Utc>, keep: u32) -> Result<NaiveDate, SyncError> {
     let first = now.date_naive().with_day(1).and_then(|first| first.checked_sub_months(Months::new(keep)));
-    first.ok_or_else(|| SyncError::Setup(format!("{keep} months ago there was no calendar")))
+    first.ok_or_else(|| SyncError::Setup(format!("{keep} months ago is out of range: name fewer months")))
 }
 
 struct Partition {
@@ -99,8 +99,8 @@ impl Partition {
         Some(Self { name: name.to_owned(), from, to: from.checked_add_months(Months::new(1))? })
     }
 
-    /// Days of appliances whose events are not those of the archive, or both numbers where there is no such day. The name
-    /// is one of [`PARTITIONS`]: nothing that must be quoted.
+    /// Compares a month with the archive: the first differing day of an appliance, or both counts. The name is one of
+    /// [`PARTITIONS`] and needs no quoting.
     fn comparison(&self) -> String {
         format!(
             "select coalesce(sum(n), 0)::bigint, coalesce(sum(files), 0)::bigint, \
@@ -125,18 +125,18 @@ impl Partition {
             events: to_u64(row.get(0)),
             files: to_u64(row.get(1)),
             stays: match stays {
-                Some(day) => Some(format!("not archived as a whole ({day})")),
+                Some(day) => Some(format!("not completely archived ({day})")),
                 None => self.missing_file(services).await?,
             },
             dropped: false,
         })
     }
 
-    /// Reads the files of the month back, and says of the first that is not what its row says.
+    /// Reads the files of the month back. Returns a text about the first that does not match its row.
     async fn missing_file(&self, services: &Services) -> Result<Option<String>, SyncError> {
         let mut after = String::new();
         loop {
-            let values: [&Value<'_>; 4] = [&self.from, &self.to, &after, &PAGE];
+            let values: [&Value<'_>; 4] = [&self.from, &self.to, &after, &PAGE_ROWS];
             let page = timed(DOING, BATCH_TIMEOUT, services.link.client.query(FILES, &values)).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.get(0);
@@ -149,13 +149,13 @@ impl Partition {
                     }
                 };
                 if !same {
-                    return Ok(Some(format!("`{key}` is not what was archived")));
+                    return Ok(Some(format!("`{key}` differs from what was archived")));
                 }
             }
         }
     }
 
-    /// Drops the month, unless it has become another meanwhile.
+    /// Drops the month, unless it changed meanwhile.
     async fn dropped(&self, services: &mut Services, month: &Month) -> Result<Option<String>, SyncError> {
         let transaction = timed(DOING, CALL_TIMEOUT, services.link.client.transaction()).await?;
         let lock = format!("lock table gatehouse.{} in share mode", self.name);
@@ -163,11 +163,11 @@ impl Partition {
         let days: [&Value<'_>; 2] = [&self.from, &self.to];
         let row = timed(DOING, BATCH_TIMEOUT, transaction.query_one(&self.comparison(), &days)).await?;
         if row.get::<_, Option<String>>(2).is_some() || to_u64(row.get(0)) != month.events {
-            return Ok(Some("events came while it was looked at".to_owned()));
+            return Ok(Some("events arrived during the check".to_owned()));
         }
         let noted = timed(DOING, CALL_TIMEOUT, transaction.execute(NOTE, &days)).await?;
         if noted != month.files {
-            return Ok(Some("the archive changed while it was looked at".to_owned()));
+            return Ok(Some("the archive changed during the check".to_owned()));
         }
         let line = "select gatehouse.audit('events.drop', $1, $2)";
         let details = json!({ "month": month.month, "events": month.events, "files": month.files });

@@ -1,7 +1,7 @@
-//! People from the central side: enrolled, renamed and erased there, and recognised by its search.
+//! Central administration of people: enrollment, rename, erasure and search without an appliance.
 //!
-//! Whoever does this has the deployment key and signs in as the owner of the schema or in the role of privacy. What is
-//! done is merged as if an appliance of the name [`CENTRAL`] had done it.
+//! It needs the deployment key, and signs in as the owner of the schema or in the privacy role. Changes are merged
+//! like those of an appliance named [`CENTRAL`].
 
 mod absence;
 
@@ -21,25 +21,25 @@ use uuid::Uuid;
 
 pub use self::absence::{Absence, Absent};
 
-/// As who changes are made here.
+/// Author of changes made here.
 const CENTRAL: &str = "central";
-/// Templates that the search gives for a probe: all samples of the two nearest people are among them, and room is left.
+/// Templates returned for a probe. They include all samples of the two nearest people, with a margin.
 const NEAREST_MAX: i32 = 4 * SAMPLES_MAX as i32;
-/// Most people that are listed.
+/// Maximum number of people listed.
 const LIST_MAX: i64 = 100_000;
 
-/// A person as the central side has them.
+/// A person in the central database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CentralPerson {
     /// The operator's id.
     pub id: String,
     /// The display name.
     pub name: String,
-    /// Who gave the name: an appliance, or `central`.
+    /// Author of the name: an appliance, or `central`.
     pub named_by: String,
-    /// Templates.
+    /// Number of templates.
     pub samples: i64,
-    /// RFC 3339.
+    /// Time of the last change, RFC 3339.
     pub updated_at: String,
 }
 
@@ -50,33 +50,34 @@ pub struct People {
 }
 
 impl People {
-    /// Connects; the settings name database and key.
+    /// Connects. The settings must name database and key.
     ///
     /// # Errors
-    /// [`SyncError::Setup`] where the settings lack something; else as the call failed.
+    /// [`SyncError::Setup`] if a setting is missing. Other errors if a call fails.
     pub async fn open(config: &Config) -> Result<Self, SyncError> {
         let rows = database_of(config)?;
         let key = deployment_key(config)?.ok_or_else(|| {
-            let words = "there is no deployment key: name it in central.people.key_file, or make one with \
+            let message = "there is no deployment key: name it in central.people.key_file, or make one with \
                          `gatehouse central make-key FILE`";
-            SyncError::Setup(words.to_owned())
+            SyncError::Setup(message.to_owned())
         })?;
         let link = rows::connect(rows).await?;
         crate::database::refuse_foreign(
             rows::environment(&link.client).await?,
             config.device.environment.as_str(),
         )?;
-        match shared_people::begin(&link, CENTRAL, &key).await? {
+        match shared_people::start_sharing(&link, CENTRAL, &key).await? {
             true => Ok(Self { link, key }),
             false => Err(SyncError::Setup(shared_people::TOO_OLD.to_owned())),
         }
     }
 
-    /// Enrols somebody, or adds to one who is enrolled; samples that repeat others are left out. How many were added.
+    /// Enrolls a person, or adds encodings to an enrolled one. Repeated samples are skipped. Returns the number of
+    /// samples added.
     ///
     /// # Errors
-    /// A refusal where the name differs from the enrolled one, where there are too many samples, or, unless `force`
-    /// is set, where one looks more like somebody else.
+    /// A refusal if the name differs from the enrolled one, there are too many samples, or, without `force`, one is
+    /// nearer to another person.
     pub async fn enrol(
         &self,
         person: Person,
@@ -87,27 +88,28 @@ impl People {
         gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
         let known = self.known(&person.id).await?;
         if let Some((name, ..)) = known.as_ref().filter(|(name, ..)| *name != person.name) {
-            let words = format!("person `{}` is enrolled as `{name}`: rename them first", person.id);
-            return Err(SyncError::Setup(words));
+            let message = format!("person `{}` is enrolled as `{name}`: rename them first", person.id);
+            return Err(SyncError::Setup(message));
         }
         let reference = self.key.reference(&person.id);
         let model = settings.model.clone();
         let gallery = self.candidates(&encodings, settings, Some(reference)).await?;
         let owner = KeyId::from_bytes(reference.0);
         let reviews = gallery.review(Some(&owner), &encodings);
-        if !force && let Some(nth) = reviews.iter().position(|told| told.verdict == Verdict::Foreign) {
-            let words = format!("encoding {} looks more like somebody else; --force enrols it", nth + 1);
-            return Err(SyncError::Setup(words));
+        if !force && let Some(nth) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
+            let message = format!("encoding {} is nearer to another person; --force enrolls it", nth + 1);
+            return Err(SyncError::Setup(message));
         }
-        let fresh = encodings.iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
-        let fresh: Vec<&Encoding> = fresh.map(|(encoding, _)| encoding).collect();
-        let samples = gallery.samples(&owner) + fresh.len();
+        let new_encodings =
+            encodings.iter().zip(&reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
+        let new_encodings: Vec<&Encoding> = new_encodings.map(|(encoding, _)| encoding).collect();
+        let samples = gallery.samples(&owner) + new_encodings.len();
         if samples == 0 || samples > SAMPLES_MAX {
-            let words =
+            let message =
                 format!("a person has 1 to {SAMPLES_MAX} encodings of a model, these would be {samples}");
-            return Err(SyncError::Setup(words));
+            return Err(SyncError::Setup(message));
         }
-        let protected = fresh.iter().filter_map(|encoding| self.key.protect(encoding));
+        let protected = new_encodings.iter().filter_map(|encoding| self.key.protect(encoding));
         let samples: Vec<_> =
             protected.map(|template| SharedSample { model: model.clone(), template }).collect();
         let added = samples.len();
@@ -117,10 +119,10 @@ impl People {
         Ok(added)
     }
 
-    /// Gives somebody another name.
+    /// Renames a person.
     ///
     /// # Errors
-    /// A refusal where nobody of that id is enrolled.
+    /// A refusal if the id is not enrolled.
     pub async fn rename(&self, id: &str, name: &str) -> Result<(), SyncError> {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
@@ -130,19 +132,19 @@ impl People {
         self.give(Shared { reference, person, born, named_at, sealed, samples: Vec::new() }).await
     }
 
-    /// Erases somebody here and, as soon as it hears of it, on every appliance.
+    /// Erases a person here and, as soon as it synchronizes, on every appliance.
     ///
     /// # Errors
-    /// A refusal where nobody of that id is enrolled.
+    /// A refusal if the id is not enrolled.
     pub async fn erase(&self, id: &str) -> Result<(), SyncError> {
         self.known(id).await?.ok_or_else(|| unknown(id))?;
-        shared_people::bury(&self.link, CENTRAL, self.key.reference(id), id, self.stamp().await?).await
+        shared_people::erase(&self.link, CENTRAL, self.key.reference(id), id, self.stamp().await?).await
     }
 
-    /// Everybody, by id.
+    /// All people, by id.
     ///
     /// # Errors
-    /// As the call failed.
+    /// If the call fails.
     pub async fn list(&self) -> Result<Vec<CentralPerson>, SyncError> {
         let query = "select p.external_id, p.name, p.named_by, \
              (select count(*) from gatehouse.face_encodings e where e.person_id = p.id), \
@@ -160,11 +162,11 @@ impl People {
         Ok(rows.iter().map(person).collect())
     }
 
-    /// Says whose faces these are: the central search finds the people who may be meant, and the decision between
-    /// them is the appliance's own, at the threshold of `settings`.
+    /// Identifies faces: the central search finds the candidates, and the decision is that of an appliance, with the
+    /// threshold of `settings`.
     ///
     /// # Errors
-    /// As the call failed.
+    /// If a call fails.
     pub async fn identify(
         &self,
         encodings: &[Encoding],
@@ -184,7 +186,7 @@ impl People {
         Ok(faces)
     }
 
-    /// A gallery of those who are nearest to some encodings, and of one who is in it anyway.
+    /// A gallery of the people nearest to some encodings, and of one additional person.
     async fn candidates(
         &self,
         encodings: &[Encoding],
@@ -222,14 +224,14 @@ impl People {
         Ok(row.and_then(|row| self.key.open(reference, row.get(0)).ok()))
     }
 
-    /// Name, stamp of birth and stamp of the name.
+    /// Name, time of enrollment and time of the name.
     async fn known(&self, id: &str) -> Result<Option<(String, Timestamp, Timestamp)>, SyncError> {
         let query = "select name, enrolled_at, named_at from gatehouse.persons where external_id = $1";
-        let row = timed("look a person up", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
+        let row = timed("look up a person", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
         Ok(row.map(|row| (row.get(0), to_timestamp(row.get(1)), to_timestamp(row.get(2)))))
     }
 
-    /// Later than everything that is known here.
+    /// A time later than every known change.
     async fn stamp(&self) -> Result<Timestamp, SyncError> {
         let query = "select greatest(clock_timestamp(), \
              (select max(greatest(enrolled_at, named_at)) from gatehouse.persons), \
@@ -239,7 +241,7 @@ impl People {
     }
 
     async fn give(&self, person: Shared) -> Result<(), SyncError> {
-        shared_people::give(&self.link, CENTRAL, &[&person]).await
+        shared_people::upload(&self.link, CENTRAL, &[&person]).await
     }
 
     fn seal(&self, person: &Person) -> Result<Vec<u8>, SyncError> {

@@ -1,7 +1,7 @@
-//! `gatehouse central verify`: objects are read back and compared with their rows.
+//! `gatehouse central verify`: reads objects back and compares them with their rows.
 //!
-//! One chunk per object is in memory, and one page of rows. What differs is told, nothing is changed; the run has a line
-//! in the audit log, also where it did not get to its end.
+//! Memory holds one chunk per object and one page of rows. Nothing is changed. The run has a line in the audit log,
+//! even if it was incomplete.
 
 use futures_util::{StreamExt as _, stream};
 use gatehouse_central::error::SyncError;
@@ -14,15 +14,15 @@ use serde_json::json;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Largest sample: its rows are in memory.
+/// Largest sample. Its rows are in memory.
 pub const SAMPLE_MAX: u32 = 10_000;
 
-/// Rows asked for at once.
-const PAGE: i64 = 500;
-/// Objects read at the same time.
-const AT_ONCE: usize = 3;
-/// How often an object is read that cannot be read.
-const ATTEMPTS: u32 = 2;
+/// Rows per page.
+const PAGE_ROWS: i64 = 500;
+/// Objects read concurrently.
+const READS_AT_ONCE: usize = 3;
+/// Attempts to read an object.
+const ATTEMPTS_MAX: u32 = 2;
 
 const DOING: &str = "look up files";
 const COLUMNS: &str = "select id, s3_key, file_size, checksum from gatehouse.files \
@@ -31,13 +31,13 @@ const COLUMNS: &str = "select id, s3_key, file_size, checksum from gatehouse.fil
 /// Which files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// So many, any of them.
+    /// A random sample of this size.
     Sample(u32),
-    /// Every one.
+    /// All files.
     All,
 }
 
-/// What was read.
+/// Result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     /// Files that were read, or should have been.
@@ -58,7 +58,7 @@ pub struct Differing {
     /// Its key in the bucket.
     pub key: String,
     /// What differs.
-    pub words: String,
+    pub message: String,
 }
 
 struct Claim {
@@ -71,8 +71,8 @@ struct Claim {
 /// Reads objects back and compares size and SHA-256 with `gatehouse.files`.
 ///
 /// # Errors
-/// [`SyncError`] where database or bucket cannot be read at all, or the run's line in the audit log not be written. One
-/// object that cannot be read is no error but one that differs.
+/// [`SyncError`] if the database or bucket cannot be read, or the line in the audit log cannot be written. A single
+/// unreadable object counts as a difference.
 pub async fn verify(config: &Config, scope: Scope) -> Result<Verified, SyncError> {
     let services = Services::open(config).await?;
     services.objects.guard().await?;
@@ -97,7 +97,7 @@ async fn all_of(services: &Services, scope: Scope, verified: &mut Verified) -> R
             let rows = timed(DOING, BATCH_TIMEOUT, client.query(&query, &[&bucket, &size])).await?;
             return page_of(&services.objects, rows, verified).await.map(drop);
         }
-        Scope::All => PAGE,
+        Scope::All => PAGE_ROWS,
     };
     let query = format!("{COLUMNS} and id > $2 order by id limit $3");
     let mut after = Some(Uuid::nil());
@@ -108,7 +108,7 @@ async fn all_of(services: &Services, scope: Scope, verified: &mut Verified) -> R
     Ok(())
 }
 
-/// The last id of the page; none where it was empty.
+/// The last id of the page. None if it was empty.
 async fn page_of(
     objects: &Objects,
     rows: Vec<Row>,
@@ -121,25 +121,25 @@ async fn page_of(
         size: row.get(2),
         checksum: row.get(3),
     });
-    let mut read = stream::iter(claims).map(|claim| one(objects, claim)).buffer_unordered(AT_ONCE);
+    let mut read = stream::iter(claims).map(|claim| one(objects, claim)).buffer_unordered(READS_AT_ONCE);
     while let Some((claim, read)) = read.next().await {
         verified.files += 1;
-        let words = match read? {
+        let message = match read? {
             Ok(size) => {
                 verified.bytes += size;
                 continue;
             }
-            Err(words) => words,
+            Err(message) => message,
         };
         verified.differ += 1;
         if verified.differing.len() < LISTED_MAX {
-            verified.differing.push(Differing { id: claim.id.to_string(), key: claim.key, words });
+            verified.differing.push(Differing { id: claim.id.to_string(), key: claim.key, message });
         }
     }
     Ok(last)
 }
 
-/// The object's size, or in words what differs.
+/// The size of the object, or a text about the difference.
 async fn one(objects: &Objects, claim: Claim) -> (Claim, Result<Result<u64, String>, SyncError>) {
     let compared = compare(objects, &claim).await;
     (claim, compared)
@@ -147,7 +147,7 @@ async fn one(objects: &Objects, claim: Claim) -> (Claim, Result<Result<u64, Stri
 
 async fn compare(objects: &Objects, claim: &Claim) -> Result<Result<u64, String>, SyncError> {
     let mut read = objects.read_back(&claim.key).await;
-    for _ in 1..ATTEMPTS {
+    for _ in 1..ATTEMPTS_MAX {
         if read.is_ok() {
             break;
         }
@@ -157,7 +157,7 @@ async fn compare(objects: &Objects, claim: &Claim) -> Result<Result<u64, String>
         Ok(Some(content)) => content,
         Ok(None) => return Ok(Err("there is no object".to_owned())),
         Err(error) => {
-            // Is it this object, or the server?
+            // Distinguishes a failure of this object from one of the server.
             objects.guard().await?;
             return Ok(Err(error.once()));
         }
@@ -165,7 +165,7 @@ async fn compare(objects: &Objects, claim: &Claim) -> Result<Result<u64, String>
     Ok(if i64::try_from(content.size) != Ok(claim.size) {
         Err(format!("{} bytes there, {} in the row", content.size, claim.size))
     } else if format!("sha256:{}", content.sha256) != claim.checksum {
-        Err("its SHA-256 is another".to_owned())
+        Err("its SHA-256 differs".to_owned())
     } else {
         Ok(content.size)
     })

@@ -5,16 +5,16 @@ use gatehouse_store::deployment::DeploymentKey;
 
 use crate::error::SyncError;
 
-/// The deployment key that the settings name, or the credential; none where there is neither.
+/// The deployment key that the settings or a credential provide. None if there is neither.
 ///
 /// # Errors
-/// [`SyncError::Setup`] where it cannot be read or is none.
+/// [`SyncError::Setup`] if it cannot be read or is not a key.
 pub fn deployment_key(config: &Config) -> Result<Option<DeploymentKey>, SyncError> {
-    let told = |words: String| SyncError::Setup(format!("central.people.key_file: {words}"));
+    let invalid = |message: String| SyncError::Setup(format!("central.people.key_file: {message}"));
     let secret = credential(config.central.people.key_file.as_deref(), "deployment-key")
-        .map_err(|error| told(error.to_string()))?;
+        .map_err(|error| invalid(error.to_string()))?;
     secret
         .map(|secret| DeploymentKey::new(secret.bytes()))
         .transpose()
-        .map_err(|error| told(error.to_string()))
+        .map_err(|error| invalid(error.to_string()))
 }

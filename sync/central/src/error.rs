@@ -1,8 +1,8 @@
-//! What can go wrong on the way to the central side, in words that say what to do next.
+//! Errors of the central services. Each text says what to do next.
 //!
-//! Retry asks the error, never its text. There are three answers: wait and try the same again (the rule), set the
-//! item aside ([`SyncError::is_permanent`]), or stop the sink until somebody acts ([`SyncError::stops_sink`]).
-//! No variant holds a secret, a name of a person or biometric data.
+//! The caller decides by the variant, never by the text. There are three reactions: wait and retry the same item (the
+//! default), set the item aside ([`SyncError::is_permanent`]), or stop the sink until an operator acts
+//! ([`SyncError::stops_sink`]). No variant contains a secret, a name of a person or biometric data.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -11,106 +11,106 @@ use thiserror::Error;
 
 use crate::tls;
 
-/// Longest text of a foreign error that is kept, in characters: enough for a sentence, not for a page of HTML.
-const WORDS_MAX: usize = 300;
+/// Longest text of a foreign error that is kept, in characters: enough for a sentence, too short for an HTML page.
+const MESSAGE_CHARS_MAX: usize = 300;
 
-/// A delivery that did not happen.
+/// A failed call to a central service, or a refused command.
 #[derive(Debug, Error)]
 pub enum SyncError {
     /// The configuration or a file that it names cannot be used.
     #[error("{0}")]
     Setup(String),
-    /// The central side is not the one this appliance may write to.
+    /// This appliance must not write to this database or bucket.
     #[error("{0}")]
     Guard(#[from] GuardFault),
-    /// No connection, or it broke.
-    #[error("{doing}: {words}; retried by itself")]
+    /// There is no connection, or it broke.
+    #[error("{doing}: {message}; retried automatically")]
     Unreachable {
-        /// What was being done, e.g. `connect to Postgres`.
+        /// The operation, e.g. `connect to Postgres`.
         doing: &'static str,
         /// The cause.
-        words: String,
+        message: String,
     },
-    /// A call did not end in its time.
-    #[error("{doing}: no answer within {} s; retried by itself", after.as_secs())]
+    /// A call exceeded its deadline.
+    #[error("{doing}: no answer within {} s; retried automatically", after.as_secs())]
     Deadline {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// How long it was waited for.
+        /// The deadline.
         after: Duration,
     },
-    /// The service is there but cannot serve now: overload, restart, full disk, lock, deadlock, read-only standby.
-    #[error("{doing}: the service says {code}: {words}; retried by itself")]
+    /// The service is reachable but cannot serve now: overload, restart, full disk, lock, deadlock, read-only standby.
+    #[error("{doing}: the service reports {code}: {message}; retried automatically")]
     Busy {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// SQLSTATE, HTTP status or S3 code.
         code: String,
-        /// The service's words.
-        words: String,
+        /// The message of the service.
+        message: String,
     },
-    /// Credentials or rights are missing.
-    #[error("{doing}: not permitted ({code}): {words}; check user, password or keys, and rights")]
+    /// Credentials or permissions are missing.
+    #[error("{doing}: not permitted ({code}): {message}; check user, password or keys, and rights")]
     Denied {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// SQLSTATE, HTTP status or S3 code.
         code: String,
-        /// The service's words.
-        words: String,
+        /// The message of the service.
+        message: String,
     },
-    /// The server cannot prove that it is the right one.
+    /// The certificate of the server is not valid.
     #[error(
-        "{doing}: the server's certificate does not hold: {words}; renew it there, name its authority in ca_file, or set \
-         the appliance's clock"
+        "{doing}: the certificate of the server is not valid: {message}; renew it, name its authority in ca_file, or correct the \
+         clock of the appliance"
     )]
     Certificate {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// What is wrong with it.
-        words: String,
+        /// What is wrong with the certificate.
+        message: String,
     },
-    /// The service will never take this item as it is.
-    #[error("{doing}: refused ({code}): {words}")]
+    /// The service will never accept this item as it is.
+    #[error("{doing}: refused ({code}): {message}")]
     Refused {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// SQLSTATE, HTTP status or S3 code.
         code: String,
-        /// The service's words.
-        words: String,
+        /// The message of the service.
+        message: String,
     },
-    /// What lies at the other side after an upload is not what was sent.
-    #[error("{doing}: delivered object differs: {words}; sent again by itself")]
+    /// The stored object differs from what was uploaded.
+    #[error("{doing}: the stored object differs: {message}; uploaded again automatically")]
     Verify {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// What differs.
-        words: String,
+        message: String,
     },
-    /// The appliance's own copy of one item cannot be read any more, so it can never be delivered.
-    #[error("{doing}: the local copy cannot be read: {words}; run `gatehouse doctor`")]
+    /// The local copy of one item is unreadable, so the item can never be delivered.
+    #[error("{doing}: the local copy cannot be read: {message}; run `gatehouse doctor`")]
     Damaged {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// The cause.
-        words: String,
+        message: String,
     },
-    /// The appliance's own store failed.
+    /// The local store failed.
     #[error("{doing}: {source}")]
     Store {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// The store's error.
+        /// The error of the store.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
 }
 
-/// Why this appliance must not write to this central side. Nothing was written.
+/// Why this appliance must not write to a central service. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GuardFault {
-    /// The place belongs to another environment.
+    /// The database or bucket belongs to another environment.
     #[error(
         "{place} is of environment `{theirs}`, this appliance of `{ours}`: nothing was written; \
          correct device.environment or the address in [central]"
@@ -118,20 +118,20 @@ pub enum GuardFault {
     Environment {
         /// `the database` or `the bucket`.
         place: &'static str,
-        /// The mark found there.
+        /// The environment found there.
         theirs: String,
-        /// The appliance's own.
+        /// The environment of this appliance.
         ours: &'static str,
     },
-    /// The place carries no mark or no schema.
-    #[error("{place} is not prepared for Gatehouse ({words}): run `gatehouse central init`")]
+    /// The database or bucket has no environment mark or no schema.
+    #[error("{place} is not prepared for Gatehouse ({message}): run `gatehouse central init`")]
     NotPrepared {
         /// `the database` or `the bucket`.
         place: &'static str,
         /// What is missing.
-        words: String,
+        message: String,
     },
-    /// The device id is taken by another state directory.
+    /// The device id belongs to another state directory.
     #[error(
         "device id `{device}` belongs to another appliance, or to an earlier state directory of this one: \
          nothing was written; give this appliance a device.id of its own, or restore its state directory"
@@ -140,7 +140,7 @@ pub enum GuardFault {
         /// The device id.
         device: String,
     },
-    /// The central side knows records of this appliance that it does not have itself.
+    /// The database has records of this appliance that its own journal does not have.
     #[error(
         "the database has this appliance's records up to {theirs}, its own journal ends at {ours}: the state \
          directory is an old copy; nothing was written; restore the newest state directory, or give this \
@@ -152,15 +152,16 @@ pub enum GuardFault {
         /// Head of the local journal.
         ours: u64,
     },
-    /// The other appliances share people under another key.
+    /// The other appliances share people under another deployment key.
     #[error(
-        "the deployment key is not that of the other appliances: nothing was written; correct central.people.key_file          or the credential gatehouse.deployment-key"
+        "the deployment key is not that of the other appliances: nothing was written; correct central.people.key_file \
+         or the credential gatehouse.deployment-key"
     )]
     DeploymentKey,
-    /// The central side has another event under a number of this appliance.
+    /// The database has another event under a `seq` of this appliance.
     #[error(
         "event {seq} in the database is not event {seq} of this appliance: the state directory is an old copy that \
-         went on by itself; nothing was written; restore the newest state directory, or give this appliance a \
+         was used further; nothing was written; restore the newest state directory, or give this appliance a \
          device.id of its own"
     )]
     Diverged {
@@ -181,20 +182,20 @@ pub enum GuardFault {
 }
 
 impl SyncError {
-    /// Whether the same item will fail the same way for ever: it is set aside, and the others go on.
+    /// Whether a retry of the same item will always fail. The item is set aside, and the others go on.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Damaged { .. })
     }
 
-    /// Whether nothing can be delivered to this sink until somebody acts. It is still tried again, rarely.
+    /// Whether this sink cannot deliver until an operator acts. It still retries, rarely.
     pub fn stops_sink(&self) -> bool {
         matches!(self, Self::Setup(_) | Self::Guard(_) | Self::Denied { .. } | Self::Certificate { .. })
     }
 
-    /// The words for who waits for the answer: here nothing is retried by itself.
+    /// The text for a command, which is not retried automatically.
     pub fn once(&self) -> String {
-        let words = self.to_string();
-        words.strip_suffix("; retried by itself").map_or(words.clone(), str::to_owned)
+        let message = self.to_string();
+        message.strip_suffix("; retried automatically").map_or(message.clone(), str::to_owned)
     }
 
     /// Wraps an error of the store.
@@ -206,8 +207,8 @@ impl SyncError {
     }
 }
 
-/// The text of a foreign error and of its causes on one line, without control characters, cut to a sentence.
-pub fn words_of(error: &(dyn StdError + 'static)) -> String {
+/// The text of a foreign error and its causes on one line, without control characters, truncated.
+pub fn error_text(error: &(dyn StdError + 'static)) -> String {
     if let Some(failure) = tls::failure(error) {
         return clip(&tls::reason(failure));
     }
@@ -224,19 +225,19 @@ pub fn words_of(error: &(dyn StdError + 'static)) -> String {
     clip(&text)
 }
 
-/// The error where it is the server's certificate that does not hold.
+/// The error if the certificate of the server is not valid.
 pub fn certificate(doing: &'static str, error: &(dyn StdError + 'static)) -> Option<SyncError> {
     match tls::failure(error)? {
         rustls::Error::InvalidCertificate(why) => {
-            Some(SyncError::Certificate { doing, words: clip(&tls::certificate_reason(why)) })
+            Some(SyncError::Certificate { doing, message: clip(&tls::certificate_reason(why)) })
         }
         _ => None,
     }
 }
 
-/// One line of at most [`WORDS_MAX`] characters.
+/// One line of at most [`MESSAGE_CHARS_MAX`] characters.
 pub fn clip(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -246,8 +247,8 @@ mod tests {
     #[test]
     fn foreign_words_are_one_short_line() {
         let error = std::io::Error::other(format!("<html>\n{}", "x".repeat(9000)));
-        let words = words_of(&error);
-        assert_eq!(words.chars().count(), WORDS_MAX);
-        assert!(!words.contains('\n'));
+        let message = error_text(&error);
+        assert_eq!(message.chars().count(), MESSAGE_CHARS_MAX);
+        assert!(!message.contains('\n'));
     }
 }

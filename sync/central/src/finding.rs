@@ -2,36 +2,36 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that `init` saw to.
+/// One step of `init` or `migrate`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What, in words, e.g. `database: migration 1 (baseline)`.
+    /// What the step is about, e.g. `database: migration 1 (baseline)`.
     pub what: String,
-    /// Whether it was made now; false where it was there already.
+    /// Whether this run changed it. False if it was already in place.
     pub changed: bool,
 }
 
-/// One thing that `check` looked at.
+/// One result of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at, e.g. `database: environment`.
+    /// What was checked, e.g. `database: environment`.
     pub what: String,
-    /// Whether it is as it should be.
+    /// Whether the check passed.
     pub ok: bool,
     /// What was found.
-    pub words: String,
-    /// What to do; none where all is well.
+    pub message: String,
+    /// What to do. None if the check passed.
     pub advice: Option<String>,
 }
 
 impl Finding {
     /// A check that passed.
-    pub fn good(what: &str, words: impl Into<String>) -> Self {
-        Self { what: what.to_owned(), ok: true, words: words.into(), advice: None }
+    pub fn good(what: &str, message: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), ok: true, message: message.into(), advice: None }
     }
 
-    /// A check that failed, with advice where there is some.
-    pub fn bad(what: &str, words: impl Into<String>, advice: Option<&str>) -> Self {
-        Self { what: what.to_owned(), ok: false, words: words.into(), advice: advice.map(str::to_owned) }
+    /// A check that failed, with advice if there is any.
+    pub fn bad(what: &str, message: impl Into<String>, advice: Option<&str>) -> Self {
+        Self { what: what.to_owned(), ok: false, message: message.into(), advice: advice.map(str::to_owned) }
     }
 }

@@ -1,7 +1,7 @@
-//! `gatehouse media url` and `gatehouse central url`: a pre-signed URL for one file, and its line in the audit log.
+//! `gatehouse media url` and `gatehouse central url`: a presigned URL for one file, and its line in the audit log.
 //!
-//! No grant without its line: the line is committed before the URL leaves this module. An appliance without a central
-//! database has no such log; there the line goes to its own.
+//! The line must be committed before the URL leaves this module. An appliance without a central database has no audit
+//! log; there the line goes to its own log.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -19,28 +19,28 @@ use crate::objects::{Limits, Objects};
 use crate::rows::{self, CALL_TIMEOUT, timed};
 use crate::services::{self, Services};
 
-/// How long a URL may be valid: up to what S3 signs for at most.
+/// Validity of a URL. The maximum is that of S3.
 pub const EXPIRES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 
 /// Action of the line in the audit log.
 const ACTION: &str = "file.url";
 const DOING: &str = "look up the file";
 
-/// What lets everybody who has it read one file for a while. Not to be logged.
+/// A URL that allows reading one file until it expires. Must not be logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Id of the file, as in `gatehouse.files`.
     pub id: String,
-    /// The URL; it holds a signature, no secret key.
+    /// The URL. It contains a signature and no secret key.
     pub url: String,
-    /// Until when it is valid, RFC 3339.
+    /// When it expires, RFC 3339.
     pub expires_at: String,
 }
 
-/// For an appliance's own delivered file; `uid` is the local user who asked.
+/// For a delivered file of this appliance. `uid` is the local user who requested it.
 ///
 /// # Errors
-/// [`SyncError::Setup`] with the reason where the line cannot be written, or the settings lack something.
+/// [`SyncError::Setup`] with the reason if the line cannot be written or a setting is missing.
 pub async fn of_appliance(
     config: &Config,
     file: &KeyId,
@@ -55,7 +55,7 @@ pub async fn of_appliance(
         None => tracing::info!(file = grant.id, until = grant.expires_at, uid, "a URL of a file was given"),
         Some(rows) => {
             let link = services::ready(rows, config).await.map_err(|error| unwritten(&error))?;
-            // A file whose row is still on its way is there all the same.
+            // The row of a file may not have been delivered yet. The file exists all the same.
             let query = "select status from gatehouse.files where s3_bucket = $1 and s3_key = $2";
             let values: [&rows::Value<'_>; 2] = [&place.bucket, &place.key];
             if let Some(row) = timed(DOING, CALL_TIMEOUT, link.client.query_opt(query, &values)).await? {
@@ -72,8 +72,8 @@ pub async fn of_appliance(
 /// For a file by its id in `gatehouse.files`, or by its key in the bucket.
 ///
 /// # Errors
-/// [`SyncError::Setup`] where there is no such file, it is not kept any more, or the line cannot be written; others
-/// where database or settings fail.
+/// [`SyncError::Setup`] if there is no such file, it is no longer kept, or the line cannot be written. Other errors if
+/// the database or the settings fail.
 pub async fn url(config: &Config, file: &str, expires: Duration) -> Result<Grant, SyncError> {
     let Services { link, objects } = Services::open(config).await?;
     let query = "select id, s3_bucket, s3_key, status from gatehouse.files \
@@ -93,7 +93,7 @@ pub async fn url(config: &Config, file: &str, expires: Duration) -> Result<Grant
     Ok(grant)
 }
 
-/// Whether a file of this status is given out.
+/// Whether files of this status may be given out.
 fn kept(status: &str) -> Result<(), SyncError> {
     match status {
         "active" | "archived" => Ok(()),
@@ -126,6 +126,6 @@ fn details(grant: &Grant, place: &ObjectPlace, expires: Duration) -> Value {
 }
 
 fn unwritten(error: &SyncError) -> SyncError {
-    let words = error.once();
-    SyncError::Setup(format!("no URL is given without its line in the central audit log: {words}"))
+    let message = error.once();
+    SyncError::Setup(format!("no URL is given without its line in the central audit log: {message}"))
 }

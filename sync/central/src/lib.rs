@@ -1,7 +1,7 @@
 //! Clients of the central services: PostgreSQL ([`rows`]) and S3 ([`objects`]), both bound to one environment.
 //!
-//! Delivery (`gatehouse-sync`) and administration (`gatehouse-admin`) use this crate. It starts no task of its own except
-//! the driver of a Postgres connection.
+//! Delivery (`gatehouse-sync`) and administration (`gatehouse-admin`) use this crate. Its only task is the driver of a
+//! Postgres connection.
 
 #[cfg(test)]
 extern crate self as gatehouse_central;

@@ -1,16 +1,16 @@
-//! The objects sink: media files to central S3, each verified there before the appliance lets go of its own copy.
+//! The S3 client: one bucket with its environment mark, uploads with verification, listing and presigned URLs.
 //!
-//! Constraints: nothing is written into a bucket that is not marked as being of this environment
-//! ([`marker`](self::marker)); an object is delivered when the server says that it has its size and its SHA-256, not
-//! when an upload was answered with 200; every call has a deadline ([`call`](self::call)), since the client has none;
-//! at most one part of a file is in memory per upload.
+//! Constraints:
+//! - Nothing is written to a bucket that is not marked as of this environment ([`marker`](self::marker)).
+//! - An object counts as delivered when the server confirms its size and SHA-256. A response of 200 is not sufficient.
+//! - Every call has a deadline ([`deadlines`](self::deadlines)), because the client library sets none.
+//! - At most one part of a file is in memory per upload.
 //!
-//! Order of one object: look whether it is there already, send it, look whether it is there now, tell the store.
+//! Order per object: check whether it exists, upload it, check it again, report it to the store.
 //!
-//! Crash story: keys are derived from the event and the file's name, so an upload that is repeated finds or replaces
-//! its own object and nothing else; one in parts goes on after the last part that was noted. Parts of an upload that never
-//! ended are taken away by the server, by a rule that [`init`] sets. Between "it is there now" and "tell the store" a
-//! crash costs one look.
+//! After a crash: keys are derived from the event and the file name, so a repeated upload finds or replaces only its
+//! own object. A multipart upload resumes after the last recorded part. A lifecycle rule set by [`init`] removes parts
+//! of uploads that never complete. A crash between the check and the report to the store costs one more check.
 
 mod check;
 mod classify;
@@ -35,6 +35,7 @@ pub use create::Put;
 pub use deadlines::Limits;
 pub use setup::init;
 pub use stored::{Content, Listed, Listing};
+pub use upload::LocalFile;
 
 use gatehouse_config::{Config, Environment};
 use gatehouse_store::store::Media;
@@ -42,22 +43,22 @@ use minio::s3::MinioClient;
 
 use crate::error::SyncError;
 
-/// One bucket, and who writes into it.
+/// One bucket and the identity of the writer.
 pub struct Objects {
     client: MinioClient,
     bucket: String,
     device: String,
     environment: Environment,
     limits: Limits,
-    /// Where the parts of an upload are noted, so that it can be gone on with.
+    /// Where the parts of an upload are recorded, so that it can be resumed.
     notes: Option<Media>,
 }
 
 impl Objects {
-    /// Sets up a client; nothing is sent.
+    /// Creates a client. Nothing is sent.
     ///
     /// # Errors
-    /// [`SyncError::Setup`] where `[central.objects]`, a secret or the authority's file cannot be used.
+    /// [`SyncError::Setup`] if `[central.objects]`, a secret or the CA file cannot be used.
     pub fn open(config: &Config, limits: Limits) -> Result<Self, SyncError> {
         Ok(Self {
             client: client::build(config)?,
@@ -69,7 +70,7 @@ impl Objects {
         })
     }
 
-    /// The same, with parts of uploads noted in this store.
+    /// Records the parts of uploads in this store.
     pub fn noting_in(self, media: Media) -> Self {
         Self { notes: Some(media), ..self }
     }

@@ -1,15 +1,15 @@
-//! The limit of bytes per second that all sinks share.
+//! The bandwidth limit that all sinks share.
 //!
-//! It is held on average and not within a piece: an object of up to 5 MiB, or a part of that size, leaves as fast as the line
-//! takes it, and the next one waits until what has left is paid for. Rows are paid for and never wait: visits and
-//! erasures are small and come first, pictures and clips take what is left.
+//! It holds on average. An object, or a part of it, of up to 5 MiB is sent at full speed. The next one waits until the
+//! bytes sent are within the limit again. Rows count and never wait: events and erasures are small and have priority
+//! over media files.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What has left, as a time: before it nothing else is due.
+/// The moment before which no more bytes are due.
 #[derive(Debug)]
 pub struct Throttle {
     bytes_per_second: Option<u64>,
@@ -22,12 +22,12 @@ impl Throttle {
         Self { bytes_per_second, paid: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until this many bytes may leave.
+    /// Waits until this many bytes may be sent.
     pub async fn wait(&self, bytes: u64) {
         tokio::time::sleep_until(self.pay(bytes)).await;
     }
 
-    /// Bytes have left or are about to; when they were due.
+    /// Counts bytes that were or will be sent. Returns when they are due.
     pub fn pay(&self, bytes: u64) -> Instant {
         self.pay_at(Instant::now(), bytes)
     }
@@ -54,7 +54,7 @@ mod tests {
             throttle.pay_at(now, bytes).saturating_duration_since(begin).as_secs()
         };
         assert_eq!(due(0, 5000), 0, "the first leaves at once");
-        // Rows do not wait for it; who comes after them does.
+        // Rows do not wait. Later transfers wait for them.
         assert_eq!((due(1, 1000), due(1, 2000)), (5, 6));
         assert_eq!(due(66, 9000), 66, "silence saves nothing up, and owes nothing");
         assert_eq!(due(67, 1), 75);

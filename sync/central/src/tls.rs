@@ -1,15 +1,15 @@
-//! Failures of TLS in plain words. rustls shows some of them only as the names of its variants, such as
+//! Readable texts for TLS failures. rustls shows some only as names of variants, such as
 //! `Other(OtherError(UnsupportedCertVersion))`.
 
 use std::error::Error as StdError;
 
 use rustls::CertificateError;
 
-/// What a certificate of version 1 lacks. webpki names the fault and has no type for it here.
-const VERSION_ONE: &str = "it is of X.509 version 1: make it again with an extension";
+/// What a certificate of version 1 lacks. webpki names this fault, and has no type for it here.
+const VERSION_ONE: &str = "it is of X.509 version 1: create it again with an extension";
 const VERSION_ONE_VARIANT: &str = "UnsupportedCertVersion";
 
-/// The TLS failure in the chain of causes, if it was one.
+/// The TLS failure in the chain of causes, if there is one.
 pub fn failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(inner) = cause {
@@ -26,14 +26,14 @@ pub fn failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Er
     None
 }
 
-/// The failure as a clause. Whose certificate it is, the caller must say.
+/// The failure as a clause. The caller must say whose certificate it is.
 pub fn reason(error: &rustls::Error) -> String {
     use rustls::Error as E;
     match error {
         E::InvalidCertificate(why) => certificate_reason(why),
-        E::AlertReceived(alert) => format!("the other side refuses ({})", spaced(&format!("{alert:?}"))),
-        E::InvalidMessage(_) => "what answers does not speak TLS".to_owned(),
-        E::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
+        E::AlertReceived(alert) => format!("the peer refuses ({})", spaced(&format!("{alert:?}"))),
+        E::InvalidMessage(_) => "the peer does not speak TLS".to_owned(),
+        E::InconsistentKeys(_) => "certificate and key do not match".to_owned(),
         other => other.to_string(),
     }
 }
@@ -59,7 +59,7 @@ pub fn certificate_reason(why: &CertificateError) -> String {
     }
 }
 
-/// The name of a variant as words: `UnknownCA` is `unknown ca`. Text with blanks is left as it is.
+/// The name of a variant as words: `UnknownCA` becomes `unknown ca`. Text with blanks is not changed.
 fn spaced(name: &str) -> String {
     if name.contains(' ') {
         return name.to_owned();
@@ -92,7 +92,7 @@ mod tests {
         let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
         assert_eq!(reason(&expired), "it has expired");
         let refused = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
-        assert_eq!(reason(&refused), "the other side refuses (unknown ca)");
+        assert_eq!(reason(&refused), "the peer refuses (unknown ca)");
         let odd = rustls::Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension);
         assert_eq!(reason(&odd), "unhandled critical extension");
     }

@@ -23,7 +23,7 @@ struct Script {
     resets: Arc<AtomicU32>,
 }
 
-impl Outlet for Script {
+impl SinkDriver for Script {
     async fn push(&mut self) -> Result<Progress, SyncError> {
         self.pushes.fetch_add(1, Ordering::SeqCst);
         let act = {
@@ -32,13 +32,13 @@ impl Outlet for Script {
             if acts.len() > 1 {
                 acts.pop_front().unwrap()
             } else {
-                acts.pop_front().map(|a| again(&mut acts, a)).unwrap()
+                acts.pop_front().map(|a| next_act(&mut acts, a)).unwrap()
             }
         };
         match act {
             Act::Deliver(delivered) => Ok(Progress { delivered, ..Progress::default() }),
             Act::Pretend => Ok(Progress { more: true, ..Progress::default() }),
-            Act::Fail => Err(SyncError::Unreachable { doing: "connect", words: "refused".into() }),
+            Act::Fail => Err(SyncError::Unreachable { doing: "connect", message: "refused".into() }),
             Act::Stop => Err(SyncError::Setup("wrong".into())),
             Act::Panic => panic!("a fault of the sink"),
             Act::Slow(time) => {
@@ -53,7 +53,7 @@ impl Outlet for Script {
     }
 }
 
-fn again(acts: &mut VecDeque<Act>, act: Act) -> Act {
+fn next_act(acts: &mut VecDeque<Act>, act: Act) -> Act {
     acts.push_back(match &act {
         Act::Deliver(n) => Act::Deliver(*n),
         Act::Pretend => Act::Pretend,
@@ -77,14 +77,14 @@ struct Bed {
 }
 
 fn bed(min: Duration, acts: Vec<Act>) -> Bed {
-    bed_with(min, acts, Opening::at(None))
+    bed_with(min, acts, DeliveryHours::at(None))
 }
 
-fn bed_with(min: Duration, acts: Vec<Act>, opening: Opening) -> Bed {
+fn bed_with(min: Duration, acts: Vec<Act>, hours_open: DeliveryHours) -> Bed {
     let (head, stop, now) =
         (watch::Sender::new(Position { lsn: 0, seq: 0 }), watch::Sender::new(false), Arc::new(Notify::new()));
     let (pushes, resets) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let outlet =
+    let driver =
         Script { acts: Arc::new(Mutex::new(acts.into())), pushes: pushes.clone(), resets: resets.clone() };
     let gauge = Gauge::new(Sink::Rows, true);
     let paused = watch::Sender::new(None);
@@ -93,10 +93,10 @@ fn bed_with(min: Duration, acts: Vec<Act>, opening: Opening) -> Bed {
         now: now.clone(),
         stop: stop.subscribe(),
         paused: paused.subscribe(),
-        opening,
+        hours_open,
     };
     let backoff = Backoff::new(min, min * 10);
-    let task = tokio::spawn(run(outlet, Sink::Rows, gauge.clone(), backoff, wake));
+    let task = tokio::spawn(run(driver, Sink::Rows, gauge.clone(), backoff, wake));
     Bed { head, now, stop, paused, gauge, pushes, resets, task }
 }
 
@@ -133,15 +133,15 @@ impl Bed {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
-const SHORT: Duration = Duration::from_millis(60);
+const SHORT_DELAY: Duration = Duration::from_millis(60);
 
 #[tokio::test]
 async fn news_during_a_push_is_pushed_after_it_and_silence_is_silent() {
-    let bed = bed(HOUR, vec![Act::Slow(SHORT), Act::Deliver(0)]);
+    let bed = bed(HOUR, vec![Act::Slow(SHORT_DELAY), Act::Deliver(0)]);
     bed.reaches(1).await;
     bed.news();
     bed.reaches(2).await;
-    tokio::time::sleep(SHORT * 3).await;
+    tokio::time::sleep(SHORT_DELAY * 3).await;
     assert_eq!(bed.pushes(), 2, "nothing new, nothing pushed");
     assert_eq!(bed.gauge.read().delivered, 1);
     bed.ends().await;
@@ -152,12 +152,12 @@ async fn after_a_failure_news_must_wait_and_an_operator_need_not() {
     let bed = bed(HOUR, vec![Act::Fail, Act::Deliver(5)]);
     bed.reaches(1).await;
     bed.news();
-    tokio::time::sleep(SHORT * 2).await;
+    tokio::time::sleep(SHORT_DELAY * 2).await;
     assert_eq!((bed.pushes(), bed.resets.load(Ordering::SeqCst)), (1, 1));
     assert!(bed.gauge.read().error.is_some());
     bed.now.notify_one();
     bed.reaches(2).await;
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(SHORT_DELAY).await;
     assert_eq!((bed.gauge.read().error, bed.gauge.read().delivered), (None, 5));
     bed.ends().await;
 }
@@ -166,7 +166,7 @@ async fn after_a_failure_news_must_wait_and_an_operator_need_not() {
 async fn who_asks_hears_how_the_central_side_is_now_although_nothing_waits() {
     let bed = bed(HOUR, vec![Act::Deliver(1), Act::Fail]);
     bed.reaches(1).await;
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(SHORT_DELAY).await;
     let mut pushes = bed.gauge.pushes();
     bed.now.notify_one();
     pushes.changed().await.unwrap();
@@ -183,7 +183,7 @@ async fn neither_failures_nor_empty_promises_make_a_hot_loop() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         // Every wait is of 50 ms or more, and the promises get their first turns free.
         let (pushes, waits) = (bed.pushes(), begin.elapsed().as_millis() / 50);
-        assert!(u128::from(pushes) <= u128::from(TURNS_WITHOUT_PROGRESS_MAX) + waits + 2, "{pushes} pushes");
+        assert!(u128::from(pushes) <= u128::from(PUSHES_WITHOUT_PROGRESS_MAX) + waits + 2, "{pushes} pushes");
         bed.ends().await;
     }
 }
@@ -205,16 +205,16 @@ async fn a_pause_holds_everything_until_it_ends_or_is_ended() {
     bed.news();
     bed.now.notify_one();
     bed.comes_to(SinkState::Paused).await;
-    tokio::time::sleep(SHORT * 2).await;
+    tokio::time::sleep(SHORT_DELAY * 2).await;
     assert_eq!((bed.pushes(), bed.gauge.read().state), (1, SinkState::Paused));
     assert!(bed.gauge.read().next_retry.is_some());
     bed.paused.send_replace(None);
     bed.reaches(2).await;
-    bed.paused.send_replace(Some(Instant::now() + SHORT));
+    bed.paused.send_replace(Some(Instant::now() + SHORT_DELAY));
     bed.news();
     bed.reaches(3).await;
     bed.paused.send_replace(Some(Instant::now() + HOUR));
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(SHORT_DELAY).await;
     bed.ends().await;
 }
 
@@ -225,11 +225,11 @@ static CLOCK: AtomicU32 = AtomicU32::new(12 * 3600);
 async fn outside_its_hours_a_sink_waits_and_says_until_when() {
     let clock = || CLOCK.load(Ordering::SeqCst);
     let hours = gatehouse_config::Hours::parse("22:00-06:00");
-    let opening = Opening { hours, clock, trust: Duration::from_millis(5) };
-    let bed = bed_with(HOUR, vec![Act::Deliver(0)], opening);
+    let hours_open = DeliveryHours { hours, clock, recheck_interval: Duration::from_millis(5) };
+    let bed = bed_with(HOUR, vec![Act::Deliver(0)], hours_open);
     bed.news();
     bed.comes_to(SinkState::Scheduled).await;
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(SHORT_DELAY).await;
     let status = bed.gauge.read();
     assert_eq!((bed.pushes(), status.state), (0, SinkState::Scheduled));
     let left = status.next_retry.unwrap().0 - gatehouse_model::Timestamp::now().0;
@@ -244,7 +244,7 @@ async fn outside_its_hours_a_sink_waits_and_says_until_when() {
     CLOCK.store(6 * 3600, Ordering::SeqCst);
     bed.news();
     bed.comes_to(SinkState::Scheduled).await;
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(SHORT_DELAY).await;
     assert_eq!((bed.pushes(), bed.gauge.read().state), (2, SinkState::Scheduled));
     bed.ends().await;
 }

@@ -26,7 +26,7 @@ enum Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         clock_uncertainty_ms: Option<u64>,
         identification: Value,
-        /// As it is: numbers keep every digit.
+        /// Not parsed, so that numbers keep every digit.
         attributes: Option<&'a RawValue>,
     },
     File {
@@ -40,39 +40,40 @@ enum Line<'a> {
         bucket: &'a str,
         key: &'a str,
         content_type: &'a str,
-        /// The longest edge, where it is a thumbnail of the file of this name.
+        /// The longest edge, if it is a thumbnail of the file of this name.
         #[serde(skip_serializing_if = "Option::is_none")]
         thumbnail: Option<u16>,
         #[serde(skip_serializing_if = "Option::is_none")]
         fault: Option<&'a str>,
     },
-    /// Events that damage of the local disk destroyed.
+    /// Events that were lost by damage of the local disk.
     Lost { device: &'a str, lsn: u64, from: u64, to: u64 },
 }
 
-/// The lines of changes that follow `after`; empty where none is of interest.
+/// The lines of changes after `after`. Empty if none is relevant.
 pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String {
     let (mut text, mut seq) = (String::new(), after.seq);
     for change in changes {
-        let Position { lsn, seq: now } = change.position();
-        let before = if matches!(change, Change::Event { .. }) { now.saturating_sub(1) } else { now };
+        let Position { lsn, seq: current } = change.position();
+        let before = if matches!(change, Change::Event { .. }) { current.saturating_sub(1) } else { current };
         if before > seq {
             push(&mut text, &Line::Lost { device, lsn, from: seq + 1, to: before });
         }
-        seq = now;
+        seq = current;
         match change {
             Change::Event { position, event, identification, time } => {
-                push(&mut text, &of_event(device, *position, event, identification, *time));
+                push(&mut text, &event_line(device, *position, event, identification, *time));
             }
             Change::File { media, place, content_type, fault, .. } => {
                 let fault = fault.as_deref();
-                let told = Told { size: media.size, sha256: &media.sha256, place, content_type, fault };
-                push(&mut text, &of_file(device, lsn, media, None, told));
+                let info = ObjectInfo { size: media.size, sha256: &media.sha256, place, content_type, fault };
+                push(&mut text, &file_line(device, lsn, media, None, info));
             }
             Change::Thumbnails { picture, thumbnails, .. } => {
                 for Thumbnail { edge, size, sha256, place } in thumbnails {
-                    let told = Told { size: *size, sha256, place, content_type: "image/jpeg", fault: None };
-                    push(&mut text, &of_file(device, lsn, picture, Some(*edge), told));
+                    let info =
+                        ObjectInfo { size: *size, sha256, place, content_type: "image/jpeg", fault: None };
+                    push(&mut text, &file_line(device, lsn, picture, Some(*edge), info));
                 }
             }
             Change::Erasure { .. } | Change::Person { .. } | Change::Nothing { .. } => {}
@@ -81,9 +82,9 @@ pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String
     text
 }
 
-/// What is told of an object.
+/// Properties of an object.
 #[derive(Clone, Copy)]
-struct Told<'a> {
+struct ObjectInfo<'a> {
     size: u64,
     sha256: &'a [u8; 32],
     place: &'a ObjectPlace,
@@ -91,12 +92,12 @@ struct Told<'a> {
     fault: Option<&'a str>,
 }
 
-fn of_file<'a>(
+fn file_line<'a>(
     device: &'a str,
     lsn: u64,
     media: &'a Media,
     thumbnail: Option<u16>,
-    told: Told<'a>,
+    info: ObjectInfo<'a>,
 ) -> Line<'a> {
     Line::File {
         device,
@@ -104,17 +105,17 @@ fn of_file<'a>(
         event_id: media.event.id.as_str(),
         camera: media.event.camera.as_str(),
         name: media.name.as_str(),
-        size: told.size,
-        sha256: hex::encode(told.sha256),
-        bucket: &told.place.bucket,
-        key: &told.place.key,
-        content_type: told.content_type,
+        size: info.size,
+        sha256: hex::encode(info.sha256),
+        bucket: &info.place.bucket,
+        key: &info.place.key,
+        content_type: info.content_type,
         thumbnail,
-        fault: told.fault,
+        fault: info.fault,
     }
 }
 
-fn of_event<'a>(
+fn event_line<'a>(
     device: &'a str,
     position: Position,
     event: &'a Event,
@@ -133,14 +134,14 @@ fn of_event<'a>(
         occurred_at: event.occurred_at.map(|at| at.to_string()),
         received_at: time.at.to_string(),
         clock_uncertainty_ms: time.uncertainty_ms,
-        // Both were JSON before; what is none any more must not break its line.
+        // Both were valid JSON. A value that is no longer valid must not break its line.
         identification: serde_json::from_str(&answer).unwrap_or_default(),
         attributes: serde_json::from_str(&event.attributes).ok(),
     }
 }
 
 fn push(text: &mut String, line: &Line<'_>) {
-    // Strings and numbers alone: this cannot fail.
+    // Only strings and numbers, so this cannot fail.
     if let Ok(line) = serde_json::to_string(line) {
         text.push_str(&line);
         text.push('\n');

@@ -75,9 +75,9 @@ impl House {
         keys.sort();
         let mut lines = Vec::new();
         for key in keys {
-            let pressed = looker.get(BUCKET, &key).await.unwrap();
-            let text = String::from_utf8(zstd::decode_all(pressed.as_slice()).unwrap()).unwrap();
-            assert!(pressed.len() < text.len(), "{} of {} bytes", pressed.len(), text.len());
+            let compressed = looker.get(BUCKET, &key).await.unwrap();
+            let text = String::from_utf8(zstd::decode_all(compressed.as_slice()).unwrap()).unwrap();
+            assert!(compressed.len() < text.len(), "{} of {} bytes", compressed.len(), text.len());
             assert!(text.ends_with('\n') && !text.contains("nna"), "nobody is named");
             let exact = text.matches("\"iccid\":89490200001234567891}").count();
             assert_eq!(exact, text.matches("\"type\":\"event\"").count(), "a number lost digits");
@@ -116,14 +116,14 @@ async fn every_event_is_one_line_through_outages_and_whatever_was_not_noted() {
         let mut session = house.sink.open().await.unwrap();
         let changes = house.store.feed.changes(session.cursor, 100).unwrap();
         let end = changes.last().unwrap().position();
-        let text = pressed(&format::lines("gate-7", session.cursor, &changes)).unwrap();
+        let text = compressed(&format::lines("gate-7", session.cursor, &changes)).unwrap();
         let (lsn, seq) = (end.lsn.to_string(), end.seq.to_string());
-        let says = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
+        let metadata = [(UPTO_LSN, lsn.as_str()), (UPTO_SEQ, seq.as_str())];
         let key = house.sink.key(session.cursor);
-        let put = session.objects.put_new(&key, CONTENT_TYPE, text.clone(), &says).await.unwrap();
+        let put = session.objects.put_new(&key, CONTENT_TYPE, text.clone(), &metadata).await.unwrap();
         assert_eq!(put, Put::Written);
         // A request of before that comes late changes nothing, where the server knows the condition.
-        let late = session.objects.put_new(&key, CONTENT_TYPE, b"{}\n".to_vec(), &says).await.unwrap();
+        let late = session.objects.put_new(&key, CONTENT_TYPE, b"{}\n".to_vec(), &metadata).await.unwrap();
         assert_eq!(late, Put::Taken);
         let error = house.sink.push_with(&mut session).await.unwrap_err();
         assert!(matches!(error, SyncError::Busy { .. }), "{error}");
@@ -153,5 +153,5 @@ async fn lines_follow_in_a_running_appliance_and_a_foreign_file_stops_them_in_wo
     let session = house.sink.open().await.unwrap();
     session.objects.put_new(&key, "text/plain", b"x".to_vec(), &[]).await.unwrap();
     let error = house.sink.open().await.err().unwrap();
-    assert!(error.to_string().contains("somebody else wrote it"), "{error}");
+    assert!(error.to_string().contains("another program wrote it"), "{error}");
 }

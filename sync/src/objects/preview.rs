@@ -1,13 +1,15 @@
-//! The thumbnails of a picture: made, put into the bucket, told to the store, in this order.
+//! Thumbnails of a picture: made, uploaded, reported to the store, in this order.
 //!
-//! One that is broken is told to the store as that, and goes on its way as it is. Crash story: keys, and of one version of
-//! the program also the bytes, follow from the picture, so that what is made again finds or replaces its own objects.
-//! Where another version made other bytes of it the new ones take their place: both show the same picture.
+//! A broken picture is reported as such and delivered as it is.
+//!
+//! After a crash: keys follow from the picture, and with one version of the program the bytes as well. A repetition
+//! finds or replaces only its own objects. Another version may make other bytes of the same picture. The new ones
+//! replace the old ones.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use gatehouse_central::error::{SyncError, words_of};
+use gatehouse_central::error::{SyncError, error_text};
 use gatehouse_central::objects::Objects;
 use gatehouse_model::sha256;
 use gatehouse_store::files::SealedReader;
@@ -15,7 +17,7 @@ use gatehouse_store::record::Thumbnail;
 use gatehouse_store::store::MediaTask;
 use tokio::sync::Mutex;
 
-use crate::thumbnails::{self, Made, Unshown};
+use crate::thumbnails::{self, EncodedThumbnail, ThumbnailError};
 
 const MAKING: &str = "make thumbnails";
 
@@ -24,11 +26,11 @@ const MAKING: &str = "make thumbnails";
 pub(super) struct Previews {
     /// Longest edges in pixels.
     edges: Vec<u16>,
-    /// One picture at a time is in memory as pixels.
-    door: Mutex<()>,
+    /// Only one decoded picture is in memory at a time.
+    decode_lock: Mutex<()>,
 }
 
-/// What became of a picture.
+/// The thumbnails of a picture.
 pub(super) struct Previewed {
     pub(super) thumbnails: Vec<Thumbnail>,
     /// Why it has none.
@@ -39,27 +41,29 @@ impl Previews {
     pub(super) fn new(mut edges: Vec<u16>) -> Self {
         edges.sort_unstable();
         edges.dedup();
-        Self { edges, door: Mutex::default() }
+        Self { edges, decode_lock: Mutex::default() }
     }
 
-    /// Whether there are any.
+    /// Whether any thumbnails are configured.
     pub(super) fn wanted(&self) -> bool {
         !self.edges.is_empty()
     }
 
-    /// On a thread for blocking work. A panic of the decoder is a fault of the picture, too.
-    async fn make(self: &Arc<Self>, file: SealedReader) -> Result<Vec<Made>, Unshown> {
-        let _door = self.door.lock().await;
+    /// Runs on a thread for blocking work. A panic of the decoder counts as a fault of the picture.
+    async fn make(self: &Arc<Self>, file: SealedReader) -> Result<Vec<EncodedThumbnail>, ThumbnailError> {
+        let _guard = self.decode_lock.lock().await;
         let this = self.clone();
         let made = tokio::task::spawn_blocking(move || thumbnails::make(file, &this.edges)).await;
-        made.unwrap_or_else(|_| Err(Unshown::Picture("the program has a fault that it brings out".into())))
+        made.unwrap_or_else(|_| {
+            Err(ThumbnailError::Picture("the decoder failed, a defect of the program".into()))
+        })
     }
 }
 
-/// Makes and delivers what is to be seen of a picture.
+/// Makes and uploads the thumbnails of a picture.
 ///
 /// # Errors
-/// [`SyncError::Damaged`] where the local file cannot be read, others as for any object.
+/// [`SyncError::Damaged`] if the local file cannot be read. Other errors as for any object.
 pub(super) async fn push_thumbnails(
     objects: &Objects,
     previews: &Arc<Previews>,
@@ -68,13 +72,13 @@ pub(super) async fn push_thumbnails(
 ) -> Result<Previewed, SyncError> {
     let made = match previews.make(file).await {
         Ok(made) => made,
-        Err(Unshown::Picture(fault)) => {
+        Err(ThumbnailError::Picture(fault)) => {
             return Ok(Previewed { thumbnails: Vec::new(), fault: Some(fault) });
         }
-        Err(Unshown::Read(error)) => return Err(unread(error)),
+        Err(ThumbnailError::Read(error)) => return Err(unread(error)),
     };
     let mut thumbnails = Vec::with_capacity(made.len());
-    for Made { edge, bytes } in made {
+    for EncodedThumbnail { edge, bytes } in made {
         let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
         let place = objects.push_thumbnail(task, edge, bytes, sha256).await?;
         thumbnails.push(Thumbnail { edge, size, sha256, place });
@@ -82,10 +86,10 @@ pub(super) async fn push_thumbnails(
     Ok(Previewed { thumbnails, fault: None })
 }
 
-/// `InvalidData` is a file that is not what was written; anything else may pass (a disk that comes back).
+/// `InvalidData` means that the file is damaged. Any other error may be temporary.
 fn unread(error: std::io::Error) -> SyncError {
     match error.kind() {
-        ErrorKind::InvalidData => SyncError::Damaged { doing: MAKING, words: words_of(&error) },
+        ErrorKind::InvalidData => SyncError::Damaged { doing: MAKING, message: error_text(&error) },
         _ => SyncError::Store { doing: MAKING, source: error.into() },
     }
 }

@@ -10,7 +10,7 @@ use gatehouse_testkit::s3::S3Server;
 use gatehouse_vault::keys::RootKey;
 
 use super::*;
-use crate::sink::{Outlet, Progress};
+use crate::sink::{Progress, SinkDriver};
 use crate::support::{BUCKET, Device, content, servers, settings};
 
 mod parts;

@@ -1,7 +1,7 @@
-//! The files that wait for one push, in the order of what they are worth to who waits at the other end.
+//! Files of one push, in the order of their priority.
 //!
-//! What was taken from the store is looked up again when there is news, since what came meanwhile may be worth more. Clips
-//! leave one upload free: a thumbnail does not wait for a clip that is on its way.
+//! The store is queried again after new records, because newer files may have a higher priority. Clips leave one
+//! upload slot free, so that a thumbnail does not wait for a clip in progress.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -14,25 +14,25 @@ use gatehouse_store::store::{Media, MediaTask, Part, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Files that one push begins: it stays short enough to be stopped and counted.
-const PORTION: usize = 32;
-/// What was taken is not looked up again before: the journal has news with every event.
-const GATHER: Duration = Duration::from_millis(200);
+/// Files that one push starts. The push stays short enough to be stopped and counted.
+const FILES_PER_PUSH: usize = 32;
+/// Minimum time between two queries. Every event changes the head of the journal.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What waits, and what is on its way.
+/// Pending files and uploads in progress.
 pub(super) struct UploadQueue {
     media: Media,
     /// Whether thumbnails are wanted.
     thumbnails: bool,
-    /// Not to be taken: on its way, failed in this push, or set aside.
+    /// Files to skip: in progress, failed in this push, or set aside.
     skip: HashSet<KeyId>,
     waiting: VecDeque<MediaTask>,
-    /// When these were taken.
+    /// Time of the last query.
     taken: Option<Instant>,
     news: watch::Receiver<Position>,
-    /// Clips that are on their way.
+    /// Clips in progress.
     clips: usize,
-    /// Files that may still begin.
+    /// Files that may still be started.
     left: usize,
 }
 
@@ -44,22 +44,22 @@ impl UploadQueue {
         skip: HashSet<KeyId>,
     ) -> Self {
         let waiting = VecDeque::new();
-        Self { media, thumbnails, skip, waiting, taken: None, news, clips: 0, left: PORTION }
+        Self { media, thumbnails, skip, waiting, taken: None, news, clips: 0, left: FILES_PER_PUSH }
     }
 
-    /// The next one to begin.
+    /// The next file to start.
     pub(super) async fn begin(&mut self) -> Result<Option<MediaTask>, StoreError> {
         if self.left == 0 {
             return Ok(None);
         }
-        let old = self.taken.is_none_or(|taken| taken.elapsed() >= GATHER);
+        let old = self.taken.is_none_or(|taken| taken.elapsed() >= REFRESH_INTERVAL);
         if old && (self.taken.is_none() || self.news.has_changed().unwrap_or(false)) {
             self.news.borrow_and_update();
-            self.waiting = self.look(self.left).await?.into();
+            self.waiting = self.query(self.left).await?.into();
             self.taken = Some(Instant::now());
         }
-        let is_free = |task: &&MediaTask| !is_clip(task) || self.clips + 1 < UPLOADS_AT_ONCE;
-        let Some(task) = self.waiting.front().filter(is_free).cloned() else { return Ok(None) };
+        let may_begin = |task: &&MediaTask| !is_clip(task) || self.clips + 1 < UPLOADS_AT_ONCE;
+        let Some(task) = self.waiting.front().filter(may_begin).cloned() else { return Ok(None) };
         self.waiting.pop_front();
         self.left -= 1;
         self.clips += usize::from(is_clip(&task));
@@ -67,7 +67,7 @@ impl UploadQueue {
         Ok(Some(task))
     }
 
-    /// One has ended; whether it is to be left alone for the rest of the push.
+    /// Ends an upload. `leave` skips the file for the rest of the push.
     pub(super) fn end(&mut self, task: &MediaTask, leave: bool) {
         self.clips -= usize::from(is_clip(task));
         if !leave {
@@ -75,28 +75,28 @@ impl UploadQueue {
         }
     }
 
-    /// Resolves when another look may find something that can begin beside what is on its way.
+    /// Resolves when another query may find a file that can start now.
     pub(super) async fn news(&self) {
         let mut news = self.news.clone();
         if self.left == 0 || news.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep(REFRESH_INTERVAL).await;
     }
 
-    /// Whether anything is left for another push.
+    /// Whether files remain for another push.
     pub(super) async fn more(&self) -> Result<bool, StoreError> {
-        Ok(!self.look(1).await?.is_empty())
+        Ok(!self.query(1).await?.is_empty())
     }
 
-    async fn look(&self, limit: usize) -> Result<Vec<MediaTask>, StoreError> {
+    async fn query(&self, limit: usize) -> Result<Vec<MediaTask>, StoreError> {
         let (media, skip, thumbnails) = (self.media.clone(), self.skip.clone(), self.thumbnails);
-        let look = tokio::task::spawn_blocking(move || media.next_tasks(&skip, limit, thumbnails));
-        look.await.map_err(|_| StoreError::Stopping)?
+        let query = tokio::task::spawn_blocking(move || media.next_tasks(&skip, limit, thumbnails));
+        query.await.map_err(|_| StoreError::Stopping)?
     }
 }
 
-/// Anything but a picture or its thumbnails.
+/// Any task except pictures and thumbnails.
 fn is_clip(task: &MediaTask) -> bool {
     task.part == Part::Whole && !is_picture(task.media.name.as_str())
 }

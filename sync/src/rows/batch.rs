@@ -1,4 +1,4 @@
-//! What one transaction writes, sorted by table, with the jumps of the event number found.
+//! The content of one transaction, by table, with the gaps in `seq`.
 
 use gatehouse_central::error::{GuardFault, SyncError};
 use gatehouse_central::rows::to_i64;
@@ -12,12 +12,12 @@ use uuid::Uuid;
 use crate::rows::copy::Form;
 use crate::rows::erase::Erasure;
 
-/// Most events that may be missing in one place of the journal. A damaged sector takes some, a damaged segment of
-/// 16 MiB some 50,000; beyond this it is not damage, but the wrong journal or an old database.
+/// Maximum number of events missing at one place of the journal. A damaged segment of 16 MiB contains about 50,000.
+/// More than this is not damage, but a wrong journal or an old database.
 const LOST_MAX: u64 = 200_000;
 
-/// The key of an object is decided by the event, so a row that is there already is of the same file delivered again. One that
-/// somebody had deleted is not to come back by that: its object goes again when the grace is over.
+/// The event determines the key of an object, so an existing row is of the same file delivered again. A file marked or
+/// deleted centrally stays marked: its object is removed again after the grace period.
 pub(super) const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, \
      uploaded_by, associated_entity_type, associated_entity_id, fault) \
      select f.id, f.bucket, f.key, f.size, f.mime, f.sum, $1, 'event', f.entity, f.fault \
@@ -33,7 +33,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) events: Vec<Visit<'a>>,
     pub(crate) files: Vec<File<'a>>,
     pub(super) erasures: Vec<Erasure<'a>>,
-    /// The last state of each.
+    /// Only the last state of each person.
     pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
     pub(crate) end: Position,
@@ -50,7 +50,7 @@ pub(crate) struct Visit<'a> {
 /// An object.
 pub(crate) struct File<'a> {
     id: KeyId,
-    /// The file itself, or the picture that it is a thumbnail of.
+    /// The file itself, or the picture of a thumbnail.
     media: &'a Media,
     place: &'a ObjectPlace,
     size: u64,
@@ -59,17 +59,17 @@ pub(crate) struct File<'a> {
     fault: Option<&'a str>,
 }
 
-/// Events that the journal skips.
+/// Events missing in the journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// Of the next thing that is known: the time of the lost ones is not.
+    /// Time of the next known record. The time of the lost events is unknown.
     pub(crate) received_at: Timestamp,
 }
 
 impl<'a> Batch<'a> {
-    /// Sorts changes that follow `after`.
+    /// Sorts changes after `after` by table.
     pub(crate) fn new(after: Position, changes: &'a [Change]) -> Result<Self, SyncError> {
         let mut batch = Self {
             events: Vec::new(),
@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Rows of `events` that it makes.
+    /// Number of rows of `events`.
     pub(crate) fn rows(&self) -> u64 {
         self.events.len() as u64 + self.lost.iter().map(|lost| lost.to - lost.from + 1).sum::<u64>()
     }
@@ -135,11 +135,11 @@ impl<'a> Batch<'a> {
         self.events.iter().map(|visit| visit.time.at).chain(self.lost.iter().map(|l| l.received_at))
     }
 
-    /// The next smaller form for a batch of one change that Postgres refused.
+    /// The next smaller form of a single change that Postgres refused.
     pub(crate) fn reduced(&self, form: &Form, error: SyncError) -> Result<Form, SyncError> {
         let SyncError::Refused { code, .. } = &error else { return Err(error) };
         match form {
-            // An erasure is never left out.
+            // An erasure must never be left out.
             _ if !self.erasures.is_empty() => Err(error),
             Form::Whole => Ok(Form::NoAttributes(code.clone())),
             Form::NoAttributes(_) => Ok(Form::Bare(code.clone())),
@@ -147,7 +147,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// What was not written as it is, in words without content.
+    /// What was not written completely, as texts without content.
     pub(crate) fn notes(&self, form: &Form) -> Vec<String> {
         let mut notes = Vec::new();
         for lost in &self.lost {
@@ -202,7 +202,7 @@ impl<'a> Files<'a> {
     pub(crate) fn new(files: &[File<'a>]) -> Self {
         let mut columns = Self::default();
         for (at, File { id, media, place, size, sha256, content_type, fault }) in files.iter().enumerate() {
-            // One statement may not touch a row twice: of two deliveries to one key the later one counts.
+            // One statement must not change a row twice: of two deliveries to one key the later one counts.
             if files[at + 1..].iter().any(|later| later.place == *place) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Changes of people that two appliances made without knowing of each other, and which of them holds.
+//! Conflicts: changes of one person by two appliances without knowledge of each other, and which change is kept.
 
 use std::collections::HashMap;
 
@@ -11,47 +11,47 @@ use gatehouse_store::store::People;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Most that are told, the newest.
+/// Maximum number of conflicts returned.
 const CONFLICTS_MAX: i32 = 1000;
 
-/// One of them.
+/// One conflict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// When the central side saw it, RFC 3339.
+    /// When the database detected it, RFC 3339.
     pub at: String,
-    /// The person's id; none where they are not enrolled here (any more).
+    /// The id of the person. None if they are not enrolled here any more.
     pub person: Option<String>,
-    /// `name`: two names were given; `erased`: one erased, the other changed.
+    /// `name`: two different names. `erased`: one erasure and one change.
     pub field: String,
-    /// Whose change holds: an appliance, or `central`.
+    /// Author of the change that is kept: an appliance, or `central`.
     pub kept_by: String,
-    /// When that was made, RFC 3339.
+    /// Time of that change, RFC 3339.
     pub kept_at: String,
-    /// Whose change does not.
+    /// Author of the change that is dropped.
     pub lost_by: String,
-    /// When that was made, RFC 3339.
+    /// Time of that change, RFC 3339.
     pub lost_at: String,
 }
 
-/// The newest, over a connection of its own.
+/// The newest conflicts, over a separate connection.
 pub(crate) async fn list(rows: &Rows, device: &str, people: &People) -> Result<Vec<Conflict>, SyncError> {
     const QUERY: &str = "select at, person_id, field, kept_by, kept_at, lost_by, lost_at from gatehouse.recent_conflicts($1, $2)";
     let link = rows::connect(rows).await?;
-    let told =
+    let rows_found =
         timed("list conflicts", CALL_TIMEOUT, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
     let ids: HashMap<Reference, String> = people.ids_by_reference();
     let conflict = |row: &tokio_postgres::Row| Conflict {
-        at: words(row.get(0)),
+        at: rfc3339(row.get(0)),
         person: ids.get(&Reference(*row.get::<_, Uuid>(1).as_bytes())).cloned(),
         field: row.get(2),
         kept_by: row.get(3),
-        kept_at: words(row.get(4)),
+        kept_at: rfc3339(row.get(4)),
         lost_by: row.get(5),
-        lost_at: words(row.get(6)),
+        lost_at: rfc3339(row.get(6)),
     };
-    Ok(told.iter().map(conflict).collect())
+    Ok(rows_found.iter().map(conflict).collect())
 }
 
-fn words(at: DateTime<Utc>) -> String {
+fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -1,5 +1,5 @@
-//! Events as binary COPY: one buffer per batch, no conversion by the server beyond checking the JSON. A table of the
-//! session takes them, and one statement moves them.
+//! Events as binary COPY: one buffer per batch, and no conversion by the server except the check of the JSON. COPY
+//! writes to a temporary table, and one INSERT moves the rows.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use gatehouse_central::rows::{clamped, to_i64};
@@ -9,14 +9,14 @@ use crate::rows::batch::Visit;
 
 use crate::rows::json;
 
-/// Where the rows come to first: COPY into a table with row-level security is refused to a role that it holds. Made
-/// once per session.
+/// The temporary table, created once per session. Postgres refuses COPY into a table with row-level security for the
+/// roles it applies to.
 pub(crate) const STAGING: &str = "create temp table if not exists gatehouse_staging \
      (like gatehouse.events including defaults) on commit delete rows";
-/// The statement; its columns are those of [`Rows::push`] in their order.
+/// The statement. Its columns are those of [`Rows::push`] in the same order.
 pub(crate) const STATEMENT: &str = "copy pg_temp.gatehouse_staging (device_id, seq, event_id, camera, kind, occurred_at, \
      received_at, clock_uncertainty_ms, identification, attributes) from stdin (format binary)";
-/// From there to their place. A row that is there already fails the batch: the cursor is to prevent it.
+/// Moves the rows. An existing row fails the batch, because the cursor must prevent duplicates.
 pub(crate) const INSERT: &str = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, occurred_at, \
      received_at, clock_uncertainty_ms, identification, attributes) select device_id, seq, event_id, camera, kind, \
      occurred_at, received_at, clock_uncertainty_ms, identification, attributes from pg_temp.gatehouse_staging";
@@ -24,20 +24,20 @@ const COLUMNS: i16 = 10;
 
 /// Signature, no flags, no header extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// In front of the text of a `jsonb` value.
+/// Prefix of the text of a `jsonb` value.
 const JSONB_VERSION: u8 = 1;
-/// Bytes after which a piece of the buffer goes to the socket: large enough to cost nothing, small enough to flow.
+/// Bytes after which a piece of the buffer is sent: large enough to be cheap, small enough to overlap with the next.
 pub(crate) const PIECE: usize = 64 * 1024;
 /// Microseconds from 1970-01-01 to 2000-01-01, the epoch of Postgres.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// How much of an event is written; less where Postgres refuses more.
+/// How much of an event is written. Less if Postgres refuses more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// All of it.
+    /// The whole event.
     Whole,
-    /// With attributes that say the SQLSTATE instead.
+    /// The SQLSTATE in place of the attributes.
     NoAttributes(String),
-    /// Only what it is known by: device, number, camera, id and time.
+    /// Only device, number, camera, id and time.
     Bare(String),
 }
 
@@ -86,12 +86,12 @@ impl Rows {
         }
     }
 
-    /// A piece for the socket, where one is full.
+    /// A piece to send, if one is full.
     pub(crate) fn piece(&mut self) -> Option<Bytes> {
         (self.buffer.len() >= PIECE).then(|| self.buffer.split().freeze())
     }
 
-    /// The rest, with the end mark.
+    /// The rest, with the end marker.
     pub(crate) fn finish(mut self) -> Bytes {
         self.buffer.put_i16(-1);
         self.buffer.freeze()
@@ -99,7 +99,7 @@ impl Rows {
 }
 
 fn field(out: &mut BytesMut, bytes: &[u8]) {
-    // No field comes near 2 GiB: payloads are bounded at the door; a length that is not one is refused by the server.
+    // No field comes near 2 GiB, because payloads are bounded on receipt. The server refuses an invalid length.
     out.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
     out.put_slice(bytes);
 }

@@ -1,4 +1,4 @@
-//! Erasures at the central side. Each may be told more than once: the second time it counts for nothing.
+//! Erasures in Postgres. Each may be sent more than once. A repetition changes nothing.
 
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::{BATCH_TIMEOUT, Link, timed};
@@ -11,35 +11,35 @@ use gatehouse_store::store::Change;
 const DOING: &str = "erase a person in Postgres";
 const ERASE: &str = "select gatehouse.erase_person($1, $2, $3, $4, $5)";
 
-/// Somebody who was erased.
+/// An erasure of a person.
 pub(super) struct Erasure<'a> {
     position: Position,
-    /// Their id.
+    /// Id of the person.
     person: &'a str,
-    /// As which they were shared.
+    /// Reference under which the person was shared.
     reference: Option<Reference>,
     at: Timestamp,
 }
 
 impl<'a> Erasure<'a> {
-    /// Where the change is one.
+    /// The erasure in a change, if it is one.
     pub(super) fn of(change: &'a Change) -> Option<Self> {
         let Change::Erasure { position, person_id, reference, at } = change else { return None };
         Some(Self { position: *position, person: person_id, reference: *reference, at: *at })
     }
 
-    /// Takes the person out of the appliance's events up to the erasure.
-    pub(super) async fn scrub(&self, link: &Link, device: &String) -> Result<(), SyncError> {
+    /// Removes the person from the events of this appliance up to the erasure.
+    pub(super) async fn erase_from_events(&self, link: &Link, device: &String) -> Result<(), SyncError> {
         let person = self.person.replace('\0', "\u{fffd}");
         let (lsn, seq) = (to_i64(self.position.lsn), to_i64(self.position.seq));
         let values: [&Value<'_>; 5] = [device, &lsn, &seq, &person, &to_datetime(self.at)];
         timed(DOING, BATCH_TIMEOUT, link.client.execute(ERASE, &values)).await.map(drop)
     }
 
-    /// Takes the person from all appliances, where people are shared.
-    pub(super) async fn bury(&self, link: &Link, device: &str) -> Result<(), SyncError> {
+    /// Erases the person on all appliances, if people are shared.
+    pub(super) async fn erase_everywhere(&self, link: &Link, device: &str) -> Result<(), SyncError> {
         match self.reference {
-            Some(reference) => shared_people::bury(link, device, reference, self.person, self.at).await,
+            Some(reference) => shared_people::erase(link, device, reference, self.person, self.at).await,
             None => Ok(()),
         }
     }

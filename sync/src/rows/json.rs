@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use gatehouse_model::{Effort, EventKey, Face, Identification, Outcome, Person};
 use serde::Serialize;
 
-/// What stands for a character that Postgres cannot keep.
+/// Replacement for a character that Postgres cannot store.
 const REPLACEMENT: &str = "\\ufffd";
 
 #[derive(Serialize)]
@@ -13,7 +13,7 @@ struct Answer<'a> {
     correlation_id: String,
     gallery_size: u32,
     model: &'a str,
-    /// Engine and time, where they are known.
+    /// Engine and time, if they are known.
     #[serde(flatten)]
     effort: Option<Effort>,
     faces: Vec<Seen<'a>>,
@@ -39,7 +39,8 @@ pub(crate) fn identification(key: &EventKey, answer: &Identification<Person>) ->
         effort: answer.effort,
         faces,
     };
-    // Strings and numbers alone: this cannot fail; and if it did, the visit counts more than its answer.
+    // Only strings and numbers, so this cannot fail. If it did, the event would be more important than its
+    // identification.
     let text = serde_json::to_string(&answer).unwrap_or_else(|_| bare_identification(key, "encode"));
     match storable(&text) {
         Cow::Borrowed(_) => text,
@@ -47,12 +48,12 @@ pub(crate) fn identification(key: &EventKey, answer: &Identification<Person>) ->
     }
 }
 
-/// What is left of an identification that Postgres refuses.
+/// Replacement for an identification that Postgres refuses.
 pub(crate) fn bare_identification(key: &EventKey, code: &str) -> String {
     serde_json::json!({ "correlation_id": key.correlation(), "set_aside": code }).to_string()
 }
 
-/// What stands for attributes that Postgres refuses.
+/// Replacement for attributes that Postgres refuses.
 pub(crate) fn bare_attributes(code: &str) -> String {
     serde_json::json!({ "set_aside": code }).to_string()
 }
@@ -68,7 +69,7 @@ fn seen(face: &Face<Person>) -> Seen<'_> {
     }
 }
 
-/// The same JSON with U+0000 and lone surrogates, which JSON can write and `jsonb` cannot keep, as U+FFFD.
+/// The same JSON with U+FFFD for U+0000 and for lone surrogates, which `jsonb` cannot store.
 pub(crate) fn storable(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
         return Cow::Borrowed(json);
@@ -91,7 +92,7 @@ pub(crate) fn storable(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Length of the escape (or pair of them) that `text` begins with, and whether it must be replaced.
+/// Length of the escape (or pair of escapes) at the start of `text`, and whether it must be replaced.
 fn escape(text: &str) -> (usize, bool) {
     match unit(text) {
         Some(0) => (6, true),
@@ -101,12 +102,12 @@ fn escape(text: &str) -> (usize, bool) {
         },
         Some(0xdc00..=0xdfff) => (6, true),
         Some(_) => (6, false),
-        // A backslash and what it escapes; whatever is broken stays so, for Postgres to refuse.
+        // A backslash and the character after it. Invalid JSON is not changed, because Postgres refuses it.
         None => (1 + text.chars().nth(1).map_or(0, char::len_utf8), false),
     }
 }
 
-/// The code unit of a `\uXXXX` that `text` begins with.
+/// The code unit of a `\uXXXX` at the start of `text`.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     if digits.starts_with('+') { None } else { u16::from_str_radix(digits, 16).ok() }

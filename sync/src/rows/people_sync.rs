@@ -1,15 +1,18 @@
-//! People both ways: what an appliance knows of the enrolled goes up, what others know comes down.
+//! People in both directions: upload of all local people once, and download of changes of other appliances.
 //!
-//! The central side merges in functions of its own (`sync/central/sql/0002_people.up.sql`); each may be called again, so people are
-//! given before the transaction of their batch, and nobody else waits for a slow line. What comes down is numbered in the
-//! order in which it became visible there; the number taken in last is in the journal. Crash story: what was given
-//! or taken and not noted is given or taken once more and changes nothing.
+//! SQL functions merge (`sync/central/sql/0002_people.up.sql`). They may be called again, so people are uploaded
+//! before the transaction of their batch, and no other appliance waits for a slow connection. Downloaded changes are
+//! numbered in the order in which they became visible. The last applied number is in the journal.
+//!
+//! After a crash: what was uploaded or applied and not recorded is repeated and changes nothing.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use gatehouse_central::error::SyncError;
-use gatehouse_central::rows::shared_people::{Known, PEOPLE_MAX, by_person, give};
+use gatehouse_central::rows::shared_people::{
+    PEOPLE_PER_CALL, TemplatesByPerson, templates_by_person, upload,
+};
 use gatehouse_central::rows::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed, to_i64, to_timestamp, to_u64};
 use gatehouse_gallery::transform::Protected;
 use gatehouse_model::Timestamp;
@@ -18,51 +21,51 @@ use gatehouse_store::store::{People, PeopleCursor, Shared, SharedSample, StoreEr
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Gives everybody, once per appliance and database: they may have been enrolled before people were shared.
-pub(crate) async fn give_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
-    const DOING: &str = "give people to Postgres";
+/// Uploads all people, once per appliance and database, because they may have been enrolled before people were shared.
+pub(crate) async fn upload_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
+    const DOING: &str = "upload people to Postgres";
     let query = "select people_sent_at is null from gatehouse.device_cursors where device_id = $1";
     let row = timed(DOING, CALL_TIMEOUT, link.client.query_opt(query, &[&device])).await?;
     if !row.is_some_and(|row| row.get(0)) {
         return Ok(());
     }
-    for some in people.keys().chunks(PEOPLE_MAX) {
+    for some in people.keys().chunks(PEOPLE_PER_CALL) {
         let people: Vec<Shared> = some.iter().filter_map(|key| people.shared(key)).collect();
-        give(link, device, &people.iter().collect::<Vec<_>>()).await?;
+        upload(link, device, &people.iter().collect::<Vec<_>>()).await?;
     }
     let note = "select gatehouse.confirm_people_sent($1)";
     timed(DOING, CALL_TIMEOUT, link.client.execute(note, &[&device])).await.map(drop)
 }
 
-/// What was taken in.
+/// Result of one download.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    /// Changes of people that came.
+    /// Changes received.
     pub(crate) people: u64,
-    /// Whether more is there.
+    /// Whether more changes are pending.
     pub(crate) more: bool,
-    /// People who were left out, in words.
+    /// People who were skipped, each as a text.
     pub(crate) set_aside: Vec<String>,
 }
 
-/// Takes in the next people that changed at the central side.
+/// Downloads and applies the next changes.
 pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<Taken, SyncError> {
-    const DOING: &str = "take people from Postgres";
+    const DOING: &str = "download people from Postgres";
     const AFTER: &str = "select change_no, id, erased_at, enrolled_at, named_at, metadata, queried_at from gatehouse.people_changed_after($1, $2, $3)";
     let before = people.cursor().map_err(SyncError::store(DOING))?;
-    let most = i32::try_from(PEOPLE_MAX).unwrap_or(i32::MAX);
+    let most = i32::try_from(PEOPLE_PER_CALL).unwrap_or(i32::MAX);
     let rows = timed(DOING, BATCH_TIMEOUT, link.client.query(AFTER, &[&device, &to_i64(before.upto), &most]))
         .await?;
-    let changes: Vec<Came> = rows.iter().map(Came::new).collect();
+    let changes: Vec<PersonChange> = rows.iter().map(PersonChange::new).collect();
     let mut taken =
-        Taken { people: changes.len() as u64, more: changes.len() >= PEOPLE_MAX, set_aside: Vec::new() };
+        Taken { people: changes.len() as u64, more: changes.len() >= PEOPLE_PER_CALL, set_aside: Vec::new() };
     let mut now = before;
     if !changes.is_empty() {
         let alive: Vec<Uuid> =
             changes.iter().filter(|one| one.metadata.is_some()).map(|one| one.person).collect();
         let query = "select person, model, template from gatehouse.templates_of($1, $2)";
         let rows = timed(DOING, BATCH_TIMEOUT, link.client.query(query, &[&device, &alive])).await?;
-        let mut templates = by_person(&rows);
+        let mut templates = templates_by_person(&rows);
         let has_erasures = changes.iter().any(|change| change.erased_at.is_some());
         let ids = if has_erasures { people.ids_by_reference() } else { HashMap::new() };
         for change in &changes {
@@ -76,8 +79,8 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
     Ok(taken)
 }
 
-/// A change that came down.
-struct Came {
+/// A downloaded change.
+struct PersonChange {
     number: u64,
     person: Uuid,
     erased_at: Option<Timestamp>,
@@ -87,7 +90,7 @@ struct Came {
     asked_at: Timestamp,
 }
 
-impl Came {
+impl PersonChange {
     fn new(row: &Row) -> Self {
         let at = |nth: usize| row.get::<_, Option<DateTime<Utc>>>(nth).map(to_timestamp);
         Self {
@@ -101,20 +104,20 @@ impl Came {
         }
     }
 
-    /// The latest stamp in it.
+    /// The latest of its timestamps.
     fn stamp(&self) -> Timestamp {
         let stamps = [self.erased_at, self.born, self.named_at];
         stamps.into_iter().flatten().max().unwrap_or(self.asked_at)
     }
 
-    /// Takes it in; words where it cannot be.
+    /// Applies it. Returns a text if it was skipped.
     async fn take(
         &self,
         people: &People,
         ids: &HashMap<Reference, String>,
-        templates: &mut Known,
+        templates: &mut TemplatesByPerson,
     ) -> Result<Option<String>, SyncError> {
-        const DOING: &str = "take people in";
+        const DOING: &str = "apply changes of people";
         let reference = Reference(*self.person.as_bytes());
         if let (Some(at), Some(id)) = (self.erased_at, ids.get(&reference)) {
             people.merge_erasure(id, at, self.asked_at).await.map_err(SyncError::store(DOING))?;
@@ -124,13 +127,13 @@ impl Came {
         }
         let samples = templates.remove(&self.person).unwrap_or_default();
         let Some(person) = self.person(people, reference, samples) else {
-            return Ok(Some(self.aside("it is not sealed with this deployment's key")));
+            return Ok(Some(self.left_out("it is not sealed with this deployment's key")));
         };
         match people.merge(&person, self.asked_at).await {
             Ok(_) => Ok(None),
             Err(
                 refused @ (StoreError::PersonId | StoreError::PersonName | StoreError::NotNormalised { .. }),
-            ) => Ok(Some(self.aside(&refused.to_string()))),
+            ) => Ok(Some(self.left_out(&refused.to_string()))),
             Err(error) => Err(SyncError::store(DOING)(error)),
         }
     }
@@ -151,7 +154,7 @@ impl Came {
         Some(Shared { reference, person, born: self.born?, named_at: self.named_at?, sealed, samples })
     }
 
-    fn aside(&self, words: &str) -> String {
-        format!("person {} of the central side: {words}; left out", self.person)
+    fn left_out(&self, message: &str) -> String {
+        format!("central person {}: {message}; skipped", self.person)
     }
 }

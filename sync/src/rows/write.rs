@@ -1,15 +1,14 @@
-//! The writer of central rows: contract 4 in one transaction per batch.
+//! The writer of central rows: contract 4, one transaction per batch.
 //!
-//! Order within the transaction: lock the device's cursor and check whose it is; events (binary COPY into a
-//! table of the session, then one INSERT, since row-level security refuses COPY); stand-ins for
-//! events that the local disk lost; files; erasures; the cursor, last. Partitions are made before it, each in a
-//! transaction of its own, so that devices do not wait for each other.
+//! Order within the transaction: lock and verify the cursor of the device; events (binary COPY into a temporary table,
+//! then one INSERT, because row-level security refuses COPY); rows of kind `lost`; files; erasures; the cursor, last.
+//! Partitions are created before, each in its own transaction, so that devices do not wait for each other.
 //!
-//! Exactly once: a change at or before the cursor is left out, and whoever moves the cursor holds its row lock. A
-//! connection that is lost during COMMIT leaves the outcome open; the next sign-in reads the cursor, which tells.
-//! No hole: `seq` of what is written goes on from the cursor's by one each; where the journal jumps, rows of kind
-//! `lost` stand in, so that a loss is seen and everything after it still arrives.
-//! Poison: what Postgres refuses for its content is found by halving the batch, and written in a reduced form.
+//! - Exactly once: changes at or before the cursor are skipped, and moving the cursor requires its row lock. If a
+//!   connection breaks during COMMIT, the outcome is unknown, and the next sign-in reads the cursor.
+//! - No gap: `seq` increases by one from the cursor. Rows of kind `lost` replace events missing in the journal, so
+//!   that a loss is visible and all later events still arrive.
+//! - Refused data: what Postgres refuses for its content is found by halving the batch, and written in a reduced form.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +32,7 @@ use crate::rows::copy::{self, Form};
 use crate::rows::erase::Erasure;
 use crate::rows::people_sync::{self, Taken};
 
-/// Months whose partitions are remembered as made; a batch spans one or two, a wrong clock a few more.
+/// Months whose partitions are known to exist. A batch spans one or two, with a wrong clock a few more.
 const MONTHS_MAX: usize = 100;
 
 const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_id, camera, kind, received_at, \
@@ -43,7 +42,7 @@ const INSERT_LOST: &str = "insert into gatehouse.events (device_id, seq, event_i
 const MOVE_CURSOR: &str =
     "update gatehouse.device_cursors set lsn = $2, seq = $3, moved_at = now() where device_id = $1";
 
-/// A signed-in session that writes one device's changes.
+/// A signed-in session that writes the changes of one device.
 pub struct Writer {
     link: Link,
     identity: Identity,
@@ -51,13 +50,13 @@ pub struct Writer {
     last: Option<LastEvent>,
     months: BTreeSet<(i32, u32)>,
     statements: Statements,
-    /// True between BEGIN and the end of its transaction: a call that was cut off leaves it so.
+    /// True from BEGIN to the end of the transaction. An interrupted call leaves it true.
     open: bool,
     /// Whether people are shared.
     people: bool,
-    /// Bytes of events sent and not yet taken by [`Writer::take_sent`].
+    /// Bytes of events sent since the last [`Writer::take_sent`].
     sent: AtomicU64,
-    /// Most changes in the next transaction: halved by refusals, doubled by successes.
+    /// Maximum number of changes of the next transaction. A refusal halves it, a success doubles it.
     changes_max: usize,
 }
 
@@ -68,23 +67,23 @@ struct Statements {
     cursor: Statement,
 }
 
-/// What [`Writer::deliver`] did.
+/// Result of [`Writer::deliver`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// Changes from the front of the slice that are now central (or were already).
+    /// Changes at the front of the slice that are central now, or were already.
     pub taken: usize,
     /// Events written.
     pub events: u64,
-    /// What was written in a reduced form or left out, in words.
+    /// What was written in a reduced form or left out, as texts.
     pub set_aside: Vec<String>,
 }
 
 impl Writer {
-    /// Connects and signs in, changing nothing that is there. Look at [`Writer::last_event`] and
-    /// [`Writer::cursor`] before the first delivery.
+    /// Connects and signs in. Existing rows are not changed. Check [`Writer::last_event`] and [`Writer::cursor`]
+    /// before the first delivery.
     ///
     /// # Errors
-    /// [`SyncError`]; where the database is not the right one, nothing was written.
+    /// [`SyncError`]. If the database is not the right one, nothing was written.
     pub async fn open(rows: &RowsConfig, identity: Identity) -> Result<Self, SyncError> {
         const DOING: &str = "prepare statements at Postgres";
         let mut link = rows::connect(rows).await?;
@@ -115,7 +114,7 @@ impl Writer {
         self.last.as_ref()
     }
 
-    /// Notes in the database that this appliance is there, and what waits on it.
+    /// Records in the database that this appliance is connected, and its pending items.
     ///
     /// # Errors
     /// [`SyncError`] where the call fails.
@@ -123,37 +122,38 @@ impl Writer {
         rows::announce(&self.link, &self.identity, waiting).await
     }
 
-    /// What time it is by this server; none where its clock cannot be right either.
+    /// The time of this server. None if its clock cannot be correct either.
     ///
     /// # Errors
     /// [`SyncError`] where the call fails.
     pub async fn time(&self) -> Result<Option<Truth>, SyncError> {
         let from = clock::uptime();
         let asked = self.link.client.query_one("select clock_timestamp()", &[]);
-        let told: DateTime<Utc> = timed("ask Postgres for the time", CALL_TIMEOUT, asked).await?.get(0);
+        let server_time: DateTime<Utc> =
+            timed("query the time of Postgres", CALL_TIMEOUT, asked).await?.get(0);
         let to = clock::uptime();
-        Ok(Truth::asked(ClockSource::Rows, Timestamp(told.timestamp_micros()), from, to))
+        Ok(Truth::asked(ClockSource::Rows, Timestamp(server_time.timestamp_micros()), from, to))
     }
 
-    /// Shares people from now on, where the schema has them: everybody known here is given first. Words where they
-    /// cannot be shared although all else can go on.
+    /// Starts to share people, if the schema supports it. Known people are uploaded first. Returns a text if people
+    /// cannot be shared although everything else works.
     ///
     /// # Errors
     /// [`SyncError`] where a call fails.
     pub async fn share_people(&mut self, people: &People) -> Result<Option<String>, SyncError> {
         let Some(key) = people.deployment() else { return Ok(None) };
-        self.people = match shared_people::begin(&self.link, &self.identity.device, key).await {
+        self.people = match shared_people::start_sharing(&self.link, &self.identity.device, key).await {
             Ok(shared) => shared,
             Err(SyncError::Guard(fault)) => return Ok(Some(format!("people are not shared: {fault}"))),
             Err(error) => return Err(error),
         };
         match self.people {
-            true => people_sync::give_all(&self.link, &self.identity.device, people).await.map(|()| None),
+            true => people_sync::upload_all(&self.link, &self.identity.device, people).await.map(|()| None),
             false => Ok(Some(format!("people are not shared: {}", shared_people::TOO_OLD))),
         }
     }
 
-    /// Takes in the next people that changed at the central side, if they are shared.
+    /// Downloads the next changes of people, if people are shared.
     pub(crate) async fn take_people(&self, people: &People) -> Result<Taken, SyncError> {
         match self.people {
             true => people_sync::take(&self.link, &self.identity.device, people).await,
@@ -161,7 +161,7 @@ impl Writer {
         }
     }
 
-    /// Resolves when people changed at the central side (true), or the connection is gone (false).
+    /// Resolves when people changed centrally (true), or the connection is closed (false).
     pub(crate) async fn people_changed(&mut self) -> bool {
         match self.people {
             true => self.link.news.changed().await.is_ok(),
@@ -174,27 +174,27 @@ impl Writer {
         self.sent.swap(0, Ordering::Relaxed)
     }
 
-    /// How far this device has delivered, as the database says.
+    /// How far this device has delivered, according to the database.
     pub fn cursor(&self) -> Position {
         self.cursor
     }
 
-    /// Tells erasures out of their turn, each in a transaction of its own.
+    /// Sends erasures ahead of their batch, each in its own transaction.
     pub(crate) async fn erase(&self, changes: &[Change]) -> Result<(), SyncError> {
         for erasure in changes.iter().filter_map(Erasure::of) {
             if self.people {
-                erasure.bury(&self.link, &self.identity.device).await?;
+                erasure.erase_everywhere(&self.link, &self.identity.device).await?;
             }
-            erasure.scrub(&self.link, &self.identity.device).await?;
+            erasure.erase_from_events(&self.link, &self.identity.device).await?;
         }
         Ok(())
     }
 
-    /// Delivers a part from the front of `changes` (ascending), at least one of them; those at or before the cursor
+    /// Delivers a part from the front of `changes` (ascending), at least one of them. Changes at or before the cursor
     /// count as delivered.
     ///
     /// # Errors
-    /// [`SyncError`]. The writer is then of no further use: open a new one.
+    /// [`SyncError`]. The writer must not be used further: open a new one.
     pub async fn deliver(&mut self, changes: &[Change]) -> Result<Delivered, SyncError> {
         let known = changes.partition_point(|change| change.position().lsn <= self.cursor.lsn);
         let fresh = &changes[known..];
@@ -219,7 +219,7 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            // After a deadline the session may hang: only one that answers can be used to look for the poison.
+            // After a timeout the session may hang. Only a responsive session can be used to find the refused change.
             if !error.is_permanent() {
                 return Err(error);
             }
@@ -236,25 +236,28 @@ impl Writer {
     async fn write(&mut self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         const BEGIN: &str = "lock the cursor in Postgres";
         if self.open {
-            return Err(SyncError::Unreachable { doing: BEGIN, words: "the session was cut off".to_owned() });
+            return Err(SyncError::Unreachable {
+                doing: BEGIN,
+                message: "the session was interrupted".to_owned(),
+            });
         }
         self.ensure_months(batch).await?;
-        self.give_people(batch, form).await?;
+        self.upload_people(batch, form).await?;
         self.open = true;
         let (client, identity) = (&self.link.client, &self.identity);
         let device: [&Value<'_>; 1] = [&identity.device];
-        // Both leave in one packet: a round trip less on a slow line.
+        // Both are sent in one packet, which saves a round trip on a slow connection.
         let begin = timed(BEGIN, CALL_TIMEOUT, client.batch_execute("begin"));
         let (begun, row) =
             tokio::join!(begin, timed(BEGIN, CALL_TIMEOUT, client.query_opt(&self.statements.lock, &device)));
         begun?;
         let row = row?.ok_or(GuardFault::NotPrepared {
             place: "the database",
-            words: "this appliance's cursor is gone".to_owned(),
+            message: "the cursor of this appliance is missing".to_owned(),
         })?;
         if rows::verify(&row, identity)? != self.cursor {
-            let words = "another session of this appliance has moved its cursor".to_owned();
-            return Err(SyncError::Busy { doing: BEGIN, code: "cursor".to_owned(), words });
+            let message = "another session of this appliance has moved its cursor".to_owned();
+            return Err(SyncError::Busy { doing: BEGIN, code: "cursor".to_owned(), message });
         }
         match tokio::time::timeout(BATCH_TIMEOUT, self.fill(batch, form)).await {
             Ok(filled) => filled?,
@@ -266,20 +269,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Everything from BEGIN to COMMIT; under the deadline of the caller.
+    /// Everything from BEGIN to COMMIT. The caller sets the deadline.
     async fn fill(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         if batch.events.is_empty() {
             return self.follow(batch, form).await;
         }
         self.copy_events(batch, form).await?;
-        // What follows leaves with it: a round trip less on a slow line. Where the first fails so does the rest, and COMMIT
-        // rolls back.
+        // The rest is sent in the same packet, which saves a round trip on a slow connection. If the first statement
+        // fails, so do all others, and COMMIT rolls back.
         let insert = self.execute("write events to Postgres", &self.statements.insert, &[]);
         let (inserted, followed) = tokio::join!(insert, self.follow(batch, form));
         inserted.and(followed)
     }
 
-    /// All but the events, and at the end the cursor and COMMIT, in one packet.
+    /// Everything except the events, then the cursor and COMMIT in one packet.
     async fn follow(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         const DOING: &str = "write rows to Postgres";
         let device = &self.identity.device;
@@ -291,7 +294,7 @@ impl Writer {
             self.insert_files(&Files::new(&batch.files)).await?;
         }
         for erasure in &batch.erasures {
-            erasure.scrub(&self.link, device).await?;
+            erasure.erase_from_events(&self.link, device).await?;
         }
         let (lsn, seq) = (to_i64(batch.end.lsn), to_i64(batch.end.seq));
         let values: [&Value<'_>; 3] = [device, &lsn, &seq];
@@ -340,23 +343,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Before the transaction: others wait for the lock of whoever changes people.
-    async fn give_people(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
+    /// Before the transaction, because other appliances wait for the lock on people.
+    async fn upload_people(&self, batch: &Batch<'_>, form: &Form) -> Result<(), SyncError> {
         if !self.people {
             return Ok(());
         }
         let device = &self.identity.device;
         for erasure in &batch.erasures {
-            erasure.bury(&self.link, device).await?;
+            erasure.erase_everywhere(&self.link, device).await?;
         }
         match form {
-            Form::Whole => shared_people::give(&self.link, device, &batch.people).await,
+            Form::Whole => shared_people::upload(&self.link, device, &batch.people).await,
             _ => Ok(()),
         }
     }
 
     async fn ensure_months(&mut self, batch: &Batch<'_>) -> Result<(), SyncError> {
-        const PARTITION: &str = "make a partition in Postgres";
+        const PARTITION: &str = "create a partition in Postgres";
         for at in batch.times().map(to_datetime) {
             if self.months.contains(&month(at)) {
                 continue;

@@ -1,4 +1,4 @@
-//! How a picture is to be turned, by its EXIF data.
+//! Orientation of a picture by its EXIF data.
 
 /// Tag of the orientation in the first directory.
 const ORIENTATION: u16 = 0x0112;
@@ -6,17 +6,17 @@ const ORIENTATION: u16 = 0x0112;
 const SHORT: u16 = 3;
 /// Bytes of an entry of a directory.
 const ENTRY_BYTES: usize = 12;
-/// Most entries that are looked at; cameras write some twenty.
+/// Maximum number of entries that are read. Cameras write about twenty.
 const ENTRIES_MAX: usize = 256;
 
-/// What the rows and columns of a picture are, as EXIF numbers it.
+/// Orientation of rows and columns, as numbered by EXIF.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Orientation {
-    /// Rows are columns: done first.
+    /// Rows and columns are swapped, first.
     pub(super) transposed: bool,
-    /// Then left is right.
+    /// Then left and right are swapped.
     pub(super) mirrored: bool,
-    /// Then top is bottom.
+    /// Then top and bottom are swapped.
     pub(super) upturned: bool,
 }
 
@@ -37,7 +37,7 @@ impl Orientation {
     }
 }
 
-/// The orientation in EXIF data, which begins with a TIFF header; upright where it says none.
+/// The orientation in EXIF data, which begin with a TIFF header. Upright if there is none.
 pub(super) fn orientation(exif: &[u8]) -> Orientation {
     find(exif).and_then(Orientation::of).unwrap_or_default()
 }

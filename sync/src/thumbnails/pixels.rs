@@ -1,4 +1,4 @@
-//! A picture as rows of bytes, made smaller and turned.
+//! A decoded picture: scaling and rotation.
 
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// None where the bytes are not as many as width and height say, or there are none.
+    /// None if the number of bytes does not match width and height, or is zero.
     pub(super) fn new(
         width: usize,
         height: usize,
@@ -24,7 +24,7 @@ impl Pixels {
         fits.then_some(Self { width, height, channels, data })
     }
 
-    /// The picture with its longest edge at most `edge` pixels long, both edges in proportion.
+    /// The picture scaled down so that its longest edge is at most `edge` pixels. Keeps the aspect ratio.
     pub(super) fn within(&self, edge: u16) -> Self {
         let longest = self.width.max(self.height);
         let edge = usize::from(edge).clamp(1, longest);
@@ -32,13 +32,14 @@ impl Pixels {
         self.narrowed(side(self.width)).narrowed(side(self.height))
     }
 
-    /// The picture with `width` columns, each the mean of what it covers, and then columns as rows: twice is upright.
+    /// The picture with `width` columns, each the mean of the columns that it covers, and transposed. Two calls
+    /// restore the orientation.
     fn narrowed(&self, width: usize) -> Self {
         let (channels, height) = (self.channels, self.height);
         let mut data = Zeroizing::new(vec![0; width * height * channels]);
         for (y, row) in self.data.chunks_exact(self.width * channels).enumerate() {
             for x in 0..width {
-                // In units of a column of before divided by `width`: all of them are whole.
+                // In units of an original column divided by `width`, so that all values are integers.
                 let (from, to) = (x * self.width, (x + 1) * self.width);
                 let covered = from / width..to.div_ceil(width);
                 for channel in 0..channels {
@@ -57,7 +58,7 @@ impl Pixels {
         Self { width: height, height: width, channels, data }
     }
 
-    /// As it is to be looked at.
+    /// The picture in its displayed orientation.
     pub(super) fn turned(self, turn: Orientation) -> Self {
         if turn == Orientation::default() {
             return self;

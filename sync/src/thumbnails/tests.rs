@@ -46,7 +46,7 @@ fn thumbnail(jpeg: &[u8], edge: u16) -> Vec<u8> {
 
 fn fault(jpeg: &[u8]) -> String {
     match make(Cursor::new(jpeg), &[320]).err() {
-        Some(Unshown::Picture(words)) => words,
+        Some(ThumbnailError::Picture(message)) => message,
         other => panic!("{other:?}"),
     }
 }
@@ -128,7 +128,7 @@ fn several_sizes_come_of_one_picture_without_what_it_says_of_itself() {
     let made = make(Cursor::new(with_exif(&jpeg, 6, false)), &[320, 80]).unwrap();
     let sizes: Vec<_> = made.iter().map(|made| (made.edge, seen_size(&made.bytes))).collect();
     assert_eq!(sizes, [(320, (180, 320)), (80, (45, 80))]);
-    for Made { bytes, .. } in &made {
+    for EncodedThumbnail { bytes, .. } in &made {
         assert!(!bytes.windows(4).any(|four| four == b"Exif" || four == b"gps\0"));
         assert!(bytes.len() < jpeg.len() / 2, "{} of {} bytes", bytes.len(), jpeg.len());
         let mut decoder = Decoder::new(&bytes[..]);
@@ -153,8 +153,8 @@ fn what_claims_too_many_pixels_is_not_decoded() {
     for (height, width) in [(60_000_u16, 60_000_u16), (65_535, 300)] {
         bomb[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
         bomb[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
-        let words = fault(&bomb);
-        assert!(words.contains(&format!("claims {width} x {height} pixels")), "{words}");
+        let message = fault(&bomb);
+        assert!(message.contains(&format!("claims {width} x {height} pixels")), "{message}");
     }
     bomb[frame + 5..frame + 7].copy_from_slice(&[0, 0]);
     assert!(fault(&bomb).contains("broken") || fault(&bomb).contains("not read"));
@@ -164,8 +164,8 @@ fn what_claims_too_many_pixels_is_not_decoded() {
 fn what_is_wrong_with_a_picture_is_said_in_words() {
     let jpeg = quarters(160, 120, [10, 80, 160, 240]);
     for cut in [3, 100, jpeg.len() / 2, jpeg.len() - 40] {
-        let words = fault(&jpeg[..cut]);
-        assert!(words.contains("ends too early") || words.contains("broken"), "{cut}: {words}");
+        let message = fault(&jpeg[..cut]);
+        assert!(message.contains("ends too early") || message.contains("broken"), "{cut}: {message}");
     }
     assert_eq!(fault(b""), "it is empty");
     assert_eq!(fault(b"GET / HTTP/1.1"), "it does not begin as a JPEG does");
@@ -186,8 +186,8 @@ fn whatever_bytes_come_it_ends_in_a_thumbnail_or_in_words() {
         }
         match make(Cursor::new(other), &[32]) {
             Ok(_) => shown += 1,
-            Err(Unshown::Picture(words)) => told += usize::from(!words.is_empty()),
-            Err(Unshown::Read(error)) => panic!("{error}"),
+            Err(ThumbnailError::Picture(message)) => told += usize::from(!message.is_empty()),
+            Err(ThumbnailError::Read(error)) => panic!("{error}"),
         }
     }
     assert!(shown > 50 && told > 50, "{shown} shown, {told} told");
@@ -207,7 +207,7 @@ fn bytes_that_cannot_be_read_are_no_fault_of_the_picture() {
     let jpeg = quarters(640, 480, [10, 80, 160, 240]);
     for cut in [0, 1000] {
         match make(Torn(Cursor::new(jpeg[..cut].to_vec())), &[320]) {
-            Err(Unshown::Read(error)) => assert_eq!(error.kind(), ErrorKind::InvalidData),
+            Err(ThumbnailError::Read(error)) => assert_eq!(error.kind(), ErrorKind::InvalidData),
             other => panic!("{:?}", other.map(|made| made.len())),
         }
     }

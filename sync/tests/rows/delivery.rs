@@ -17,7 +17,7 @@ use gatehouse_vault::keys::RootKey;
 
 use crate::support::{Bed, key};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn gallery_settings() -> GallerySettings {
     GallerySettings {
@@ -78,8 +78,8 @@ pub(crate) fn rows_of(sync: &Sync) -> SinkStatus {
 
 pub(crate) async fn settled(sync: &Sync) {
     // A push that began after all that is meant is durable: news may not have woken the loop yet.
-    sync.now(PATIENCE).await;
-    wait::until_async("all rows to be delivered", PATIENCE, || async {
+    sync.now(WAIT_TIMEOUT).await;
+    wait::until_async("all rows to be delivered", WAIT_TIMEOUT, || async {
         let status = rows_of(sync);
         status.state == SinkState::Idle && status.pending == 0 && status.error.is_none()
     })
@@ -108,22 +108,22 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     proxy.set(Faults { refuse: true, ..Faults::default() });
     visits(&store, 31..=5000, 0).await;
     store.events.record_refused(Item::Event, "not_json", 3).await.unwrap().await.unwrap();
-    wait::until_async("the outage to be seen", PATIENCE, || async { rows_of(&sync).error.is_some() })
+    wait::until_async("the outage to be seen", WAIT_TIMEOUT, || async { rows_of(&sync).error.is_some() })
         .await
         .unwrap();
-    wait::until_async("what waits to be counted", PATIENCE, || async { rows_of(&sync).pending == 4970 })
+    wait::until_async("what waits to be counted", WAIT_TIMEOUT, || async { rows_of(&sync).pending == 4970 })
         .await
         .unwrap();
     assert!(rows_of(&sync).oldest_pending.is_some());
     proxy.heal();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    sync.now(PATIENCE).await;
+    sync.now(WAIT_TIMEOUT).await;
     settled(&sync).await;
     bed.assert_whole("edge-1", 5000).await;
     assert_eq!(bed.count(named).await, 5000);
 
     store.people.erase("anna").await.unwrap();
-    wait::until_async("the erasure to arrive", PATIENCE, || async { bed.count(named).await == 0 })
+    wait::until_async("the erasure to arrive", WAIT_TIMEOUT, || async { bed.count(named).await == 0 })
         .await
         .unwrap();
     settled(&sync).await;
@@ -149,7 +149,7 @@ async fn an_erasure_does_not_wait_behind_a_backlog() {
     visits(&store, 601..=4000, 0).await;
     store.people.erase("anna").await.unwrap();
     proxy.heal();
-    sync.now(PATIENCE).await;
+    sync.now(WAIT_TIMEOUT).await;
     settled(&sync).await;
     bed.assert_whole("edge-1", 4000).await;
     let named = "select count(*) from gatehouse.events where identification::text like '%anna%'";
@@ -204,11 +204,11 @@ async fn an_old_copy_of_the_state_directory_is_stopped_in_words() {
         let store = open(&old.path().join("s"));
         visits(&store, range, 0).await;
         let sync = Sync::start(&config, &store);
-        wait::until_async("the stop", PATIENCE, || async { rows_of(&sync).state == SinkState::Stopped })
+        wait::until_async("the stop", WAIT_TIMEOUT, || async { rows_of(&sync).state == SinkState::Stopped })
             .await
             .unwrap();
-        let words = rows_of(&sync).error.unwrap();
-        assert!(words.contains("old copy") && words.contains(word), "{words}");
+        let message = rows_of(&sync).error.unwrap();
+        assert!(message.contains("old copy") && message.contains(word), "{message}");
         sync.stop(Duration::from_secs(5)).await;
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();
     }

@@ -10,7 +10,7 @@ use gatehouse_testkit::objects::Objects;
 use gatehouse_testkit::s3::S3Server;
 use gatehouse_testkit::wait;
 
-use crate::delivery::{PATIENCE, open, visits};
+use crate::delivery::{WAIT_TIMEOUT, open, visits};
 use crate::support::{Bed, key};
 
 const ENVIRONMENTS: [&str; 3] = ["dev", "staging", "prod"];
@@ -47,7 +47,7 @@ async fn visited(folder: &std::path::Path) -> Store {
 /// Delivers until both sinks stand still, and tells what they say: database, bucket.
 async fn told(config: &Config, store: Store) -> [Option<String>; 2] {
     let sync = Sync::start(config, &store);
-    wait::until_async("both to stand still", PATIENCE, || async {
+    wait::until_async("both to stand still", WAIT_TIMEOUT, || async {
         let still = |state: SinkState, pending: u64| {
             state == SinkState::Stopped || (state == SinkState::Idle && pending == 0)
         };
@@ -56,7 +56,7 @@ async fn told(config: &Config, store: Store) -> [Option<String>; 2] {
     .await
     .unwrap();
     // The row of a file follows its object.
-    sync.now(PATIENCE).await;
+    sync.now(WAIT_TIMEOUT).await;
     let told = sync.status().sinks.into_iter().map(|sink| sink.error).collect::<Vec<_>>();
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
@@ -79,12 +79,12 @@ async fn of_nine_meetings_six_are_refused_in_words_and_write_nothing() {
         let before = looker.list(BUCKET, "").await.unwrap();
         for ours in ENVIRONMENTS.into_iter().filter(|ours| *ours != theirs) {
             let state = tempfile::tempdir().unwrap();
-            let words = told(&config(ours, &bed, &looker), visited(state.path()).await).await;
-            for (place, words) in ["the database", "the bucket"].iter().zip(words) {
+            let message = told(&config(ours, &bed, &looker), visited(state.path()).await).await;
+            for (place, message) in ["the database", "the bucket"].iter().zip(message) {
                 let wanted = format!(
                     "{place} is of environment `{theirs}`, this appliance of `{ours}`: nothing was written"
                 );
-                assert!(words.as_ref().is_some_and(|words| words.contains(&wanted)), "{words:?}");
+                assert!(message.as_ref().is_some_and(|message| message.contains(&wanted)), "{message:?}");
             }
             let rows = "select (select count(*) from gatehouse.devices) + (select count(*) from gatehouse.device_cursors) \
                         + (select count(*) from gatehouse.events) + (select count(*) from gatehouse.files)";
@@ -92,8 +92,8 @@ async fn of_nine_meetings_six_are_refused_in_words_and_write_nothing() {
             assert_eq!(looker.list(BUCKET, "").await.unwrap(), before, "{ours} in {theirs}");
         }
         let state = tempfile::tempdir().unwrap();
-        let words = told(&config(theirs, &bed, &looker), visited(state.path()).await).await;
-        assert_eq!(words, [None, None], "{theirs}");
+        let message = told(&config(theirs, &bed, &looker), visited(state.path()).await).await;
+        assert_eq!(message, [None, None], "{theirs}");
         bed.assert_whole("edge-1", 1).await;
         assert_eq!(bed.count("select count(*) from gatehouse.files").await, 1);
         assert_eq!(looker.list(BUCKET, "").await.unwrap().len(), before.len().max(2));
@@ -110,7 +110,7 @@ async fn a_wrong_bucket_holds_up_pictures_and_a_wrong_database_rows_and_neither_
 
     let state = tempfile::tempdir().unwrap();
     let [rows, objects] = told(&config("dev", &prod, &looker), visited(state.path()).await).await;
-    assert!(rows.is_some_and(|words| words.contains("the database is of environment `prod`")));
+    assert!(rows.is_some_and(|message| message.contains("the database is of environment `prod`")));
     assert_eq!(objects, None);
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 1);
     assert_eq!(prod.count("select count(*) from gatehouse.devices").await, 0);
@@ -119,7 +119,7 @@ async fn a_wrong_bucket_holds_up_pictures_and_a_wrong_database_rows_and_neither_
     let state = tempfile::tempdir().unwrap();
     let [rows, objects] = told(&config("dev", &dev, &looker), visited(state.path()).await).await;
     assert_eq!(rows, None);
-    assert!(objects.is_some_and(|words| words.contains("the bucket is of environment `staging`")));
+    assert!(objects.is_some_and(|message| message.contains("the bucket is of environment `staging`")));
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 1, "the one from before");
     dev.assert_whole("edge-1", 1).await;
     // No row of a file before its object.

@@ -101,7 +101,7 @@ async fn check_names_the_first_fault_and_init_cures_it() {
     client.execute("delete from gatehouse.events where seq = 4", &[]).await.unwrap();
     let findings = central::check(&config).await;
     let last = findings.last().unwrap();
-    assert!(!last.ok && last.words.contains("1 missing"), "{last:?}");
+    assert!(!last.ok && last.message.contains("1 missing"), "{last:?}");
 
     let findings = central::check(&bed.config("prod")).await;
     assert_eq!(findings.last().unwrap().what, "database: environment");

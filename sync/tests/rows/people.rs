@@ -13,7 +13,7 @@ use gatehouse_testkit::wait;
 use crate::delivery::{encoding, open, rows_of};
 use crate::support::{Bed, DEVICE_PASSWORD, deliver_all, event, named};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A database and the key of those who share people through it.
 pub(crate) struct Deployment {
@@ -61,7 +61,7 @@ impl Deployment {
     /// No tombstone is kept any more.
     pub(crate) async fn all_have_heard(&self) {
         let left = "select count(*) from gatehouse.tombstones";
-        wait::until_async("all to have heard of every erasure", PATIENCE, || async {
+        wait::until_async("all to have heard of every erasure", WAIT_TIMEOUT, || async {
             self.bed.count(left).await == 0
         })
         .await
@@ -85,15 +85,15 @@ impl House {
 
     pub(crate) async fn go_offline(&mut self) {
         if let Some(sync) = self.sync.take() {
-            sync.stop(PATIENCE).await;
+            sync.stop(WAIT_TIMEOUT).await;
         }
     }
 
     /// Waits until all is given and taken.
     pub(crate) async fn settled(&self) {
         let sync = self.sync.as_ref().unwrap();
-        sync.now(PATIENCE).await;
-        wait::until_async("everything to be given and taken", PATIENCE, || async {
+        sync.now(WAIT_TIMEOUT).await;
+        wait::until_async("everything to be given and taken", WAIT_TIMEOUT, || async {
             let status = rows_of(sync);
             assert_eq!(status.error, None);
             let left = self.store.feed.changes(self.store.feed.rows_cursor(), 1000).unwrap();
@@ -112,7 +112,7 @@ impl House {
     async fn waits_for(&self, what: &str, people: &[(&str, &str, usize)]) {
         let wanted: Vec<_> =
             people.iter().map(|(id, name, samples)| (id.to_string(), name.to_string(), *samples)).collect();
-        let seen = wait::until_async(what, PATIENCE, || async { self.people() == wanted }).await;
+        let seen = wait::until_async(what, WAIT_TIMEOUT, || async { self.people() == wanted }).await;
         assert!(seen.is_ok(), "{what} at {}: {:?} instead of {wanted:?}", self.device, self.people());
     }
 

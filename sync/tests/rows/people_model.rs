@@ -9,7 +9,7 @@ use gatehouse_store::store::Enrollment;
 use gatehouse_testkit::wait;
 
 use crate::delivery::{encoding, gallery_settings};
-use crate::people::{Deployment, House, PATIENCE};
+use crate::people::{Deployment, House, WAIT_TIMEOUT};
 
 const SEEDS: u64 = 4;
 const STEPS: usize = 40;
@@ -158,7 +158,7 @@ impl Model {
             house.settled().await;
         }
         let central = self.deployment.central().await;
-        let agreed = wait::until_async("all to agree", PATIENCE, || async {
+        let agreed = wait::until_async("all to agree", WAIT_TIMEOUT, || async {
             let told: Vec<_> = central.list().await.unwrap();
             let told: Vec<_> =
                 told.into_iter().map(|person| (person.id, person.name, person.samples as usize)).collect();

@@ -76,7 +76,7 @@ async fn an_enrolled_appliance_delivers_with_its_own_role_until_it_is_retired() 
     let row = client.query_one("select whole, events from gatehouse.completeness", &[]).await?;
     ensure!(row.get::<_, bool>(0) && row.get::<_, i64>(1) == 1);
     let check = setup.daemon.cli(&["central", "check", "--config", &own.to_string_lossy()])?;
-    ensure!(check.code == 0 && check.stdout.contains("1 events, no hole"), "{check:?}");
+    ensure!(check.code == 0 && check.stdout.contains("1 events, no gap"), "{check:?}");
 
     let report = setup.daemon.json(&["central", "report", "--config", &admin])?;
     let one = &report["fleet"][0];
@@ -124,7 +124,7 @@ async fn archived_and_dropped(setup: &Setup, admin: &str) -> Result<()> {
                  update gatehouse.events set received_at = now() - interval '100 days'";
     setup.database.ready().await?.batch_execute(older).await?;
     let kept = central(&["retention", "--keep-months", "1", "--drop"])?;
-    ensure!(kept.code == 1 && kept.stdout.contains("KEPT     not archived as a whole"), "{kept:?}");
+    ensure!(kept.code == 1 && kept.stdout.contains("KEPT     not completely archived"), "{kept:?}");
     let archived = setup.daemon.json(&["central", "archive", "--config", admin])?;
     let one = &archived["devices"][0];
     ensure!(one["files"] == 1 && one["events"] == 1 && one["archived"] == 1, "{archived}");

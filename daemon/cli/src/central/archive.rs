@@ -99,7 +99,7 @@ fn archived_text(archived: &Archived) -> String {
 }
 
 fn checked_text(checked: &Checked) -> String {
-    let line = |fault: &Wrong| format!("WRONG  {}: {}\n", printable(&fault.key), printable(&fault.words));
+    let line = |fault: &Wrong| format!("WRONG  {}: {}\n", printable(&fault.key), printable(&fault.message));
     let mut text: String = checked.faults.iter().map(line).collect();
     let more = checked.wrong - checked.faults.len() as u64;
     if more > 0 {

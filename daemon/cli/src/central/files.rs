@@ -118,7 +118,7 @@ pub(super) async fn verify(args: &Verify, session: &mut Session) -> Result<(), F
 
 fn verified_text(verified: &Verified) -> String {
     let line = |one: &Differing| {
-        format!("DIFFERS  {}: {}  (file {})\n", printable(&one.key), printable(&one.words), one.id)
+        format!("DIFFERS  {}: {}  (file {})\n", printable(&one.key), printable(&one.message), one.id)
     };
     let mut text: String = verified.differing.iter().map(line).collect();
     let more = verified.differ - verified.differing.len() as u64;

@@ -1,7 +1,7 @@
-//! `gatehouse central archive --check`: every file is read back, and says itself that nothing is missing and nothing double.
+//! `gatehouse central archive --check`: reads every file back and proves that no event is missing or duplicate.
 //!
-//! One page of rows and one chunk of a file are in memory; a file is on the local disk, without a name, while it is looked
-//! at. Nothing is changed.
+//! Memory holds one page of rows and one chunk of a file. A file is on the local disk, without a name, while it is
+//! examined. Nothing is changed.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
@@ -16,8 +16,8 @@ use tokio_postgres::Row;
 
 use super::{DOING, PREFIX, blocking, file, key, open};
 
-/// Rows, and keys of objects, asked for at once.
-const PAGE: i64 = 500;
+/// Rows or object keys per query.
+const PAGE_ROWS: i64 = 500;
 
 const ROWS: &str = "select device_id, first_seq, last_seq, day, s3_key, file_size, checksum, archived_at is not null \
      from gatehouse.archive where s3_bucket = $1 and (device_id collate \"C\", first_seq) > ($2, $3) \
@@ -25,7 +25,7 @@ const ROWS: &str = "select device_id, first_seq, last_seq, day, s3_key, file_siz
 const WITHOUT_ROW: &str = "select k from unnest($1::text[]) k \
      where not exists (select from gatehouse.archive a where a.s3_bucket = $2 and a.s3_key = k)";
 
-/// What was found.
+/// Result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Files read back.
@@ -34,19 +34,19 @@ pub struct Checked {
     pub events: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many faults there are.
+    /// Number of faults.
     pub wrong: u64,
     /// The first of them.
     pub faults: Vec<Fault>,
 }
 
-/// A file that is missing, too many, or not what it should be.
+/// A file that is missing, unknown or wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Its key in the bucket.
     pub key: String,
     /// What is wrong.
-    pub words: String,
+    pub message: String,
 }
 
 struct Claim {
@@ -60,11 +60,11 @@ struct Claim {
     archived: bool,
 }
 
-/// Reads the whole archive back: every file is what its row says, its numbers are those of its name, the numbers of an
-/// appliance follow each other from 1 without hole and double, and there is no file beside these.
+/// Reads the whole archive back. Each file must match its row and its name, the numbers of an appliance must be
+/// consecutive from 1, and there must be no other file.
 ///
 /// # Errors
-/// [`SyncError`] where database or bucket cannot be read. What is wrong with the archive is no error but a fault.
+/// [`SyncError`] if the database or bucket cannot be read. Defects of the archive are faults in the result.
 pub async fn check(config: &Config) -> Result<Checked, SyncError> {
     let services = open(config).await?;
     let mut checked = Checked::default();
@@ -79,8 +79,8 @@ pub async fn check(config: &Config) -> Result<Checked, SyncError> {
             if claim.device != device {
                 (device, last) = (claim.device.clone(), 0);
             }
-            if let Some(words) = sequel(last, &claim) {
-                checked.wrong(&claim.key, words);
+            if let Some(message) = sequel(last, &claim) {
+                checked.wrong(&claim.key, message);
             }
             (first, last) = (claim.first, last.max(claim.last));
             checked.one(&services, &claim).await?;
@@ -90,14 +90,14 @@ pub async fn check(config: &Config) -> Result<Checked, SyncError> {
     Ok(checked)
 }
 
-/// Rows after one of an appliance.
+/// The rows after one of an appliance.
 async fn page_after(services: &Services, device: &str, first: i64) -> Result<Vec<Row>, SyncError> {
     let bucket = services.objects.bucket();
-    let values: [&Value<'_>; 4] = [&bucket, &device, &first, &PAGE];
+    let values: [&Value<'_>; 4] = [&bucket, &device, &first, &PAGE_ROWS];
     timed(DOING, BATCH_TIMEOUT, services.link.client.query(ROWS, &values)).await
 }
 
-/// What is wrong where a file comes after event `last`.
+/// What is wrong if this file follows event `last`.
 fn sequel(last: i64, claim: &Claim) -> Option<String> {
     match claim.first - last {
         1 => None,
@@ -120,7 +120,7 @@ impl Claim {
         }
     }
 
-    /// What is wrong with a file that says this of itself.
+    /// What is wrong with a file of this content.
     fn differs(&self, contents: &file::Contents) -> Option<String> {
         let file::Contents { range: (first, last), days: (from, to) } = *contents;
         if (first, last) == (self.first, self.last)
@@ -129,24 +129,21 @@ impl Claim {
         {
             return None;
         }
-        Some(format!("it holds events {first} to {last} of {from} to {to}, which is not what its name says"))
+        Some(format!("it contains events {first} to {last} of {from} to {to}, which differs from its name"))
     }
 }
 
 impl Checked {
-    fn wrong(&mut self, key: &str, words: String) {
+    fn wrong(&mut self, key: &str, message: String) {
         self.wrong += 1;
         if self.faults.len() < LISTED_MAX {
-            self.faults.push(Fault { key: key.to_owned(), words });
+            self.faults.push(Fault { key: key.to_owned(), message });
         }
     }
 
     async fn one(&mut self, services: &Services, claim: &Claim) -> Result<(), SyncError> {
         if !claim.archived {
-            self.wrong(
-                &claim.key,
-                "it was begun and not finished: run `gatehouse central archive`".to_owned(),
-            );
+            self.wrong(&claim.key, "it is incomplete: run `gatehouse central archive`".to_owned());
             return Ok(());
         }
         let mut place: File = blocking(|| Ok(tempfile::tempfile()?)).await?;
@@ -159,7 +156,7 @@ impl Checked {
         if claim.size.map(to_u64) != Some(content.size)
             || claim.checksum != Some(format!("sha256:{}", content.sha256))
         {
-            self.wrong(&claim.key, "size or SHA-256 is another than in its row".to_owned());
+            self.wrong(&claim.key, "size or SHA-256 differs from its row".to_owned());
             return Ok(());
         }
         let read = blocking(move || {
@@ -169,8 +166,8 @@ impl Checked {
         match read.await? {
             Ok(contents) => {
                 self.events += to_u64(contents.range.1 - contents.range.0 + 1);
-                if let Some(words) = claim.differs(&contents) {
-                    self.wrong(&claim.key, words);
+                if let Some(message) = claim.differs(&contents) {
+                    self.wrong(&claim.key, message);
                 }
             }
             Err(error) => self.wrong(&claim.key, format!("it cannot be read: {error}")),
@@ -178,7 +175,7 @@ impl Checked {
         Ok(())
     }
 
-    /// Objects of the archive that no row knows: who reads the folder would count their events as well.
+    /// Objects of the archive without a row: a reader of the folder would count their events as well.
     async fn find_others(&mut self, services: &Services) -> Result<(), SyncError> {
         let bucket = services.objects.bucket();
         let mut listing = services.objects.listing(PREFIX).await?;
@@ -187,12 +184,12 @@ impl Checked {
             let next = listing.next().await?;
             let ended = next.is_none();
             keys.extend(next.map(|listed| listed.key));
-            if keys.len() < PAGE.unsigned_abs() as usize && !ended {
+            if keys.len() < PAGE_ROWS.unsigned_abs() as usize && !ended {
                 continue;
             }
             let values: [&Value<'_>; 2] = [&keys, &bucket];
             for row in timed(DOING, BATCH_TIMEOUT, services.link.client.query(WITHOUT_ROW, &values)).await? {
-                self.wrong(row.get(0), "gatehouse.archive does not know it: move it away".to_owned());
+                self.wrong(row.get(0), "it has no row in gatehouse.archive: move it away".to_owned());
             }
             keys.clear();
             if ended {

@@ -1,8 +1,8 @@
 //! The columns of the archive, and how an event fills them.
 //!
-//! Nobody is named: what lies in such files cannot be taken back, so an erasure has nothing to look for there. Of an
-//! identification only the fields that are listed here are taken, so that a field that comes later names nobody either.
-//! Device and date are in the path of a file and not in it: a reader that knows such paths makes columns of them.
+//! Files name no person, because they cannot be changed later and an erasure must not need to. Only the fields listed
+//! here are taken from an identification, so that a field added later does not name a person either. Device and date
+//! are in the path of a file, where readers of partitioned data expect them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -33,19 +33,19 @@ pub(super) const SCHEMA: &str = "message event {
     required binary answers (STRING);
     required binary attributes (STRING);
 }";
-/// Columns of the schema whose values hardly ever come twice.
+/// Columns whose values rarely repeat.
 pub(super) const WITHOUT_DICTIONARY: [&str; 5] =
     ["seq", "received_at", "occurred_at", "event_id", "distance"];
 
-/// What [`Columns::push`] reads; the row is that of an event.
+/// The query whose rows [`Columns::push`] reads.
 pub(super) const QUERY: &str = "select seq, received_at, occurred_at, clock_uncertainty_ms, event_id, camera, kind, \
      identification, attributes::text from gatehouse.events \
      where device_id = $1 and seq > $2 and seq <= $3 and received_at >= $4 and received_at < $5 order by seq limit $6";
 
-/// Outcomes from the best to the least; of the same outcome the nearest face is the best.
+/// Outcomes from best to worst. Of the same outcome the nearest face is the best.
 const OUTCOMES: [&str; 4] = ["match", "ambiguous", "stranger", "unusable"];
 
-/// A column that may be empty in some rows: the values there are, and for each row whether it has one.
+/// An optional column: its values, and for each row whether it has one.
 pub(super) struct Maybe<T> {
     pub(super) values: Vec<T>,
     pub(super) levels: Vec<i16>,
@@ -64,7 +64,7 @@ impl<T> Maybe<T> {
     }
 }
 
-/// Events of one row group, column by column.
+/// Events of one row group, by column.
 #[derive(Default)]
 pub(super) struct Columns {
     pub(super) seq: Vec<i64>,
@@ -88,13 +88,13 @@ pub(super) struct Columns {
     pub(super) micros: Maybe<i64>,
     pub(super) answers: Vec<String>,
     pub(super) attributes: Vec<String>,
-    /// About how many bytes are held.
+    /// Approximate size in bytes.
     pub(super) bytes: usize,
     /// Rows of kind `lost`.
     pub(super) lost: u64,
 }
 
-/// What the archive says of a face.
+/// The archived result of a face.
 #[derive(Serialize)]
 struct Answer<'a> {
     outcome: Option<&'a str>,
@@ -127,7 +127,7 @@ impl<'a> Answer<'a> {
 }
 
 impl Columns {
-    /// Rows held.
+    /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.seq.len()
     }
@@ -135,7 +135,7 @@ impl Columns {
     /// Adds an event, a row of [`QUERY`].
     pub(super) fn push(&mut self, row: &Row) {
         let micros = |at: DateTime<Utc>| at.timestamp_micros();
-        let said: Value = row.get(7);
+        let identification: Value = row.get(7);
         let attributes: String = row.get(8);
         self.seq.push(row.get(0));
         self.received_at.push(micros(row.get(1)));
@@ -144,21 +144,22 @@ impl Columns {
         self.event_id.push(row.get(4));
         self.camera.push(row.get(5));
         self.kind.push(row.get(6));
-        self.lost +=
-            u64::from(row.get::<_, &str>(6) == "lost" && said.as_object().is_some_and(|o| o.is_empty()));
-        self.push_answer(&said);
-        // Numbers and short words of a row are about this much.
+        self.lost += u64::from(
+            row.get::<_, &str>(6) == "lost" && identification.as_object().is_some_and(|o| o.is_empty()),
+        );
+        self.push_answer(&identification);
+        // Numbers and short texts of a row have about this size.
         self.bytes += 200 + attributes.len() + self.answers.last().map_or(0, String::len);
         self.attributes.push(attributes);
     }
 
-    fn push_answer(&mut self, said: &Value) {
-        let faces = said.get("faces").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    fn push_answer(&mut self, identification: &Value) {
+        let faces = identification.get("faces").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let answers: Vec<Answer<'_>> = faces.iter().map(Answer::of).collect();
         let of = |outcome: &str| answers.iter().filter(|answer| answer.outcome == Some(outcome)).count();
-        self.faces.push(small(answers.len()));
-        self.matches.push(small(of("match")));
-        self.strangers.push(small(of("stranger")));
+        self.faces.push(to_i32(answers.len()));
+        self.matches.push(to_i32(of("match")));
+        self.strangers.push(to_i32(of("stranger")));
         let best = answers.iter().min_by(|one, other| {
             one.rank().cmp(&other.rank()).then(one.distance().total_cmp(&other.distance()))
         });
@@ -167,19 +168,19 @@ impl Columns {
         self.threshold.push(best.and_then(|best| best.threshold));
         self.margin.push(best.and_then(|best| best.margin));
         self.quality.push(best.and_then(|best| best.quality));
-        let word = |name: &str| said.get(name).and_then(Value::as_str).map(str::to_owned);
-        let number = |name: &str| said.get(name).and_then(Value::as_i64);
+        let text = |name: &str| identification.get(name).and_then(Value::as_str).map(str::to_owned);
+        let number = |name: &str| identification.get(name).and_then(Value::as_i64);
         self.gallery_size.push(number("gallery_size"));
-        self.model.push(word("model"));
-        self.engine.push(word("engine"));
+        self.model.push(text("model"));
+        self.engine.push(text("engine"));
         self.micros.push(number("micros"));
-        // Words and numbers alone: this cannot fail.
+        // Only strings and numbers, so this cannot fail.
         self.answers.push(serde_json::to_string(&answers).unwrap_or_default());
     }
 }
 
-/// Faces of one event: bounded at the door, far below.
-fn small(count: usize) -> i32 {
+/// Faces of one event. The bound on receipt is far below.
+fn to_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 

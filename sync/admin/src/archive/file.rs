@@ -1,7 +1,7 @@
-//! A file of the archive: Parquet with zstd, on the local disk until it is in the bucket.
+//! A file of the archive: Parquet with zstd, on the local disk until it is uploaded.
 //!
-//! The file has no name, so that a run that is cut off leaves none. One row group is in memory while it is written, one
-//! chunk while it is read.
+//! The file has no name, so that an interrupted run leaves none. Memory holds one row group while writing, one chunk
+//! while reading.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -24,11 +24,11 @@ use parquet::schema::types::ColumnPath;
 use super::columns::{Columns, Maybe, SCHEMA, WITHOUT_DICTIONARY};
 use super::day_of;
 
-/// Rows of a row group: enough to pack well, few enough to be read alone.
+/// Rows of a row group: enough for compression, few enough to be read alone.
 const GROUP_ROWS: usize = 65_536;
-/// Bytes of a row group before packing; what is in memory while a file is written.
+/// Uncompressed bytes of a row group: the memory used while writing.
 const GROUP_BYTES: usize = 32 << 20;
-/// What zstd gains beyond this is little for what it costs.
+/// Compression level. Higher levels gain little for their cost.
 const ZSTD_LEVEL: i32 = 3;
 /// Values of the column `seq` read at once.
 const READ_ROWS: usize = 4096;
@@ -51,10 +51,10 @@ pub(super) struct Written {
     pub(super) lost: u64,
 }
 
-/// What a file says of itself.
+/// The content of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// First number, and last one: every one between was there once.
+    /// First and last number. All between are present once.
     pub(super) range: (i64, i64),
     /// The days of the first and the last `received_at`, by the statistics.
     pub(super) days: (NaiveDate, NaiveDate),
@@ -67,12 +67,12 @@ impl Writing {
         Ok(Self { file, columns: Columns::default(), lost: 0 })
     }
 
-    /// Where the next rows go.
+    /// The buffer for the next rows.
     pub(super) fn columns(&mut self) -> &mut Columns {
         &mut self.columns
     }
 
-    /// Whether enough rows for a row group have come.
+    /// Whether the buffer is large enough for a row group.
     pub(super) fn is_full(&self) -> bool {
         self.columns.rows() >= GROUP_ROWS || self.columns.bytes >= GROUP_BYTES
     }
@@ -86,7 +86,7 @@ impl Writing {
         group.close().map(drop)
     }
 
-    /// The rest, and the footer.
+    /// Writes the rest and the footer.
     pub(super) fn finish(mut self) -> Result<Written> {
         if self.columns.rows() > 0 {
             self.flush()?;
@@ -109,32 +109,32 @@ fn properties() -> Result<WriterPropertiesPtr> {
     Ok(Arc::new(properties.build()))
 }
 
-/// One row group, its columns in the order of the schema.
+/// Writes one row group, its columns in the order of the schema.
 fn write(group: &mut SerializedRowGroupWriter<'_, File>, columns: Columns) -> Result<()> {
-    put::<Int64Type>(group, &columns.seq, None)?;
-    put::<Int64Type>(group, &columns.received_at, None)?;
-    maybe::<Int64Type>(group, &columns.occurred_at)?;
-    maybe::<Int64Type>(group, &columns.clock_uncertainty_ms)?;
-    words(group, columns.event_id)?;
-    words(group, columns.camera)?;
-    words(group, columns.kind)?;
-    put::<Int32Type>(group, &columns.faces, None)?;
-    put::<Int32Type>(group, &columns.matches, None)?;
-    put::<Int32Type>(group, &columns.strangers, None)?;
-    maybe_words(group, columns.outcome)?;
-    maybe::<DoubleType>(group, &columns.distance)?;
-    maybe::<DoubleType>(group, &columns.threshold)?;
-    maybe::<DoubleType>(group, &columns.margin)?;
-    maybe::<DoubleType>(group, &columns.quality)?;
-    maybe::<Int64Type>(group, &columns.gallery_size)?;
-    maybe_words(group, columns.model)?;
-    maybe_words(group, columns.engine)?;
-    maybe::<Int64Type>(group, &columns.micros)?;
-    words(group, columns.answers)?;
-    words(group, columns.attributes)
+    write_column::<Int64Type>(group, &columns.seq, None)?;
+    write_column::<Int64Type>(group, &columns.received_at, None)?;
+    write_optional::<Int64Type>(group, &columns.occurred_at)?;
+    write_optional::<Int64Type>(group, &columns.clock_uncertainty_ms)?;
+    write_strings(group, columns.event_id)?;
+    write_strings(group, columns.camera)?;
+    write_strings(group, columns.kind)?;
+    write_column::<Int32Type>(group, &columns.faces, None)?;
+    write_column::<Int32Type>(group, &columns.matches, None)?;
+    write_column::<Int32Type>(group, &columns.strangers, None)?;
+    write_optional_strings(group, columns.outcome)?;
+    write_optional::<DoubleType>(group, &columns.distance)?;
+    write_optional::<DoubleType>(group, &columns.threshold)?;
+    write_optional::<DoubleType>(group, &columns.margin)?;
+    write_optional::<DoubleType>(group, &columns.quality)?;
+    write_optional::<Int64Type>(group, &columns.gallery_size)?;
+    write_optional_strings(group, columns.model)?;
+    write_optional_strings(group, columns.engine)?;
+    write_optional::<Int64Type>(group, &columns.micros)?;
+    write_strings(group, columns.answers)?;
+    write_strings(group, columns.attributes)
 }
 
-fn put<D: DataType>(
+fn write_column<D: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: &[D::T],
     levels: Option<&[i16]>,
@@ -145,21 +145,27 @@ fn put<D: DataType>(
     column.close()
 }
 
-fn maybe<D: DataType>(group: &mut SerializedRowGroupWriter<'_, File>, column: &Maybe<D::T>) -> Result<()> {
-    put::<D>(group, &column.values, Some(&column.levels))
+fn write_optional<D: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    column: &Maybe<D::T>,
+) -> Result<()> {
+    write_column::<D>(group, &column.values, Some(&column.levels))
 }
 
-fn words(group: &mut SerializedRowGroupWriter<'_, File>, values: Vec<String>) -> Result<()> {
+fn write_strings(group: &mut SerializedRowGroupWriter<'_, File>, values: Vec<String>) -> Result<()> {
     let values: Vec<ByteArray> = values.into_iter().map(|value| value.into_bytes().into()).collect();
-    put::<ByteArrayType>(group, &values, None)
+    write_column::<ByteArrayType>(group, &values, None)
 }
 
-fn maybe_words(group: &mut SerializedRowGroupWriter<'_, File>, column: Maybe<String>) -> Result<()> {
+fn write_optional_strings(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    column: Maybe<String>,
+) -> Result<()> {
     let values: Vec<ByteArray> = column.values.into_iter().map(|value| value.into_bytes().into()).collect();
-    put::<ByteArrayType>(group, &values, Some(&column.levels))
+    write_column::<ByteArrayType>(group, &values, Some(&column.levels))
 }
 
-/// Size and SHA-256 of a file, which stands at its beginning afterwards.
+/// Size and SHA-256 of a file. Afterwards it is positioned at its start.
 fn digest(file: &mut File) -> Result<(u64, String)> {
     file.seek(SeekFrom::Start(0))?;
     let (mut size, mut hash, mut chunk) = (0, Sha256::new(), vec![0; CHUNK]);
@@ -175,10 +181,10 @@ fn digest(file: &mut File) -> Result<(u64, String)> {
     Ok((size, hex::encode(hash.finish())))
 }
 
-/// Reads the numbers of all events in a file, and its statistics.
+/// Reads the numbers of all events of a file, and its statistics.
 ///
 /// # Errors
-/// Where it is no such file, or its numbers have a hole or a double.
+/// If it is no valid file, or a number is missing or duplicate.
 pub(super) fn contents(file: File) -> Result<Contents> {
     let reader = SerializedFileReader::new(file)?;
     let mut range: Option<(i64, i64)> = None;
@@ -193,13 +199,13 @@ pub(super) fn contents(file: File) -> Result<Contents> {
             for number in numbers.drain(..) {
                 let (first, last) = range.unwrap_or((number, number - 1));
                 if number != last + 1 {
-                    return Err(strange(&format!("event {number} follows event {last} in it")));
+                    return Err(invalid_file(&format!("event {number} follows event {last} in it")));
                 }
                 range = Some((first, number));
             }
         }
     }
-    let (range, days) = range.zip(days).ok_or_else(|| strange("it is empty"))?;
+    let (range, days) = range.zip(days).ok_or_else(|| invalid_file("it is empty"))?;
     Ok(Contents { range, days })
 }
 
@@ -208,12 +214,12 @@ fn days_of(group: &RowGroupMetaData) -> Result<(NaiveDate, NaiveDate)> {
     match group.column(1).statistics() {
         Some(Statistics::Int64(times)) => {
             let days = times.min_opt().zip(times.max_opt()).map(|(from, to)| (day_of(*from), day_of(*to)));
-            days.ok_or_else(|| strange("it does not say of when its events are"))
+            days.ok_or_else(|| invalid_file("it has no statistics of received_at"))
         }
-        _ => Err(strange("it does not say of when its events are")),
+        _ => Err(invalid_file("it has no statistics of received_at")),
     }
 }
 
-fn strange(words: &str) -> ParquetError {
-    ParquetError::General(words.to_owned())
+fn invalid_file(write_strings: &str) -> ParquetError {
+    ParquetError::General(write_strings.to_owned())
 }

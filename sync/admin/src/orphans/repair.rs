@@ -1,4 +1,4 @@
-//! Putting one orphan right. Each is looked at once more before, since the walk may have taken hours.
+//! Repair of one orphan. Each is verified again first, because the first pass may have taken hours.
 
 use gatehouse_central::error::SyncError;
 use gatehouse_central::objects::Objects;
@@ -7,17 +7,17 @@ use gatehouse_central::services;
 use serde_json::json;
 use uuid::Uuid;
 
-const DOING: &str = "put an orphan right";
+const DOING: &str = "repair an orphan";
 
-/// Who does it, over a connection of its own.
+/// Repairs orphans over a separate connection.
 pub(super) struct Mender<'a> {
     pub(super) link: Link,
     pub(super) objects: &'a Objects,
 }
 
 impl Mender<'_> {
-    /// Moves an object to `quarantine/`: copied, read back, noted, then removed. False where it has a row by now, or is
-    /// gone. Cut off in between, it lies in both places, and the next time it is copied again.
+    /// Moves an object to `quarantine/`: copy, read back, audit log, remove. False if it has a row by now, or is gone.
+    /// After an interruption it is in both places, and the next run copies it again.
     pub(super) async fn set_aside(&self, key: &str) -> Result<bool, SyncError> {
         let query = "select exists (select from gatehouse.files where s3_bucket = $1 and s3_key = $2)";
         let bucket = self.objects.bucket();
@@ -31,8 +31,8 @@ impl Mender<'_> {
         Ok(true)
     }
 
-    /// Sets a row to `deleted`, with its line in the audit log. False where there is an object by now, or the row says
-    /// something else.
+    /// Sets a row to `deleted`, with a line in the audit log. False if there is an object by now, or the row has
+    /// another status.
     pub(super) async fn give_up(&self, id: Uuid, key: &str) -> Result<bool, SyncError> {
         if self.objects.read_back(key).await?.is_some() {
             return Ok(false);

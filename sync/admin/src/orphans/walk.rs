@@ -1,4 +1,4 @@
-//! Rows and objects side by side.
+//! Merge of rows and objects in the order of their keys.
 
 use std::vec::IntoIter;
 
@@ -10,30 +10,30 @@ use uuid::Uuid;
 
 use super::{DOING, PREFIX};
 
-/// Rows asked for at once.
-const PAGE: i32 = 1000;
-/// The order of the bucket: bytes, whatever the order of the database is. Sorted once, at the server.
+/// Rows per page.
+const PAGE_ROWS: i32 = 1000;
+/// The byte order of the bucket, regardless of the collation of the database. The server sorts once.
 const ROWS: &str = "select id, s3_key, status in ('active', 'archived') from gatehouse.files \
      where s3_bucket = $1 and starts_with(s3_key, $2) order by s3_key collate \"C\"";
-/// The bucket is asked between two pages of rows; each of these calls has its deadline, the whole has none.
+/// The bucket is read between two pages of rows, so the transaction may be idle. Each call has a deadline.
 const LIMITS: &str = "set local idle_in_transaction_session_timeout = 0";
 
-/// What stands at the next key.
+/// What exists under the next key.
 pub(super) enum Met {
     /// An object and its row.
     Both,
-    /// An object alone.
+    /// An object without a row.
     Object(Listed),
-    /// A row alone.
+    /// A row without an object.
     Row {
         id: Uuid,
         key: String,
-        /// Whether the row says that there is an object.
+        /// Whether the row claims an object.
         kept: bool,
     },
 }
 
-/// Both lists from the first key to the last. The rows are those of its start.
+/// Both lists from the first key to the last. The rows are a snapshot of the start.
 pub(super) struct Walk<'a> {
     transaction: Transaction<'a>,
     portal: Portal,
@@ -49,8 +49,8 @@ impl<'a> Walk<'a> {
         timed(DOING, CALL_TIMEOUT, transaction.batch_execute(LIMITS)).await?;
         let portal =
             timed(DOING, CALL_TIMEOUT, transaction.bind(ROWS, &[&objects.bucket(), &PREFIX])).await?;
-        // The first page fixes what the rows are; the bucket is asked after it.
-        let first = timed(DOING, BATCH_TIMEOUT, transaction.query_portal(&portal, PAGE)).await?;
+        // The first page fixes the snapshot of the rows. The bucket must be read after it.
+        let first = timed(DOING, BATCH_TIMEOUT, transaction.query_portal(&portal, PAGE_ROWS)).await?;
         let listing = objects.listing(PREFIX).await?;
         let mut walk =
             Self { transaction, portal, page: first.into_iter(), listing, row: None, object: None };
@@ -59,7 +59,7 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// The next object that should have a row; what an appliance without a database writes there has none.
+    /// The next object that should have a row. Files of the lines sink have none.
     async fn next_object(&mut self) -> Result<Option<Listed>, SyncError> {
         while let Some(object) = self.listing.next().await? {
             if object.key.split('/').nth(2) == Some("events") {
@@ -73,12 +73,13 @@ impl<'a> Walk<'a> {
         if let Some(row) = self.page.next() {
             return Ok(Some(row));
         }
-        let page = timed(DOING, BATCH_TIMEOUT, self.transaction.query_portal(&self.portal, PAGE)).await?;
+        let page =
+            timed(DOING, BATCH_TIMEOUT, self.transaction.query_portal(&self.portal, PAGE_ROWS)).await?;
         self.page = page.into_iter();
         Ok(self.page.next())
     }
 
-    /// What stands at the next key; none after the last.
+    /// The next key. None after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Met>, SyncError> {
         let met = match (self.row.take(), self.object.take()) {
             (None, None) => return Ok(None),

@@ -1,7 +1,7 @@
-//! `gatehouse central retention --audit-months`: old lines of the audit log.
+//! `gatehouse central retention --audit-months`: drops old lines of the audit log.
 //!
-//! The log says who looked at whose data, so it is personal data itself and has an end. What is dropped leaves one line that
-//! says so, which later runs count among the old ones in their turn.
+//! The log records access to personal data, so it is personal data itself and must have a retention period. Each drop
+//! is recorded in one line, which later runs drop in turn.
 
 use chrono::NaiveTime;
 use gatehouse_central::error::SyncError;
@@ -15,22 +15,22 @@ use super::before;
 
 const DOING: &str = "drop lines of the audit log";
 
-/// What was found, and done.
+/// Result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRetained {
-    /// The first day that stays, UTC.
+    /// The first day that is kept, UTC.
     pub before: String,
-    /// Lines that are older.
+    /// Older lines.
     pub lines: u64,
     /// Whether they were dropped.
     pub dropped: bool,
 }
 
-/// Counts the lines before the last `keep` whole months, and drops them where `drop` is given. The owner of the table
-/// alone can.
+/// Counts the lines before the last `keep` whole months, and drops them if `drop` is set. Only the owner of the table
+/// may do so.
 ///
 /// # Errors
-/// [`SyncError`] where the database cannot be reached, is of another environment, or refuses.
+/// [`SyncError`] if the database is unreachable, of another environment, or refuses.
 pub async fn audit(config: &Config, keep: u32, drop: bool) -> Result<AuditRetained, SyncError> {
     let mut link = rows::connect(database_of(config)?).await?;
     let environment = rows::environment(&link.client).await?;

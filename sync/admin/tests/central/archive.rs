@@ -197,8 +197,8 @@ async fn a_run_that_was_cut_off_writes_the_same_files_again() {
             .unwrap();
         deliver(&bed, "edge-1", &[visit(4, noon(1)), visit(5, noon(0))]).await;
         assert_eq!(
-            check(&config).await.unwrap().faults[0].words,
-            "it was begun and not finished: run `gatehouse central archive`"
+            check(&config).await.unwrap().faults[0].message,
+            "it is incomplete: run `gatehouse central archive`"
         );
         assert_eq!(written(&archive(&config, None).await.unwrap()), [(3, 4, 5, 5)]);
         let after = [name(0, "1-1"), name(0, "5-5"), name(1, "2-3"), name(1, "4-4")];
@@ -245,7 +245,7 @@ async fn a_run_waits_for_the_end_of_the_one_before_and_not_for_one_at_work() {
     let other = bed.database.connect().await.unwrap();
     other.batch_execute("select pg_advisory_lock(x'6761746561726368'::bigint)").await.unwrap();
     let busy = archive(&config, None).await.unwrap_err();
-    assert!(busy.to_string().contains("is at work"), "{busy}");
+    assert!(busy.to_string().contains("is running"), "{busy}");
     let mut next = Box::pin(archive(&config, None));
     let soon = tokio::time::timeout(std::time::Duration::from_millis(300), &mut next).await;
     assert!(soon.is_err(), "the lock is held");
@@ -279,18 +279,18 @@ async fn check_names_what_is_missing_too_many_or_another() {
                where a.first_seq = 6 and b.first_seq = 1";
     client.batch_execute(row).await.unwrap();
     let found = check(&config).await.unwrap();
-    let words: Vec<(String, String)> =
-        found.faults.into_iter().map(|fault| (fault.key, fault.words)).collect();
+    let message: Vec<(String, String)> =
+        found.faults.into_iter().map(|fault| (fault.key, fault.message)).collect();
     let at = day(MARCH + DAY);
     let holds = format!("it holds events 1 to 1 of {at} to {at}, which is not what its name says");
     let told = [
-        (name(2), "size or SHA-256 is another than in its row"),
+        (name(2), "size or SHA-256 differs from its row"),
         (name(3), "there is no object"),
         (name(5), "events 4 to 4 are in no file"),
         (name(6), holds.as_str()),
-        (name(4), "gatehouse.archive does not know it: move it away"),
+        (name(4), "it has no row in gatehouse.archive: move it away"),
     ];
-    assert_eq!(words, told.map(|(key, words)| (key, words.to_owned())));
+    assert_eq!(message, told.map(|(key, message)| (key, message.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +308,7 @@ async fn a_hole_in_the_database_is_told_and_stops_nobody_else() {
         .unwrap();
     let archived = archive(&config, None).await.unwrap();
     let fault = archived.devices[0].fault.clone().unwrap_or_default();
-    assert!(fault.contains("event 3 is not where it should be"), "{fault}");
+    assert!(fault.contains("event 3 is missing in gatehouse.events"), "{fault}");
     assert_eq!(written(&archived), [(0, 0, 0, 4), (1, 4, 4, 4)]);
 
     // The role of an appliance sees only its own events.
@@ -318,7 +318,7 @@ async fn a_hole_in_the_database_is_told_and_stops_nobody_else() {
     let rows = as_device.central.rows.as_mut().unwrap();
     rows.url = rows.url.replace("//postgres@", &format!("//{role}@"));
     rows.password_file = Some(bed.folder.path().join("edge-3"));
-    refused(&as_device, "sees its own").await;
+    refused(&as_device, "sees only its own").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,7 +346,7 @@ async fn a_large_file_is_written_in_groups_and_sent_in_parts() {
     assert_eq!(numbers(&check(&config).await.unwrap()), (1, 200, 0));
 }
 
-async fn refused(config: &Config, words: &str) {
+async fn refused(config: &Config, message: &str) {
     let error: SyncError = archive(config, None).await.unwrap_err();
-    assert!(error.to_string().contains(words), "{words}: {error}");
+    assert!(error.to_string().contains(message), "{message}: {error}");
 }

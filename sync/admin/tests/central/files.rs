@@ -147,9 +147,9 @@ async fn orphans_are_told_and_put_right_when_their_row_would_have_come() {
     assert_eq!((numbers(&again), again.fixed), ([32, 32, 2, 0, 0], Some(0)));
 }
 
-async fn refused(config: &Config, order: Order, words: &str) {
+async fn refused(config: &Config, order: Order, message: &str) {
     let error: SyncError = orphans(config, order).await.unwrap_err();
-    assert!(error.to_string().contains(words), "{words}: {error}");
+    assert!(error.to_string().contains(message), "{message}: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,14 +183,14 @@ async fn nothing_is_touched_where_one_side_is_empty_strange_or_mostly_missing() 
     refused(&config, FORCE, "the bucket is of environment").await;
     server.put(BUCKET, "environment.json", b"{\"environment\":\"dev\"}".to_vec()).await.unwrap();
 
-    // An appliance's own role sees its own files alone.
+    // An appliance's own role sees only its own files.
     bed.enrolled("edge-2").await;
     let role = bed.role("edge-2").await;
     let mut as_device = config.clone();
     let rows = as_device.central.rows.as_mut().unwrap();
     rows.url = rows.url.replace("//postgres@", &format!("//{role}@"));
     rows.password_file = Some(bed.folder.path().join("edge-2"));
-    refused(&as_device, FORCE, "sees its own files alone").await;
+    refused(&as_device, FORCE, "sees only its own files").await;
     let mut nowhere = config.clone();
     nowhere.central.rows.as_mut().unwrap().url = "postgres://postgres@127.0.0.1:9/x".to_owned();
     refused(&nowhere, FORCE, "connect to Postgres").await;
@@ -222,13 +222,13 @@ async fn verify_finds_a_flipped_byte_a_wrong_size_and_a_missing_object() {
         row(&bed, 20).await;
         let bad = verify(&config, Scope::All).await.unwrap();
         assert_eq!((bad.files, bad.differ), (13, 3), "{bad:?}");
-        let words = |number: usize| {
+        let message = |number: usize| {
             let found = bad.differing.iter().find(|one| one.key == key(number));
-            found.map(|one| one.words.clone()).unwrap_or_default()
+            found.map(|one| one.message.clone()).unwrap_or_default()
         };
-        assert_eq!(words(3), "its SHA-256 is another");
-        assert_eq!(words(4), "105 bytes there, 104 in the row");
-        assert_eq!(words(20), "there is no object");
+        assert_eq!(message(3), "its SHA-256 differs");
+        assert_eq!(message(4), "105 bytes there, 104 in the row");
+        assert_eq!(message(20), "there is no object");
         let sample = verify(&config, Scope::Sample(5)).await.unwrap();
         assert_eq!(sample.files, 5);
         let told = "select details ->> 'differ' from gatehouse.audit_log where action = 'files.verify' order by id offset 1 limit 1";
@@ -252,11 +252,11 @@ async fn a_deleted_file_can_be_had_back_for_a_month_and_is_gone_after_it() {
     for id in &ids[..3] {
         assert_eq!(mark(&config, id).await.unwrap().status, "marked");
     }
-    for (file, words) in
+    for (file, message) in
         [(&*ids[0], "is marked"), ("a.jpg", "no id"), ("00000000-0000-0000-0000-000000000001", "no file")]
     {
         let error = mark(&config, file).await.unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
     }
     let early = purge(&config).await.unwrap();
     assert_eq!((early.files, early.waiting), (0, 3));

@@ -34,8 +34,8 @@ async fn a_month_goes_when_all_of_it_is_in_the_archive_and_nothing_is_missing_th
     // Archived but for the last event of one appliance, whose day is the first of May.
     let none = retention(&config, 1, true).await.unwrap();
     assert_eq!(stays(&none)[..2], [("2024-03", 41, true, false), ("2024-04", 30, true, false)]);
-    let words = none.months[0].stays.clone().unwrap_or_default();
-    assert!(words.contains("edge-1, 2024-03-01: 1 events, 0 of them archived"), "{words}");
+    let message = none.months[0].stays.clone().unwrap_or_default();
+    assert!(message.contains("edge-1, 2024-03-01: 1 events, 0 of them archived"), "{message}");
     archive(&config, "2024-04-30".parse().ok()).await.unwrap();
     let looked = retention(&config, 1, false).await.unwrap();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! `gatehouse central check` for the bucket: what is wrong, in words, from the outside in. What cannot be looked at
-//! because of an earlier finding is not listed.
+//! `gatehouse central check` for the bucket, from the network to the write access. A failed check ends the list,
+//! because the later ones depend on it.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -20,48 +20,48 @@ use crate::error::{GuardFault, SyncError};
 use crate::finding::Finding;
 use crate::tls;
 
-/// Clocks may differ by 15 minutes before signatures are refused; a third of it is worth a word.
-const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Signatures are refused at a difference of 15 minutes. A third of it is reported.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
-const LOOKING: &str = "check the bucket";
+const CHECKING: &str = "check the bucket";
 
-/// Looks at everything that an upload needs, and writes, reads and deletes one small object under `temp/`.
+/// Checks everything that an upload needs. Writes, reads and deletes one small object under `temp/`.
 pub async fn check(config: &Config) -> Vec<Finding> {
     check_with(config, Limits::default()).await
 }
 
 pub(super) async fn check_with(config: &Config, limits: Limits) -> Vec<Finding> {
-    let mut list = Findings(Vec::new());
-    // An `Err` only says that the list ends here.
+    let mut findings = Findings(Vec::new());
+    // An `Err` only ends the list.
     let _ = match Objects::open(config, limits) {
-        Ok(objects) => objects.look(config, &mut list).await,
-        Err(error) => list.bad("settings", error, "correct [central.objects]"),
+        Ok(objects) => objects.check_all(config, &mut findings).await,
+        Err(error) => findings.failed("settings", error, "correct [central.objects]"),
     };
-    list.0
+    findings.0
 }
 
-/// What was found so far.
+/// Findings so far.
 struct Findings(Vec<Finding>);
 
-/// There is no use in looking further.
+/// The remaining checks cannot succeed.
 struct End;
 
 impl Findings {
-    fn good(&mut self, what: &str, words: impl Display) {
+    fn passed(&mut self, what: &str, message: impl Display) {
         self.0.push(Finding {
             what: format!("objects: {what}"),
             ok: true,
-            words: words.to_string(),
+            message: message.to_string(),
             advice: None,
         });
     }
 
-    fn bad<T>(&mut self, what: &str, words: impl Display, advice: &str) -> Result<T, End> {
+    fn failed<T>(&mut self, what: &str, message: impl Display, advice: &str) -> Result<T, End> {
         let advice = Some(advice.to_owned());
         self.0.push(Finding {
             what: format!("objects: {what}"),
             ok: false,
-            words: words.to_string(),
+            message: message.to_string(),
             advice,
         });
         Err(End)
@@ -69,16 +69,16 @@ impl Findings {
 }
 
 impl Objects {
-    async fn look(&self, config: &Config, list: &mut Findings) -> Result<(), End> {
+    async fn check_all(&self, config: &Config, findings: &mut Findings) -> Result<(), End> {
         let endpoint = config.central.objects.as_ref().map_or("", |objects| objects.endpoint.as_str());
-        self.look_at_line(endpoint, list).await?;
-        self.look_at_bucket(endpoint, list).await?;
-        self.look_at_writing(list).await
+        self.check_network(endpoint, findings).await?;
+        self.check_bucket(endpoint, findings).await?;
+        self.check_write_access(findings).await
     }
 
-    async fn look_at_line(&self, endpoint: &str, list: &mut Findings) -> Result<(), End> {
+    async fn check_network(&self, endpoint: &str, findings: &mut Findings) -> Result<(), End> {
         let Ok(url) = endpoint.parse::<BaseUrl>() else {
-            return list.bad("settings", "central.objects.endpoint is no address", "correct it");
+            return findings.failed("settings", "central.objects.endpoint is not an address", "correct it");
         };
         let port = match (url.port(), url.https) {
             (0, true) => 443,
@@ -86,44 +86,46 @@ impl Objects {
             (port, _) => port,
         };
         let host = url.host().trim_matches(['[', ']']).to_owned();
-        let names = self.within(LOOKING, lookup_host((host.as_str(), port))).await;
+        let names = self.within(CHECKING, lookup_host((host.as_str(), port))).await;
         let addresses: Vec<_> = match names {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => {
-                return list.bad(
+                return findings.failed(
                     "name",
                     format!("`{host}` has no address: {error}"),
                     "check the name and the DNS",
                 );
             }
-            Err(error) => return list.bad("name", error, "check the DNS server and the network"),
+            Err(error) => return findings.failed("name", error, "check the DNS server and the network"),
         };
-        list.good(
+        findings.passed(
             "name",
             format!("`{host}` is {}", addresses.first().map_or("nowhere".into(), |a| a.ip().to_string())),
         );
-        match self.within(LOOKING, TcpStream::connect(addresses.as_slice())).await {
+        match self.within(CHECKING, TcpStream::connect(addresses.as_slice())).await {
             Ok(Ok(_)) => {
-                list.good("connection", format!("port {port} answers"));
+                findings.passed("connection", format!("port {port} answers"));
                 Ok(())
             }
             Ok(Err(error)) => {
                 let advice = "check that the server runs, the port, and the firewalls between";
-                list.bad("connection", format!("port {port}: {error}"), advice)
+                findings.failed("connection", format!("port {port}: {error}"), advice)
             }
-            Err(error) => list.bad("connection", error, "check the route and the firewalls between"),
+            Err(error) => findings.failed("connection", error, "check the route and the firewalls between"),
         }
     }
 
-    /// One read of the mark tells of TLS, keys, clock, bucket and mark.
-    async fn look_at_bucket(&self, endpoint: &str, list: &mut Findings) -> Result<(), End> {
+    /// One read of the mark checks TLS, keys, clock, bucket and mark.
+    async fn check_bucket(&self, endpoint: &str, findings: &mut Findings) -> Result<(), End> {
         let answer = match self.get(MARKER) {
-            Ok(request) => self.ask(LOOKING, request).await,
-            Err(error) => return list.bad("bucket", error, "correct central.objects.bucket"),
+            Ok(request) => self.ask(CHECKING, request).await,
+            Err(error) => return findings.failed("bucket", error, "correct central.objects.bucket"),
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return list.bad("server", error, "the port answers, but no S3 server behind it"),
+            Err(error) => {
+                return findings.failed("server", error, "the port answers, but no S3 server behind it");
+            }
         };
         let date = match &answer {
             Ok(answer) => answer.headers().get("date"),
@@ -132,49 +134,53 @@ impl Objects {
         };
         let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
         if let Some(error) = answer.as_ref().err().and_then(|error| tls::failure(error)) {
-            return list.bad("TLS", tls::reason(error), tls_advice(error));
+            return findings.failed("TLS", tls::reason(error), tls_advice(error));
         }
         if endpoint.starts_with("https") {
-            list.good("TLS", "the server's certificate is good");
+            findings.passed("TLS", "the server's certificate is good");
         }
-        look_at_clock(date.as_deref(), list);
+        check_clock(date.as_deref(), findings);
         match answer {
             Ok(answer) => {
-                self.found_mark(list);
+                self.report_bucket(findings);
                 match self.read_mark(answer).await.and_then(|theirs| self.compare(theirs)) {
                     Ok(()) => {
-                        list.good("environment", format!("{MARKER} says {}", self.environment));
+                        findings.passed("environment", format!("{MARKER} says {}", self.environment));
                         Ok(())
                     }
                     Err(error) => {
-                        list.bad("environment", error, "correct device.environment or central.objects")
+                        findings.failed("environment", error, "correct device.environment or central.objects")
                     }
                 }
             }
-            // Some servers say so of a missing bucket, too.
+            // Some servers also say this about a missing bucket.
             Err(error) if has_code(&error, "NoSuchKey") => match self.is_there().await {
                 Ok(true) => {
-                    self.found_mark(list);
-                    let words = format!("{MARKER} is missing");
-                    list.bad("environment", words, "run `gatehouse central init`")
+                    self.report_bucket(findings);
+                    let message = format!("{MARKER} is missing");
+                    findings.failed("environment", message, "run `gatehouse central init`")
                 }
-                Ok(false) => self.explain(&no_bucket(&self.bucket), list),
-                Err(error) => self.explain(&error, list),
+                Ok(false) => self.explain(&no_bucket(&self.bucket), findings),
+                Err(error) => self.explain(&error, findings),
             },
-            Err(error) => self.explain(&classify(LOOKING, &self.bucket, &error), list),
+            Err(error) => self.explain(&classify(CHECKING, &self.bucket, &error), findings),
         }
     }
 
-    fn found_mark(&self, list: &mut Findings) {
-        list.good("keys", "the server accepts them");
-        list.good("bucket", format!("`{}` is there", self.bucket));
+    fn report_bucket(&self, findings: &mut Findings) {
+        findings.passed("keys", "the server accepts them");
+        findings.passed("bucket", format!("`{}` is there", self.bucket));
     }
 
-    fn explain(&self, error: &SyncError, list: &mut Findings) -> Result<(), End> {
+    fn explain(&self, error: &SyncError, findings: &mut Findings) -> Result<(), End> {
         match error {
-            SyncError::Guard(GuardFault::NotPrepared { words, .. }) => {
-                list.good("keys", "the server accepts them");
-                list.bad("bucket", words, "run `gatehouse central init`, or correct central.objects.bucket")
+            SyncError::Guard(GuardFault::NotPrepared { message, .. }) => {
+                findings.passed("keys", "the server accepts them");
+                findings.failed(
+                    "bucket",
+                    message,
+                    "run `gatehouse central init`, or correct central.objects.bucket",
+                )
             }
             SyncError::Denied { code, .. } => {
                 let advice = match code.as_str() {
@@ -184,39 +190,43 @@ impl Objects {
                     "AuthorizationHeaderMalformed" | "PermanentRedirect" => "correct central.objects.region",
                     _ => "give this user the right to list, read and write in the bucket",
                 };
-                list.bad("keys", error, advice)
+                findings.failed("keys", error, advice)
             }
             SyncError::Unreachable { .. } => {
-                list.bad("server", error, "check the network and proxies between")
+                findings.failed("server", error, "check the network and proxies between")
             }
-            _ => list.bad("server", error, "see whether the endpoint is an S3 server, and its own log"),
+            _ => {
+                findings.failed("server", error, "see whether the endpoint is an S3 server, and its own log")
+            }
         }
     }
 
-    async fn look_at_writing(&self, list: &mut Findings) -> Result<(), End> {
+    async fn check_write_access(&self, findings: &mut Findings) -> Result<(), End> {
         let key = format!("temp/{}/check-{}", self.device, uuid::Uuid::new_v4());
         match self.write_read_delete(&key).await {
             Ok(()) => {
-                list.good("rights", "an object under temp/ was written, read and deleted");
+                findings.passed("rights", "an object under temp/ was written, read and deleted");
                 Ok(())
             }
-            Err(error) => {
-                list.bad("rights", error, "give this user the right to read, write and delete in the bucket")
-            }
+            Err(error) => findings.failed(
+                "rights",
+                error,
+                "give this user the right to read, write and delete in the bucket",
+            ),
         }
     }
 
     async fn write_read_delete(&self, key: &str) -> Result<(), SyncError> {
-        let fault = |error: minio::s3::error::ValidationErr| classify(LOOKING, &self.bucket, &error.into());
+        let fault = |error: minio::s3::error::ValidationErr| classify(CHECKING, &self.bucket, &error.into());
         let (bucket, content) = (self.bucket.as_str(), uuid::Uuid::new_v4().to_string());
         let put =
             self.client.put_object(bucket, key, SegmentedBytes::from(content.clone())).map_err(fault)?;
         self.call("write to temp/ in S3", put.build()).await?;
         let answer = self.call("read from temp/ in S3", self.get(key)?).await?;
-        // The size is known before the bytes: a stranger's page is not read to its end.
+        // The size is checked before the content: a page of a captive portal must not be read to its end.
         let same = answer.object_size().is_ok_and(|size| size == content.len() as u64)
             && self
-                .within(LOOKING, answer.into_bytes())
+                .within(CHECKING, answer.into_bytes())
                 .await?
                 .is_ok_and(|bytes| bytes == content.as_bytes());
         self.call("delete from temp/ in S3", self.client.delete_object(bucket, key).map_err(fault)?.build())
@@ -224,21 +234,24 @@ impl Objects {
         if same {
             return Ok(());
         }
-        Err(SyncError::Verify { doing: "read from temp/ in S3", words: "other bytes came back".into() })
+        Err(SyncError::Verify { doing: "read from temp/ in S3", message: "other bytes came back".into() })
     }
 }
 
-fn look_at_clock(date: Option<&str>, list: &mut Findings) {
+fn check_clock(date: Option<&str>, findings: &mut Findings) {
     let Some(theirs) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) else { return };
     let difference = Utc::now().signed_duration_since(theirs).num_seconds();
-    if difference.unsigned_abs() <= CLOCK_DIFFERENCE_MAX.as_secs() {
-        return list.good("clock", format!("{} s apart from the server's", difference.abs()));
+    if difference.unsigned_abs() <= CLOCK_SKEW_MAX.as_secs() {
+        return findings.passed("clock", format!("{} s apart from the server's", difference.abs()));
     }
     let side = if difference > 0 { "ahead of" } else { "behind" };
-    let words = format!("{} s {side} the server's", difference.abs());
-    // Not the end: the rest may still tell something.
-    let _ =
-        list.bad::<()>("clock", words, "set the appliance's clock (`timedatectl`); signatures depend on it");
+    let message = format!("{} s {side} the server's", difference.abs());
+    // The other checks may still find the cause, so they go on.
+    let _ = findings.failed::<()>(
+        "clock",
+        message,
+        "set the appliance's clock (`timedatectl`); signatures depend on it",
+    );
 }
 
 fn tls_advice(error: &rustls::Error) -> &'static str {

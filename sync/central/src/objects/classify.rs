@@ -1,16 +1,16 @@
-//! What an error of the client means for the retry: told by S3 codes, HTTP statuses and the chain of causes, since
-//! the client's own variants do not tell (a refused connection is a "validation" error there).
+//! Classification of S3 errors by S3 code, HTTP status and chain of causes. The variants of the client library do not
+//! help: a refused connection is a "validation" error there.
 
 use std::error::Error as StdError;
 
 use minio::s3::error::{Error, NetworkError, S3ServerError, ValidationErr};
 
-use crate::error::{GuardFault, SyncError, certificate, clip, words_of};
+use crate::error::{GuardFault, SyncError, certificate, clip, error_text};
 
-/// What the place is called in [`GuardFault`].
+/// Name of the place in [`GuardFault`].
 pub(super) const BUCKET: &str = "the bucket";
 
-/// What to do about a code.
+/// The meaning of a code.
 #[derive(Clone, Copy)]
 enum Kind {
     /// Nothing is accepted from this appliance.
@@ -21,7 +21,7 @@ enum Kind {
     NoBucket,
 }
 
-/// Codes that are no matter of waiting. Any other is: servers invent codes, and a new attempt is the safe answer.
+/// Codes that a retry does not help against. All others are retried, because servers invent codes.
 const CODES: &[(&str, Kind)] = &[
     ("AccessDenied", Kind::Denied),
     ("AccountProblem", Kind::Denied),
@@ -45,7 +45,7 @@ const CODES: &[(&str, Kind)] = &[
     ("NoSuchBucket", Kind::NoBucket),
 ];
 
-/// Codes that come up while a server is in trouble, in plain words: not every server finds such itself.
+/// Plain texts for states of a server in trouble. Not every server sends a clear message.
 const MEANINGS: &[(&str, &str)] = &[
     ("ExpiredToken", "the keys have expired"),
     ("InternalError", "the server cannot serve now"),
@@ -57,27 +57,27 @@ const MEANINGS: &[(&str, &str)] = &[
     ("XMinioStorageFull", "the disk of the server is full"),
 ];
 
-/// HTTP 413: a proxy before the server that takes no body of this size.
+/// HTTP 413: a proxy in front of the server does not accept a body of this size.
 const TOO_LARGE: u16 = 413;
-/// From here on the server's side is at fault. The answer to a HEAD has no code of S3 that would say more.
+/// From this status on the server is at fault. A reply to HEAD has no S3 code.
 const TROUBLE: u16 = 500;
 
-/// The error in the terms of [`SyncError`].
+/// The error as [`SyncError`].
 pub(super) fn classify(doing: &'static str, bucket: &str, error: &Error) -> SyncError {
     if let Some(refused) = certificate(doing, error) {
         return refused;
     }
-    let busy = |code: String, words: String| SyncError::Busy { doing, code, words };
+    let busy = |code: String, message: String| SyncError::Busy { doing, code, message };
     match error {
         Error::S3Server(S3ServerError::S3Error(answer)) => {
             let code = answer.code().to_string();
-            let words = answer.message();
-            let words = words.as_deref().unwrap_or("no words");
+            let message = answer.message();
+            let message = message.as_deref().unwrap_or("no words");
             match MEANINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(&code)) {
                 Some((known, meaning)) => {
-                    by_code(doing, bucket, (*known).to_owned(), clip(&format!("{meaning} ({words})")))
+                    by_code(doing, bucket, (*known).to_owned(), clip(&format!("{meaning} ({message})")))
                 }
-                None => by_code(doing, bucket, code, clip(words)),
+                None => by_code(doing, bucket, code, clip(message)),
             }
         }
         Error::S3Server(S3ServerError::InvalidServerResponse { http_status_code, content_type, .. }) => {
@@ -90,50 +90,50 @@ pub(super) fn classify(doing: &'static str, bucket: &str, error: &Error) -> Sync
             unreachable(doing, error)
         }
         Error::Validation(ValidationErr::InvalidBucketName { .. } | ValidationErr::MissingBucketName) => {
-            SyncError::Setup(format!("central.objects.bucket: {}", words_of(error)))
+            SyncError::Setup(format!("central.objects.bucket: {}", error_text(error)))
         }
         Error::Validation(ValidationErr::InvalidObjectName(_) | ValidationErr::InvalidUserMetadata(_)) => {
-            SyncError::Refused { doing, code: "name".into(), words: words_of(error) }
+            SyncError::Refused { doing, code: "name".into(), message: error_text(error) }
         }
-        // What is left is an answer that could not be understood.
-        other => busy("answer".into(), words_of(other)),
+        // The remaining errors are replies that could not be parsed.
+        other => busy("answer".into(), error_text(other)),
     }
 }
 
-fn by_code(doing: &'static str, bucket: &str, code: String, words: String) -> SyncError {
-    // The client gives most codes in lower case.
+fn by_code(doing: &'static str, bucket: &str, code: String, message: String) -> SyncError {
+    // The client library returns most codes in lower case.
     match CODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(&code)) {
-        Some((known, Kind::Denied)) => SyncError::Denied { doing, code: (*known).into(), words },
-        Some((known, Kind::Refused)) => SyncError::Refused { doing, code: (*known).into(), words },
+        Some((known, Kind::Denied)) => SyncError::Denied { doing, code: (*known).into(), message },
+        Some((known, Kind::Refused)) => SyncError::Refused { doing, code: (*known).into(), message },
         Some((_, Kind::NoBucket)) => no_bucket(bucket),
-        None => SyncError::Busy { doing, code, words },
+        None => SyncError::Busy { doing, code, message },
     }
 }
 
-/// The bucket is not there.
+/// The bucket does not exist.
 pub(super) fn no_bucket(bucket: &str) -> SyncError {
-    GuardFault::NotPrepared { place: BUCKET, words: format!("there is no bucket `{bucket}`") }.into()
+    GuardFault::NotPrepared { place: BUCKET, message: format!("there is no bucket `{bucket}`") }.into()
 }
 
 fn by_status(doing: &'static str, status: u16, content_type: &str) -> SyncError {
     let code = format!("HTTP {status}");
-    let words = if content_type.contains("html") {
-        "a page for people came back: a proxy or a captive portal stands between".to_owned()
+    let message = if content_type.contains("html") {
+        "the reply is a web page: a proxy or a captive portal answers in place of the server".to_owned()
     } else if status >= TROUBLE {
-        "the server, or a proxy before it, cannot serve now".to_owned()
+        "the server, or a proxy in front of it, cannot serve now".to_owned()
     } else {
-        "an answer that is not of S3".to_owned()
+        "a reply that is not of S3".to_owned()
     };
     if status == TOO_LARGE {
-        return SyncError::Refused { doing, code, words: "a proxy takes no body of this size".into() };
+        return SyncError::Refused { doing, code, message: "a proxy accepts no body of this size".into() };
     }
-    SyncError::Busy { doing, code, words }
+    SyncError::Busy { doing, code, message }
 }
 
 fn unreachable(doing: &'static str, error: &(dyn StdError + 'static)) -> SyncError {
-    // The outermost error holds nothing but the address, which is long.
-    let words = words_of(error.source().unwrap_or(error));
-    SyncError::Unreachable { doing, words }
+    // The outermost error contains only the address, which is long.
+    let message = error_text(error.source().unwrap_or(error));
+    SyncError::Unreachable { doing, message }
 }
 
 /// Whether the server answered with this S3 code.

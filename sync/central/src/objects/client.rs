@@ -1,4 +1,4 @@
-//! The S3 client as the configuration wants it.
+//! The S3 client library, set up from the settings.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use minio::s3::http::BaseUrl;
 use minio::s3::types::Region;
 use minio::s3::{ConnectionPoolConfig, MinioClient, MinioClientBuilder};
 
-use crate::error::{SyncError, words_of};
+use crate::error::{SyncError, error_text};
 
-/// Idle connections are closed after this: below the 60 s of common load balancers, so that the appliance closes
-/// first and no upload starts on a connection that is about to be closed.
+/// Idle connections are closed after this time. It is below the 60 s of common load balancers, so that no upload
+/// starts on a connection that the peer is about to close.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Uploads at the same time. They hide the round trips of each other, and each holds a part of a file in memory.
 pub const UPLOADS_AT_ONCE: usize = 4;
 
-/// Access key and secret key. Shows neither.
+/// Access key and secret key. `Debug` shows neither.
 struct Keys {
     access: Secret,
     secret: Secret,
@@ -32,7 +32,7 @@ impl fmt::Debug for Keys {
 
 impl Provider for Keys {
     fn fetch(&self) -> Credentials {
-        // The client wants text of its own for each request; that both are text was checked at the start.
+        // The client library wants a `String` for each request. Both keys were verified to be text.
         let text = |secret: &Secret| secret.text().unwrap_or_default().to_owned();
         Credentials { access_key: text(&self.access), secret_key: text(&self.secret), session_token: None }
     }
@@ -50,10 +50,10 @@ pub(super) fn build(config: &Config) -> Result<MinioClient, SyncError> {
     let mut url: BaseUrl = objects
         .endpoint
         .parse()
-        .map_err(|error| SyncError::Setup(format!("central.objects.endpoint: {}", words_of(&error))))?;
-    // Set here, the region is used as it is. `skip_region_lookup` would sign for us-east-1 whatever is configured.
+        .map_err(|error| SyncError::Setup(format!("central.objects.endpoint: {}", error_text(&error))))?;
+    // The region is used as given. `skip_region_lookup` would always sign for us-east-1.
     url.region = Region::new(&objects.region)
-        .map_err(|error| SyncError::Setup(format!("central.objects.region: {}", words_of(&error))))?;
+        .map_err(|error| SyncError::Setup(format!("central.objects.region: {}", error_text(&error))))?;
     let pool = ConnectionPoolConfig::default().max_idle_per_host(UPLOADS_AT_ONCE).idle_timeout(IDLE_TIMEOUT);
     MinioClientBuilder::new(url)
         .provider(Some(keys))
@@ -62,10 +62,12 @@ pub(super) fn build(config: &Config) -> Result<MinioClient, SyncError> {
         .connection_pool_config(pool)
         .build()
         .map_err(|error| match &objects.ca_file {
-            Some(file) => {
-                SyncError::Setup(format!("central.objects.ca_file {}: {}", file.display(), words_of(&error)))
-            }
-            None => SyncError::Setup(format!("S3 client: {}", words_of(&error))),
+            Some(file) => SyncError::Setup(format!(
+                "central.objects.ca_file {}: {}",
+                file.display(),
+                error_text(&error)
+            )),
+            None => SyncError::Setup(format!("S3 client: {}", error_text(&error))),
         })
 }
 

@@ -1,4 +1,4 @@
-//! Small objects that are written once: put where nothing is, and what an object says of itself.
+//! Small objects that are written once: conditional creation, and metadata of an object.
 
 use std::sync::Arc;
 
@@ -15,36 +15,35 @@ use crate::error::SyncError;
 
 const WRITING: &str = "write to S3";
 const LOOKING: &str = "look up an object in S3";
-/// Code of a condition that does not hold, in whatever case the client tells it.
-const NOT_NEW: &str = "PreconditionFailed";
+/// Code of a failed condition. The client library changes its case.
+const PRECONDITION_FAILED: &str = "PreconditionFailed";
 
-/// Whether it was written.
+/// Result of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was.
+    /// The object was written.
     Written,
-    /// Something is there already and was left alone.
+    /// There was an object already. It was not changed.
     Taken,
 }
 
 impl Objects {
-    /// Writes an object under a key where nothing is, with what it says of itself, and makes sure that it is there as it
-    /// was sent.
+    /// Creates an object with metadata under a key that must be unused, and verifies that it is stored as sent.
     ///
     /// # Errors
-    /// [`SyncError::Verify`] where it is not there although the server said so; others where the server cannot be
-    /// reached or says no.
+    /// [`SyncError::Verify`] if it is missing although the server reported success. Other errors if the server is
+    /// unreachable or refuses.
     pub async fn put_new(
         &self,
         key: &str,
         content_type: &str,
         bytes: Vec<u8>,
-        says: &[(&str, &str)],
+        properties: &[(&str, &str)],
     ) -> Result<Put, SyncError> {
         let fault = |error: ValidationErr| classify(WRITING, &self.bucket, &error.into());
         let sha256 = hex::encode(gatehouse_model::sha256(&bytes));
         let mut metadata = Multimap::new();
-        for (name, value) in says.iter().copied().chain([(META_SHA256, sha256.as_str())]) {
+        for (name, value) in properties.iter().copied().chain([(META_SHA256, sha256.as_str())]) {
             metadata.add(format!("x-amz-meta-{name}"), value);
         }
         let mut headers = Multimap::new();
@@ -60,23 +59,27 @@ impl Objects {
             .data(Arc::new(SegmentedBytes::from(bytes::Bytes::from(bytes))))
             .build();
         match self.transfer(WRITING, size, PutObject::builder().inner(content).build()).await {
-            Err(SyncError::Busy { code, .. }) if code.eq_ignore_ascii_case(NOT_NEW) => return Ok(Put::Taken),
+            Err(SyncError::Busy { code, .. }) if code.eq_ignore_ascii_case(PRECONDITION_FAILED) => {
+                return Ok(Put::Taken);
+            }
             sent => drop(sent?),
         }
-        match self.said(key).await? {
-            Some(said) if said.iter().any(|(name, value)| name == META_SHA256 && *value == sha256) => {
+        match self.metadata_of(key).await? {
+            Some(metadata_of)
+                if metadata_of.iter().any(|(name, value)| name == META_SHA256 && *value == sha256) =>
+            {
                 Ok(Put::Written)
             }
             Some(_) => Ok(Put::Taken),
             None => {
-                let words = "the server answered with success, but the object is not there".to_owned();
-                Err(SyncError::Verify { doing: WRITING, words })
+                let message = "the server answered with success, but the object is not there".to_owned();
+                Err(SyncError::Verify { doing: WRITING, message })
             }
         }
     }
 
-    /// What an object says of itself; none where it is not there.
-    pub async fn said(&self, key: &str) -> Result<Option<Vec<(String, String)>>, SyncError> {
+    /// The metadata of an object. None if there is no object.
+    pub async fn metadata_of(&self, key: &str) -> Result<Option<Vec<(String, String)>>, SyncError> {
         let request = self.client.stat_object(self.bucket.as_str(), key);
         let request = request.map_err(|error| classify(LOOKING, &self.bucket, &error.into()))?;
         match self.ask(LOOKING, request.build()).await? {

@@ -1,7 +1,7 @@
-//! Where an object lies in the bucket.
+//! Keys of objects in the bucket.
 //!
-//! The names were checked at the door, so none of them leaves its folder. A key is the same for every attempt, after any
-//! restart.
+//! Names were validated on receipt, so none of them leaves its folder. A key is the same for every attempt, also after
+//! a restart.
 
 use chrono::Datelike;
 use gatehouse_model::{EventKey, MediaName, Timestamp};
@@ -12,7 +12,8 @@ pub(super) fn object_key(device: &str, received_at: Timestamp, event: &EventKey,
     format!("{}/{name}", folder(device, received_at, event))
 }
 
-/// `thumbnails/<edge>/<name>.jpg` in the same folder. The whole name, since `a.jpg` and `a.png` are two pictures.
+/// `thumbnails/<edge>/<name>.jpg` in the same folder. It contains the whole name, because `a.jpg` and `a.png` are two
+/// pictures.
 pub(super) fn thumbnail_key(
     device: &str,
     received_at: Timestamp,

@@ -1,7 +1,7 @@
-//! The mark of a bucket: the object `environment.json`, which says of which environment it is.
+//! The mark of a bucket: the object `environment.json`, which names its environment.
 //!
-//! It is read before the first write and after every failure. A bucket without it, or of another environment, is
-//! not written to: test appliances must not fill the real bucket, nor real visitors the test one.
+//! It is read before the first write and after every failure. Nothing is written to a bucket without it or of another
+//! environment: test appliances must not write to the production bucket, nor the other way round.
 
 use gatehouse_config::Environment;
 use minio::s3::response::GetObjectResponse;
@@ -14,33 +14,34 @@ use crate::error::{GuardFault, SyncError, clip};
 
 /// Key of the mark.
 pub(super) const MARKER: &str = "environment.json";
-/// Longest mark that is read: ours has some 40 bytes.
+/// Longest mark that is read. A valid one has about 40 bytes.
 const MARKER_BYTES_MAX: u64 = 4096;
-/// What is being done while reading it.
+/// The operation in errors while it is read.
 const READING: &str = "read environment.json from S3";
 
-/// The content of the mark. Unknown fields of later versions are fine.
+/// The content of the mark. Unknown fields are allowed for later versions.
 #[derive(Serialize, Deserialize)]
 struct Mark {
     environment: String,
 }
 
 impl Objects {
-    /// Makes sure that the bucket is of this environment.
+    /// Verifies that the bucket is of this environment.
     ///
     /// # Errors
-    /// [`SyncError::Guard`] where it is not, or is not marked, or does not exist; others where it cannot be read.
+    /// [`SyncError::Guard`] if it is of another one, is not marked, or does not exist. Other errors if the mark cannot
+    /// be read.
     pub async fn guard(&self) -> Result<(), SyncError> {
         match self.mark().await? {
             Some(theirs) => self.compare(theirs),
             None => {
-                let words = format!("{MARKER} is missing in `{}`", self.bucket);
-                Err(GuardFault::NotPrepared { place: BUCKET, words }.into())
+                let message = format!("{MARKER} is missing in `{}`", self.bucket);
+                Err(GuardFault::NotPrepared { place: BUCKET, message }.into())
             }
         }
     }
 
-    /// The environment that the bucket is marked with; none where it carries no mark.
+    /// The environment of the mark. None if the bucket is not marked.
     pub(super) async fn mark(&self) -> Result<Option<String>, SyncError> {
         let request = self.get(MARKER)?;
         match self.ask(READING, request).await? {
@@ -50,15 +51,14 @@ impl Objects {
         }
     }
 
-    /// The environment that an answer names.
+    /// The environment in a reply.
     pub(super) async fn read_mark(&self, answer: GetObjectResponse) -> Result<String, SyncError> {
-        let strange = || {
-            SyncError::Unreachable {
+        let strange = || SyncError::Unreachable {
             doing: READING,
-            words: "what came back is not what Gatehouse wrote there: a proxy or a captive portal answers in the \
-                    server's place, or somebody changed the object"
-                .into(),
-        }
+            message:
+                "the content is not that of Gatehouse: a proxy or a captive portal answers in place of the \
+                    server, or the object was changed"
+                    .into(),
         };
         if answer.object_size().map_or(true, |size| size > MARKER_BYTES_MAX) {
             return Err(strange());
@@ -69,7 +69,7 @@ impl Objects {
         Ok(clip(&mark.environment))
     }
 
-    /// Ours or not.
+    /// Fails unless it is the environment of this appliance.
     pub(super) fn compare(&self, theirs: String) -> Result<(), SyncError> {
         let ours = self.environment.as_str();
         if theirs == ours {
@@ -78,7 +78,7 @@ impl Objects {
         Err(GuardFault::Environment { place: BUCKET, theirs, ours }.into())
     }
 
-    /// Marks the bucket. Only for a bucket that carries no mark.
+    /// Marks the bucket. Only for a bucket without a mark.
     pub(super) async fn write_mark(&self) -> Result<(), SyncError> {
         const DOING: &str = "write environment.json to S3";
         let request = self
@@ -88,7 +88,7 @@ impl Objects {
         self.call(DOING, request.build()).await.map(drop)
     }
 
-    /// A request for an object.
+    /// A request that reads an object.
     pub(super) fn get(&self, key: &str) -> Result<minio::s3::builders::GetObject, SyncError> {
         let request = self.client.get_object(self.bucket.as_str(), key);
         Ok(request.map_err(|error| classify("read from S3", &self.bucket, &error.into()))?.build())

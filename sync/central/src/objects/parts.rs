@@ -1,8 +1,8 @@
-//! Large objects, in parts, one after the other.
+//! Multipart uploads of large objects, one part after the other.
 //!
-//! Each part that the server has is noted in the journal. A line that breaks, or a restart, goes on after the last one noted:
-//! the upload stays at the server, which takes away by itself what never ends ([`init`](super::setup) sets the rule). Where
-//! the server does not know the upload any more, or nothing was noted, it begins anew.
+//! Each uploaded part is recorded in the journal. After a broken connection or a restart the upload resumes after the
+//! last recorded part. The server removes uploads that never complete, by a rule of [`init`](super::setup). If the
+//! server does not know the upload any more, or nothing was recorded, it starts from the beginning.
 
 use std::io::Read;
 
@@ -19,14 +19,14 @@ use super::classify::classify;
 use super::upload::{SENDING, Upload, read_part};
 use crate::error::{SyncError, clip};
 
-/// Longest answer to the end of an upload that is searched for an error.
+/// How much of the reply to the completion is searched for an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Codes of a server that has not, or not any more, what was noted.
+/// Codes of a server that does not have what was recorded.
 const GONE: [&str; 3] = ["NoSuchUpload", "InvalidPart", "InvalidPartOrder"];
 
 impl Objects {
-    /// Sends a file in parts, from where an earlier attempt ended.
+    /// Uploads a file in parts and resumes an earlier attempt.
     pub(super) async fn in_parts<R: Read + Send + 'static>(
         &self,
         upload: &Upload,
@@ -45,7 +45,7 @@ impl Objects {
         }
         let sent = self.parts(upload, reader, &mut so_far).await;
         let Err(error) = &sent else { return sent };
-        // What is kept is what the next attempt can go on with.
+        // The upload is kept only if the next attempt can resume it.
         if is_gone(error)
             || error.is_permanent()
             || so_far.etags.is_empty()
@@ -84,7 +84,7 @@ impl Objects {
         }
     }
 
-    /// The parts that are missing, and the end of the upload.
+    /// Uploads the missing parts and completes the upload.
     async fn parts<R: Read + Send + 'static>(
         &self,
         upload: &Upload,
@@ -118,17 +118,17 @@ impl Objects {
             .complete_multipart_upload(bucket, key, so_far.upload.as_str(), parts.map_err(fault)?)
             .map_err(fault)?;
         let answer = self.complete(SENDING, request.build()).await?;
-        // A server may send 200 first and find out later that it cannot.
+        // A server may send 200 first and detect a failure later.
         match error_in(answer.body()) {
             Some(code) => {
-                let words = "the server took all parts but could not put them together".to_owned();
-                Err(SyncError::Busy { doing: SENDING, code, words })
+                let message = "the server took all parts but could not put them together".to_owned();
+                Err(SyncError::Busy { doing: SENDING, code, message })
             }
             None => Ok(()),
         }
     }
 
-    /// Where the parts of a file of the appliance are noted, and under which name.
+    /// Where and under which id the parts of a file of the appliance are recorded.
     fn notes_of(&self, upload: &Upload) -> Option<(Media, KeyId)> {
         self.notes.clone().zip(upload.file)
     }
@@ -154,13 +154,13 @@ impl Objects {
     }
 }
 
-/// Whether the server says that it has not what was noted.
+/// Whether the server does not have what was recorded.
 fn is_gone(error: &SyncError) -> bool {
     let (SyncError::Busy { code, .. } | SyncError::Refused { code, .. }) = error else { return false };
     GONE.iter().any(|gone| gone.eq_ignore_ascii_case(code))
 }
 
-/// The code of an error in the answer to the end of an upload.
+/// The code of an error in the reply to the completion.
 fn error_in(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES_MAX)]);
     let error = text.split_once("<Error>")?.1;

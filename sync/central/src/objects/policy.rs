@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// What the keys of one appliance may do in the bucket, in the language that S3 servers share: put and read its own
-/// objects, read the mark, and try itself out below `temp/`. It may list and delete nothing.
+/// The permissions of the keys of one appliance, in the policy language of S3 servers: read and write its own objects,
+/// read the mark, and test access below `temp/`. No permission to list, or to delete delivered objects.
 pub fn policy(bucket: &str, device: &str) -> Value {
     let allow = |id: &str, actions: &[&str], key: String| {
         let resource = format!("arn:aws:s3:::{bucket}/{key}");

@@ -1,5 +1,5 @@
-//! Pre-signed URLs: whoever has one reads one object until its time is over, without keys. Made without a call to the
-//! server, so a URL says nothing about whether the object is still there.
+//! Presigned URLs, which allow reading one object without keys until they expire. Signing needs no call to the server,
+//! so a URL does not prove that the object exists.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use crate::error::SyncError;
 const SIGNING: &str = "sign a URL";
 
 impl Objects {
-    /// A URL that gives the object to everybody who has it, for `expires` (whole seconds) from now.
+    /// A URL that allows reading the object for `expires` (whole seconds) from now.
     ///
     /// # Errors
-    /// [`SyncError`] where the object lies in another bucket than that of the settings, whose keys would not open it.
+    /// [`SyncError`] if the object is in another bucket than that of the settings, whose keys do not open it.
     pub async fn presign(&self, bucket: &str, key: &str, expires: Duration) -> Result<String, SyncError> {
         if bucket != self.bucket {
-            let words = format!(
-                "it lies in bucket `{bucket}`, the settings name `{}`: name that bucket and its keys in \
+            let message = format!(
+                "it is in bucket `{bucket}`, the settings name `{}`: name that bucket and its keys in \
                  [central.objects]",
                 self.bucket
             );
-            return Err(SyncError::Setup(words));
+            return Err(SyncError::Setup(message));
         }
         let fault = |error: ValidationErr| classify(SIGNING, &self.bucket, &error.into());
         let seconds = u32::try_from(expires.as_secs()).unwrap_or(u32::MAX);

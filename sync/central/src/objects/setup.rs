@@ -1,8 +1,8 @@
 //! `gatehouse central init` for the bucket: the bucket itself, its mark, its lifecycle rules.
 //!
-//! It can be run again at any time and changes only what is missing. A bucket that is marked as another environment's
-//! is refused before anything is changed. Lifecycle rules that somebody else made are never touched: setting rules
-//! replaces all of a bucket, and the client would lose what it does not know of them.
+//! It may be repeated and changes only what is missing. A bucket of another environment is refused before any change.
+//! Lifecycle rules of others are never changed: a write replaces all rules of a bucket, and the client library would
+//! lose fields that it does not know.
 
 use gatehouse_config::Config;
 use minio::s3::error::{Error, ValidationErr};
@@ -16,17 +16,17 @@ use super::marker::MARKER;
 use crate::error::SyncError;
 use crate::finding::Step;
 
-/// Days after which pictures and clips go to the archive class.
+/// Days after which media files move to the archive class.
 const ARCHIVE_DAYS: u32 = 90;
-/// The archive class: cheap to keep, and still readable at once, as pre-signed links need.
+/// The archive class. Cheap, and readable at once, as presigned URLs require.
 const ARCHIVE_CLASS: &str = "GLACIER_IR";
-/// Days after which pictures and clips are deleted: the retention period of the contract.
+/// Days after which media files are deleted: the retention period of the contract.
 const RETENTION_DAYS: u32 = 365;
 /// Days that `quarantine/` is kept.
 const QUARANTINE_DAYS: u32 = 30;
 /// Days that `temp/` and unfinished uploads are kept.
 const TEMP_DAYS: u32 = 7;
-/// Beginning of the id of each of our rules.
+/// Prefix of the ids of the rules set here.
 const OURS: &str = "gatehouse-";
 
 const CREATING: &str = "create the bucket";
@@ -35,8 +35,8 @@ const RULES: &str = "set the lifecycle rules of the bucket";
 /// Prepares the bucket of this configuration.
 ///
 /// # Errors
-/// [`SyncError`] where the server cannot be reached, does not permit it, or the bucket is of another environment. A
-/// server that knows no lifecycle rules, or not all of them, is no error but a step that says so.
+/// [`SyncError`] if the server is unreachable or refuses, or the bucket is of another environment. A server that does
+/// not support lifecycle rules, or not all of them, is reported as a step and is no error.
 pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
     let objects = Objects::open(config, Limits::default())?;
     let mut steps = vec![objects.make_bucket().await?, objects.make_mark().await?];
@@ -49,10 +49,10 @@ fn step(what: impl Into<String>, changed: bool) -> Step {
 }
 
 impl Objects {
-    /// Creates the bucket where there is none.
+    /// Creates the bucket if there is none.
     ///
     /// # Errors
-    /// [`SyncError`] where the server cannot be reached or does not permit it.
+    /// [`SyncError`] if the server is unreachable or refuses.
     pub async fn make_bucket(&self) -> Result<Step, SyncError> {
         let fault = |error: ValidationErr| classify(CREATING, &self.bucket, &error.into());
         let bucket = self.bucket.as_str();
@@ -65,13 +65,13 @@ impl Objects {
         }
         match self.ask(CREATING, self.client.create_bucket(bucket).map_err(fault)?.build()).await? {
             Ok(_) => Ok(step(what, true)),
-            // Somebody else was faster.
+            // A concurrent run created it first.
             Err(error) if has_code(&error, "BucketAlreadyOwnedByYou") => Ok(step(what, false)),
             Err(error) => Err(classify(CREATING, bucket, &error)),
         }
     }
 
-    /// Whether there is a bucket.
+    /// Whether the bucket exists.
     pub(super) async fn is_there(&self) -> Result<bool, SyncError> {
         const DOING: &str = "look up the bucket";
         let request = self.client.bucket_exists(self.bucket.as_str());
@@ -79,10 +79,10 @@ impl Objects {
         Ok(self.call(DOING, request).await?.exists())
     }
 
-    /// Marks the bucket as of this environment where it carries no mark.
+    /// Marks the bucket as of this environment if it is not marked.
     ///
     /// # Errors
-    /// [`SyncError`] where the bucket is of another environment, or the mark cannot be read or written.
+    /// [`SyncError`] if the bucket is of another environment, or the mark cannot be read or written.
     pub async fn make_mark(&self) -> Result<Step, SyncError> {
         let what = format!("bucket `{}`: {MARKER} says {}", self.bucket, self.environment);
         match self.mark().await? {
@@ -94,19 +94,18 @@ impl Objects {
         }
     }
 
-    /// Sets the rules, with fewer of them where the server does not take all.
+    /// Sets the rules, or fewer of them if the server does not accept all.
     pub async fn make_rules(&self) -> Result<Vec<Step>, SyncError> {
-        let what = |words: &str| format!("bucket `{}`: {words}", self.bucket);
+        let what = |message: &str| format!("bucket `{}`: {message}", self.bucket);
         match self.rules().await? {
             Rules::Unsupported => {
-                let words =
-                    "the server knows no lifecycle rules (501); empty temp/ and quarantine/ by other means";
-                return Ok(vec![step(what(words), false)]);
+                let message = "the server supports no lifecycle rules (501); empty temp/ and quarantine/ by other means";
+                return Ok(vec![step(what(message), false)]);
             }
             Rules::Foreign => {
-                let words = "it has lifecycle rules of its own, which are left as they are; see the documentation \
+                let message = "it has lifecycle rules of its own, which were not changed; see the documentation \
                              for those to add";
-                return Ok(vec![step(what(words), false)]);
+                return Ok(vec![step(what(message), false)]);
             }
             Rules::Ours(ids) if ids == ids_of(&wanted(true, true)) => {
                 return Ok(vec![step(what("lifecycle rules"), false)]);
@@ -126,22 +125,21 @@ impl Objects {
                         ));
                     }
                     if !abort {
-                        let words =
-                            "the server takes no rule about unfinished uploads; see whether it removes them";
-                        steps.push(step(what(words), false));
+                        let message = "the server accepts no rule about unfinished uploads; see whether it removes them";
+                        steps.push(step(what(message), false));
                     }
                     return Ok(steps);
                 }
             }
         }
-        Ok(vec![step(what("the server takes none of the lifecycle rules"), false)])
+        Ok(vec![step(what("the server accepts none of the lifecycle rules"), false)])
     }
 
     async fn rules(&self) -> Result<Rules, SyncError> {
         let request = self.client.get_bucket_lifecycle(self.bucket.as_str());
         let request = request.map_err(|error| classify(RULES, &self.bucket, &error.into()))?.build();
         match self.ask(RULES, request).await? {
-            // Rules that the client cannot read are not ours.
+            // Rules that the client library cannot read are not from this program.
             Ok(answer) => Ok(answer.config().map_or(Rules::Foreign, |config| {
                 let ids = ids_of(&config);
                 if ids.iter().all(|id| id.starts_with(OURS)) { Rules::Ours(ids) } else { Rules::Foreign }
@@ -152,7 +150,7 @@ impl Objects {
         }
     }
 
-    /// False where the server does not take these rules.
+    /// False if the server does not accept these rules.
     async fn set_rules(&self, rules: LifecycleConfig) -> Result<bool, SyncError> {
         let request = self.client.put_bucket_lifecycle(self.bucket.as_str());
         let request = request.map_err(|error| classify(RULES, &self.bucket, &error.into()))?;
@@ -164,9 +162,9 @@ impl Objects {
     }
 }
 
-/// What rules a bucket has.
+/// The lifecycle rules of a bucket.
 enum Rules {
-    /// None, or some of ours: their ids, sorted.
+    /// None, or rules of this program: their ids, sorted.
     Ours(Vec<String>),
     Foreign,
     Unsupported,
@@ -188,7 +186,7 @@ fn ids_of(config: &LifecycleConfig) -> Vec<String> {
     ids
 }
 
-/// The rules of the contract. Their ids hold their numbers, so that a changed number is a changed rule.
+/// The rules of the contract. Their ids contain their numbers, so that a changed number is a changed rule.
 fn wanted(archive: bool, abort: bool) -> LifecycleConfig {
     let rule = |name: &str, days: u32, prefix: &str| LifecycleRule {
         id: format!("{OURS}{name}-{days}d"),
@@ -215,7 +213,7 @@ fn wanted(archive: bool, abort: bool) -> LifecycleConfig {
     if abort {
         rules.push(LifecycleRule {
             abort_incomplete_multipart_upload_days_after_initiation: Some(TEMP_DAYS),
-            // The client cannot read back a rule for the whole bucket. Uploads in parts lie here alone.
+            // The client library cannot read back a rule for the whole bucket. Only this prefix has multipart uploads.
             ..rule("unfinished", TEMP_DAYS, "devices/")
         });
     }

@@ -1,6 +1,6 @@
-//! What is done with objects that are there already: list them, read them back, set them aside.
+//! Existing objects: list, read back, copy, remove.
 //!
-//! A listing is one page in memory, an object one chunk.
+//! Memory holds one page of a listing and one chunk of an object.
 
 use std::io::{self, Write};
 use std::vec::IntoIter;
@@ -15,9 +15,10 @@ use minio::s3::types::{BucketName, ObjectKey, ToStream};
 
 use super::Objects;
 use super::classify::{classify, has_code};
-use crate::error::{SyncError, words_of};
+use crate::error::{SyncError, error_text};
 
-/// Largest object that is copied: what S3 copies in one call. Above it the client writes over the source instead.
+/// Largest object that is copied: the limit of S3 for one call. The client library would overwrite the source of a
+/// larger one.
 const COPY_BYTES_MAX: u64 = 5 << 30;
 
 const LISTING: &str = "list objects in S3";
@@ -29,11 +30,11 @@ const REMOVING: &str = "remove an object from S3";
 pub struct Listed {
     /// Its key.
     pub key: String,
-    /// By the server's clock; none where it does not say.
+    /// Last change by the clock of the server. None if it is not reported.
     pub modified: Option<DateTime<Utc>>,
 }
 
-/// What an object holds.
+/// Size and hash of an object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Content {
     /// Bytes.
@@ -51,16 +52,16 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// The next one; none after the last.
+    /// The next one. None after the last.
     ///
     /// # Errors
-    /// [`SyncError`] where a page does not come, or the server does not keep the order.
+    /// [`SyncError`] if a page cannot be read, or the server does not keep the order.
     pub async fn next(&mut self) -> Result<Option<Listed>, SyncError> {
         loop {
             if let Some(listed) = self.page.next() {
                 if listed.key <= self.last {
-                    let words = "it does not list objects in the order of their keys".to_owned();
-                    return Err(SyncError::Refused { doing: LISTING, code: "order".into(), words });
+                    let message = "it does not list objects in the order of their keys".to_owned();
+                    return Err(SyncError::Refused { doing: LISTING, code: "order".into(), message });
                 }
                 self.last.clone_from(&listed.key);
                 return Ok(Some(listed));
@@ -78,29 +79,30 @@ impl Objects {
     /// All objects below `prefix`, from the first.
     ///
     /// # Errors
-    /// [`SyncError`] where the bucket's name is none.
+    /// [`SyncError`] if the name of the bucket is invalid.
     pub async fn listing(&self, prefix: &str) -> Result<Listing<'_>, SyncError> {
         let request =
             self.client.list_objects(self.bucket.as_str()).map_err(|error| self.fault(LISTING, error))?;
-        // Not encoded: some servers say that names are and give them as they are, which the client then cuts at a `=`.
+        // Some servers announce encoded names and send them unencoded. The client library then truncates them at a
+        // `=`.
         let request =
             request.prefix(prefix.to_owned()).recursive(true).use_api_v1(false).disable_url_encoding(true);
         let pages = request.build().to_stream().await;
         Ok(Listing { objects: self, pages, page: Vec::new().into_iter(), last: String::new() })
     }
 
-    /// Reads an object to its end; none where there is none.
+    /// Reads an object to its end. None if there is none.
     ///
     /// # Errors
-    /// [`SyncError`] where it cannot be read.
+    /// [`SyncError`] if it cannot be read.
     pub async fn read_back(&self, key: &str) -> Result<Option<Content>, SyncError> {
         self.read_into(key, &mut io::sink()).await
     }
 
-    /// The same, and writes it where it is wanted.
+    /// The same, and writes it to `place`.
     ///
     /// # Errors
-    /// As of [`Objects::read_back`], and where it cannot be written.
+    /// As [`Objects::read_back`], and if it cannot be written.
     pub async fn read_into(&self, key: &str, place: &mut impl Write) -> Result<Option<Content>, SyncError> {
         let answer = match self.ask(READING, self.get(key)?).await? {
             Ok(answer) => answer,
@@ -111,7 +113,7 @@ impl Objects {
             answer.into_boxed_stream().map_err(|error| classify(READING, &self.bucket, &error))?;
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = self.within(READING, chunks.next()).await? {
-            let broken = |error| SyncError::Unreachable { doing: READING, words: words_of(&error) };
+            let broken = |error| SyncError::Unreachable { doing: READING, message: error_text(&error) };
             let chunk = chunk.map_err(broken)?;
             size += chunk.len() as u64;
             hash.update(&chunk);
@@ -120,15 +122,15 @@ impl Objects {
         Ok(Some(Content { size, sha256: hex::encode(hash.finish()) }))
     }
 
-    /// Copies an object and reads both back; false where there is none.
+    /// Copies an object and reads both back. False if there is none.
     ///
     /// # Errors
-    /// [`SyncError::Verify`] where the copy is another; others where the server says no.
+    /// [`SyncError::Verify`] if the copy differs. Other errors if the server refuses.
     pub async fn copy(&self, from: &str, to: &str) -> Result<bool, SyncError> {
         let Some(content) = self.read_back(from).await? else { return Ok(false) };
         if content.size > COPY_BYTES_MAX {
-            let words = format!("`{from}` is larger than what S3 copies in one call");
-            return Err(SyncError::Refused { doing: COPYING, code: "size".into(), words });
+            let message = format!("`{from}` is larger than what S3 copies in one call");
+            return Err(SyncError::Refused { doing: COPYING, code: "size".into(), message });
         }
         let fault = |error| self.fault(COPYING, error);
         let source = CopySource::builder()
@@ -142,13 +144,13 @@ impl Objects {
         if self.read_back(to).await?.as_ref() == Some(&content) {
             return Ok(true);
         }
-        Err(SyncError::Verify { doing: COPYING, words: "the copy is not what was copied".into() })
+        Err(SyncError::Verify { doing: COPYING, message: "the copy is not what was copied".into() })
     }
 
     /// Removes an object.
     ///
     /// # Errors
-    /// [`SyncError`] where the server says no.
+    /// [`SyncError`] if the server refuses.
     pub async fn remove(&self, key: &str) -> Result<(), SyncError> {
         let request = self.client.delete_object(self.bucket.as_str(), key);
         let request = request.map_err(|error| self.fault(REMOVING, error))?;

@@ -1,8 +1,8 @@
-//! One object: from the sealed file to the bucket, and the proof that it is there.
+//! Upload of one object from the sealed file, and its verification.
 //!
-//! Up to one part the object goes in one call, above that in [`parts`](super::parts). The file is read and opened
-//! part by part on a thread for blocking work; plaintext in memory is wiped when the client lets go of it. Thumbnails go
-//! the same way from memory.
+//! An object of at most one part is sent in one call, a larger one in [`parts`](super::parts). The file is read and
+//! decrypted part by part on a thread for blocking work. Plaintext in memory is wiped when the client library drops
+//! it. Thumbnails are sent the same way from memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -24,33 +24,43 @@ use zeroize::Zeroizing;
 use super::Objects;
 use super::classify::{classify, has_code};
 use super::key::{object_key, thumbnail_key};
-use crate::error::{SyncError, words_of};
+use crate::error::{SyncError, error_text};
 
-/// Bytes of a part: the least that S3 allows, since it is what an upload holds in memory.
+/// Bytes of a part: the minimum of S3, because an upload holds one in memory.
 pub(super) const PART_BYTES: u64 = 5 * 1024 * 1024;
-/// Most parts of an upload, by S3; above 50 GB parts get larger.
+/// Maximum number of parts of S3. Above 50 GB parts get larger.
 const PARTS_MAX: u64 = 10_000;
 
 pub(super) const SENDING: &str = "upload to S3";
 const LOOKING: &str = "look up an object in S3";
 
-/// Names of our metadata. The SHA-256 is what an object is recognised by.
+/// Names of the metadata. The SHA-256 identifies the content of an object.
 pub(super) const META_SHA256: &str = "sha256";
 const META_CORRELATION: &str = "correlation-id";
 const META_CAMERA: &str = "camera";
 
-/// What is to be in the bucket.
+/// The object to be stored.
 pub(super) struct Upload {
     pub(super) key: String,
     pub(super) size: u64,
-    /// Under which its parts are noted; none for what is no file of the appliance.
+    /// Id under which its parts are recorded. None if it is no file of the appliance.
     pub(super) file: Option<KeyId>,
     sha256: String,
     pub(super) content_type: &'static str,
     pub(super) metadata: Multimap,
 }
 
-/// What lies under a key.
+/// A local file that belongs to no event, read from its beginning.
+pub struct LocalFile {
+    /// The open file.
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What is stored under a key.
 enum Found {
     Nothing,
     Same,
@@ -82,25 +92,26 @@ impl Upload {
     }
 
     /// Of a file that belongs to no event.
-    fn alone(key: &str, content_type: &'static str, size: u64, sha256: &str) -> Self {
+    fn alone(key: &str, content_type: &'static str, content: &LocalFile) -> Self {
+        let LocalFile { size, sha256, .. } = content;
         let mut metadata = Multimap::new();
-        metadata.add(format!("x-amz-meta-{META_SHA256}"), sha256);
-        Self { key: key.to_owned(), size, file: None, sha256: sha256.to_owned(), content_type, metadata }
+        metadata.add(format!("x-amz-meta-{META_SHA256}"), sha256.as_str());
+        Self { key: key.to_owned(), size: *size, file: None, sha256: sha256.clone(), content_type, metadata }
     }
 
-    /// Bytes of each part but the last.
+    /// Bytes of each part except the last.
     pub(super) fn part_bytes(&self) -> u64 {
         PART_BYTES.max(self.size.div_ceil(PARTS_MAX))
     }
 }
 
 impl Objects {
-    /// Puts a file into the bucket, unless it is there, and makes sure that it is.
+    /// Uploads a file unless it is already stored, and verifies it.
     ///
     /// # Errors
-    /// [`SyncError::Damaged`] where the local file cannot be read; [`SyncError::Refused`] where the server never takes
-    /// it or something else lies under its key, which is left alone; [`SyncError::Verify`] where it is not there
-    /// although the upload was answered with success; others where the server cannot be reached or says no.
+    /// [`SyncError::Damaged`] if the local file cannot be read. [`SyncError::Refused`] if the server never accepts it,
+    /// or another object exists under its key, which is not changed. [`SyncError::Verify`] if it is missing although
+    /// the server reported success. Other errors if the server is unreachable or refuses.
     pub async fn push(&self, task: &MediaTask, reader: SealedReader) -> Result<ObjectPlace, SyncError> {
         let upload = Upload::of(&self.device, task);
         if reader.size() != upload.size {
@@ -108,11 +119,12 @@ impl Objects {
         }
         match self.found(&upload, true).await? {
             Found::Same => return Ok(self.place(upload)),
-            Found::Other(words) => {
-                // So may a portal that answers in the server's place.
+            Found::Other(message) => {
+                // The reply may also come from a captive portal.
                 self.guard().await?;
-                let words = format!("another object lies there ({words}); `{}` is left alone", upload.key);
-                return Err(SyncError::Refused { doing: SENDING, code: "conflict".into(), words });
+                let message =
+                    format!("there is another object ({message}); `{}` was not changed", upload.key);
+                return Err(SyncError::Refused { doing: SENDING, code: "conflict".into(), message });
             }
             Found::Nothing => {}
         }
@@ -120,19 +132,19 @@ impl Objects {
         self.proven(upload).await
     }
 
-    /// Puts a file under a key that is nobody else's, unless it is there, and makes sure that it is.
+    /// Uploads a file under a key that only this program uses, unless it is already stored, and verifies it.
     ///
     /// # Errors
-    /// As those of [`Objects::push`]; what lies under the key is replaced.
+    /// As [`Objects::push`]. Another object under the key is replaced.
     pub async fn deposit(
         &self,
         key: &str,
         content_type: &'static str,
-        (file, size, sha256): (File, u64, &str),
+        content: LocalFile,
     ) -> Result<(), SyncError> {
-        let upload = Upload::alone(key, content_type, size, sha256);
+        let upload = Upload::alone(key, content_type, &content);
         if !matches!(self.found(&upload, true).await?, Found::Same) {
-            self.send(&upload, file).await?;
+            self.send(&upload, content.file).await?;
         }
         self.proven(upload).await.map(drop)
     }
@@ -145,8 +157,8 @@ impl Objects {
         self.whole(upload, part).await
     }
 
-    /// Puts a thumbnail into the bucket, unless it is there, in the place of any other of its picture and edge, and makes
-    /// sure that it is.
+    /// Uploads a thumbnail unless it is already stored, and verifies it. Another thumbnail of this picture and edge is
+    /// replaced.
     ///
     /// # Errors
     /// As [`Objects::push`].
@@ -169,10 +181,10 @@ impl Objects {
     async fn proven(&self, upload: Upload) -> Result<ObjectPlace, SyncError> {
         match self.found(&upload, false).await? {
             Found::Same => Ok(self.place(upload)),
-            Found::Other(words) => Err(SyncError::Verify { doing: SENDING, words }),
+            Found::Other(message) => Err(SyncError::Verify { doing: SENDING, message }),
             Found::Nothing => {
-                let words = "the upload was answered with success, but the object is not there".to_owned();
-                Err(SyncError::Verify { doing: SENDING, words })
+                let message = "the upload was answered with success, but the object is not there".to_owned();
+                Err(SyncError::Verify { doing: SENDING, message })
             }
         }
     }
@@ -181,8 +193,9 @@ impl Objects {
         ObjectPlace { bucket: self.bucket.clone(), key: upload.key }
     }
 
-    /// Looks whether the object is there. Before the upload, "not permitted" counts as "not there": S3 says so of a
-    /// missing object to whom may not list, and if more is not permitted the upload will tell.
+    /// Compares the stored object with the upload. Before the upload, "not permitted" counts as missing: S3 says so
+    /// about a missing object to keys without the permission to list. If other permissions are missing, the upload
+    /// fails.
     async fn found(&self, upload: &Upload, before: bool) -> Result<Found, SyncError> {
         let request = self.client.stat_object(self.bucket.as_str(), upload.key.as_str());
         let request = request.map_err(|error| classify(LOOKING, &self.bucket, &error.into()))?;
@@ -196,7 +209,7 @@ impl Objects {
 
     async fn whole(&self, upload: &Upload, part: Bytes) -> Result<(), SyncError> {
         let fault = |error: ValidationErr| classify(SENDING, &self.bucket, &error.into());
-        // `MinioClient::put_object` has no room for metadata; what it builds has.
+        // `MinioClient::put_object` accepts no metadata, but this builder does.
         let content = UploadPart::builder()
             .client(self.client.clone())
             .bucket(BucketName::new(&self.bucket).map_err(fault)?)
@@ -218,13 +231,13 @@ fn compare(upload: &Upload, answer: &StatObjectResponse) -> Found {
         Some(sha256) if *sha256 == upload.sha256 => {
             Found::Other(format!("{size} bytes there, {} here", upload.size))
         }
-        Some(_) => Found::Other("its SHA-256 is another".to_owned()),
-        None => Found::Other("it carries no SHA-256".to_owned()),
+        Some(_) => Found::Other("its SHA-256 differs".to_owned()),
+        None => Found::Other("it has no SHA-256".to_owned()),
     }
 }
 
-fn damaged(words: &str) -> SyncError {
-    SyncError::Damaged { doing: SENDING, words: words.to_owned() }
+fn damaged(message: &str) -> SyncError {
+    SyncError::Damaged { doing: SENDING, message: message.to_owned() }
 }
 
 /// Reads the next `size` bytes, on a thread for blocking work.
@@ -235,9 +248,11 @@ pub(super) async fn read_part<R: Read + Send + 'static>(
     let read = tokio::task::spawn_blocking(move || {
         let length = usize::try_from(size).map_err(|_| damaged("it is larger than this machine's memory"))?;
         let mut part = Zeroizing::new(vec![0; length]);
-        // `InvalidData` is a file that is not what was written; anything else may pass (a disk that comes back).
+        // `InvalidData` means that the file is damaged. Any other error may be temporary.
         reader.read_exact(&mut part).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => damaged(&words_of(&error)),
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+                damaged(&error_text(&error))
+            }
             _ => SyncError::Store { doing: SENDING, source: error.into() },
         })?;
         Ok((reader, Bytes::from_owner(part)))

@@ -1,24 +1,24 @@
-//! What an error of Postgres means for delivery: told by SQLSTATE and type, never by text.
+//! Classification of Postgres errors by SQLSTATE and type, never by text.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::{GuardFault, SyncError, certificate, clip, words_of};
+use crate::error::{GuardFault, SyncError, certificate, clip, error_text};
 use crate::rows::connect::BATCH_TIMEOUT;
 
-/// Sorts an error of one call.
+/// Classifies the error of one call.
 pub(super) fn classify(doing: &'static str, error: &Error) -> SyncError {
     if let Some(db) = error.as_db_error() {
         return by_state(doing, db.code(), &message_of(db));
     }
-    certificate(doing, error).unwrap_or_else(|| SyncError::Unreachable { doing, words: words_of(error) })
+    certificate(doing, error).unwrap_or_else(|| SyncError::Unreachable { doing, message: error_text(error) })
 }
 
-/// Classes of SQLSTATE whose DETAIL and HINT name roles, objects and settings only. All others may quote values of a row,
-/// such as `Failing row contains (...)`, and those must never reach a log.
+/// Classes of SQLSTATE whose DETAIL and HINT name only roles, objects and settings. All others may quote values of a
+/// row, such as `Failing row contains (...)`, which must never reach a log.
 const CLASSES_WITHOUT_VALUES: &[&str] = &["08", "0A", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57"];
 
-/// The message of the server, with DETAIL and HINT where these hold no data.
+/// The message of the server, with DETAIL and HINT if these contain no data.
 fn message_of(error: &DbError) -> String {
     let mut text = clip(error.message());
     let class = error.code().code().get(..2).unwrap_or_default();
@@ -31,7 +31,7 @@ fn message_of(error: &DbError) -> String {
     text
 }
 
-/// States that come up while a server is in trouble, in plain words: its own may be in another language.
+/// Plain texts for states of a server in trouble. Its own messages may be in another language.
 const MEANINGS: &[(&str, &str)] = &[
     ("25006", "the database is read-only, a standby or set so"),
     ("28P01", "user or password are wrong, or the password has expired"),
@@ -43,32 +43,32 @@ const MEANINGS: &[(&str, &str)] = &[
     ("55P03", "another session holds a lock for too long"),
 ];
 
-fn by_state(doing: &'static str, state: &SqlState, words: &str) -> SyncError {
+fn by_state(doing: &'static str, state: &SqlState, message: &str) -> SyncError {
     let code = state.code().to_owned();
     let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
-    let words = meaning.map_or(words.to_owned(), |(_, meaning)| format!("{meaning} ({words})"));
+    let message = meaning.map_or(message.to_owned(), |(_, meaning)| format!("{meaning} ({message})"));
     match (state.code(), state.code().get(..2).unwrap_or_default()) {
-        // No such schema, table, column or function: the migrations have not been run.
+        // No such schema, table, column or function: the migrations have not been applied.
         ("3F000" | "42P01" | "42703" | "42883", _) => {
-            SyncError::Guard(GuardFault::NotPrepared { place: "the database", words })
+            SyncError::Guard(GuardFault::NotPrepared { place: "the database", message })
         }
-        // Sign-in, no such database, rights.
-        ("3D000" | "42501", _) | (_, "28") => SyncError::Denied { doing, code, words },
-        // Data, constraint, size: 22 and 23, and 54 where a value is too large or too deep for the server.
-        (_, "22" | "23" | "54") => SyncError::Refused { doing, code, words },
-        // The connection is gone or the server is going.
+        // Sign-in, no such database, permissions.
+        ("3D000" | "42501", _) | (_, "28") => SyncError::Denied { doing, code, message },
+        // Data, constraint, size: 22 and 23, and 54 if a value is too large or too deeply nested for the server.
+        (_, "22" | "23" | "54") => SyncError::Refused { doing, code, message },
+        // The connection is closed or the server shuts down.
         ("57P01" | "57P02" | "57P03" | "57P05", _) | (_, "08") => {
-            SyncError::Unreachable { doing, words: format!("{words} ({code})") }
+            SyncError::Unreachable { doing, message: format!("{message} ({code})") }
         }
-        // The server's own deadline for the statement.
+        // The statement timeout of the server.
         ("57014", _) => SyncError::Deadline { doing, after: BATCH_TIMEOUT },
-        // The rest can change by itself: locks, deadlocks, serialization (40, 55), resources (53), a read-only
-        // standby (25006), an internal error (XX).
-        _ => SyncError::Busy { doing, code, words },
+        // The others can be temporary: locks, deadlocks, serialization (40, 55), resources (53), a read-only standby
+        // (25006), an internal error (XX).
+        _ => SyncError::Busy { doing, code, message },
     }
 }
 
-/// Whether the SQLSTATE says that the table or schema is not there.
+/// Whether the SQLSTATE says that the table or schema does not exist.
 pub(super) fn is_missing(error: &SyncError) -> bool {
     matches!(error, SyncError::Guard(GuardFault::NotPrepared { .. }))
 }

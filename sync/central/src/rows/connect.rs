@@ -1,4 +1,4 @@
-//! A connection to central Postgres: TLS where it is due ([`tls`]), and a bound on everything that can hang.
+//! A connection to central Postgres: TLS where required ([`tls`]), and a timeout for every call.
 
 use std::future::Future;
 use std::str::FromStr as _;
@@ -13,78 +13,78 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{classify, probe, tls};
-use crate::error::{SyncError, words_of};
+use crate::error::{SyncError, error_text};
 
 /// One TCP connect, per address of the host.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Name lookup, connect, TLS and sign-in together; eight round trips, on a line of 2 s each.
-const SIGN_IN: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Name lookup, connect, TLS and sign-in together: eight round trips on a line with 2 s each.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(30);
 /// One short statement.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// One batch: 1,000 events of 600 bytes take 75 s at 64 kbit/s; a batch that takes longer is halved.
+/// One batch: 1,000 events of 600 bytes take 75 s at 64 kbit/s. A batch that takes longer is halved.
 pub const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
-/// What the server is told about this session: it must let go before a new session of ours can go on. The statement
-/// timeout lies below [`BATCH_TIMEOUT`], the lock timeout below [`CALL_TIMEOUT`]; a session that the network has cut off is ended, so
-/// that its lock on the cursor does not stay.
-const SESSION: &str = "set statement_timeout = '110s'; set lock_timeout = '20s'; \
+/// Settings of the session, so that the server ends an abandoned session before a new one needs its lock on the
+/// cursor. The statement timeout must be below [`BATCH_TIMEOUT`], the lock timeout below [`CALL_TIMEOUT`].
+const SESSION_SETTINGS: &str = "set statement_timeout = '110s'; set lock_timeout = '20s'; \
      set idle_in_transaction_session_timeout = '60s'; set timezone = 'UTC'; \
      set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3";
-/// Dead connections are noticed after about a minute, in both directions.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Both sides detect a dead connection after about a minute.
+const KEEPALIVE_DELAY: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
+const KEEPALIVE_RETRIES_MAX: u32 = 3;
 
 const DOING: &str = "connect to Postgres";
 
-/// An open connection; closed on drop.
+/// An open connection, closed on drop.
 pub struct Link {
     /// The session.
     pub client: Client,
-    /// Counts what the server says of its own accord; closed with the connection.
+    /// Counts notifications of the server. Closed with the connection.
     pub news: watch::Receiver<u64>,
     driver: JoinHandle<()>,
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // The server rolls an open transaction back when the connection goes.
+        // The server rolls back an open transaction when the connection closes.
         self.driver.abort();
     }
 }
 
-/// Connects, signs in and bounds the session.
+/// Connects, signs in and applies the session settings.
 pub async fn connect(rows: &Rows) -> Result<Link, SyncError> {
     let mut config = tokio_postgres::Config::from_str(&rows.url)
-        .map_err(|e| SyncError::Setup(format!("central.rows.url: {}", words_of(&e))))?;
+        .map_err(|e| SyncError::Setup(format!("central.rows.url: {}", error_text(&e))))?;
     config
         .application_name("gatehouse")
-        .connect_timeout(CONNECT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(BATCH_TIMEOUT)
         .keepalives(true)
-        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_idle(KEEPALIVE_DELAY)
         .keepalives_interval(KEEPALIVE_INTERVAL)
-        .keepalives_retries(KEEPALIVE_RETRIES);
+        .keepalives_retries(KEEPALIVE_RETRIES_MAX);
     let secret = credential(rows.password_file.as_deref(), "rows-password")
         .map_err(|e| SyncError::Setup(format!("central.rows.password_file: {e}")))?;
     if let Some(secret) = &secret {
         config.password(secret.bytes());
     }
-    let (told, news) = watch::channel(0);
+    let (sender, news) = watch::channel(0);
     let link = if tls::wanted(&config, rows)? {
         config.ssl_mode(SslMode::Require);
         let tls = MakeRustlsConnect::new(tls::client(rows)?);
         let (client, connection) = sign_in(&config, tls).await?;
-        Link { client, news, driver: tokio::spawn(drive(connection, told)) }
+        Link { client, news, driver: tokio::spawn(drive(connection, sender)) }
     } else {
         config.ssl_mode(SslMode::Disable);
         let (client, connection) = sign_in(&config, NoTls).await?;
-        Link { client, news, driver: tokio::spawn(drive(connection, told)) }
+        Link { client, news, driver: tokio::spawn(drive(connection, sender)) }
     };
-    timed(DOING, CALL_TIMEOUT, link.client.batch_execute(SESSION)).await?;
+    timed(DOING, CALL_TIMEOUT, link.client.batch_execute(SESSION_SETTINGS)).await?;
     Ok(link)
 }
 
-/// Where nobody can be signed in, what answers is looked at once more: the client cannot tell a portal from a break.
+/// If sign-in fails, a probe examines the peer: the client library cannot distinguish a captive portal from a broken
+/// connection.
 async fn sign_in<T>(
     config: &tokio_postgres::Config,
     tls: T,
@@ -92,13 +92,13 @@ async fn sign_in<T>(
 where
     T: MakeTlsConnect<Socket>,
 {
-    match timed(DOING, SIGN_IN, config.connect(tls)).await {
+    match timed(DOING, SIGN_IN_TIMEOUT, config.connect(tls)).await {
         Err(error @ SyncError::Unreachable { .. }) => Err(probe::explain(DOING, config, error).await),
         signed_in => signed_in,
     }
 }
 
-/// A call under a deadline, its error classified.
+/// Runs a call with a deadline and classifies its error.
 pub async fn timed<T>(
     doing: &'static str,
     limit: Duration,
@@ -111,17 +111,17 @@ pub async fn timed<T>(
     }
 }
 
-/// Moves the bytes. Its error is told to whoever waits for an answer; here it would be told twice.
-async fn drive<T>(mut connection: tokio_postgres::Connection<Socket, T>, told: watch::Sender<u64>)
+/// Drives the connection. Its error reaches the caller of the pending call, so it is logged at debug level only.
+async fn drive<T>(mut connection: tokio_postgres::Connection<Socket, T>, sender: watch::Sender<u64>)
 where
     T: tokio_postgres::tls::TlsStream + Unpin,
 {
     loop {
         match std::future::poll_fn(|context| connection.poll_message(context)).await {
-            Some(Ok(AsyncMessage::Notification(_))) => told.send_modify(|count| *count += 1),
+            Some(Ok(AsyncMessage::Notification(_))) => sender.send_modify(|count| *count += 1),
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                tracing::debug!("connection to Postgres ended: {}", words_of(&error));
+                tracing::debug!("connection to Postgres ended: {}", error_text(&error));
                 return;
             }
             None => return,

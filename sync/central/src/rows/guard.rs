@@ -1,5 +1,5 @@
-//! Signing an appliance in at the central database: nothing is written before schema, environment and state
-//! directory are known to be the right ones.
+//! Sign-in of an appliance at the central database. Nothing is written before schema, environment and state directory
+//! are verified.
 
 use chrono::{DateTime, Utc};
 use gatehouse_config::Environment;
@@ -13,7 +13,7 @@ use crate::error::{GuardFault, SyncError};
 use crate::rows::connect::{CALL_TIMEOUT, Link, timed};
 use crate::rows::{to_datetime, to_i64, to_u64};
 
-/// Who delivers.
+/// The identity of an appliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `device.id`.
@@ -22,63 +22,63 @@ pub struct Identity {
     pub site: String,
     /// `device.environment`.
     pub environment: Environment,
-    /// Made with the state directory.
+    /// The id of the state directory.
     pub state_id: String,
 }
 
-/// How far a device has delivered, as the database knows it.
+/// How far a device has delivered, according to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The central cursor.
     pub cursor: Position,
-    /// The event at the cursor; none where there is none yet or its row is gone.
+    /// The event at the cursor. None if there is none yet or its row was removed.
     pub last: Option<LastEvent>,
 }
 
-/// What an appliance has not delivered yet.
+/// Items that an appliance has not delivered yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Events.
     pub events: u64,
     /// Media files.
     pub files: u64,
-    /// When the oldest of these events came.
+    /// Arrival of the oldest of these events.
     pub oldest: Option<Timestamp>,
 }
 
-/// What an event is known by.
+/// What identifies an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEvent {
     /// Its camera.
     pub camera: String,
-    /// The camera's id of it.
+    /// The id that the camera gave it.
     pub event_id: String,
-    /// When the appliance received it, as it knew then.
+    /// When the appliance received it, by its clock at that time.
     pub received_at: DateTime<Utc>,
-    /// How far that may be off, in milliseconds; none where it did not know, and told what its clock said.
+    /// Uncertainty of this time in milliseconds. None if it was unknown.
     pub uncertainty_ms: Option<i64>,
 }
 
 impl LastEvent {
-    /// Whether it is this event: by its names, and by its time as far as that was known here then and is now.
+    /// Whether it is this event: the same ids, and the same time within the uncertainty then and now.
     pub fn is(&self, view: &EventView) -> bool {
         let EventView { event, time: known, .. } = view;
         let off = self.uncertainty_ms.unwrap_or(0).saturating_add(known.uncertainty_ms.map_or(0, to_i64));
         let apart = (to_datetime(known.at) - self.received_at).num_milliseconds();
-        // What was told before anybody knew better stays as it was told.
+        // A time delivered before a reference time was known is not corrected later.
         let same_time = apart.saturating_abs() <= off || to_datetime(event.received_at) == self.received_at;
         same_time && event.key.camera.as_str() == self.camera && event.key.id.as_str() == self.event_id
     }
 }
 
-/// Schema version that this program writes to. A newer one is taken as it is: migrations only add, so that the
-/// central side can be ahead of its appliances.
+/// Schema version that this program writes to. A newer schema is accepted: migrations only add, so the central
+/// services may be upgraded before the appliances.
 pub const SCHEMA_NEEDED: i32 = 1;
 
-/// The program's own version.
+/// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Cursor, owner and environment of one device, with a lock on the cursor.
+/// Cursor, owner and environment of one device. Locks the cursor.
 pub const LOCK_CURSOR: &str = "select c.lsn, c.seq, d.state_id, (select name from gatehouse.environment) \
      from gatehouse.device_cursors c join gatehouse.devices d using (device_id) \
      where c.device_id = $1 for update of c";
@@ -86,10 +86,10 @@ pub const LOCK_CURSOR: &str = "select c.lsn, c.seq, d.state_id, (select name fro
 const LAST_EVENT: &str = "select camera, event_id, received_at, clock_uncertainty_ms from gatehouse.events \
      where device_id = $1 and seq = $2 and identification <> '{}' limit 1";
 
-/// Registers the device where it is new, and tells how far it has delivered. What is there already stays untouched.
+/// Registers the device if it is new, and returns how far it has delivered. Existing rows are not changed.
 ///
-/// The lock on the cursor is waited for: a session of ours that was cut off may still be in its commit, and the
-/// cursor read here must be the one after it.
+/// It waits for the lock on the cursor: an abandoned session of this appliance may still be in its commit, and the
+/// cursor must be read after that.
 pub async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, SyncError> {
     const DOING: &str = "sign in at Postgres";
     let transaction = timed(DOING, CALL_TIMEOUT, link.client.transaction()).await?;
@@ -109,7 +109,7 @@ pub async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, S
         transaction.execute(insert, &[&identity.device, &site, &identity.state_id, &version]),
     )
     .await?;
-    // An appliance that was enrolled at the central side is known there before its state directory is.
+    // An appliance enrolled centrally has a row before its state directory is known.
     let bind = "update gatehouse.devices set state_id = $2 where device_id = $1 and state_id = ''";
     timed(DOING, CALL_TIMEOUT, transaction.execute(bind, &[&identity.device, &identity.state_id])).await?;
     let row = timed(DOING, CALL_TIMEOUT, transaction.query_one(LOCK_CURSOR, &[&identity.device])).await?;
@@ -135,7 +135,7 @@ pub async fn sign_in(link: &mut Link, identity: &Identity) -> Result<Standing, S
 /// # Errors
 /// [`SyncError`] where the call fails.
 pub async fn announce(link: &Link, identity: &Identity, waiting: Waiting) -> Result<(), SyncError> {
-    const DOING: &str = "tell Postgres of this appliance";
+    const DOING: &str = "report this appliance to Postgres";
     let (site, version) = (site(identity), VERSION);
     let update = "update gatehouse.devices set last_seen = now(), site = $2, version = $3, pending_events = $4, \
          pending_files = $5, oldest_pending = $6, reported_at = now() where device_id = $1";
@@ -170,13 +170,13 @@ async fn schema(client: &impl GenericClient) -> Result<(), SyncError> {
     let row = timed("read the schema version", CALL_TIMEOUT, client.query_one(query, &[])).await?;
     let version: i32 = row.get(0);
     if version < SCHEMA_NEEDED {
-        let words = format!("schema version {version}, {SCHEMA_NEEDED} is needed");
-        return Err(GuardFault::NotPrepared { place: "the database", words }.into());
+        let message = format!("schema version {version}, {SCHEMA_NEEDED} is needed");
+        return Err(GuardFault::NotPrepared { place: "the database", message }.into());
     }
     Ok(())
 }
 
-/// The environment of the database; none where it is not marked.
+/// The environment of the database. None if it is not marked.
 pub async fn environment(client: &impl GenericClient) -> Result<Option<String>, SyncError> {
     let query = "select name from gatehouse.environment";
     let row = timed("read the environment", CALL_TIMEOUT, client.query_opt(query, &[])).await?;
@@ -188,5 +188,5 @@ fn foreign(theirs: String, identity: &Identity) -> SyncError {
 }
 
 fn unmarked() -> SyncError {
-    GuardFault::NotPrepared { place: "the database", words: "it carries no environment".to_owned() }.into()
+    GuardFault::NotPrepared { place: "the database", message: "it has no environment mark".to_owned() }.into()
 }

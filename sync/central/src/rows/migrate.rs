@@ -1,5 +1,5 @@
-//! Numbered migrations, embedded: each up and each down is one transaction, noted in
-//! `gatehouse.schema_migrations`, under a lock that keeps two runs apart.
+//! Numbered, embedded migrations. Each direction of a migration is one transaction, recorded in
+//! `gatehouse.schema_migrations`. A lock serializes concurrent runs.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::error::{GuardFault, SyncError};
 use crate::rows::classify;
 use crate::rows::connect::{self, BATCH_TIMEOUT, Link, timed};
 
-/// One step of the schema.
+/// One migration of the schema.
 pub struct Migration {
     /// Its number, from 1.
     pub version: i32,
@@ -37,7 +37,7 @@ pub const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// Names the lock under which the schema changes; any number that nobody else uses.
+/// Advisory lock for changes of the schema. Any number that nothing else uses.
 const LOCK: i64 = 0x6761_7465_686f_7573;
 
 const TABLE: &str = "create schema if not exists gatehouse; \
@@ -60,11 +60,11 @@ pub struct Migrated {
     pub up: bool,
 }
 
-/// Brings the schema to `target` (0 = empty; none = the newest that this program knows). A schema that is newer than
-/// this program stays as it is unless a target is named.
+/// Brings the schema to `target` (0 = empty, none = the newest version that this program knows). Without a target, a
+/// schema that is newer than this program is not changed.
 ///
 /// # Errors
-/// [`SyncError`]; a step that failed was rolled back, those before it stay.
+/// [`SyncError`]. The failed migration was rolled back. Earlier ones stay.
 pub async fn migrate(rows: &Rows, target: Option<i32>) -> Result<Vec<Migrated>, SyncError> {
     migrate_with(rows, MIGRATIONS, target).await
 }
@@ -80,13 +80,13 @@ pub async fn migrate_with(
 ) -> Result<Vec<Migrated>, SyncError> {
     let mut link = connect::connect(rows).await?;
     timed(
-        "make the schema",
+        "create the schema",
         BATCH_TIMEOUT,
         link.client.batch_execute(&format!("begin; {}; {TABLE}; commit", lock())),
     )
     .await?;
     let mut done = Vec::new();
-    // Each turn moves by one step, and there are no more steps than these.
+    // Each iteration applies one migration, so their number bounds the loop.
     for _ in 0..=migrations.len() {
         match step(&mut link, migrations, target).await? {
             Some(migrated) => done.push(migrated),
@@ -115,11 +115,11 @@ async fn step(
         Ordering::Greater => (version, false),
     };
     let Some(migration) = migrations.iter().find(|migration| migration.version == number) else {
-        let words =
+        let message =
             format!("there is no migration {number} in this version of Gatehouse; the schema has {version}");
-        return Err(SyncError::Setup(words));
+        return Err(SyncError::Setup(message));
     };
-    // A statement that refuses here is a fault of ours or of the rights, never of data.
+    // A statement that fails here is a defect of this program or a missing permission, never bad data.
     let text = if up { migration.up } else { migration.down };
     timed(DOING, BATCH_TIMEOUT, transaction.batch_execute(text)).await.map_err(unprepared_to_setup)?;
     let note = if up {
@@ -132,22 +132,22 @@ async fn step(
     Ok(Some(Migrated { version: number, name: migration.name, up }))
 }
 
-/// Takes the lock until the end of the transaction; who changes roles takes it too.
+/// Takes the lock until the end of the transaction. Changes of roles take it as well.
 pub fn lock() -> String {
     format!("select pg_advisory_xact_lock({LOCK})")
 }
 
-/// "Run central init" would be no help inside of it.
+/// The advice "run central init" must not be given by `init` itself.
 fn unprepared_to_setup(error: SyncError) -> SyncError {
     match error {
-        SyncError::Guard(GuardFault::NotPrepared { words, .. }) => {
-            SyncError::Setup(format!("migrate the schema: {words}; the schema was changed by hand"))
+        SyncError::Guard(GuardFault::NotPrepared { message, .. }) => {
+            SyncError::Setup(format!("migrate the schema: {message}; the schema was changed manually"))
         }
         other => other,
     }
 }
 
-/// The schema's version; 0 where there is none.
+/// The version of the schema. 0 if there is none.
 pub async fn version(link: &Link) -> Result<i32, SyncError> {
     let query = "select coalesce(max(version), 0) from gatehouse.schema_migrations";
     match timed("read the schema version", BATCH_TIMEOUT, link.client.query_one(query, &[])).await {

@@ -1,4 +1,4 @@
-//! What answers where Postgres should, looked at when nobody could be signed in.
+//! Diagnosis after a failed sign-in: finds out what answers at the address of Postgres.
 
 use std::time::Duration;
 
@@ -9,45 +9,45 @@ use tokio_postgres::config::Host;
 
 use crate::error::SyncError;
 
-/// For the look; the failure itself is known already.
-const LOOK: Duration = Duration::from_secs(5);
-/// Where Postgres listens when nothing else is said.
-const PORT: u16 = 5432;
+/// Limit for the diagnosis. The failure itself is already known.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default port of Postgres.
+const PORT_DEFAULT: u16 = 5432;
 /// The request for TLS, which every Postgres answers with one letter.
-const REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// Yes, no, and a server too old to know it.
-const ANSWERS: [u8; 3] = *b"SNE";
+const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+/// Yes, no, and the reply of a server too old to know it.
+const TLS_REPLIES: [u8; 3] = *b"SNE";
 
-/// The error in plainer words, where a look tells more.
+/// A more precise error, if the probe finds the cause.
 pub(super) async fn explain(doing: &'static str, config: &Config, error: SyncError) -> SyncError {
     let Some(Host::Tcp(name)) = config.get_hosts().first() else { return error };
-    let port = config.get_ports().first().copied().unwrap_or(PORT);
-    let words = match tokio::time::timeout(LOOK, look(name, port)).await {
-        Ok(Seen::NoAddress) => format!("the name `{name}` has no address; check it, and the DNS"),
-        Ok(Seen::Stranger) => {
-            "what answers there is no Postgres: a proxy or a captive portal stands between".to_owned()
+    let port = config.get_ports().first().copied().unwrap_or(PORT_DEFAULT);
+    let message = match tokio::time::timeout(PROBE_TIMEOUT, probe(name, port)).await {
+        Ok(Finding::NoAddress) => format!("the name `{name}` has no address; check it, and the DNS"),
+        Ok(Finding::NotPostgres) => {
+            "the peer is not Postgres: a proxy or a captive portal answers in its place".to_owned()
         }
-        Ok(Seen::Nothing) | Err(_) => return error,
+        Ok(Finding::Unknown) | Err(_) => return error,
     };
-    SyncError::Unreachable { doing, words }
+    SyncError::Unreachable { doing, message }
 }
 
-enum Seen {
+enum Finding {
     NoAddress,
-    Stranger,
-    Nothing,
+    NotPostgres,
+    Unknown,
 }
 
-async fn look(name: &str, port: u16) -> Seen {
-    let Ok(addresses) = lookup_host((name, port)).await else { return Seen::NoAddress };
+async fn probe(name: &str, port: u16) -> Finding {
+    let Ok(addresses) = lookup_host((name, port)).await else { return Finding::NoAddress };
     let addresses: Vec<_> = addresses.collect();
     let answer = async {
         let mut socket = TcpStream::connect(addresses.as_slice()).await?;
-        socket.write_all(&REQUEST).await?;
+        socket.write_all(&TLS_REQUEST).await?;
         socket.read_u8().await
     };
     match answer.await {
-        Ok(letter) if !ANSWERS.contains(&letter) => Seen::Stranger,
-        _ => Seen::Nothing,
+        Ok(letter) if !TLS_REPLIES.contains(&letter) => Finding::NotPostgres,
+        _ => Finding::Unknown,
     }
 }

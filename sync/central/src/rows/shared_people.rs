@@ -1,6 +1,6 @@
-//! Shared people in Postgres: one call per step of the merge, used by the rows sink and by `gatehouse central person`.
+//! Shared people in Postgres: the calls that the rows sink and `gatehouse central person` have in common.
 //!
-//! The SQL functions merge (`sync/central/sql/0002_people.up.sql`) and may be called again: a repeated call changes nothing.
+//! The SQL functions merge (`sync/central/sql/0002_people.up.sql`). A repeated call changes nothing.
 
 use std::collections::HashMap;
 
@@ -21,13 +21,15 @@ pub const SCHEMA_WITH_PEOPLE: i32 = 2;
 /// Advice if the schema is older.
 pub const TOO_OLD: &str =
     "the schema of the database has no people; install pgvector, then run `gatehouse central init`";
-/// People in one call.
-pub const PEOPLE_MAX: usize = 200;
-/// Templates on their way at once: a round trip for each would take hours over a slow line.
-const TEMPLATES_MAX: usize = 64;
+/// People per call.
+pub const PEOPLE_PER_CALL: usize = 200;
+/// Concurrent calls for templates. One round trip after the other would take hours on a slow line.
+const TEMPLATES_IN_FLIGHT_MAX: usize = 64;
 
-/// Says who we are to the functions for people; false where the schema has none.
-pub async fn begin(link: &Link, device: &str, key: &DeploymentKey) -> Result<bool, SyncError> {
+const UPLOADING_TEMPLATES: &str = "upload templates to Postgres";
+
+/// Registers this appliance and its deployment key for sharing. False if the schema has no people.
+pub async fn start_sharing(link: &Link, device: &str, key: &DeploymentKey) -> Result<bool, SyncError> {
     const DOING: &str = "share people at Postgres";
     if version(link).await? < SCHEMA_WITH_PEOPLE {
         return Ok(false);
@@ -42,32 +44,32 @@ pub async fn begin(link: &Link, device: &str, key: &DeploymentKey) -> Result<boo
     Ok(true)
 }
 
-/// Gives what is known of some people.
-pub async fn give(link: &Link, device: &str, people: &[&Shared]) -> Result<(), SyncError> {
-    for people in people.chunks(PEOPLE_MAX) {
+/// Uploads some people with their templates.
+pub async fn upload(link: &Link, device: &str, people: &[&Shared]) -> Result<(), SyncError> {
+    for people in people.chunks(PEOPLE_PER_CALL) {
         let known = merge(link, device, people).await?;
         let mut missing = Vec::new();
         people.iter().for_each(|person| missing.extend(missing_of(person, &known)));
-        add(link, device, missing).await?;
+        upload_templates(link, device, missing).await?;
     }
     Ok(())
 }
 
-/// Erases somebody at the central side and, through it, everywhere.
-pub async fn bury(
+/// Erases a person centrally and thereby on every appliance.
+pub async fn erase(
     link: &Link,
     device: &str,
     reference: Reference,
     id: &str,
     at: Timestamp,
 ) -> Result<(), SyncError> {
-    let bury = "select gatehouse.erase_shared_person($1, $2, $3, $4)";
+    let erase = "select gatehouse.erase_shared_person($1, $2, $3, $4)";
     let (person, at) = (Uuid::from_bytes(reference.0), to_datetime(at));
     let values: [&Value<'_>; 4] = [&device, &person, &id, &at];
-    timed("erase a person in Postgres", BATCH_TIMEOUT, link.client.execute(bury, &values)).await.map(drop)
+    timed("erase a person in Postgres", BATCH_TIMEOUT, link.client.execute(erase, &values)).await.map(drop)
 }
 
-async fn merge(link: &Link, device: &str, people: &[&Shared]) -> Result<Known, SyncError> {
+async fn merge(link: &Link, device: &str, people: &[&Shared]) -> Result<TemplatesByPerson, SyncError> {
     const MERGE: &str =
         "select person, model, template from gatehouse.merge_people($1, $2, $3, $4, $5, $6, $7)";
     let ids: Vec<Uuid> = people.iter().map(|one| Uuid::from_bytes(one.reference.0)).collect();
@@ -77,25 +79,25 @@ async fn merge(link: &Link, device: &str, people: &[&Shared]) -> Result<Known, S
     let born: Vec<DateTime<Utc>> = people.iter().map(|one| to_datetime(one.born)).collect();
     let metadata: Vec<&[u8]> = people.iter().map(|one| one.sealed.as_slice()).collect();
     let values: [&Value<'_>; 7] = [&device, &ids, &externals, &names, &named, &born, &metadata];
-    let rows = timed("give people to Postgres", BATCH_TIMEOUT, link.client.query(MERGE, &values)).await?;
-    Ok(by_person(&rows))
+    let rows = timed("upload people to Postgres", BATCH_TIMEOUT, link.client.query(MERGE, &values)).await?;
+    Ok(templates_by_person(&rows))
 }
 
 /// Templates by person, with their models.
-pub type Known = HashMap<Uuid, Vec<(String, Vec<f32>)>>;
+pub type TemplatesByPerson = HashMap<Uuid, Vec<(String, Vec<f32>)>>;
 
 /// Groups rows of person, model and template by person.
-pub fn by_person(rows: &[Row]) -> Known {
-    let mut known = Known::new();
+pub fn templates_by_person(rows: &[Row]) -> TemplatesByPerson {
+    let mut known = TemplatesByPerson::new();
     for row in rows {
         known.entry(row.get(0)).or_default().push((row.get(1), row.get(2)));
     }
     known
 }
 
-/// Samples that the central side does not have. It tells them apart by what they are, not by numbers: on its way a
-/// sample is rounded, and what one appliance leaves out as repeated another one may have.
-fn missing_of<'a>(person: &'a Shared, known: &Known) -> Vec<(Uuid, &'a SharedSample)> {
+/// Samples that Postgres does not have. They are compared by distance, because templates are rounded on the way and
+/// have no common numbers.
+fn missing_of<'a>(person: &'a Shared, known: &TemplatesByPerson) -> Vec<MissingTemplate<'a>> {
     let id = Uuid::from_bytes(person.reference.0);
     let there = known.get(&id).map_or(&[][..], Vec::as_slice);
     let is_there = |sample: &SharedSample| {
@@ -104,23 +106,29 @@ fn missing_of<'a>(person: &'a Shared, known: &Known) -> Vec<(Uuid, &'a SharedSam
         };
         there.iter().any(same)
     };
-    person.samples.iter().filter(|sample| !is_there(sample)).map(|sample| (id, sample)).collect()
+    let missing = person.samples.iter().filter(|sample| !is_there(sample));
+    missing.map(|sample| MissingTemplate { person: id, sample }).collect()
 }
 
-async fn add(link: &Link, device: &str, samples: Vec<(Uuid, &SharedSample)>) -> Result<(), SyncError> {
+/// A template that Postgres does not have.
+struct MissingTemplate<'a> {
+    person: Uuid,
+    sample: &'a SharedSample,
+}
+
+async fn upload_templates(
+    link: &Link,
+    device: &str,
+    templates: Vec<MissingTemplate<'_>>,
+) -> Result<(), SyncError> {
     const ADD: &str = "select gatehouse.add_template($1, $2, $3, $4, $5)";
-    const DOING: &str = "give templates to Postgres";
-    if samples.is_empty() {
+    if templates.is_empty() {
         return Ok(());
     }
-    let add = timed(DOING, CALL_TIMEOUT, link.client.prepare(ADD)).await?;
-    for some in samples.chunks(TEMPLATES_MAX) {
-        let mut calls = Vec::with_capacity(some.len());
-        for (person, sample) in some {
-            let template = sample.template.as_slice().to_vec();
-            calls.push(add_one(link, &add, (device, *person, &sample.model), template));
-        }
-        // All leave at once; each waits for its own answer.
+    let add = timed(UPLOADING_TEMPLATES, CALL_TIMEOUT, link.client.prepare(ADD)).await?;
+    for chunk in templates.chunks(TEMPLATES_IN_FLIGHT_MAX) {
+        // All calls are sent at once. Each waits for its own reply.
+        let calls = chunk.iter().map(|template| upload_template(link, &add, device, template));
         for added in futures_util::future::join_all(calls).await {
             added?;
         }
@@ -128,13 +136,14 @@ async fn add(link: &Link, device: &str, samples: Vec<(Uuid, &SharedSample)>) -> 
     Ok(())
 }
 
-async fn add_one(
+async fn upload_template(
     link: &Link,
     add: &Statement,
-    (device, person, model): (&str, Uuid, &str),
-    template: Vec<f32>,
+    device: &str,
+    MissingTemplate { person, sample }: &MissingTemplate<'_>,
 ) -> Result<(), SyncError> {
-    let within = repeat_radius(&template);
-    let values: [&Value<'_>; 5] = [&device, &person, &model, &template, &within];
-    timed("give templates to Postgres", BATCH_TIMEOUT, link.client.execute(add, &values)).await.map(drop)
+    let template = sample.template.as_slice();
+    let within = repeat_radius(template);
+    let values: [&Value<'_>; 5] = [&device, person, &sample.model, &template, &within];
+    timed(UPLOADING_TEMPLATES, BATCH_TIMEOUT, link.client.execute(add, &values)).await.map(drop)
 }

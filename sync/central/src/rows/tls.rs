@@ -1,8 +1,9 @@
-//! TLS with central Postgres: rustls with ring, the operator's authorities or the public ones.
+//! TLS to central Postgres: rustls with ring, the CA file of the settings or the public authorities.
 //!
-//! `ca_file` or `cert_file` given, `sslmode=require`, or a server that is not this machine: TLS, and the server's certificate
-//! must hold (against `ca_file`, else against the public authorities). `sslmode=disable` is the only way to speak plainly with
-//! another machine. A server on this machine is spoken to plainly unless one of these says more.
+//! TLS is required if `ca_file` or `cert_file` is set, with `sslmode=require`, or if the server is another machine.
+//! The certificate of the server must be valid for `ca_file`, or else for the public authorities. Only
+//! `sslmode=disable` allows plain connections to another machine. Connections to this machine are plain unless a
+//! setting requires TLS.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -14,9 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
 
-use crate::error::{SyncError, words_of};
+use crate::error::{SyncError, error_text};
 
-/// Whether to speak TLS.
+/// Whether TLS is required.
 pub(super) fn wanted(config: &tokio_postgres::Config, rows: &Rows) -> Result<bool, SyncError> {
     let given = rows.ca_file.is_some() || rows.cert_file.is_some();
     match (config.get_ssl_mode(), given) {
@@ -40,9 +41,9 @@ fn is_here(host: &Host) -> bool {
     }
 }
 
-/// Our side of TLS. Reads files: anew for each connection, so that a renewed certificate is used without a restart.
+/// The TLS configuration. It reads the files for each connection, so that a renewed certificate needs no restart.
 pub(super) fn client(rows: &Rows) -> Result<ClientConfig, SyncError> {
-    let unusable = |error: rustls::Error| SyncError::Setup(format!("TLS: {}", words_of(&error)));
+    let unusable = |error: rustls::Error| SyncError::Setup(format!("TLS: {}", error_text(&error)));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -80,7 +81,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn pem(key: &str, path: &Path, error: &(dyn StdError + 'static)) -> SyncError {
-    SyncError::Setup(format!("{key} {}: {}", path.display(), words_of(error)))
+    SyncError::Setup(format!("{key} {}: {}", path.display(), error_text(error)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use gatehouse_testkit::proxy::{Faults, Proxy};
 
 use super::*;
 use crate::sink::Progress;
-use crate::support::{SHORT, lenient_servers};
+use crate::support::{SHORT_TIMEOUT, lenient_servers};
 
 const EDGES: [u16; 2] = [160, 64];
 
@@ -170,7 +170,7 @@ async fn a_thumbnail_does_not_wait_for_clips_that_are_on_their_way() {
         progress = sink.push() => panic!("clips came before: {progress:?}"),
         () = async {
             // They are on their way by now, or it proves less; it holds all the same.
-            tokio::time::sleep(SHORT).await;
+            tokio::time::sleep(SHORT_TIMEOUT).await;
             visit_of(&store, "v0", jpeg(3, 320, 240).unwrap()).await;
             while looker.list(BUCKET, "devices/").await.unwrap().len() < 2 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -52,13 +52,13 @@ async fn a_200_with_an_error_in_its_body_is_no_success() {
 async fn a_silent_server_is_given_up_within_the_deadline() {
     let device = Device::new();
     let looker = fake::silent().await;
-    let objects = Objects::open(&device.config(&looker, "dev", ""), Limits::short(SHORT)).unwrap();
+    let objects = Objects::open(&device.config(&looker, "dev", ""), Limits::short(SHORT_TIMEOUT)).unwrap();
     let task = device.task("a.jpg", &content(1000));
     // The server never answers, so that only a deadline can end a call.
     let error = objects.guard().await.unwrap_err();
-    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT), "{error:?}");
+    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT_TIMEOUT), "{error:?}");
     let error = objects.push(&task, device.files.open_file(&task.media.id).unwrap()).await.unwrap_err();
-    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT), "{error:?}");
+    assert!(matches!(error, SyncError::Deadline { after, .. } if after < 3 * SHORT_TIMEOUT), "{error:?}");
     assert!(!error.is_permanent() && !error.stops_sink());
 }
 
@@ -66,14 +66,14 @@ async fn a_silent_server_is_given_up_within_the_deadline() {
 async fn an_upload_that_stalls_or_breaks_in_its_middle_is_made_again() {
     use gatehouse_testkit::proxy::{Faults, Proxy};
 
-    const BASE: Duration = Duration::from_secs(2);
+    const CALL_TIMEOUT: Duration = Duration::from_secs(2);
     const RATE: u64 = 8 * 1024 * 1024;
     for server in servers() {
         let device = Device::new();
         device.prepared(&server.looker()).await;
         let proxy = Proxy::start(server.port()).unwrap();
         let looker = server.looker().at(proxy.port());
-        let objects = Objects::open(&device.config(&looker, "dev", ""), Limits::short(BASE)).unwrap();
+        let objects = Objects::open(&device.config(&looker, "dev", ""), Limits::short(CALL_TIMEOUT)).unwrap();
         let data = content(11 * 1024 * 1024);
         let task = device.task("clip.mp4", &data);
         let push = || objects.push(&task, device.files.open_file(&task.media.id).unwrap());
@@ -85,7 +85,7 @@ async fn an_upload_that_stalls_or_breaks_in_its_middle_is_made_again() {
         };
         let (outcome, ()) = tokio::join!(push(), stall);
         let error = outcome.unwrap_err();
-        assert!(matches!(error, SyncError::Deadline { after, .. } if after < 5 * BASE), "{error:?}");
+        assert!(matches!(error, SyncError::Deadline { after, .. } if after < 5 * CALL_TIMEOUT), "{error:?}");
 
         proxy.reset_connections();
         proxy.set(Faults { cut_after: Some(7 * 1024 * 1024), ..Faults::default() });

@@ -80,12 +80,12 @@ fn settings_that_cannot_work_are_told_before_anything_is_sent() {
     };
     let ca = device.write("ca.pem", "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n");
     let config = device.config(&looker, "dev", &format!("ca_file = {ca:?}"));
-    let words = |error: SyncError| {
+    let message = |error: SyncError| {
         assert!(error.stops_sink());
         error.to_string()
     };
-    assert!(words(Objects::open(&config, Limits::default()).err().unwrap()).contains("ca.pem"));
+    assert!(message(Objects::open(&config, Limits::default()).err().unwrap()).contains("ca.pem"));
     let config = device.config(&looker, "dev", "");
     std::fs::remove_file(device.folder.path().join("secret")).unwrap();
-    assert!(words(Objects::open(&config, Limits::default()).err().unwrap()).contains("secret"));
+    assert!(message(Objects::open(&config, Limits::default()).err().unwrap()).contains("secret"));
 }

@@ -7,7 +7,7 @@ use crate::finding::Finding;
 fn bad(findings: &[Finding]) -> (String, String) {
     let bad: Vec<_> = findings.iter().filter(|finding| !finding.ok).collect();
     assert_eq!(bad.len(), 1, "{findings:?}");
-    (bad[0].what.clone(), format!("{} / {}", bad[0].words, bad[0].advice.as_deref().unwrap_or_default()))
+    (bad[0].what.clone(), format!("{} / {}", bad[0].message, bad[0].advice.as_deref().unwrap_or_default()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,20 +78,20 @@ async fn a_server_without_lifecycle_rules_is_told_in_words_and_no_failure() {
 async fn check_says_what_is_wrong() {
     for server in servers() {
         let (looker, device) = (server.looker(), Device::new());
-        let (what, words) = bad(&check(&device.config(&looker, "dev", "")).await);
-        assert!(what.ends_with("bucket") && words.contains("central init"), "{what}: {words}");
+        let (what, message) = bad(&check(&device.config(&looker, "dev", "")).await);
+        assert!(what.ends_with("bucket") && message.contains("central init"), "{what}: {message}");
 
         device.objects(&looker).make_bucket().await.unwrap();
-        let (what, words) = bad(&check(&device.config(&looker, "dev", "")).await);
-        assert!(what.ends_with("environment") && words.contains("central init"), "{what}: {words}");
+        let (what, message) = bad(&check(&device.config(&looker, "dev", "")).await);
+        assert!(what.ends_with("environment") && message.contains("central init"), "{what}: {message}");
 
         device.objects(&looker).make_mark().await.unwrap();
-        let (what, words) = bad(&check(&device.config(&looker, "prod", "")).await);
-        assert!(what.ends_with("environment") && words.contains("`prod`"), "{what}: {words}");
+        let (what, message) = bad(&check(&device.config(&looker, "prod", "")).await);
+        assert!(what.ends_with("environment") && message.contains("`prod`"), "{what}: {message}");
 
         let wrong = Looker { secret_key: "wrong-wrong".into(), ..looker.clone() };
-        let (what, words) = bad(&check(&device.config(&wrong, "dev", "")).await);
-        assert!(what.ends_with("keys") && words.contains("correct the secret key"), "{what}: {words}");
+        let (what, message) = bad(&check(&device.config(&wrong, "dev", "")).await);
+        assert!(what.ends_with("keys") && message.contains("correct the secret key"), "{what}: {message}");
     }
 }
 
@@ -102,12 +102,12 @@ async fn check_says_how_far_it_got() {
     let config = |endpoint: &str| device.config(&at(endpoint), "dev", "");
     let (what, _) = bad(&check(&config("http://nowhere.invalid:9000")).await);
     assert!(what.ends_with("name"), "{what}");
-    let (what, words) = bad(&check(&config("http://127.0.0.1:9")).await);
-    assert!(what.ends_with("connection") && words.contains("refused"), "{what}: {words}");
+    let (what, message) = bad(&check(&config("http://127.0.0.1:9")).await);
+    assert!(what.ends_with("connection") && message.contains("refused"), "{what}: {message}");
     let silent = fake::silent().await;
-    let (what, words) = bad(&check_with(&config(&silent.endpoint), Limits::short(SHORT)).await);
-    assert!(what.ends_with("server") && words.contains("no answer"), "{what}: {words}");
+    let (what, message) = bad(&check_with(&config(&silent.endpoint), Limits::short(SHORT_TIMEOUT)).await);
+    assert!(what.ends_with("server") && message.contains("no answer"), "{what}: {message}");
     let (portal, _) = fake::start(|_| (200, "<html>please sign in</html>")).await;
-    let (what, words) = bad(&check(&config(&portal.endpoint)).await);
-    assert!(what.ends_with("environment") && words.contains("captive portal"), "{what}: {words}");
+    let (what, message) = bad(&check(&config(&portal.endpoint)).await);
+    assert!(what.ends_with("environment") && message.contains("captive portal"), "{what}: {message}");
 }

@@ -169,4 +169,4 @@ pub(crate) fn content(size: usize) -> Vec<u8> {
 }
 
 /// A time that is short for a person and long for a server on this machine.
-pub(crate) const SHORT: Duration = Duration::from_millis(500);
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
