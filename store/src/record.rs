@@ -25,13 +25,13 @@ pub const RECORD_VERSION: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Item {
-    /// An event (or a message whose topic does not tell).
+    /// An event, or a message with an unknown topic.
     Event,
     /// A media file.
     Media,
 }
 
-/// Where the appliance delivers to.
+/// A destination of delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sink {
@@ -41,12 +41,12 @@ pub enum Sink {
     Objects,
 }
 
-/// A media file that is sealed on disk.
+/// A media file, sealed on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
     /// Id of the file and of its key.
     pub id: KeyId,
-    /// The event it belongs to, known or still to come.
+    /// The event it belongs to, which may arrive later.
     pub event: EventKey,
     /// Its name within the event.
     pub name: MediaName,
@@ -58,7 +58,7 @@ pub struct Media {
     pub received_at: Timestamp,
 }
 
-/// Where a delivered object lies centrally.
+/// Location of a delivered object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectPlace {
     /// S3 bucket.
@@ -67,14 +67,14 @@ pub struct ObjectPlace {
     pub key: String,
 }
 
-/// One change of the appliance: the plaintext of a journal frame.
+/// One change of state: the plaintext of a journal frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// A visit and its answer.
+    /// A visit and its identification.
     Event {
         /// The visit.
         event: Event,
-        /// What was answered, people only as sealed references.
+        /// The answer, with people as sealed references only.
         identification: Identification<VisitRef>,
     },
     /// A media file became durable.
@@ -83,7 +83,7 @@ pub enum Record {
     Refused {
         /// What it was.
         item: Item,
-        /// Reason in the words of the contract, e.g. `not_json`.
+        /// Reason as in the contract, e.g. `not_json`.
         reason: String,
         /// Payload size.
         bytes: u64,
@@ -102,32 +102,32 @@ pub enum Record {
         /// Sealed [`crate::people::Profile`].
         sealed: Vec<u8>,
     },
-    /// A person is to be forgotten: from here on their key is destroyed.
+    /// A person is erased: their key is destroyed.
     Erased {
         /// The person's key.
         person: KeyId,
         /// When.
         at: Timestamp,
-        /// Where a central side must hear of it: the person's id, sealed with a key that dies on delivery.
+        /// For the central services: the person's id, sealed with a key that is destroyed on delivery.
         notice: Option<ErasureNotice>,
     },
-    /// Everything up to a position is at the rows sink.
+    /// All records up to a position are delivered to Postgres.
     RowsDelivered {
-        /// Journal position up to which all is delivered.
+        /// Journal position of the last delivered record.
         lsn: u64,
         /// Number of the last delivered event.
         seq: u64,
     },
-    /// An object is at the objects sink, verified.
+    /// A media file is delivered to S3 and verified.
     MediaDelivered {
         /// The file.
         id: KeyId,
         /// Its size, for the ledger.
         bytes: u64,
-        /// Where it lies.
+        /// Its location.
         place: ObjectPlace,
     },
-    /// A media file was given up before it was delivered.
+    /// A media file was dropped before its delivery.
     MediaDropped {
         /// The file.
         id: KeyId,
@@ -140,24 +140,24 @@ pub enum Record {
     MediaEvicted {
         /// The file.
         id: KeyId,
-        /// Its size, given back to the quota.
+        /// Its size, for the quota.
         bytes: u64,
     },
-    /// A template key is in force: templates are sealed under it from here on.
+    /// A new template key is in force: later templates are sealed with it.
     TemplateKey(TemplateMark),
-    /// No template is under this key any more: from here on it is destroyed.
+    /// No template uses this key any more: it is destroyed.
     TemplateKeyRetired {
         /// The template key.
         key: KeyId,
     },
-    /// A gallery is there, or, where nobody is enrolled yet, is of another model than was said.
+    /// A gallery was added, or the model of a gallery without people was changed.
     GalleryAdded(GalleryMark),
-    /// Answers come from this gallery from here on.
+    /// Later identifications use this gallery.
     GallerySwitched {
         /// Its number.
         gallery: u8,
     },
-    /// A gallery is gone, and with it all templates in it.
+    /// A gallery was removed with all its templates.
     GalleryRemoved {
         /// Its number.
         gallery: u8,
@@ -170,34 +170,34 @@ pub enum Record {
         person: KeyId,
         /// Sealed templates.
         sealed: Vec<Vec<u8>>,
-        /// Whether they take the place of those known, or are added to them.
+        /// Whether they replace the present ones, or are added to them.
         replaces: bool,
     },
-    /// What a second gallery would have said of an event.
+    /// How a second gallery would have answered an event.
     Compared(Compared),
-    /// The event of a media file was there already, though so long that it was not found at once.
+    /// The event of a media file was found in the index, because it is not a recent one.
     EventFound {
         /// The file.
         id: KeyId,
         /// When the event came.
         received_at: Timestamp,
     },
-    /// Entries of the views, so that the journal before their position can go. Sealed like every record, and what a
-    /// person's key seals is under that seal, too.
+    /// Entries of the views, so that the journal before their position can be removed. Sealed like every record. Data of
+    /// a person is sealed with the person's key as well.
     SnapshotPart {
-        /// Position that the views had, which names the snapshot.
+        /// Position of the views, which identifies the snapshot.
         at: u64,
         /// Name and content of each entry.
         entries: Vec<(Vec<u8>, Vec<u8>)>,
     },
-    /// A snapshot is whole.
+    /// A snapshot is complete.
     SnapshotEnd {
-        /// Its parts, all between the position that it is of and this record.
+        /// Number of its parts, all between its position and this record.
         parts: u32,
         /// The numbers at that position.
         totals: Box<Totals>,
     },
-    /// Events were given up before they were delivered; what they lay in goes next.
+    /// Events were dropped before their delivery; their segments are removed next.
     EventsDropped {
         /// Number of the first.
         from: u64,
@@ -206,60 +206,60 @@ pub enum Record {
         /// Reason, e.g. `retention`.
         reason: String,
     },
-    /// The people of the central side were taken in up to one of its changes.
+    /// Shared people were imported up to a change of the central database.
     PeopleTaken {
         /// Number of that change.
         upto: u64,
         /// The latest stamp among all changes.
         newest: Timestamp,
     },
-    /// A part of a media file is at the objects sink, in an upload that has not ended.
+    /// A part of a media file was delivered, in an unfinished upload.
     PartSent {
         /// The file.
         id: KeyId,
-        /// The server's name of the upload; another than before begins anew.
+        /// The server's name of the upload; another name is a new upload.
         upload: String,
         /// Bytes of each part but the last.
         part_bytes: u64,
-        /// Which part, from 1; 0 where nothing of the upload is there any more.
+        /// Number of the part, from 1; 0 if the server has no part of the upload any more.
         number: u16,
-        /// What the server calls it.
+        /// The server's identifier of the part.
         etag: String,
     },
-    /// A picture was looked at, before its delivery.
+    /// A picture was decoded, before its delivery.
     Previewed {
         /// The picture.
         id: KeyId,
-        /// What of it is at the objects sink, verified.
+        /// Its delivered and verified thumbnails.
         thumbnails: Vec<Thumbnail>,
-        /// Why it cannot be shown, in words; none for a whole picture.
+        /// Why it cannot be shown, as a message; none for an intact picture.
         fault: Option<String>,
     },
-    /// Wall clock and uptime stand like this from here on: the clock was set, or this is another boot.
+    /// A reading of wall clock and uptime, after the clock was set or at a new boot.
     Clock(Reading),
-    /// Somebody knows what time it is.
+    /// A reference time.
     ClockTruth(Truth),
     /// The impostor statistics of a gallery's model.
     GalleryCalibrated {
         /// Its number.
         gallery: u8,
-        /// The statistics; none for those that come with the program.
+        /// The statistics; none for those that the program contains.
         calibration: Option<Box<Calibration>>,
     },
 }
 
-/// Which template key is in force.
+/// The template key in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateMark {
     /// The key.
     pub key: KeyId,
-    /// Counts the template keys of this deployment, from 1.
+    /// Number of the template key, from 1.
     pub generation: u32,
     /// When it came into force.
     pub since: Timestamp,
 }
 
-/// What the central side must be told of an erased person.
+/// An erasure that must be delivered to the central services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureNotice {
     /// Key that seals the id until it is delivered.

@@ -298,10 +298,23 @@ impl State {
     }
 }
 
+/// The derived thresholds of a gallery, and the calibration of its model.
+#[derive(Clone, Copy)]
+pub struct Thresholds<'a> {
+    gallery: &'a Gallery,
+}
+
 impl Gallery {
+    /// The derived thresholds.
+    pub fn thresholds(&self) -> Thresholds<'_> {
+        Thresholds { gallery: self }
+    }
+}
+
+impl Thresholds<'_> {
     /// Derives thresholds for a share of strangers from now on; none: those of the settings hold.
     pub fn follow(&self, target: Option<f64>) {
-        let mut state = self.write();
+        let mut state = self.gallery.write();
         match (target, &mut state.adaptive) {
             (Some(target), Some(adaptive)) => adaptive.target = target,
             (target, adaptive) => *adaptive = target.map(AdaptiveThreshold::new),
@@ -315,36 +328,37 @@ impl Gallery {
     /// [`CalibrationFault`] where it is damaged or of another model. Then nothing changes.
     pub fn calibrate(&self, calibration: Option<Arc<Calibration>>) -> Result<(), CalibrationFault> {
         self.check_calibration(calibration.as_deref())?;
-        let mut state = self.write();
-        let known = || known::known_calibration(&self.model, self.dimensions, self.metric);
+        let mut state = self.gallery.write();
+        let known =
+            || known::known_calibration(&self.gallery.model, self.gallery.dimensions, self.gallery.metric);
         state.calibration = calibration.or_else(known);
         state.renew_thresholds();
         Ok(())
     }
 
-    /// Whether [`Gallery::calibrate`] would take a calibration.
+    /// Whether [`Thresholds::calibrate`] would take a calibration.
     ///
     /// # Errors
     /// As there.
     pub fn check_calibration(&self, calibration: Option<&Calibration>) -> Result<(), CalibrationFault> {
         let Some(calibration) = calibration else { return Ok(()) };
         calibration.check()?;
-        if calibration.is_of(&self.model, self.dimensions, self.metric) {
+        if calibration.is_of(&self.gallery.model, self.gallery.dimensions, self.gallery.metric) {
             return Ok(());
         }
-        let gallery = title(&self.model, self.dimensions, self.metric);
+        let gallery = title(&self.gallery.model, self.gallery.dimensions, self.gallery.metric);
         Err(CalibrationFault::OtherModel { calibration: calibration.title(), gallery })
     }
 
     /// The calibration of the model, if there is one.
     pub fn calibration(&self) -> Option<Arc<Calibration>> {
-        self.read().calibration.clone()
+        self.gallery.read().calibration.clone()
     }
 
     /// Measures what the enrolled people and strangers at the door show. Takes up to a few seconds; probes go on.
     pub fn derive<'a>(&self, strangers: impl Iterator<Item = &'a StrangerFace> + Clone) {
         let (is_known, enrolled) = {
-            let state = self.read();
+            let state = self.gallery.read();
             if state.adaptive.is_none() {
                 return;
             }
@@ -357,17 +371,17 @@ impl Gallery {
             look_alikes: self.look_alikes(),
             ..Evidence::default()
         };
-        let calibration = self.read().calibration.clone();
+        let calibration = self.gallery.read().calibration.clone();
         if let Some(calibration) = calibration {
             let visits = visits(strangers);
             let all: Vec<&StrangerFace> = visits.values().flatten().copied().collect();
-            evidence.all = self.strangers(&calibration, enrolled, &all, VISITS_MIN);
+            evidence.all = self.gallery.strangers(&calibration, enrolled, &all, VISITS_MIN);
             for (camera, seen) in visits {
-                let own = self.strangers(&calibration, enrolled, &seen, CAMERA_VISITS_MIN);
+                let own = self.gallery.strangers(&calibration, enrolled, &seen, CAMERA_VISITS_MIN);
                 evidence.cameras.extend(own.map(|own| (camera.to_owned(), own)));
             }
         }
-        let mut state = self.write();
+        let mut state = self.gallery.write();
         if let Some(adaptive) = &mut state.adaptive {
             adaptive.evidence = evidence;
         }
@@ -376,18 +390,18 @@ impl Gallery {
 
     /// The threshold in force, of a camera or where a camera has none of its own.
     pub fn derived(&self, camera: Option<&str>) -> Derived {
-        self.read().derived(camera)
+        self.gallery.read().derived(camera)
     }
 
     /// The share of strangers that thresholds are derived for, where they are.
     pub fn target(&self) -> Option<f64> {
-        self.read().adaptive.as_ref().map(|adaptive| adaptive.target)
+        self.gallery.read().adaptive.as_ref().map(|adaptive| adaptive.target)
     }
 
     /// What other numbers of samples, and a target ten times as large, would give for as many people; empty where nothing
     /// is known of that.
     pub fn prospects(&self) -> Vec<Prospect> {
-        let state = self.read();
+        let state = self.gallery.read();
         let target = state.adaptive.as_ref().map(|adaptive| adaptive.target);
         let Some((target, (calibration, _))) = target.zip(state.calibration_in_force()) else {
             return Vec::new();
@@ -397,7 +411,7 @@ impl Gallery {
             let per_person = samples as f64;
             let bound = calibration.bound(Enrolled { people, samples: per_person }, target)?;
             let missed = calibration.missed_share(per_person, bound)?;
-            Some(Prospect { samples, target, threshold: self.metric.of_euclidean(bound), missed })
+            Some(Prospect { samples, target, threshold: self.gallery.metric.of_euclidean(bound), missed })
         };
         let samples = || calibration.genuine.iter().map(|curve| curve.samples);
         let targets = [target, (10.0 * target).min(TARGET_MAX)];
@@ -406,12 +420,12 @@ impl Gallery {
 
     /// Where the threshold of a camera comes from.
     pub fn basis(&self, camera: &str) -> Basis {
-        self.read().basis(Some(camera))
+        self.gallery.read().basis(Some(camera))
     }
 
     /// Cameras with a threshold of their own, in order.
     pub fn cameras_apart(&self) -> Vec<String> {
-        let state = self.read();
+        let state = self.gallery.read();
         let derived = state.adaptive.iter().flat_map(|adaptive| adaptive.evidence.cameras.keys());
         let mut names: Vec<String> =
             derived.chain(state.settings.camera_thresholds.keys()).cloned().collect();
@@ -423,22 +437,23 @@ impl Gallery {
     /// The gallery's people as a calibration of its model.
     fn own_calibration(&self) -> Option<Arc<Calibration>> {
         let faces = {
-            let state = self.read();
+            let state = self.gallery.read();
             if state.people() < GALLERY_PEOPLE_MIN {
                 return None;
             }
             let places = state.all_places();
             let every = places.len().div_ceil(GALLERY_PEOPLE_MEASURED);
             let people = places.into_iter().step_by(every).map(|place| state.samples_of(place).collect());
-            Faces::new(self.metric, self.dimensions, people)
+            Faces::new(self.gallery.metric, self.gallery.dimensions, people)
         };
-        let title = CalibrationTitle { model: self.model.clone(), source: "the enrolled people".to_owned() };
+        let title =
+            CalibrationTitle { model: self.gallery.model.clone(), source: "the enrolled people".to_owned() };
         faces.measure(title, SEED).map(Arc::new)
     }
 
     /// Mean Euclidean distance between the first samples of different people.
     fn mean_distance(&self) -> Option<f64> {
-        let state = self.read();
+        let state = self.gallery.read();
         let places = state.all_places();
         let every = places.len().div_ceil(PEOPLE_AVERAGED).max(1);
         let first = places.into_iter().step_by(every).filter_map(|place| state.samples_of(place).next());
@@ -457,9 +472,12 @@ impl Gallery {
     /// each other's nearest are one pair.
     fn look_alikes(&self) -> Vec<f64> {
         let mut by_person: HashMap<KeyId, Vec<(f64, KeyId)>> = HashMap::new();
-        for measured in self.measure(SAMPLES_MEASURED) {
+        for measured in self.gallery.measure(SAMPLES_MEASURED) {
             let Some((other, distance)) = measured.other else { continue };
-            by_person.entry(measured.person).or_default().push((self.metric.euclidean(distance), other));
+            by_person
+                .entry(measured.person)
+                .or_default()
+                .push((self.gallery.metric.euclidean(distance), other));
         }
         let mut nearest: Vec<(f64, KeyId, KeyId)> = Vec::with_capacity(by_person.len());
         for (person, mut others) in by_person {

@@ -44,7 +44,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use adaptive_threshold::{
-    Basis, CAMERA_VISITS_MIN, Derived, GALLERY_PEOPLE_MIN, NoThreshold, Prospect, StrangerFace,
+    Basis, CAMERA_VISITS_MIN, Derived, GALLERY_PEOPLE_MIN, NoThreshold, Prospect, StrangerFace, Thresholds,
 };
 pub use calibrate::EXACT_LIMIT_MEASURED;
 pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
@@ -81,7 +81,7 @@ pub struct GallerySettings {
     pub metric: Metric,
     /// Whether the model's encodings have length 1: others get no decision.
     pub normalised: bool,
-    /// Largest distance of a match, in the metric, unless [`Gallery::follow`] derives one.
+    /// Largest distance of a match, in the metric, unless [`Thresholds::follow`] derives one.
     pub threshold: f32,
     /// Thresholds of single cameras, by name.
     pub camera_thresholds: HashMap<String, f32>,

@@ -8,13 +8,13 @@ use super::ObjectPlace;
 /// A small copy of a picture at the objects sink. The appliance keeps none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thumbnail {
-    /// Pixels of the longest edge that it was made for; a small picture's is less.
+    /// Requested pixels of the longest edge; a small picture has fewer.
     pub edge: u16,
     /// Size in bytes.
     pub size: u64,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
-    /// Where it lies.
+    /// Its location.
     pub place: ObjectPlace,
 }
 

@@ -128,7 +128,11 @@ impl Rules {
     pub(in crate::store) fn apply_to(&self, slot: &Slot) {
         let model = &slot.mark.model;
         slot.gallery.apply(self.settings_of(model));
-        slot.gallery.follow(if self.are_of(model) { self.target } else { Some(self.target_of_others) });
+        slot.gallery.thresholds().follow(if self.are_of(model) {
+            self.target
+        } else {
+            Some(self.target_of_others)
+        });
     }
 }
 
@@ -155,12 +159,12 @@ impl GallerySet {
 
     /// Where the threshold of a camera comes from, in the gallery that answers.
     pub fn basis(&self, camera: &CameraName) -> Basis {
-        self.in_use.gallery.basis(camera.as_str())
+        self.in_use.gallery.thresholds().basis(camera.as_str())
     }
 
     /// The threshold in force for a camera, or where a camera has none of its own, in the gallery in use.
     pub fn threshold(&self, camera: Option<&str>) -> Derived {
-        self.in_use.gallery.derived(camera)
+        self.in_use.gallery.thresholds().derived(camera)
     }
 
     /// What they are of.
@@ -246,7 +250,7 @@ impl Described {
         for mark in &self.marks {
             let slot = Slot::new(mark.clone(), rules, key);
             let calibration: Option<Calibration> = views.get(&Key::GalleryCalibration(mark.number))?;
-            if let Err(fault) = slot.gallery.calibrate(calibration.map(Arc::new)) {
+            if let Err(fault) = slot.gallery.thresholds().calibrate(calibration.map(Arc::new)) {
                 tracing::warn!(gallery = slot.name(), "{fault}");
             }
             slots.push(Arc::new(slot));
@@ -299,7 +303,7 @@ impl Galleries {
     pub fn list(&self) -> Vec<GalleryLine> {
         let galleries = self.core.galleries();
         let line = |slot: &Arc<Slot>| {
-            let derived = slot.gallery.derived(None);
+            let derived = slot.gallery.thresholds().derived(None);
             GalleryLine {
                 model: slot.mark.model.clone(),
                 in_use: Arc::ptr_eq(slot, &galleries.in_use),
@@ -308,7 +312,11 @@ impl Galleries {
                 threshold: derived.threshold,
                 basis: derived.basis,
                 no_threshold: derived.no_threshold.map(|cause| cause.to_string()),
-                calibration: slot.gallery.calibration().map(|calibration| calibration.source.clone()),
+                calibration: slot
+                    .gallery
+                    .thresholds()
+                    .calibration()
+                    .map(|calibration| calibration.source.clone()),
             }
         };
         galleries.all().map(line).collect()
@@ -355,10 +363,10 @@ impl Galleries {
     ) -> Result<Vec<GalleryLine>, StoreError> {
         let _lock = self.core.people_lock.lock().await;
         let slot = Arc::clone(self.core.galleries().named(gallery)?);
-        slot.gallery.check_calibration(calibration.as_ref())?;
+        slot.gallery.thresholds().check_calibration(calibration.as_ref())?;
         let (gallery, boxed) = (slot.mark.number, calibration.clone().map(Box::new));
         self.core.change(&Record::GalleryCalibrated { gallery, calibration: boxed }).await?;
-        slot.gallery.calibrate(calibration.map(Arc::new))?;
+        slot.gallery.thresholds().calibrate(calibration.map(Arc::new))?;
         Ok(self.list())
     }
 
@@ -374,7 +382,7 @@ impl Galleries {
         if Arc::ptr_eq(&other, &now.in_use) {
             return Err(StoreError::GalleryInUse(name.to_owned()));
         }
-        if let Some(cause) = other.gallery.derived(None).no_threshold.filter(|_| !force) {
+        if let Some(cause) = other.gallery.thresholds().derived(None).no_threshold.filter(|_| !force) {
             return Err(StoreError::NoThreshold { gallery: name.to_owned(), cause: cause.to_string() });
         }
         let missing = self.missing_in(&other, &now.in_use);

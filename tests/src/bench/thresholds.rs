@@ -121,7 +121,7 @@ fn normal(set: &EncodingSet, people: &People, table: &mut Table) -> Result<()> {
         for (case, outcomes) in cases.iter().zip(&mut outcomes) {
             for _ in 0..DRAWS.div_ceil(SPLITS as usize) {
                 let Some(house) = House::draw(set, people, &drawn_from, *case, &mut random)? else { break };
-                house.gallery.calibrate(calibration.clone())?;
+                house.gallery.thresholds().calibrate(calibration.clone())?;
                 for (list, target) in outcomes.iter_mut().zip(TARGETS) {
                     list.push(house.outcome(target));
                 }
@@ -204,14 +204,14 @@ impl House {
 
     /// The gallery derives its threshold for a target, and all strangers and enrolled people come.
     pub(crate) fn outcome(&self, target: f64) -> Outcome {
-        self.gallery.follow(Some(target));
-        self.gallery.derive([].iter());
+        self.gallery.thresholds().follow(Some(target));
+        self.gallery.thresholds().derive([].iter());
         self.outcome_as_is(target)
     }
 
     /// The same at the threshold that is in force.
     pub(crate) fn outcome_as_is(&self, target: f64) -> Outcome {
-        let derived = self.gallery.derived(None);
+        let derived = self.gallery.thresholds().derived(None);
         let threshold = self.gallery.threshold();
         let distance =
             |face: &Encoding| self.gallery.identify(&door(), face, None).distance.unwrap_or(f32::INFINITY);
@@ -224,7 +224,7 @@ impl House {
         let accepted = within as f64 / count;
         let best = distances.get((target * count) as usize).copied().unwrap_or(NO_LIMIT).next_down();
         let missed = self.missed();
-        self.gallery.follow(None);
+        self.gallery.thresholds().follow(None);
         self.gallery.apply(GallerySettings { threshold: best, ..self.settings.clone() });
         let missed_at_best = self.missed();
         Outcome {

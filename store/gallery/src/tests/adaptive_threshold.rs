@@ -19,7 +19,7 @@ fn of_model(model: &str) -> GallerySettings {
 /// A gallery of so many people, with who they are.
 fn house(model: &str, crowd: &mut People, people: usize) -> (Gallery, Vec<Vec<f32>>) {
     let gallery = Gallery::new(of_model(model));
-    gallery.follow(Some(TARGET));
+    gallery.thresholds().follow(Some(TARGET));
     let centres: Vec<Vec<f32>> = (0..people).map(|_| crowd.person()).collect();
     for (at, centre) in centres.iter().enumerate() {
         let samples: Vec<Encoding> = (0..SAMPLES).map(|_| crowd.sample(centre)).collect();
@@ -51,7 +51,7 @@ fn rates(model: &str, people: usize, galleries: u64) -> (f64, f64) {
     for seed in 0..galleries {
         let mut crowd = People::new(128, 7000 + seed);
         let (gallery, centres) = house(model, &mut crowd, people);
-        gallery.derive([].iter());
+        gallery.thresholds().derive([].iter());
         for _ in 0..20_000 / galleries {
             let face = gallery.identify(&door(), &crowd.stranger(), None);
             accepted += u32::from(face.distance.unwrap() <= face.threshold);
@@ -80,8 +80,8 @@ fn strangers_are_accepted_no_more_than_asked_for_and_people_found_at_every_size(
 fn an_unknown_model_accepts_no_face_until_its_own_people_are_enough() {
     let mut crowd = People::new(128, 11);
     let (gallery, centres) = house("dlib-129", &mut crowd, 10);
-    gallery.derive([].iter());
-    let derived = gallery.derived(None);
+    gallery.thresholds().derive([].iter());
+    let derived = gallery.thresholds().derived(None);
     assert_eq!((derived.basis, derived.threshold), (Basis::Unknown, 0.0), "{derived:?}");
     let words = derived.no_threshold.unwrap().to_string();
     for part in [
@@ -110,29 +110,29 @@ fn an_unknown_model_accepts_no_face_until_its_own_people_are_enough() {
 fn encodings_that_contradict_the_model_open_nothing_from_the_first_one_on() {
     let mut crowd = People::new(128, 12);
     let gallery = Gallery::new(of_model("dlib-128"));
-    gallery.follow(Some(TARGET));
+    gallery.thresholds().follow(Some(TARGET));
     let centre = crowd.person();
     let sample = crowd.sample(&centre);
     let unit = norm(sample.as_slice());
     let scaled = Encoding::new(sample.as_slice().iter().map(|x| x / unit).collect(), 128).unwrap();
     gallery.add(key(0), std::slice::from_ref(&scaled));
     let Some(NoThreshold::Contradicted { by: Contradiction::Norm { have, .. }, .. }) =
-        gallery.derived(None).no_threshold
+        gallery.thresholds().derived(None).no_threshold
     else {
-        panic!("{:?}", gallery.derived(None))
+        panic!("{:?}", gallery.thresholds().derived(None))
     };
     assert!((have - 1.0).abs() < 1e-3, "{have}");
     assert_eq!(gallery.identify(&door(), &scaled, None).outcome, Outcome::Stranger);
 
     // The right norm, but all people lie near to each other, as of a model that the name is not of.
     let gallery = Gallery::new(of_model("dlib-128"));
-    gallery.follow(Some(TARGET));
+    gallery.thresholds().follow(Some(TARGET));
     let centre = crowd.person();
     for at in 0..20 {
         gallery.add(key(at), &[crowd.sample(&centre)]);
     }
-    gallery.derive([].iter());
-    let cause = gallery.derived(None).no_threshold;
+    gallery.thresholds().derive([].iter());
+    let cause = gallery.thresholds().derived(None).no_threshold;
     assert!(
         matches!(cause, Some(NoThreshold::Contradicted { by: Contradiction::Distance { .. }, .. })),
         "{cause:?}"
@@ -143,44 +143,45 @@ fn encodings_that_contradict_the_model_open_nothing_from_the_first_one_on() {
 fn strangers_at_a_camera_lower_its_threshold_and_never_raise_one() {
     let mut crowd = People::new(128, 5);
     let (gallery, _) = house("dlib-128", &mut crowd, 20);
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     let before = gallery.threshold();
     // This camera makes all people look alike; at that one strangers are farther than usual.
     let mut all = strangers(&gallery, &mut crowd, "door", 600, 0.9);
     all.extend(strangers(&gallery, &mut crowd, "yard", 600, 1.3));
     all.extend(strangers(&gallery, &mut crowd, "garage", 20, 0.7));
-    gallery.derive(all.iter());
-    let (door, yard) = (gallery.derived(Some("door")), gallery.derived(Some("yard")));
+    gallery.thresholds().derive(all.iter());
+    let (door, yard) =
+        (gallery.thresholds().derived(Some("door")), gallery.thresholds().derived(Some("yard")));
     assert_eq!((door.basis, yard.basis), (Basis::Camera, Basis::Camera));
     assert!(door.threshold < 0.97 * before, "{door:?}, before {before}");
     assert!(yard.threshold <= before, "{yard:?}, before {before}");
-    assert_eq!(gallery.derived(Some("garage")).basis, Basis::Model, "20 visits say nothing");
+    assert_eq!(gallery.thresholds().derived(Some("garage")).basis, Basis::Model, "20 visits say nothing");
     assert_eq!(gallery.identify(&self::door(), &crowd.stranger(), None).threshold, door.threshold);
-    assert_eq!(gallery.derived(Some("back")).threshold, 0.1);
-    assert_eq!(gallery.cameras_apart(), ["back", "door", "yard"]);
-    gallery.follow(None);
-    assert_eq!((gallery.threshold(), gallery.derived(Some("door")).basis), (T, Basis::Fixed));
+    assert_eq!(gallery.thresholds().derived(Some("back")).threshold, 0.1);
+    assert_eq!(gallery.thresholds().cameras_apart(), ["back", "door", "yard"]);
+    gallery.thresholds().follow(None);
+    assert_eq!((gallery.threshold(), gallery.thresholds().derived(Some("door")).basis), (T, Basis::Fixed));
 }
 
 #[test]
 fn one_visit_counts_once_and_missed_people_do_not_count() {
     let mut crowd = People::new(128, 99);
     let (gallery, _) = house("dlib-128", &mut crowd, 20);
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     let before = gallery.threshold();
     let camera = door();
     let face = |at_s: i64, distance: f32| StrangerFace { camera: camera.clone(), at_s, people: 20, distance };
     // Five thousand faces within one visit of a quarter of an hour.
     let crowd_of_one: Vec<StrangerFace> = (0..5000).map(|at| face(at / 6, 0.59)).collect();
-    gallery.derive(crowd_of_one.iter());
+    gallery.thresholds().derive(crowd_of_one.iter());
     assert_eq!(gallery.threshold(), before);
     // The enrolled people, each missed again and again, somewhat beyond the threshold.
     let missed: Vec<StrangerFace> = (0..5000).map(|at| face(at * GAP_S, 0.5)).collect();
-    gallery.derive(missed.iter());
-    assert_eq!((gallery.threshold(), gallery.derived(None).visits), (before, 0.0));
+    gallery.thresholds().derive(missed.iter());
+    assert_eq!((gallery.threshold(), gallery.thresholds().derived(None).visits), (before, 0.0));
     // One visitor who comes on five hundred days cannot close the door.
     let often: Vec<StrangerFace> = (0..500).map(|at| face(at * 24 * GAP_S, 0.59)).collect();
-    gallery.derive(often.iter());
+    gallery.thresholds().derive(often.iter());
     assert!(gallery.threshold() >= 0.79 * before, "{} of {before}", gallery.threshold());
 }
 
@@ -188,7 +189,7 @@ fn one_visit_counts_once_and_missed_people_do_not_count() {
 fn look_alikes_among_the_enrolled_lower_the_threshold_but_one_pair_does_not() {
     let mut crowd = People::new(128, 21);
     let (gallery, _) = house("dlib-128", &mut crowd, 20);
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     let before = gallery.threshold();
     let twins = |gallery: &Gallery, crowd: &mut People, from: usize| {
         let centre = crowd.person();
@@ -198,7 +199,7 @@ fn look_alikes_among_the_enrolled_lower_the_threshold_but_one_pair_does_not() {
         }
     };
     twins(&gallery, &mut crowd, 100);
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     assert!(gallery.threshold() > 0.9 * before, "one person who is enrolled twice says nothing of strangers");
     for pair in 0..5 {
         let centre = crowd.person();
@@ -207,7 +208,7 @@ fn look_alikes_among_the_enrolled_lower_the_threshold_but_one_pair_does_not() {
         gallery.add(key(200 + pair), &[sample]);
         gallery.add(key(300 + pair), &[almost]);
     }
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     assert!(gallery.threshold() < 0.3, "{} with five pairs 0.23 apart", gallery.threshold());
 }
 
@@ -215,7 +216,7 @@ fn look_alikes_among_the_enrolled_lower_the_threshold_but_one_pair_does_not() {
 fn more_people_lower_the_threshold_at_once_and_erasure_raises_it() {
     let mut crowd = People::new(128, 6);
     let (gallery, _) = house("dlib-128", &mut crowd, 12);
-    gallery.derive([].iter());
+    gallery.thresholds().derive([].iter());
     let before = gallery.threshold();
     let centre = crowd.person();
     gallery.add(key(100), &(0..SAMPLES).map(|_| crowd.sample(&centre)).collect::<Vec<_>>());
@@ -228,8 +229,8 @@ fn more_people_lower_the_threshold_at_once_and_erasure_raises_it() {
 fn a_target_that_the_statistics_do_not_reach_gives_no_threshold() {
     let mut crowd = People::new(128, 7);
     let (gallery, _) = house("dlib-128", &mut crowd, 200);
-    gallery.follow(Some(1e-6));
-    let cause = gallery.derived(None).no_threshold;
+    gallery.thresholds().follow(Some(1e-6));
+    let cause = gallery.thresholds().derived(None).no_threshold;
     assert!(matches!(cause, Some(NoThreshold::TargetTooSmall { people, .. }) if people > 1000), "{cause:?}");
 }
 

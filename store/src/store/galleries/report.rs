@@ -126,7 +126,7 @@ impl Galleries {
         let galleries = self.core.galleries();
         let gallery = &galleries.named(gallery)?.gallery;
         let measured = gallery.measure(SAMPLES_MEASURED);
-        let derived = gallery.derived(None);
+        let derived = gallery.thresholds().derived(None);
         let threshold = derived.threshold;
         let (others, owns) = scores(&measured);
         let has = |scores: &Scores| !scores.is_empty();
@@ -135,7 +135,8 @@ impl Galleries {
             let fnir = threshold.filter(|_| has(&owns)).map(|t| owns.beyond(t.value));
             TargetLine { fpir, threshold, fnir }
         };
-        let camera = |camera: String| CameraLine { derived: gallery.derived(Some(&camera)), camera };
+        let camera =
+            |camera: String| CameraLine { derived: gallery.thresholds().derived(Some(&camera)), camera };
         let (alike, alike_pairs) = self.alike_pairs(&measured, threshold);
         let (weak, weak_people) = self.weak(&measured, threshold);
         Ok(GalleryReport {
@@ -144,12 +145,12 @@ impl Galleries {
             samples: gallery.templates(),
             measured: measured.len(),
             threshold,
-            target_fpir: gallery.target(),
+            target_fpir: gallery.thresholds().target(),
             derived,
-            calibration: gallery.calibration().map(|calibration| calibration.source.clone()),
+            calibration: gallery.thresholds().calibration().map(|calibration| calibration.source.clone()),
             independent: others.independent(threshold),
-            prospects: gallery.prospects(),
-            cameras: gallery.cameras_apart().into_iter().map(camera).collect(),
+            prospects: gallery.thresholds().prospects(),
+            cameras: gallery.thresholds().cameras_apart().into_iter().map(camera).collect(),
             fpir: has(&others).then(|| others.within(threshold)),
             fnir: has(&owns).then(|| owns.beyond(threshold)),
             targets: TARGETS.iter().map(|fpir| target(*fpir)).collect(),

@@ -74,7 +74,7 @@ impl Galleries {
         self.core.galleries().all().any(|slot| {
             let (gallery, impostors) = (&slot.gallery, slot.impostors());
             let now = (gallery.people(), gallery.templates());
-            gallery.target().is_some() && (!impostors.is_loaded || impostors.is_due(now))
+            gallery.thresholds().target().is_some() && (!impostors.is_loaded || impostors.is_due(now))
         })
     }
 
@@ -89,7 +89,7 @@ impl Galleries {
 
     fn renew_thresholds_of(&self, slot: &Slot) -> Result<(), StoreError> {
         let gallery = &slot.gallery;
-        if gallery.target().is_none() {
+        if gallery.thresholds().target().is_none() {
             return Ok(());
         }
         if !slot.impostors().is_loaded {
@@ -105,10 +105,10 @@ impl Galleries {
             impostors.seen.clone()
         };
         let begin = Instant::now();
-        gallery.derive(seen.iter());
+        gallery.thresholds().derive(seen.iter());
         let took = begin.elapsed();
         slot.impostors().last_fit = Some((Instant::now(), took));
-        let told = gallery.derived(None);
+        let told = gallery.thresholds().derived(None);
         tracing::debug!(
             model = slot.name(),
             people = now.0,

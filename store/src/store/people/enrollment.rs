@@ -91,7 +91,7 @@ impl People {
             repeated: given - added,
             alike: self.alike_to(&slot, &reviews),
             doubtful: self.doubtful(&reviews),
-            no_threshold: slot.gallery.derived(None).no_threshold.map(|cause| cause.to_string()),
+            no_threshold: slot.gallery.thresholds().derived(None).no_threshold.map(|cause| cause.to_string()),
         })
     }
 

@@ -77,7 +77,7 @@ fn a_wrong_root_key_is_said_in_words() {
     drop(bench.open().unwrap());
     let error = KeyTable::open(&bench.path(), &RootKey::from_bytes(random())).err().unwrap();
     assert!(matches!(error, KeyError::WrongRoot));
-    assert!(error.to_string().contains("root key does not fit"));
+    assert!(error.to_string().contains("root key does not match"));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn draw(
     let Some(mut house) = House::draw(&set, people, &all, case, random)? else {
         return Ok(None);
     };
-    house.gallery.follow(Some(TARGET));
+    house.gallery.thresholds().follow(Some(TARGET));
     match mishap {
         Mishap::EnrolledTwice => house.enroll_twice(random),
         Mishap::Twins => house.enroll_twin(people.dimensions()),
@@ -176,9 +176,9 @@ impl House {
             distance: answer.distance.unwrap_or(1.0),
         };
         let visits: Vec<StrangerFace> = (0..VISITS).map(seen).collect();
-        self.gallery.derive(visits.iter());
-        let is_shut = self.gallery.derived(None).basis == Basis::Unknown;
-        let camera = self.gallery.derived(Some("door")).threshold;
+        self.gallery.thresholds().derive(visits.iter());
+        let is_shut = self.gallery.thresholds().derived(None).basis == Basis::Unknown;
+        let camera = self.gallery.thresholds().derived(Some("door")).threshold;
         Outcome { is_closed: is_shut, threshold: f64::from(camera), ..self.outcome_as_is(TARGET) }
     }
 
