@@ -12,6 +12,8 @@ use gatehouse_tests::measure::report::{Measurements, PUBLIC_METHODS_MAX};
 
 /// No file of the product has more lines. Files of tests have no limit.
 const LINES_MAX: usize = 600;
+/// The map is read as a whole.
+const MAP_WORDS_MAX: usize = 2_000;
 /// Half of the files are no longer than this.
 const LINES_MEDIAN_MAX: usize = 150;
 
@@ -335,14 +337,24 @@ fn the_code_map_names_every_crate_and_folder() {
 }
 
 #[test]
-fn the_files_that_the_code_map_names_exist() {
+fn the_files_that_documents_name_exist() {
+    let mut gone = Vec::new();
+    for (path, text) in text_files(&["md"]) {
+        let named = text.split('`').skip(1).step_by(2).filter(|word| {
+            let crates = IMPORTS.iter().any(|(krate, _)| word.starts_with(&format!("{krate}/")));
+            crates && !word.contains([' ', '*', '<', '{'])
+        });
+        let missing = named.filter(|word| !top().join(word).exists());
+        gone.extend(missing.map(|word| format!("{}: {word}", short(&path))));
+    }
+    none(&gone, "documents name files that exist");
+}
+
+#[test]
+fn the_code_map_is_short() {
     let map = fs::read_to_string(top().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let named = map.split('`').skip(1).step_by(2).filter(|word| {
-        let crates = IMPORTS.iter().any(|(krate, _)| word.starts_with(&format!("{krate}/")));
-        crates && !word.contains([' ', '*', '<', '{'])
-    });
-    let gone: Vec<String> = named.filter(|word| !top().join(word).exists()).map(str::to_owned).collect();
-    none(&gone, "ARCHITECTURE.md names files that are there");
+    let words = map.split_whitespace().count();
+    assert!(words <= MAP_WORDS_MAX, "ARCHITECTURE.md has {words} words, more than {MAP_WORDS_MAX}");
 }
 
 // The rules below are held on the figures of `./run measure`. Each has a list of folders that do not keep it yet. These
