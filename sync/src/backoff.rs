@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_stay_in_bounds_and_start_anew_after_a_success() {
+    fn delays_grow_within_bounds_and_restart_after_a_success() {
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(300));
         let mut backoff = Backoff::new(min, max);
         let waits: Vec<_> = (0..1000).map(|_| backoff.next()).collect();

@@ -63,6 +63,14 @@ pub struct Sync {
     loops: Vec<Loop>,
 }
 
+/// Runs a read of the store that may take long on a thread for blocking work.
+pub(crate) async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SyncError> {
+    tokio::task::spawn_blocking(read).await.map_err(SyncError::store(doing))
+}
+
 /// One sink.
 struct Loop {
     gauge: Gauge,
@@ -109,7 +117,7 @@ impl Sync {
         self.loops.push(Loop { gauge, now, task: std::sync::Mutex::new(task) });
     }
 
-    /// The state of every sink and its pending items.
+    /// The state of every sink and its pending items. Blocking: the oldest pending item is read from disk.
     pub fn status(&self) -> SyncStatus {
         let backlog = self.feed.backlog();
         let sinks = self.loops.iter().map(|one| {

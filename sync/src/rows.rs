@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 pub use write::{Delivered, Writer};
 
+use crate::blocking;
 use crate::rows::batch_size::BatchSize;
 use crate::sink::{Progress, SinkDriver};
 
@@ -106,7 +107,7 @@ impl RowSink {
         self.check_history(&writer).await?;
         // Before the first batch, so that events that wait for a reference time are delivered with it.
         self.learn_time(&writer).await?;
-        writer.announce(self.waiting()).await?;
+        writer.announce(self.waiting().await?).await?;
         let ours = self.feed.rows_cursor().lsn;
         if ours > theirs.lsn {
             let theirs = theirs.lsn;
@@ -155,17 +156,19 @@ impl RowSink {
         }
     }
 
-    fn waiting(&self) -> Waiting {
-        let backlog = self.feed.backlog();
+    async fn waiting(&self) -> Result<Waiting, SyncError> {
+        let feed = self.feed.clone();
+        // The oldest pending event is read from disk.
+        let backlog = blocking("read the backlog", move || feed.backlog()).await?;
         let oldest = backlog.oldest.filter(|_| backlog.events > 0);
-        Waiting { events: backlog.events, files: backlog.media, oldest }
+        Ok(Waiting { events: backlog.events, files: backlog.media, oldest })
     }
 
     /// Reports the appliance if it is due. Returns the time until the next report.
     async fn announce(&self, session: &mut Session) -> Result<Duration, SyncError> {
         if session.announced.elapsed() >= ANNOUNCE_INTERVAL {
             self.learn_time(&session.writer).await?;
-            session.writer.announce(self.waiting()).await?;
+            session.writer.announce(self.waiting().await?).await?;
             session.announced = Instant::now();
         }
         Ok(ANNOUNCE_INTERVAL.saturating_sub(session.announced.elapsed()))

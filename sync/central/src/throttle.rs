@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_limit_nobody_waits() {
+    async fn without_a_limit_nothing_waits() {
         let (throttle, begin) = (Throttle::new(None), Instant::now());
         for _ in 0..100 {
             throttle.wait(1 << 40).await;

@@ -163,7 +163,7 @@ async fn after_a_failure_news_must_wait_and_an_operator_need_not() {
 }
 
 #[tokio::test]
-async fn who_asks_hears_how_the_central_side_is_now_although_nothing_waits() {
+async fn sync_now_tries_the_service_although_nothing_is_pending() {
     let bed = bed(HOUR, vec![Act::Deliver(1), Act::Fail]);
     bed.reaches(1).await;
     tokio::time::sleep(SHORT_DELAY).await;

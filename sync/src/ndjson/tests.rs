@@ -78,7 +78,7 @@ impl House {
             let compressed = looker.get(BUCKET, &key).await.unwrap();
             let text = String::from_utf8(zstd::decode_all(compressed.as_slice()).unwrap()).unwrap();
             assert!(compressed.len() < text.len(), "{} of {} bytes", compressed.len(), text.len());
-            assert!(text.ends_with('\n') && !text.contains("nna"), "nobody is named");
+            assert!(text.ends_with('\n') && !text.contains("nna"), "no person is named");
             let exact = text.matches("\"iccid\":89490200001234567891}").count();
             assert_eq!(exact, text.matches("\"type\":\"event\"").count(), "a number lost digits");
             lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
@@ -122,7 +122,7 @@ async fn every_event_is_one_line_through_outages_and_whatever_was_not_noted() {
         let key = house.sink.key(session.cursor);
         let put = session.objects.put_new(&key, CONTENT_TYPE, text.clone(), &metadata).await.unwrap();
         assert_eq!(put, Put::Written);
-        // A request of before that comes late changes nothing, where the server knows the condition.
+        // An earlier request that arrives late changes nothing, if the server supports the condition.
         let late = session.objects.put_new(&key, CONTENT_TYPE, b"{}\n".to_vec(), &metadata).await.unwrap();
         assert_eq!(late, Put::Taken);
         let error = house.sink.push_with(&mut session).await.unwrap_err();

@@ -130,7 +130,7 @@ async fn what_the_server_never_takes_is_set_aside_and_the_others_go_on() {
     let server = S3Server::start().unwrap();
     let mut house = House::new(&server.objects(), Limits::default()).await;
     house.device.prepared(&server.objects()).await;
-    server.objects().put(BUCKET, &key("v0"), b"somebody else's".to_vec()).await.unwrap();
+    server.objects().put(BUCKET, &key("v0"), b"another object".to_vec()).await.unwrap();
     for nth in 0..5 {
         house.visit(&format!("v{nth}"), content(100 + nth)).await;
     }
@@ -196,7 +196,7 @@ async fn a_file_that_fails_alone_does_not_hold_up_the_others() {
     let server = S3Server::start().unwrap();
     let mut house = House::new(&server.objects(), Limits::default()).await;
     house.device.prepared(&server.objects()).await;
-    // The server fails at this one: a folder lies where its file would be.
+    // The server fails at this one: there is a folder in place of its file.
     let blocked = server.files().join(BUCKET).join(key("v0"));
     std::fs::create_dir_all(blocked.join("x")).unwrap();
     house.visit("v0", content(500)).await;
@@ -208,14 +208,14 @@ async fn a_file_that_fails_alone_does_not_hold_up_the_others() {
     }
     let progress = house.push().await.unwrap();
     assert_eq!((progress.delivered, progress.set_aside.len()), (7, 0), "{progress:?}");
-    // While others get through it fails again, and is told at last.
-    let mut told = Vec::new();
+    // While others succeed it fails again, and is reported in the end.
+    let mut reported = Vec::new();
     for nth in 8..10 {
         house.visit(&format!("v{nth}"), content(500 + nth)).await;
         house.sink.let_time_pass();
-        told = house.push().await.unwrap().set_aside;
+        reported = house.push().await.unwrap().set_aside;
     }
-    assert!(told[0].contains("door/v0/snapshot.jpg"), "{told:?}");
+    assert!(reported[0].contains("door/v0/snapshot.jpg"), "{reported:?}");
 
     std::fs::remove_dir_all(blocked).unwrap();
     house.sink.let_time_pass();

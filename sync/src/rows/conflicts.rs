@@ -1,7 +1,5 @@
 //! Conflicts: changes of one person by two appliances without knowledge of each other, and which change is kept.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::{self, CALL_TIMEOUT, timed};
@@ -10,6 +8,8 @@ use gatehouse_store::deployment::Reference;
 use gatehouse_store::store::People;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::rows::people_sync::ids_by_reference;
 
 /// Maximum number of conflicts returned.
 const CONFLICTS_MAX: i32 = 1000;
@@ -39,7 +39,7 @@ pub(crate) async fn list(rows: &Rows, device: &str, people: &People) -> Result<V
     let link = rows::connect(rows).await?;
     let rows_found =
         timed("list conflicts", CALL_TIMEOUT, link.client.query(QUERY, &[&device, &CONFLICTS_MAX])).await?;
-    let ids: HashMap<Reference, String> = people.ids_by_reference();
+    let ids = ids_by_reference("list conflicts", people).await?;
     let conflict = |row: &tokio_postgres::Row| Conflict {
         at: rfc3339(row.get(0)),
         person: ids.get(&Reference(*row.get::<_, Uuid>(1).as_bytes())).cloned(),

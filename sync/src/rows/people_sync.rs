@@ -21,6 +21,8 @@ use gatehouse_store::store::{People, PeopleCursor, Shared, SharedSample, StoreEr
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::blocking;
+
 /// Uploads all people, once per appliance and database, because they may have been enrolled before people were shared.
 pub(crate) async fn upload_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
     const DOING: &str = "upload people to Postgres";
@@ -29,9 +31,12 @@ pub(crate) async fn upload_all(link: &Link, device: &str, people: &People) -> Re
     if !row.is_some_and(|row| row.get(0)) {
         return Ok(());
     }
-    for some in people.keys().chunks(PEOPLE_PER_CALL) {
-        let people: Vec<Shared> = some.iter().filter_map(|key| people.shared(key)).collect();
-        upload(link, device, &people.iter().collect::<Vec<_>>()).await?;
+    // Each person is sealed and each template transformed, which takes too long for an async worker.
+    for chunk in people.keys().chunks(PEOPLE_PER_CALL) {
+        let (people, keys) = (people.clone(), chunk.to_vec());
+        let read = move || keys.iter().filter_map(|key| people.shared(key)).collect::<Vec<Shared>>();
+        let shared = blocking(DOING, read).await?;
+        upload(link, device, &shared.iter().collect::<Vec<_>>()).await?;
     }
     let note = "select gatehouse.confirm_people_sent($1)";
     timed(DOING, CALL_TIMEOUT, link.client.execute(note, &[&device])).await.map(drop)
@@ -67,7 +72,10 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
         let rows = timed(DOING, BATCH_TIMEOUT, link.client.query(query, &[&device, &alive])).await?;
         let mut templates = templates_by_person(&rows);
         let has_erasures = changes.iter().any(|change| change.erased_at.is_some());
-        let ids = if has_erasures { people.ids_by_reference() } else { HashMap::new() };
+        let ids = match has_erasures {
+            true => ids_by_reference(DOING, people).await?,
+            false => HashMap::new(),
+        };
         for change in &changes {
             taken.set_aside.extend(change.take(people, &ids, &mut templates).await?);
             now = PeopleCursor { upto: change.number, newest: now.newest.max(change.stamp()) };
@@ -77,6 +85,15 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
     let note = "select gatehouse.confirm_people_applied($1, $2)";
     timed(DOING, CALL_TIMEOUT, link.client.execute(note, &[&device, &to_i64(now.upto)])).await?;
     Ok(taken)
+}
+
+/// The ids of all people by reference. It hashes every id.
+pub(super) async fn ids_by_reference(
+    doing: &'static str,
+    people: &People,
+) -> Result<HashMap<Reference, String>, SyncError> {
+    let people = people.clone();
+    blocking(doing, move || people.ids_by_reference()).await
 }
 
 /// A downloaded change.

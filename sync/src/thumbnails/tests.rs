@@ -177,7 +177,7 @@ fn what_is_wrong_with_a_picture_is_said_in_words() {
 fn whatever_bytes_come_it_ends_in_a_thumbnail_or_in_words() {
     let jpeg = with_exif(&gatehouse_testkit::jpeg::jpeg(1, 48, 32).unwrap(), 8, true);
     let mut random = fastrand::Rng::with_seed(20);
-    let (mut shown, mut told) = (0, 0);
+    let (mut shown, mut reported) = (0, 0);
     for _ in 0..500 {
         let mut other = jpeg.clone();
         for _ in 0..random.usize(1..6) {
@@ -186,11 +186,11 @@ fn whatever_bytes_come_it_ends_in_a_thumbnail_or_in_words() {
         }
         match make(Cursor::new(other), &[32]) {
             Ok(_) => shown += 1,
-            Err(ThumbnailError::Picture(message)) => told += usize::from(!message.is_empty()),
+            Err(ThumbnailError::Picture(message)) => reported += usize::from(!message.is_empty()),
             Err(ThumbnailError::Read(error)) => panic!("{error}"),
         }
     }
-    assert!(shown > 50 && told > 50, "{shown} shown, {told} told");
+    assert!(shown > 50 && reported > 50, "{shown} shown, {reported} reported");
 }
 
 #[test]

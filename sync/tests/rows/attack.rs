@@ -1,4 +1,4 @@
-//! What somebody can do who has stolen a device and its role: its own work, and nothing else.
+//! What the holder of a stolen device and its role can do: the work of that device, and nothing else.
 
 use gatehouse_central::rows::Waiting;
 use gatehouse_central::{GuardFault, SyncError};
@@ -149,7 +149,7 @@ async fn a_stolen_device_can_change_nothing_of_another() {
         .await
         .unwrap();
     thief.execute("select gatehouse.audit('a.test', 'x')", &[]).await.unwrap();
-    thief.batch_execute("set gatehouse.author = 'somebody else'").await.unwrap();
+    thief.batch_execute("set gatehouse.author = 'another'").await.unwrap();
     thief.execute("update gatehouse.files set file_size = 7", &[]).await.unwrap();
     let role = bed.role("one").await;
     assert_eq!(bed.text("select author from gatehouse.files_history").await, role);

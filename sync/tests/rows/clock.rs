@@ -39,8 +39,8 @@ async fn wrong(bed: &Bed, truths: &[(&str, Timestamp)]) -> Vec<String> {
     assert_eq!(rows.len(), truths.len());
     let mut wrong = Vec::new();
     for (row, (id, truth)) in rows.iter().zip(truths) {
-        let (told, at, off): (String, i64, Option<i64>) = (row.get(0), row.get(1), row.get(2));
-        assert_eq!(told, *id, "order is by number");
+        let (reported, at, off): (String, i64, Option<i64>) = (row.get(0), row.get(1), row.get(2));
+        assert_eq!(reported, *id, "order is by number");
         let apart = i64::try_from(at.abs_diff(truth.0)).unwrap();
         if off.is_none_or(|off| apart > off * 1000 || off > 60_000) {
             wrong.push(format!("{id}: {apart} microseconds apart, {off:?} ms claimed"));
@@ -90,10 +90,10 @@ async fn the_state_directory_is_known_again_when_the_time_was_learnt_after_its_l
     let bed = Bed::new("clock_late").await;
     let state = tempfile::tempdir().unwrap();
     let store = open(state.path());
-    // As an appliance of before delivered it: by the wrong clock.
+    // As an earlier appliance delivered it: by the wrong clock.
     let mut writer = bed.writer_of(&store).await;
     visit(&store, "a", -50 * YEAR).await;
-    // What is told of is what the views have: durable comes first.
+    // Only what the views have is delivered, and durable comes first.
     store.feed.caught_up().await.unwrap();
     let changes = store.feed.changes(writer.cursor(), 10).unwrap();
     assert!(changes.iter().any(|change| matches!(change, Change::Event { .. })), "{changes:?}");

@@ -1,4 +1,4 @@
-//! All nine meetings of an appliance and a central side, database and bucket: three agree, six write nothing.
+//! All nine combinations of an appliance with a database and a bucket of an environment: three agree, six write nothing.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{Bed, key};
 const ENVIRONMENTS: [&str; 3] = ["dev", "staging", "prod"];
 const BUCKET: &str = "central";
 
-/// The settings of an appliance for both central sides.
+/// The settings of an appliance for database and bucket.
 fn config(environment: &str, bed: &Bed, server: &Objects) -> Config {
     let file = |name: &str, text: &str| {
         let path = bed.folder.path().join(name);
@@ -44,8 +44,8 @@ async fn visited(folder: &std::path::Path) -> Store {
     store
 }
 
-/// Delivers until both sinks stand still, and tells what they say: database, bucket.
-async fn told(config: &Config, store: Store) -> [Option<String>; 2] {
+/// Delivers until both sinks are idle or stopped. Returns their errors: database, bucket.
+async fn reported(config: &Config, store: Store) -> [Option<String>; 2] {
     let sync = Sync::start(config, &store);
     wait::until_async("both to stand still", WAIT_TIMEOUT, || async {
         let still = |state: SinkState, pending: u64| {
@@ -57,10 +57,10 @@ async fn told(config: &Config, store: Store) -> [Option<String>; 2] {
     .unwrap();
     // The row of a file follows its object.
     sync.now(WAIT_TIMEOUT).await;
-    let told = sync.status().sinks.into_iter().map(|sink| sink.error).collect::<Vec<_>>();
+    let reported = sync.status().sinks.into_iter().map(|sink| sink.error).collect::<Vec<_>>();
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
-    told.try_into().unwrap()
+    reported.try_into().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,7 @@ async fn of_nine_meetings_six_are_refused_in_words_and_write_nothing() {
         let before = looker.list(BUCKET, "").await.unwrap();
         for ours in ENVIRONMENTS.into_iter().filter(|ours| *ours != theirs) {
             let state = tempfile::tempdir().unwrap();
-            let message = told(&config(ours, &bed, &looker), visited(state.path()).await).await;
+            let message = reported(&config(ours, &bed, &looker), visited(state.path()).await).await;
             for (place, message) in ["the database", "the bucket"].iter().zip(message) {
                 let wanted = format!(
                     "{place} is of environment `{theirs}`, this appliance of `{ours}`: nothing was written"
@@ -92,7 +92,7 @@ async fn of_nine_meetings_six_are_refused_in_words_and_write_nothing() {
             assert_eq!(looker.list(BUCKET, "").await.unwrap(), before, "{ours} in {theirs}");
         }
         let state = tempfile::tempdir().unwrap();
-        let message = told(&config(theirs, &bed, &looker), visited(state.path()).await).await;
+        let message = reported(&config(theirs, &bed, &looker), visited(state.path()).await).await;
         assert_eq!(message, [None, None], "{theirs}");
         bed.assert_whole("edge-1", 1).await;
         assert_eq!(bed.count("select count(*) from gatehouse.files").await, 1);
@@ -109,7 +109,7 @@ async fn a_wrong_bucket_holds_up_pictures_and_a_wrong_database_rows_and_neither_
     central::init(&prod.config("prod")).await.unwrap();
 
     let state = tempfile::tempdir().unwrap();
-    let [rows, objects] = told(&config("dev", &prod, &looker), visited(state.path()).await).await;
+    let [rows, objects] = reported(&config("dev", &prod, &looker), visited(state.path()).await).await;
     assert!(rows.is_some_and(|message| message.contains("the database is of environment `prod`")));
     assert_eq!(objects, None);
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 1);
@@ -117,7 +117,7 @@ async fn a_wrong_bucket_holds_up_pictures_and_a_wrong_database_rows_and_neither_
 
     looker.put(BUCKET, "environment.json", b"{\"environment\":\"staging\"}".to_vec()).await.unwrap();
     let state = tempfile::tempdir().unwrap();
-    let [rows, objects] = told(&config("dev", &dev, &looker), visited(state.path()).await).await;
+    let [rows, objects] = reported(&config("dev", &dev, &looker), visited(state.path()).await).await;
     assert_eq!(rows, None);
     assert!(objects.is_some_and(|message| message.contains("the bucket is of environment `staging`")));
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 1, "the one from before");

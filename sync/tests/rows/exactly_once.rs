@@ -54,7 +54,7 @@ async fn two_sessions_of_one_device_cannot_both_write() {
 #[tokio::test]
 async fn several_devices_begin_a_month_together() {
     let bed = Bed::new("together").await;
-    // A month that nobody has made yet.
+    // A month without a partition.
     let changes: Vec<_> = events(1..=200)
         .into_iter()
         .map(|change| but(change, |event, _| event.received_at.0 += 62 * crate::support::DAY))
@@ -117,7 +117,7 @@ async fn files_follow_their_objects_and_a_second_delivery_is_the_same_row() {
         "04040404-0404-0404-0404-040404040404|gatehouse-dev|1234|image/jpeg|sha256:0707|edge-1|active|event|door/e1"
     );
     bed.assert_whole("edge-1", 1).await;
-    // What somebody had deleted does not come back by being delivered again: it waits out its grace anew.
+    // A file deleted centrally does not return by a repeated delivery: its grace period starts again.
     let admin = bed.database.connect().await.unwrap();
     admin.batch_execute("update gatehouse.files set status = 'deleted'").await.unwrap();
     deliver_all(&mut writer, &[file(6, 1, "a.jpg")]).await.unwrap();
@@ -135,7 +135,7 @@ async fn an_erasure_reaches_the_past_of_its_device_and_nothing_else() {
     let mut other = bed.writer("edge-2").await;
     deliver_all(&mut other, &[seen(1, &["anna"])]).await.unwrap();
     let mut writer = bed.writer("edge-1").await;
-    // Enrolled anew under the same id afterwards: event 4 is of the new person.
+    // Enrolled again under the same id afterwards: event 4 is of the new person.
     let fourth = but(seen(5, &["anna"]), |event, _| event.key.id = "e4".try_into().unwrap());
     let gatehouse_store::store::Change::Event { event: visit, identification, time, .. } = fourth else {
         unreachable!()

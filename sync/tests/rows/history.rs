@@ -24,8 +24,9 @@ async fn every_version_of_a_file_is_kept_with_its_time_and_author() {
     }
     let versions = "select string_agg(concat_ws(' ', version, status, operation, author), ', ' order by version) \
                     from gatehouse.files_history";
-    let told = "1 active update anna of the archive, 2 archived update postgres, 3 marked delete postgres";
-    assert_eq!(bed.text(versions).await, told);
+    let reported =
+        "1 active update anna of the archive, 2 archived update postgres, 3 marked delete postgres";
+    assert_eq!(bed.text(versions).await, reported);
     let holes = "select count(*) from (select valid_from, valid_to, lag(valid_to) over (order by version) as before \
                  from gatehouse.files_history) h \
                  where valid_from is null or valid_from >= valid_to or before <> valid_from";
@@ -53,11 +54,11 @@ async fn one_trigger_keeps_the_history_of_any_table() {
         )
         .await
         .unwrap();
-    let told = "select string_agg(concat_ws(' ', a, version, v, j, b, operation, valid_from is null), '; ' order by a, version) \
+    let reported = "select string_agg(concat_ws(' ', a, version, v, j, b, operation, valid_from is null), '; ' order by a, version) \
                 from gatehouse.things_history where \"B c\" = 'x, y'";
     let versions =
         "1 1 [1,2,3] {\"k\": 1} \\x00ff update t; 1 2 [3,2,1] {\"k\": 1} \\x00ff delete f; 2 1 delete t";
-    assert_eq!(bed.text(told).await, versions);
+    assert_eq!(bed.text(reported).await, versions);
 }
 
 #[tokio::test]
@@ -113,15 +114,15 @@ async fn changes_can_be_followed_under_the_name_of_the_whole_table() {
     let options = ["-o", "proto_version=1", "-o", "publication_names=gatehouse"];
     let until = ["--start", "--no-loop", "--endpos", &end, "--file", file.to_str().unwrap()];
     follow(&[&until[..], &options[..]].concat());
-    let told = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+    let reported = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
     for word in
         ["events\0", "device_cursors\0", "files\0", "erasures\0", "audit_log\0", "e1", "e2", "anna", "a.jpg"]
     {
-        assert!(told.contains(word), "{word:?} in {told:?}");
+        assert!(reported.contains(word), "{word:?} in {reported:?}");
     }
     // An insert names its table by the number that came with the name before.
     let bytes = std::fs::read(file).unwrap();
     let place = |needle: &[u8]| bytes.windows(needle.len()).position(|window| window == needle);
     let name = place(b"gatehouse\0events\0").unwrap();
-    assert!(place(&[b"I", &bytes[name - 4..name], b"N"].concat()).is_some(), "{told:?}");
+    assert!(place(&[b"I", &bytes[name - 4..name], b"N"].concat()).is_some(), "{reported:?}");
 }

@@ -68,7 +68,7 @@ impl Deployment {
         .unwrap();
     }
 
-    /// The central side's own tools.
+    /// Central administration of people.
     pub(crate) async fn central(&self) -> People {
         let mut config = self.bed.config("dev");
         let file = self.bed.folder.path().join("deployment-key");
@@ -104,7 +104,7 @@ impl House {
         .unwrap();
     }
 
-    /// Id, name and number of samples of everybody.
+    /// Id, name and number of samples of all people.
     pub(crate) fn people(&self) -> Vec<(String, String, usize)> {
         self.store.people.list().into_iter().map(|person| (person.id, person.name, person.samples)).collect()
     }
@@ -138,14 +138,14 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     two.waits_for("who was there before", &[("anna", "Anna", 2)]).await;
     assert_eq!((two.knows(0), two.knows(1), two.knows(2)), (Some("anna".into()), Some("anna".into()), None));
 
-    // While both are online nobody asks again and again: the news comes by itself.
+    // While both are online there is no polling: notifications arrive by themselves.
     two.store.people.enroll("bert", "Bert", vec![encoding(5)]).await.unwrap();
     two.store.people.enroll("anna", "Anna", vec![encoding(2)]).await.unwrap();
     two.store.people.rename("anna", "Anna B.").await.unwrap();
     one.waits_for("news of the other", &[("anna", "Anna B.", 3), ("bert", "Bert", 1)]).await;
     assert_eq!(one.knows(2), Some("anna".into()));
 
-    // A late one takes everybody in one go; what it enrolled by itself is one person with theirs.
+    // A late one downloads all people at once; what it enrolled by itself is one person with theirs.
     late.store.people.enroll("anna", "Anna of late", vec![encoding(0), encoding(9)]).await.unwrap();
     late.store.people.rename("anna", "Anna at last").await.unwrap();
     late.go_online();
@@ -168,13 +168,13 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
         assert_eq!(deployment.bed.count(&left).await, 0, "{table}");
     }
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.face_encodings").await, 1);
-    // Each tells of the erasure what it has of it; nobody has to hear of it any more.
+    // Each appliance erases what it has of the person and confirms it.
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.erasures").await, 3);
     deployment.all_have_heard().await;
 
     // The same id, later: a new person.
     two.store.people.enroll("anna", "Another Anna", vec![encoding(7)]).await.unwrap();
-    one.waits_for("who is enrolled anew", &[("anna", "Another Anna", 1), ("bert", "Bert", 1)]).await;
+    one.waits_for("who is enrolled again", &[("anna", "Another Anna", 1), ("bert", "Bert", 1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,7 +184,7 @@ async fn an_erasure_wins_over_a_month_offline() {
     one.store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
     one.go_online();
     away.go_online();
-    away.waits_for("everybody", &[("anna", "Anna", 1)]).await;
+    away.waits_for("all people", &[("anna", "Anna", 1)]).await;
     away.settled().await;
     away.go_offline().await;
 
@@ -253,7 +253,7 @@ async fn the_central_side_enrols_renames_finds_and_erases() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_shares_nobody_and_holds_up_no_visit() {
+async fn a_wrong_key_shares_no_person_and_delays_no_visit() {
     let deployment = Deployment::new("wrongkey").await;
     let mut one = deployment.house("one").await;
     let mut foreign = deployment.house_with("foreign", &DeploymentKey::generate()).await;
@@ -272,7 +272,7 @@ async fn a_wrong_key_shares_nobody_and_holds_up_no_visit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_role_of_a_stolen_device_lists_nobody() {
+async fn the_role_of_a_stolen_device_lists_no_person() {
     let deployment = Deployment::new("stolenpeople").await;
     let mut one = deployment.house("one").await;
     deployment.house("two").await;
@@ -285,7 +285,7 @@ async fn the_role_of_a_stolen_device_lists_nobody() {
         let refused = thief.query(&format!("select * from gatehouse.{table}"), &[]).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{table}");
     }
-    // Whoever is made up takes nobody's name out of others' visits, nor does a real one with the id of another.
+    // An invented person removes no name from the visits of others, nor does a real one with the id of another.
     deployment.house("three").await;
     let mut writer = deployment.bed.writer("three").await;
     deliver_all(&mut writer, &[named(event(1, 1), "carl")]).await.unwrap();
@@ -345,7 +345,7 @@ async fn the_central_search_gives_as_many_templates_as_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
+async fn absence_is_reported_up_to_the_slowest_appliance() {
     let deployment = Deployment::new("absent").await;
     let mut door = deployment.house("door").await;
     for (of, id) in ["comes", "stays-away", "was-changed"].into_iter().enumerate() {
@@ -353,7 +353,7 @@ async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
     }
     door.go_online();
     door.settled().await;
-    // What it tells of itself would go over what is written here.
+    // Its own report would overwrite what is written here.
     door.go_offline().await;
     let client = deployment.bed.database.connect().await.unwrap();
     let aged = "update gatehouse.persons set updated_at = now() - interval '400 days' where external_id <> 'was-changed'";
@@ -365,8 +365,8 @@ async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
     let central = deployment.central().await;
     let ids = |absence: &Absence| absence.people.iter().map(|person| person.id.clone()).collect::<Vec<_>>();
 
-    let all_told = "update gatehouse.devices set reported_at = now(), oldest_pending = null";
-    client.batch_execute(all_told).await.unwrap();
+    let all_reported = "update gatehouse.devices set reported_at = now(), oldest_pending = null";
+    client.batch_execute(all_reported).await.unwrap();
     assert_eq!(ids(&central.absent(10).await.unwrap()), ["stays-away", "comes"]);
     assert_eq!(ids(&central.absent(30).await.unwrap()), ["stays-away"]);
 
@@ -377,7 +377,7 @@ async fn who_was_at_no_door_is_told_as_far_as_every_appliance_was_heard() {
     let behind = central.absent(30).await.unwrap();
     assert_eq!((ids(&behind).len(), behind.waits_for.as_deref()), (0, Some("door")));
 
-    client.batch_execute(all_told).await.unwrap();
+    client.batch_execute(all_reported).await.unwrap();
     let dropped = "insert into gatehouse.archive (device_id, day, first_seq, last_seq, s3_bucket, s3_key, dropped_at) \
                    values ('door', current_date - 15, 900, 901, 'b', 'k', now())";
     client.batch_execute(dropped).await.unwrap();

@@ -1,5 +1,5 @@
-//! Random changes of people by several appliances and the central side, under random partitions: in the end all agree, and
-//! nobody is there whom somebody erased last.
+//! Random changes of people by several appliances and the central database, under random partitions: in the end all agree,
+//! and erased people are gone.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ struct Model {
     online: Vec<bool>,
     random: Rng,
     names: usize,
-    /// Whom nobody has enrolled since they were erased with everybody listening.
+    /// People not enrolled again since an erasure that reached all appliances.
     gone: BTreeMap<&'static str, bool>,
     successes: Successes,
 }
@@ -128,7 +128,7 @@ impl Model {
         }
     }
 
-    /// Somebody erases whom all know of.
+    /// Erases a person that every appliance has.
     async fn erase_before_all(&mut self, id: &'static str) {
         self.agree().await;
         let erased = self.houses[0].store.people.erase(id).await.is_ok();
@@ -147,7 +147,7 @@ impl Model {
         self.online[at] ^= true;
     }
 
-    /// Everybody is online, and in the end of one mind, with the central side, too.
+    /// All appliances are online, and agree with each other and with the database in the end.
     async fn agree(&mut self) {
         for at in 0..HOUSES {
             if !self.online[at] {
@@ -159,10 +159,12 @@ impl Model {
         }
         let central = self.deployment.central().await;
         let agreed = wait::until_async("all to agree", WAIT_TIMEOUT, || async {
-            let told: Vec<_> = central.list().await.unwrap();
-            let told: Vec<_> =
-                told.into_iter().map(|person| (person.id, person.name, person.samples as usize)).collect();
-            self.houses.iter().all(|house| house.people() == told)
+            let reported: Vec<_> = central.list().await.unwrap();
+            let reported: Vec<_> = reported
+                .into_iter()
+                .map(|person| (person.id, person.name, person.samples as usize))
+                .collect();
+            self.houses.iter().all(|house| house.people() == reported)
         })
         .await;
         if agreed.is_err() {
@@ -170,10 +172,7 @@ impl Model {
             panic!("they do not agree: {people:?}, centrally {:?}", central.list().await.unwrap());
         }
         for id in self.gone.keys() {
-            assert!(
-                self.houses[0].store.people.get(id).is_none(),
-                "{id} was erased and nobody enrolled them again"
-            );
+            assert!(self.houses[0].store.people.get(id).is_none(), "{id} was erased and not enrolled again");
         }
     }
 }

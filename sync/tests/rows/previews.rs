@@ -9,7 +9,7 @@ use crate::support::{Bed, at, deliver_all, event, file_of, identity};
 
 const FOLDER: &str = "devices/edge-1/events/2026/11/20/door/e1";
 
-/// A picture of the first event where its object lies.
+/// A picture of the first event at the place of its object.
 fn picture(lsn: u64, name: &str, broken: Option<&str>) -> Change {
     let mut change = file_of("edge-1", lsn, 1, name);
     if let Change::File { place, fault, .. } = &mut change {

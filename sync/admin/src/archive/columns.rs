@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_face_stands_for_the_event_and_nobody_is_named() {
+    fn the_best_face_stands_for_the_event_and_no_person_is_named() {
         let mut columns = Columns::default();
         let face = |outcome: &str, distance: f64| {
             let person = json!({"id": "anna", "name": "Anna"});

@@ -1,4 +1,4 @@
-//! The archive: what lies in it is what Postgres has, each event once, whatever cut a run off.
+//! The archive contains what Postgres has, each event once, whatever interrupted a run.
 
 use std::path::Path;
 
@@ -118,7 +118,7 @@ fn of_clickhouse(server: &Objects) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_read_is_what_postgres_has_and_names_nobody() {
+async fn what_others_read_is_what_postgres_has_and_names_no_person() {
     let (bed, s3) = (Bed::new("archive").await, S3Server::start().unwrap());
     let server = s3.objects();
     let config = prepared(&bed, &server).await;
@@ -283,18 +283,18 @@ async fn check_names_what_is_missing_too_many_or_another() {
         found.faults.into_iter().map(|fault| (fault.key, fault.message)).collect();
     let at = day(MARCH + DAY);
     let holds = format!("it holds events 1 to 1 of {at} to {at}, which is not what its name says");
-    let told = [
+    let reported = [
         (name(2), "size or SHA-256 differs from its row"),
         (name(3), "there is no object"),
         (name(5), "events 4 to 4 are in no file"),
         (name(6), holds.as_str()),
         (name(4), "it has no row in gatehouse.archive: move it away"),
     ];
-    assert_eq!(message, told.map(|(key, message)| (key, message.to_owned())));
+    assert_eq!(message, reported.map(|(key, message)| (key, message.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hole_in_the_database_is_told_and_stops_nobody_else() {
+async fn a_gap_in_the_database_is_reported_and_stops_no_other_appliance() {
     let (bed, s3) = (Bed::new("archive_hole").await, S3Server::start().unwrap());
     let config = prepared(&bed, &s3.objects()).await;
     for device in ["edge-1", "edge-2"] {

@@ -19,8 +19,9 @@ async fn an_appliance_that_delivers_gets_its_role_and_goes_on_where_it_was() {
     assert_eq!(writer.cursor().seq, 5);
     deliver_all(&mut writer, &events(6..=9)).await.unwrap();
     bed.assert_whole("edge-1", 9).await;
-    let told = bed.text("select details::text from gatehouse.audit_log where action = 'device.enroll'").await;
-    assert!(told.contains("\"rotated\": false") && !told.contains(DEVICE_PASSWORD), "{told}");
+    let reported =
+        bed.text("select details::text from gatehouse.audit_log where action = 'device.enroll'").await;
+    assert!(reported.contains("\"rotated\": false") && !reported.contains(DEVICE_PASSWORD), "{reported}");
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn what_is_not_to_be_enrolled_is_refused_and_changes_nothing() {
         let error = central::enroll(&config, id, SignIn::Password(&password)).await.unwrap_err();
         assert!(matches!(error, SyncError::Setup(_)), "{id}: {error}");
     }
-    // A role of that name that somebody else made, be it one who may do everything.
+    // A role of that name that another program made, even one with all permissions.
     let role = format!("{}_taken", bed.database.name);
     let admin = bed.database.connect().await.unwrap();
     admin.batch_execute(&format!("create role \"{role}\" superuser")).await.unwrap();
@@ -115,7 +116,7 @@ async fn an_owner_who_is_no_superuser_prepares_enrolls_and_retires() {
     let bed = Bed::empty("owner").await;
     let admin = bed.database.connect().await.unwrap();
     let (name, owner) = (&bed.database.name, format!("{}_admin", bed.database.name));
-    // The groups may be there from another database of the server: then who makes members of them must be told so.
+    // Another database of the server may have created the groups: then this role needs the permission to grant them.
     Bed::new("first").await;
     let make = format!(
         "create role \"{owner}\" login createrole password 'admin'; alter database \"{name}\" owner to \"{owner}\"; \

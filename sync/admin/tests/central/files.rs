@@ -1,4 +1,4 @@
-//! Files of the central side: orphans both ways, and objects that are not what their rows say.
+//! Central files: orphans of both kinds, and objects that differ from their rows.
 
 use std::time::{Duration, SystemTime};
 
@@ -94,7 +94,7 @@ fn numbers(found: &Orphans) -> [u64; 5] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orphans_are_told_and_put_right_when_their_row_would_have_come() {
+async fn orphans_are_reported_and_repaired_when_their_row_is_overdue() {
     let (bed, s3) = (Bed::new("orphans").await, S3Server::start().unwrap());
     let server = s3.objects();
     let config = filled(&bed, &server, 30).await;
@@ -127,8 +127,8 @@ async fn orphans_are_told_and_put_right_when_their_row_would_have_come() {
     let found = orphans(&config, Order::Look).await.unwrap();
     assert_eq!((numbers(&found), found.fixed), ([33, 32, 2, 1, 1], None));
     let lost = bed.text("select id::text from gatehouse.files where associated_entity_id = 'door/e50'").await;
-    let told = [Orphan { key: key(40), id: None }, Orphan { key: key(50), id: Some(lost.clone()) }];
-    assert_eq!(found.orphans, told);
+    let reported = [Orphan { key: key(40), id: None }, Orphan { key: key(50), id: Some(lost.clone()) }];
+    assert_eq!(found.orphans, reported);
     assert_eq!(
         (keys(&server).await, lines(&bed).await.as_str()),
         (before.clone(), ""),
@@ -231,8 +231,8 @@ async fn verify_finds_a_flipped_byte_a_wrong_size_and_a_missing_object() {
         assert_eq!(message(20), "there is no object");
         let sample = verify(&config, Scope::Sample(5)).await.unwrap();
         assert_eq!(sample.files, 5);
-        let told = "select details ->> 'differ' from gatehouse.audit_log where action = 'files.verify' order by id offset 1 limit 1";
-        assert_eq!(bed.text(told).await, "3");
+        let reported = "select details ->> 'differ' from gatehouse.audit_log where action = 'files.verify' order by id offset 1 limit 1";
+        assert_eq!(bed.text(reported).await, "3");
         assert_eq!(bed.count("select count(*) from gatehouse.audit_log").await, 3);
     }
 }

@@ -8,18 +8,18 @@ use gatehouse_sync::rows::Writer;
 
 use crate::support::{Bed, DAY, but, deliver_all, erasure, event, face, file, identity, named};
 
-/// Today, yesterday and long ago at one door: Anna twice, once with a stranger; a stranger alone; nobody; a lost event.
+/// Today, yesterday and long ago at one door: Anna twice, once with a stranger; a stranger alone; no face; a lost event.
 async fn visited(name: &str) -> Bed {
     let bed = Bed::new(name).await;
     let now = Timestamp::now().0;
     let when = |change, days: i64| but(change, |event, _| event.received_at = Timestamp(now - days * DAY));
     let both = but(event(2, 2), |_, answer| answer.faces = vec![face(Some("anna")), face(None)]);
-    let nobody = but(event(4, 4), |_, answer| answer.faces.clear());
+    let without_faces = but(event(4, 4), |_, answer| answer.faces.clear());
     let changes = [
         when(named(event(1, 1), "anna"), 0),
         when(both, 0),
         when(event(3, 3), 1),
-        when(nobody, 1),
+        when(without_faces, 1),
         when(event(5, 5), 40),
         when(event(7, 7), 40),
         file(8, 7, "a.jpg"),
@@ -32,7 +32,7 @@ async fn visited(name: &str) -> Bed {
 }
 
 #[tokio::test]
-async fn the_report_tells_of_the_fleet_of_days_and_of_unknown_visitors() {
+async fn the_report_shows_the_fleet_the_days_and_unknown_visitors() {
     let bed = visited("report").await;
     let report = central::report(&bed.config("dev"), 2).await.unwrap();
     let [never, one] = &report.fleet[..] else { panic!("{report:?}") };
@@ -54,7 +54,7 @@ async fn a_persons_data_is_theirs_alone_and_asking_for_it_is_noted() {
     let person = central::person(&config, "anna").await.unwrap();
     let visits: Vec<_> = person.visits.iter().map(|visit| visit.event_id.as_str()).collect();
     assert_eq!(visits, ["e1", "e2"]);
-    assert_eq!(person.visits[1].faces.as_array().unwrap().len(), 1, "nobody else's face");
+    assert_eq!(person.visits[1].faces.as_array().unwrap().len(), 1, "no other face");
     assert_eq!(person.visits[0].files, ["devices/edge-1/a.jpg"]);
     let again = central::person(&config, "anna").await.unwrap();
     assert_eq!(again.records["audit_log"].as_array().unwrap().len(), 1);
@@ -64,7 +64,7 @@ async fn a_persons_data_is_theirs_alone_and_asking_for_it_is_noted() {
     let erased = central::person(&config, "anna").await.unwrap();
     assert!(erased.visits.is_empty());
     assert_eq!(erased.records["erasures"].as_array().unwrap().len(), 1);
-    assert!(central::person(&config, "nobody").await.unwrap().visits.is_empty());
+    assert!(central::person(&config, "unknown").await.unwrap().visits.is_empty());
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn the_roles_of_people_are_enough_for_what_they_ask() {
 }
 
 #[tokio::test]
-async fn an_appliance_cannot_report_and_tells_what_waits_of_itself_alone() {
+async fn an_appliance_cannot_report_and_updates_only_its_own_backlog() {
     let bed = visited("report_rights").await;
     let mut config = bed.config("dev");
     config.central.rows = Some(bed.enrolled("edge-3").await);
@@ -101,8 +101,8 @@ async fn an_appliance_cannot_report_and_tells_what_waits_of_itself_alone() {
     let rows = config.central.rows.unwrap();
     let writer = Writer::open(&rows, identity("edge-3")).await.unwrap();
     writer.announce(Waiting { events: 9, ..Waiting::default() }).await.unwrap();
-    let told = "select string_agg(pending_events::text, ' ' order by device_id) from gatehouse.fleet";
-    assert_eq!(bed.text(told).await, "3 9");
+    let reported = "select string_agg(pending_events::text, ' ' order by device_id) from gatehouse.fleet";
+    assert_eq!(bed.text(reported).await, "3 9");
 }
 
 #[tokio::test]

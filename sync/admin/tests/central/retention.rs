@@ -71,7 +71,7 @@ async fn a_month_goes_when_all_of_it_is_in_the_archive_and_nothing_is_missing_th
     assert_eq!(check(&config).await.unwrap().wrong, 0);
     central::report(&config, 7).await.unwrap();
 
-    // Late events make their month anew, and go once they are archived as well.
+    // Late events create their month again, and are dropped once they are archived as well.
     deliver(&bed, "edge-2", &[visit(11, MARCH)]).await;
     assert_eq!(stays(&retention(&config, 1, true).await.unwrap())[0], ("2024-03", 1, true, false));
     archive(&config, None).await.unwrap();
@@ -87,11 +87,11 @@ async fn old_lines_of_the_audit_log_go_and_leave_word_of_it() {
     let client = bed.database.connect().await.unwrap();
     client.batch_execute("delete from gatehouse.audit_log").await.unwrap();
     let lines = "insert into gatehouse.audit_log (at, actor, action, subject) \
-                 select now() - make_interval(months => n), 'somebody', 'person.report', 'p' from generate_series(0, 9) n";
+                 select now() - make_interval(months => n), 'an operator', 'person.report', 'p' from generate_series(0, 9) n";
     client.batch_execute(lines).await.unwrap();
     let config = bed.config("dev");
-    let told = audit(&config, 3, false).await.unwrap();
-    assert_eq!((told.lines, told.dropped), (6, false), "this month and the three before it stay");
+    let reported = audit(&config, 3, false).await.unwrap();
+    assert_eq!((reported.lines, reported.dropped), (6, false), "this month and the three before it stay");
     assert_eq!(bed.count("select count(*) from gatehouse.audit_log").await, 10);
     let done = audit(&config, 3, true).await.unwrap();
     assert_eq!((done.lines, done.dropped), (6, true));
@@ -100,5 +100,5 @@ async fn old_lines_of_the_audit_log_go_and_leave_word_of_it() {
         "select count(*) from gatehouse.audit_log where action = 'audit.drop' and details ->> 'lines' = '6'";
     assert_eq!(bed.count(word).await, 1);
     assert_eq!(audit(&config, 3, true).await.unwrap().lines, 0);
-    assert_eq!(bed.count(word).await, 1, "nothing was dropped, so nothing is told");
+    assert_eq!(bed.count(word).await, 1, "nothing was dropped, so nothing is reported");
 }

@@ -38,7 +38,7 @@ async fn a_clip_goes_on_after_the_last_part_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_the_server_does_not_know_begins_anew() {
+async fn an_upload_that_the_server_does_not_know_starts_again() {
     // The server in the process says of any unknown upload that it is not permitted.
     for server in servers().into_iter().filter(|server| matches!(server, Server::Minio(_))) {
         let looker = server.looker();

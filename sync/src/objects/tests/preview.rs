@@ -36,19 +36,19 @@ fn view(house: &House, id: &str) -> MediaView {
     house.store.media.list(&MediaQuery { event: Some(event), limit: 1 }).unwrap().remove(0)
 }
 
-/// What the rows sink is told of files: the key of each, and its fault.
-fn told(house: &House) -> Vec<(String, Option<String>)> {
-    let mut told = Vec::new();
+/// Files in the journal as the rows sink reads them: the key of each, and its fault.
+fn reported(house: &House) -> Vec<(String, Option<String>)> {
+    let mut reported = Vec::new();
     for change in house.store.feed.changes(Default::default(), 1000).unwrap() {
         match change {
-            Change::File { place, fault, .. } => told.push((place.key, fault)),
+            Change::File { place, fault, .. } => reported.push((place.key, fault)),
             Change::Thumbnails { thumbnails, .. } => {
-                told.extend(thumbnails.into_iter().map(|thumbnail| (thumbnail.place.key, None)));
+                reported.extend(thumbnails.into_iter().map(|thumbnail| (thumbnail.place.key, None)));
             }
             _ => {}
         }
     }
-    told
+    reported
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn thumbnails_leave_before_pictures_and_pictures_before_clips() {
         }
         let progress = push_all(&mut house).await;
         assert_eq!((progress.previewed, progress.delivered, house.waiting().len()), (2, 3, 0));
-        let keys: Vec<_> = told(&house).into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> = reported(&house).into_iter().map(|(key, _)| key).collect();
         let nth = |key: &str| keys.iter().position(|known| known == key).unwrap();
         for id in ["v0", "v1"] {
             let picture = nth(&format!("{}/snapshot.jpg", folder(id)));
@@ -102,13 +102,14 @@ async fn a_broken_picture_is_kept_and_delivered_and_marked() {
     assert_eq!(view(&house, "cut").fault.as_deref(), Some("it ends too early"));
     assert_eq!(view(&house, "none").fault.as_deref(), Some("it does not begin as a JPEG does"));
     assert_eq!(view(&house, "other").fault, None);
-    let mut faults: Vec<_> = told(&house).into_iter().map(|(_, fault)| fault.unwrap_or_default()).collect();
+    let mut faults: Vec<_> =
+        reported(&house).into_iter().map(|(_, fault)| fault.unwrap_or_default()).collect();
     faults.sort();
     assert_eq!(faults, ["", "it does not begin as a JPEG does", "it ends too early"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cut_off_before_the_store_hears_of_them_thumbnails_come_once_all_the_same() {
+async fn thumbnails_arrive_once_after_an_interruption_before_the_report() {
     let server = S3Server::start().unwrap();
     let looker = server.objects();
     let mut house = House::with_thumbnails(&looker, Limits::default(), &EDGES).await;
@@ -128,7 +129,7 @@ async fn cut_off_before_the_store_hears_of_them_thumbnails_come_once_all_the_sam
     let bytes = looker.get(BUCKET, &place.key).await.unwrap();
     assert_eq!((place.key.as_str(), gatehouse_model::sha256(&bytes)), (small("v0", 64).as_str(), *sha256));
     assert_eq!(looker.list(BUCKET, "devices/").await.unwrap().len(), 3);
-    assert_eq!(told(&house).len(), 3);
+    assert_eq!(reported(&house).len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +138,7 @@ async fn a_picture_waits_for_its_thumbnails_and_not_for_those_that_the_server_ne
     let looker = server.objects();
     let mut house = House::with_thumbnails(&looker, Limits::default(), &EDGES).await;
     house.device.prepared(&looker).await;
-    // The server fails at the thumbnails of this one: a file lies where their folder would be.
+    // The server fails at the thumbnails of this one: there is a file in place of their folder.
     let blocked = server.files().join(BUCKET).join(folder("v0"));
     std::fs::create_dir_all(&blocked).unwrap();
     std::fs::write(blocked.join("thumbnails"), b"x").unwrap();

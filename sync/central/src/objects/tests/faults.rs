@@ -109,7 +109,7 @@ async fn a_captive_portal_is_neither_believed_nor_blamed_on_the_bucket() {
     let task = device.task("a.jpg", &content(1000));
     let reader = device.files.open_file(&task.media.id).unwrap();
     let error = objects.push(&task, reader).await.unwrap_err();
-    assert!(!error.is_permanent(), "a portal's 200 is no object of somebody else: {error}");
+    assert!(!error.is_permanent(), "a portal's 200 is not another object: {error}");
 
     let (looker, _) = fake::start(|_| (403, "<html>blocked</html>")).await;
     let error = device.objects(&looker).guard().await.unwrap_err();
@@ -118,7 +118,7 @@ async fn a_captive_portal_is_neither_believed_nor_blamed_on_the_bucket() {
 }
 
 #[tokio::test]
-async fn answers_that_mean_wait_and_answers_that_mean_never_are_told_apart() {
+async fn temporary_and_permanent_replies_are_distinguished() {
     type Check = fn(&SyncError) -> bool;
     let denied: Check = |error| matches!(error, SyncError::Denied { .. });
     let busy: Check = |error| matches!(error, SyncError::Busy { .. });

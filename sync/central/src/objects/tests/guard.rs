@@ -27,7 +27,7 @@ async fn a_bucket_that_is_not_ours_is_not_written_to() {
                 "{error}"
             );
             assert!(error.stops_sink());
-            assert!(super::super::init(&config).await.is_err(), "init must not mark it anew");
+            assert!(super::super::init(&config).await.is_err(), "init must not mark it again");
         }
         assert_eq!(looker.list(BUCKET, "").await.unwrap(), ["environment.json"]);
     }
@@ -41,7 +41,7 @@ async fn wrong_keys_stop_the_sink_and_are_never_shown() {
         let task = device.task("a.jpg", &content(10));
         let wrong = [
             Looker { secret_key: "not-the-secret".into(), ..looker.clone() },
-            Looker { access_key: "nobody".into(), ..looker.clone() },
+            Looker { access_key: "unknown".into(), ..looker.clone() },
         ];
         for wrong in wrong {
             let objects = device.objects(&wrong);
@@ -70,7 +70,7 @@ async fn a_mark_that_gatehouse_did_not_write_is_not_believed() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_told_before_anything_is_sent() {
+fn invalid_settings_are_reported_before_anything_is_sent() {
     let device = Device::new();
     let looker = Looker {
         endpoint: "http://127.0.0.1:9".into(),

@@ -65,7 +65,7 @@ async fn keys_under_the_policy_of_an_appliance_reach_its_own_objects_only() {
     let place = theirs.push(&task, reader(&task)).await.unwrap();
     denied(other.push(&task, reader(&task)).await.map(drop), "look at and put over another's");
     denied(own.call("read", own.get(&place.key).unwrap()).await.map(drop), "read another's");
-    denied(own.write_mark().await, "mark the bucket anew");
+    denied(own.write_mark().await, "mark the bucket again");
     let mine = object_key("gate-7", task.event_received_at, &task.media.event, &"a.jpg".try_into().unwrap());
     for key in [mine.as_str(), place.key.as_str(), "environment.json"] {
         let delete = own.client.delete_object(BUCKET, key).unwrap().build();

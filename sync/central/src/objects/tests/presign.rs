@@ -3,7 +3,7 @@ use gatehouse_testkit::http;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_gives_one_object_to_everybody_until_its_time_is_over() {
+async fn a_url_gives_one_object_until_it_expires() {
     for server in servers() {
         let (looker, device) = (server.looker(), Device::new());
         let objects = device.prepared(&looker).await;

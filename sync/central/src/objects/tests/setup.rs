@@ -37,7 +37,7 @@ async fn init_prepares_a_bucket_once_and_check_is_content_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_that_somebody_else_made_are_left_as_they_are() {
+async fn rules_of_others_are_not_changed() {
     use minio::s3::lifecycle_config::{LifecycleConfig, LifecycleRule};
 
     for server in servers() {
@@ -65,7 +65,7 @@ async fn rules_that_somebody_else_made_are_left_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_server_without_lifecycle_rules_is_told_in_words_and_no_failure() {
+async fn a_server_without_lifecycle_rules_is_reported_and_no_failure() {
     let device = Device::new();
     let (looker, _) =
         fake::start(|_| (501, "<Error><Code>NotImplemented</Code><Message>no</Message></Error>")).await;

@@ -66,7 +66,7 @@ async fn only_a_server_of_the_named_authority_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_without_tls_is_told_as_such() {
+async fn a_port_without_tls_is_reported() {
     let (device, server) = (Device::new(), S3Server::start().unwrap());
     let endpoint = format!("https://127.0.0.1:{}", server.port());
     let looker = Looker { endpoint, ..server.objects() };
