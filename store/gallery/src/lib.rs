@@ -241,11 +241,6 @@ impl Gallery {
         face
     }
 
-    /// Name of the gallery's model.
-    pub fn model(&self) -> &str {
-        &self.model
-    }
-
     /// The threshold in force for cameras without their own.
     pub fn threshold(&self) -> f32 {
         self.read().threshold(None)

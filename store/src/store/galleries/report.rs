@@ -124,7 +124,8 @@ impl Galleries {
     /// [`StoreError::UnknownGallery`].
     pub fn report(&self, gallery: Option<&str>) -> Result<GalleryReport, StoreError> {
         let galleries = self.core.galleries();
-        let gallery = &galleries.named(gallery)?.gallery;
+        let slot = galleries.named(gallery)?;
+        let gallery = &slot.gallery;
         let measured = gallery.measure(SAMPLES_MEASURED);
         let derived = gallery.thresholds().derived(None);
         let threshold = derived.threshold;
@@ -140,7 +141,7 @@ impl Galleries {
         let (alike, alike_pairs) = self.alike_pairs(&measured, threshold);
         let (weak, weak_people) = self.weak(&measured, threshold);
         Ok(GalleryReport {
-            model: gallery.model().to_owned(),
+            model: slot.mark.model.name.clone(),
             people: gallery.people(),
             samples: gallery.templates(),
             measured: measured.len(),
