@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gatehouse_model::{EventKey, KeyId, Person, Timestamp, VisitRef};
 use gatehouse_vault::seal::DataKey;
 use serde::{Deserialize, Serialize};
-
-use crate::store::StoreError;
+use thiserror::Error;
 
 /// Longest person id, in bytes.
 pub const PERSON_ID_BYTES_MAX: usize = 128;
@@ -214,13 +213,26 @@ impl PeopleTable {
     }
 }
 
-/// Refuses an id or a name that nobody can have.
+/// Why a person cannot have an id or a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PersonFault {
+    /// The id cannot be used.
+    #[error("person id: 1 to {PERSON_ID_BYTES_MAX} bytes without control characters or spaces at the ends")]
+    Id,
+    /// The name cannot be used.
+    #[error(
+        "person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends"
+    )]
+    Name,
+}
+
+/// Checks an id and a name.
 ///
 /// # Errors
-/// [`StoreError::PersonId`] or [`StoreError::PersonName`].
-pub fn check(person: &Person) -> Result<(), StoreError> {
-    fits(&person.id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(StoreError::PersonId)?;
-    fits(&person.name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(StoreError::PersonName)
+/// [`PersonFault`].
+pub fn check(person: &Person) -> Result<(), PersonFault> {
+    fits(&person.id, PERSON_ID_BYTES_MAX).then_some(()).ok_or(PersonFault::Id)?;
+    fits(&person.name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(PersonFault::Name)
 }
 
 fn fits(text: &str, longest: usize) -> bool {

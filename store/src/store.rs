@@ -24,6 +24,7 @@ mod galleries;
 mod media;
 mod open;
 mod people;
+mod refusal;
 #[cfg(test)]
 mod testing;
 mod upkeep;
@@ -49,6 +50,7 @@ pub use people::enrollment::{Alike, Doubt, Enrolled, Enrollment};
 pub use people::shared::{PeopleCursor, Shared, SharedSample};
 pub use people::templates::TemplatesRotated;
 pub use people::{Erased, People};
+pub use refusal::{Refusal, RequestError};
 pub use upkeep::Upkeep;
 pub use upkeep::compaction::Compacting;
 pub use upkeep::keys::{DamagedKey, KeyCount, KeyStatus};

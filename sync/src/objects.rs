@@ -28,7 +28,7 @@ use gatehouse_config::Config;
 use gatehouse_model::KeyId;
 use gatehouse_store::Store;
 use gatehouse_store::files::FileError;
-use gatehouse_store::store::{Feed, Media, MediaTask, Part, StoreError};
+use gatehouse_store::store::{Feed, Media, MediaTask, Part, RequestError, StoreError};
 
 use crate::sink::{Progress, SinkDriver};
 use preview::{Previewed, Previews, push_thumbnails};
@@ -227,8 +227,10 @@ async fn send_one(
     let opened = tokio::task::spawn_blocking(move || files.open(&id)).await;
     let reader = match opened.map_err(SyncError::store(DELIVERING))? {
         Ok(reader) => reader,
-        Err(StoreError::UnknownMedia) => return Ok(false),
-        Err(StoreError::File(error @ (FileError::Missing(_) | FileError::Damaged { .. }))) => {
+        Err(RequestError::Refused(_)) => return Ok(false),
+        Err(RequestError::Failed(StoreError::File(
+            error @ (FileError::Missing(_) | FileError::Damaged { .. }),
+        ))) => {
             return Err(SyncError::Damaged { doing: DELIVERING, message: error.to_string() });
         }
         Err(error) => return Err(SyncError::store(DELIVERING)(error)),

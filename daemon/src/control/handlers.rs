@@ -11,7 +11,7 @@ pub(super) mod state;
 use std::time::Duration;
 
 use gatehouse_store::files::SealedReader;
-use gatehouse_store::store::{Galleries, StoreError, Upkeep};
+use gatehouse_store::store::{Galleries, RequestError, StoreError, Upkeep};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -116,21 +116,26 @@ fn value(value: impl Serialize) -> Result<Answer, Fault> {
 }
 
 /// Asks the store something that may wait for the disk.
-async fn ask<H: Clone + Send + 'static, T: Send + 'static>(
+async fn ask<H, T, E>(
     handle: &H,
-    question: impl FnOnce(&H) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Fault> {
+    question: impl FnOnce(&H) -> Result<T, E> + Send + 'static,
+) -> Result<T, Fault>
+where
+    H: Clone + Send + 'static,
+    T: Send + 'static,
+    E: Into<RequestError> + Send + 'static,
+{
     let handle = handle.clone();
     let asked = tokio::task::spawn_blocking(move || question(&handle)).await;
     asked.map_err(|_| Fault::refused(StoreError::Stopping))?.map_err(store_fault)
 }
 
-/// A refusal speaks for itself; a store that cannot answer needs somebody.
-fn store_fault(error: StoreError) -> Fault {
-    match error.is_refusal() {
-        true => Fault::refused(error),
-        false => {
-            tracing::warn!(%error, "an order could not be carried out");
+/// A refusal says itself what to do. A failure needs a look at the appliance.
+fn store_fault(error: impl Into<RequestError>) -> Fault {
+    match error.into() {
+        RequestError::Refused(refusal) => Fault::refused(refusal),
+        RequestError::Failed(error) => {
+            tracing::warn!(%error, "a request could not be carried out");
             Fault::with_code(exit::REFUSED, error).advise("gatehouse doctor says more")
         }
     }

@@ -14,9 +14,9 @@ use gatehouse_model::{CameraName, GalleryMark, KeyId, Model};
 use serde::{Deserialize, Serialize};
 
 use self::thresholds::Impostors;
-use super::StoreError;
 use super::core::Core;
 use super::people::templates::{Numbers, TemplateKey};
+use super::{Refusal, RequestError};
 use crate::people::Counted;
 use crate::record::Record;
 use crate::views::entries::{self, Key};
@@ -177,16 +177,16 @@ impl GallerySet {
     }
 
     /// A gallery by its name; without one the one in use.
-    pub(in crate::store) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, StoreError> {
+    pub(in crate::store) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, Refusal> {
         let Some(name) = name else { return Ok(&self.in_use) };
-        self.all().find(|slot| slot.name() == name).ok_or_else(|| StoreError::UnknownGallery(name.to_owned()))
+        self.all().find(|slot| slot.name() == name).ok_or_else(|| Refusal::UnknownGallery(name.to_owned()))
     }
 
     /// What a gallery is of, by its name; without one the one in use.
     ///
     /// # Errors
-    /// [`StoreError::UnknownGallery`].
-    pub fn model(&self, name: Option<&str>) -> Result<&Model, StoreError> {
+    /// [`Refusal::UnknownGallery`].
+    pub fn model(&self, name: Option<&str>) -> Result<&Model, Refusal> {
         self.named(name).map(|slot| &slot.mark.model)
     }
 
@@ -327,20 +327,20 @@ impl Galleries {
     ///
     /// # Errors
     /// A refusal where the name is taken, there are two already, or there can be no gallery of the model.
-    pub async fn add(&self, model: Model) -> Result<Vec<GalleryLine>, StoreError> {
+    pub async fn add(&self, model: Model) -> Result<Vec<GalleryLine>, RequestError> {
         model.check()?;
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
         if now.named(Some(&model.name)).is_ok() {
-            return Err(StoreError::GalleryExists(model.name));
+            return Err(Refusal::GalleryExists(model.name).into());
         }
         if now.all().count() >= GALLERIES_MAX {
-            return Err(StoreError::GalleriesFull);
+            return Err(Refusal::GalleriesFull.into());
         }
         let lost = &self.core.lost_galleries;
         let is_free =
             |number: &u8| now.all().all(|slot| slot.mark.number != *number) && !lost.contains(number);
-        let number = (0..=u8::MAX).find(is_free).ok_or(StoreError::GalleriesFull)?;
+        let number = (0..=u8::MAX).find(is_free).ok_or(Refusal::GalleriesFull)?;
         let mark = GalleryMark { number, model };
         self.core.change(&Record::GalleryAdded(mark.clone())).await?;
         {
@@ -355,12 +355,12 @@ impl Galleries {
     /// the program. Durable on return.
     ///
     /// # Errors
-    /// [`StoreError::UnknownGallery`]; [`StoreError::Calibration`] where they are damaged or of another model.
+    /// [`Refusal::UnknownGallery`]; [`Refusal::Calibration`] where they are damaged or of another model.
     pub async fn calibrate(
         &self,
         gallery: Option<&str>,
         calibration: Option<Calibration>,
-    ) -> Result<Vec<GalleryLine>, StoreError> {
+    ) -> Result<Vec<GalleryLine>, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let slot = Arc::clone(self.core.galleries().named(gallery)?);
         slot.gallery.thresholds().check_calibration(calibration.as_ref())?;
@@ -375,20 +375,20 @@ impl Galleries {
     /// # Errors
     /// A refusal where it is not there or in use already, and, unless `force` is set, where people of the gallery in
     /// use are missing in it.
-    pub async fn switch(&self, name: &str, force: bool) -> Result<GalleryChanged, StoreError> {
+    pub async fn switch(&self, name: &str, force: bool) -> Result<GalleryChanged, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
         let other = Arc::clone(now.named(Some(name))?);
         if Arc::ptr_eq(&other, &now.in_use) {
-            return Err(StoreError::GalleryInUse(name.to_owned()));
+            return Err(Refusal::GalleryInUse(name.to_owned()).into());
         }
         if let Some(cause) = other.gallery.thresholds().derived(None).no_threshold.filter(|_| !force) {
-            return Err(StoreError::NoThreshold { gallery: name.to_owned(), cause: cause.to_string() });
+            return Err(Refusal::NoThreshold { gallery: name.to_owned(), cause: cause.to_string() }.into());
         }
         let missing = self.missing_in(&other, &now.in_use);
         if !missing.is_empty() && !force {
             let named = missing.iter().take(MISSING_NAMED).cloned().collect::<Vec<_>>().join(", ");
-            return Err(StoreError::Missing { gallery: name.to_owned(), people: missing.len(), named });
+            return Err(Refusal::Missing { gallery: name.to_owned(), people: missing.len(), named }.into());
         }
         // Said once more, so that no single damaged record takes what the gallery in use is of.
         drop(self.core.append(&Record::GalleryAdded(other.mark.clone())).await?);
@@ -402,12 +402,12 @@ impl Galleries {
     ///
     /// # Errors
     /// A refusal where it is not there or in use.
-    pub async fn remove(&self, name: &str) -> Result<GalleryChanged, StoreError> {
+    pub async fn remove(&self, name: &str) -> Result<GalleryChanged, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
         let gone = now.named(Some(name))?;
         if Arc::ptr_eq(gone, &now.in_use) {
-            return Err(StoreError::GalleryInUse(name.to_owned()));
+            return Err(Refusal::GalleryInUse(name.to_owned()).into());
         }
         let gallery = gone.mark.number;
         drop(self.core.append(&Record::GalleryRemoved { gallery }).await?);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use gatehouse_journal::Position;
 use gatehouse_model::{EventKey, KeyId, MediaName, Timestamp, sha256};
 
-use super::StoreError;
 use super::core::{Core, blocking};
 use super::events::clock::Ages;
 use super::upkeep::Upkeep;
+use super::{Refusal, RequestError, StoreError};
 use crate::clock::Moment;
 use crate::files::{SealedReader, StoredFile};
 use crate::index::Entry;
@@ -80,12 +80,12 @@ impl Media {
     /// Opens a media file for reading; every chunk is authenticated as it is read.
     ///
     /// # Errors
-    /// [`StoreError::UnknownMedia`] where the file is not on this device any more.
-    pub fn open(&self, id: &KeyId) -> Result<SealedReader, StoreError> {
+    /// [`Refusal::UnknownMedia`] where the file is not on this device any more.
+    pub fn open(&self, id: &KeyId) -> Result<SealedReader, RequestError> {
         let known: Option<FileEntry> = self.core.views.get(&Key::File(*id))?;
         match known {
             Some(file) if file.on_disk => Ok(self.core.files.open_file(id)?),
-            _ => Err(StoreError::UnknownMedia),
+            _ => Err(Refusal::UnknownMedia.into()),
         }
     }
 

@@ -283,7 +283,7 @@ fn load_people(
                 loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
             // Another model is a fault of the configuration, not of the flash.
-            Err(StoreError::Encoding { nth, fault }) => return Err(StoreError::Encoding { nth, fault }),
+            Err(StoreError::Template { nth, fault }) => return Err(StoreError::Template { nth, fault }),
             Err(error) => {
                 loaded.unreadable += 1;
                 report.damaged.push(format!("a person cannot be read, enrol them again: {error}"));

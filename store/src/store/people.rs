@@ -15,9 +15,9 @@ use gatehouse_vault::seal::DataKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::StoreError;
 use super::core::Core;
 use super::galleries::{Galleries, Slot};
+use super::{Refusal, RequestError, StoreError};
 use crate::people::{self, Member, PersonSummary, Profile};
 use crate::record::{ErasureNotice, Record};
 
@@ -65,7 +65,7 @@ impl People {
         id: &str,
         name: &str,
         encodings: Vec<Encoding>,
-    ) -> Result<PersonSummary, StoreError> {
+    ) -> Result<PersonSummary, RequestError> {
         let slot = Arc::clone(&self.core.galleries().in_use);
         self.enroll_into(&slot, id, name, encodings).await
     }
@@ -76,19 +76,19 @@ impl People {
         id: &str,
         name: &str,
         encodings: Vec<Encoding>,
-    ) -> Result<PersonSummary, StoreError> {
+    ) -> Result<PersonSummary, RequestError> {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         people::check(&person)?;
         let _lock = self.core.people_lock.lock().await;
         // It may have been removed meanwhile.
         if !self.core.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
-            return Err(StoreError::UnknownGallery(slot.name().to_owned()));
+            return Err(Refusal::UnknownGallery(slot.name().to_owned()).into());
         }
         let now = self.core.stamp();
         let known = self.known_person(id, name)?;
         let samples = known.as_ref().map_or(0, |(key_id, _)| slot.gallery.samples(key_id)) + encodings.len();
         if encodings.is_empty() || samples > SAMPLES_MAX {
-            return Err(StoreError::Samples(samples));
+            return Err(Refusal::Samples(samples).into());
         }
         let (key_id, profile) = match known {
             Some((key_id, profile)) => (key_id, Profile { updated_at: now, ..profile }),
@@ -98,7 +98,7 @@ impl People {
             }
         };
         self.put_person(key_id, profile, vec![(Arc::clone(slot), encodings)]).await?;
-        self.get(id).ok_or_else(|| StoreError::UnknownPerson(id.to_owned()))
+        Ok(self.get(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?)
     }
 
     /// Makes a profile and further samples durable, then lets RAM answer. The caller holds the door.
@@ -107,7 +107,7 @@ impl People {
         key_id: KeyId,
         profile: Profile,
         samples: Vec<(Arc<Slot>, Vec<Encoding>)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), RequestError> {
         let key = self.core.keys.key(&key_id)?;
         let record = |(slot, encodings): &(Arc<Slot>, Vec<Encoding>)| {
             self.samples_record(slot, key_id, &key, encodings)
@@ -133,10 +133,10 @@ impl People {
     ///
     /// # Errors
     /// A refusal for an unknown id or a bad name.
-    pub async fn rename(&self, id: &str, name: &str) -> Result<PersonSummary, StoreError> {
+    pub async fn rename(&self, id: &str, name: &str) -> Result<PersonSummary, RequestError> {
         people::check(&Person { id: id.to_owned(), name: name.to_owned() })?;
         let _lock = self.core.people_lock.lock().await;
-        let unknown = || StoreError::UnknownPerson(id.to_owned());
+        let unknown = || Refusal::UnknownPerson(id.to_owned());
         let (key_id, mut profile, key) = {
             let people = self.core.people();
             let key_id = people.key_of(id).ok_or_else(unknown)?;
@@ -148,7 +148,7 @@ impl People {
         profile.updated_at = profile.named_at;
         self.core.change(&profile_record(key_id, &key, &profile)?).await?;
         self.core.people_mut().put(key_id, Member { profile, key });
-        self.get(id).ok_or_else(unknown)
+        Ok(self.get(id).ok_or_else(unknown)?)
     }
 
     /// Forgets a person: gone from every answer at once, and when this returns the key is destroyed, with it every
@@ -156,24 +156,27 @@ impl People {
     ///
     /// # Errors
     /// A refusal for an unknown id.
-    pub async fn erase(&self, id: &str) -> Result<Erased, StoreError> {
+    pub async fn erase(&self, id: &str) -> Result<Erased, RequestError> {
         let _lock = self.core.people_lock.lock().await;
-        let at = self.core.stamp();
-        self.erase_known(id, at).await
+        let person = self.core.people().key_of(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?;
+        Ok(self.erase_member(person, id, self.core.stamp()).await?)
     }
 
-    /// As [`People::erase`], at a time, by whoever holds the door.
-    pub(in crate::store) async fn erase_known(&self, id: &str, at: Timestamp) -> Result<Erased, StoreError> {
-        let unknown = || StoreError::UnknownPerson(id.to_owned());
-        let key_id = self.core.people().key_of(id).ok_or_else(unknown)?;
+    /// As [`People::erase`], of an enrolled person, at a time. The caller holds the lock of people.
+    pub(in crate::store) async fn erase_member(
+        &self,
+        person: KeyId,
+        id: &str,
+        at: Timestamp,
+    ) -> Result<Erased, StoreError> {
         let notice = match self.core.settings.central_rows {
             true => Some(self.notice(id).await?),
             false => None,
         };
-        self.core.people_mut().remove(id).ok_or_else(unknown)?;
-        let samples = self.core.galleries().all().map(|slot| slot.gallery.remove(&key_id)).sum();
+        self.core.people_mut().remove(id);
+        let samples = self.core.galleries().all().map(|slot| slot.gallery.remove(&person)).sum();
         self.galleries.forget_matches_of(id);
-        self.core.change(&Record::Erased { person: key_id, at, notice }).await?;
+        self.core.change(&Record::Erased { person, at, notice }).await?;
         Ok(Erased { id: id.to_owned(), samples, erased_at: at.to_string() })
     }
 
@@ -189,12 +192,12 @@ impl People {
         self.core.people().summary(id, |key| galleries.count(key))
     }
 
-    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Profile)>, StoreError> {
+    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Profile)>, Refusal> {
         let people = self.core.people();
         let Some(key_id) = people.key_of(id) else { return Ok(None) };
         let Some(member) = people.member(&key_id) else { return Ok(None) };
         if member.profile.person.name != name {
-            return Err(StoreError::OtherName(id.to_owned()));
+            return Err(Refusal::OtherName(id.to_owned()));
         }
         Ok(Some((key_id, member.profile.clone())))
     }
@@ -205,17 +208,17 @@ impl People {
         person: KeyId,
         key: &DataKey,
         encodings: &[Encoding],
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Record, RequestError> {
         let now = self.core.templates();
         let GalleryMark { number: gallery, model } = &slot.mark;
         let transform = now.transform(model.dimensions);
         let protect = |(at, encoding): (usize, &Encoding)| {
             let nth = at + 1;
             if model.normalised && !encoding.is_unit() {
-                return Err(StoreError::NotNormalised { nth });
+                return Err(RequestError::from(Refusal::NotNormalised { nth }));
             }
             let fault = EncodingFault::Length { have: encoding.as_slice().len(), want: model.dimensions };
-            transform.protect(encoding).ok_or(StoreError::Encoding { nth, fault })
+            Ok(transform.protect(encoding).ok_or(Refusal::Encoding { nth, fault })?)
         };
         let templates = encodings.iter().enumerate().map(protect).collect::<Result<Vec<_>, _>>()?;
         let sealed = now.seal(key, *gallery, &templates)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{Event, EventKey, Metric, Outcome, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::store::{Arrival, CorrectionFault, ProbeFace, StoreError, StoreSettings};
+use gatehouse_store::store::{Arrival, CorrectionFault, ProbeFace, Refusal, RequestError, StoreSettings};
 use gatehouse_vault::keys::RootKey;
 
 const DIMENSIONS: usize = 4;
@@ -65,7 +65,7 @@ async fn visit(store: &Store, id: &str, faces: &[f32]) {
 
 async fn fault(store: &Store, id: &str, face: Option<usize>) -> CorrectionFault {
     match store.people.correct(&key(id), face).await {
-        Err(StoreError::Correction(fault)) => fault,
+        Err(RequestError::Refused(Refusal::Correction(fault))) => fault,
         other => panic!("{other:?}"),
     }
 }

@@ -13,7 +13,7 @@ use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{CameraName, EventKey, Identification, Metric, Model, Outcome, Person, Verdict};
 use gatehouse_store::Store;
 use gatehouse_store::store::{
-    Arrival, Enrollment, Others, ProbeFace, StoreError, StoreSettings, Verified, VerifyAt,
+    Arrival, Enrollment, Others, ProbeFace, Refusal, RequestError, StoreSettings, Verified, VerifyAt,
 };
 use gatehouse_vault::keys::RootKey;
 
@@ -131,8 +131,10 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
     assert_eq!((ada.samples, ada.galleries["old"], ada.galleries["new"]), (1, 1, 1));
 
     let refused = store.galleries.switch("new", false).await.unwrap_err();
-    assert!(matches!(&refused, StoreError::Missing { people: 1, named, .. } if named == "bob"), "{refused}");
-    assert!(refused.is_refusal());
+    assert!(
+        matches!(&refused, RequestError::Refused(Refusal::Missing { people: 1, named, .. }) if named == "bob"),
+        "{refused}"
+    );
     assert_eq!(in_use(&store), "old");
     assert_eq!(store.galleries.switch("new", true).await.unwrap().missing, 1);
     let answer = store.galleries.identify(&door(), &[probe(2, NEW)]);
@@ -173,18 +175,33 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
     gone(&store);
 
     enrol(&store, "cem", 3, "new").await;
-    assert!(matches!(store.galleries.remove("old").await, Err(StoreError::GalleryInUse(_))));
-    assert!(matches!(store.galleries.switch("old", true).await, Err(StoreError::GalleryInUse(_))));
-    assert!(matches!(store.galleries.add(new_model()).await, Err(StoreError::GalleryExists(_))));
+    assert!(matches!(
+        store.galleries.remove("old").await,
+        Err(RequestError::Refused(Refusal::GalleryInUse(_)))
+    ));
+    assert!(matches!(
+        store.galleries.switch("old", true).await,
+        Err(RequestError::Refused(Refusal::GalleryInUse(_)))
+    ));
+    assert!(matches!(
+        store.galleries.add(new_model()).await,
+        Err(RequestError::Refused(Refusal::GalleryExists(_)))
+    ));
     let third = Model { name: "third".into(), ..new_model() };
-    assert!(matches!(store.galleries.add(third.clone()).await, Err(StoreError::GalleriesFull)));
+    assert!(matches!(
+        store.galleries.add(third.clone()).await,
+        Err(RequestError::Refused(Refusal::GalleriesFull))
+    ));
     store.galleries.remove("new").await.unwrap();
-    assert!(matches!(store.galleries.switch("new", true).await, Err(StoreError::UnknownGallery(_))));
+    assert!(matches!(
+        store.galleries.switch("new", true).await,
+        Err(RequestError::Refused(Refusal::UnknownGallery(_)))
+    ));
     // Its number is given again, to one of another model, of which no error rates are known.
     store.galleries.add(Model { dimensions: 4, ..third }).await.unwrap();
     assert_eq!(store.galleries.list()[1].calibration, None);
     let refused = store.galleries.switch("third", false).await;
-    assert!(matches!(refused, Err(StoreError::NoThreshold { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(RequestError::Refused(Refusal::NoThreshold { .. }))), "{refused:?}");
     assert_eq!(store.people.get("cem").unwrap().galleries.values().sum::<usize>(), 0);
     store.close();
     let store = open(directory.path());
@@ -351,7 +368,7 @@ async fn a_normalised_model_takes_no_encoding_of_another_length() {
         })
         .await
         .unwrap_err();
-    assert!(matches!(refused, StoreError::NotNormalised { nth: 1 }), "{refused}");
+    assert!(matches!(refused, RequestError::Refused(Refusal::NotNormalised { nth: 1 })), "{refused}");
     assert!(store.people.get("eve").is_none());
     let galleries = store.galleries.current();
     let faces = [ProbeFace { encoding: long(), quality: None }];

@@ -11,7 +11,7 @@ use gatehouse_model::{Event, EventKey, Identification, Metric, Outcome, Person, 
 use gatehouse_store::Store;
 use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{
-    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, StoreError, StoreSettings,
+    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, Refusal, RequestError, StoreSettings,
 };
 use gatehouse_vault::keys::RootKey;
 
@@ -116,7 +116,7 @@ async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
     settle(&store).await;
     let erased = store.people.erase("p1").await.unwrap();
     assert_eq!(erased.samples, 1);
-    assert!(matches!(store.people.erase("p1").await, Err(StoreError::UnknownPerson(_))));
+    assert!(matches!(store.people.erase("p1").await, Err(RequestError::Refused(Refusal::UnknownPerson(_)))));
     let gone = |store: &Store| {
         assert_eq!(answer(store, 1).faces[0].person, None);
         assert_eq!(store.events.list(&all(store)).unwrap()[0].identification.faces[0].person, None);
@@ -218,7 +218,7 @@ async fn a_full_quota_gives_up_what_is_delivered_first_and_counts_the_rest() {
     let second = store.media.next_tasks(&HashSet::new(), 2, true).unwrap()[1].media.id;
     store.media.delivered(second, ObjectPlace { bucket: "b".into(), key: "k".into() }).await.unwrap();
     store.media.put(key("e"), "new.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
-    assert!(matches!(store.media.open(&second), Err(StoreError::UnknownMedia)));
+    assert!(matches!(store.media.open(&second), Err(RequestError::Refused(Refusal::UnknownMedia))));
     assert!(store.events.ledger().files.dropped.is_empty(), "what was delivered is no loss");
     store.media.put(key("e"), "newer.jpg".try_into().unwrap(), vec![9; 2500]).await.unwrap();
     assert_eq!(store.events.ledger().files.dropped["quota"], 1);
@@ -359,7 +359,7 @@ async fn a_file_whose_event_never_comes_is_dropped_in_time_and_counted() {
     assert_eq!((ledger.files.stored, ledger.files.dropped["no_event"], ledger.files.pending()), (2, 1, 1));
     let gone = store.media.list(&MediaQuery { event: Some(key("unknown")), limit: 9 }).unwrap();
     assert!(!gone[0].on_disk);
-    assert!(matches!(store.media.open(&gone[0].media.id), Err(StoreError::UnknownMedia)));
+    assert!(matches!(store.media.open(&gone[0].media.id), Err(RequestError::Refused(Refusal::UnknownMedia))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,7 +376,7 @@ async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
     let other =
         Calibration { model: "another".into(), ..statistics("test-16", DIMENSIONS, Metric::Euclidean) };
     let refused = store.galleries.calibrate(None, Some(other)).await;
-    assert!(matches!(refused, Err(StoreError::Calibration(_))), "{refused:?}");
+    assert!(matches!(refused, Err(RequestError::Refused(Refusal::Calibration(_)))), "{refused:?}");
     let lines = store
         .galleries
         .calibrate(None, Some(statistics("test-16", DIMENSIONS, Metric::Euclidean)))

@@ -17,7 +17,7 @@ use gatehouse_central::rows::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed, to_i64, 
 use gatehouse_gallery::transform::Protected;
 use gatehouse_model::Timestamp;
 use gatehouse_store::deployment::Reference;
-use gatehouse_store::store::{People, PeopleCursor, Shared, SharedSample, StoreError};
+use gatehouse_store::store::{People, PeopleCursor, Refusal, RequestError, Shared, SharedSample};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -148,9 +148,9 @@ impl PersonChange {
         };
         match people.merge(&person, self.asked_at).await {
             Ok(_) => Ok(None),
-            Err(
-                refused @ (StoreError::PersonId | StoreError::PersonName | StoreError::NotNormalised { .. }),
-            ) => Ok(Some(self.left_out(&refused.to_string()))),
+            Err(RequestError::Refused(refused @ (Refusal::Person(_) | Refusal::NotNormalised { .. }))) => {
+                Ok(Some(self.left_out(&refused.to_string())))
+            }
             Err(error) => Err(SyncError::store(DOING)(error)),
         }
     }

@@ -45,7 +45,7 @@ pub(super) async fn correct(
 ) -> Result<Corrected, Fault> {
     let found = find(services, event).await?;
     if !found.identification.faces.iter().any(|face| face.outcome == Outcome::Match) {
-        return Err(store_fault(CorrectionFault::NoMatch.into()));
+        return Err(store_fault(CorrectionFault::NoMatch));
     }
     let corrected = services.store.people.correct(&found.event.key, face).await.map_err(store_fault)?;
     info!(uid, corrections = corrected.corrections, "match corrected");

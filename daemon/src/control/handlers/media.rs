@@ -6,7 +6,7 @@ use gatehouse_central::grant::Grant;
 use gatehouse_model::{KeyId, MediaName};
 use gatehouse_store::files::{SealedReader, content_type};
 use gatehouse_store::record::{Sink, Thumbnail};
-use gatehouse_store::store::{MediaQuery, MediaState, MediaView, StoreError};
+use gatehouse_store::store::{MediaQuery, MediaState, MediaView, Refusal};
 use gatehouse_sync::SinkStatus;
 
 use super::{ask, events};
@@ -88,7 +88,7 @@ fn no_thumbnail(media: &str, edge: u16, view: &MediaView) -> Fault {
 }
 
 async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
-    let unknown = || super::store_fault(StoreError::UnknownMedia);
+    let unknown = || super::store_fault(Refusal::UnknownMedia);
     if let Some(id) = KeyId::parse(media) {
         return ask(&services.store.media, move |media| media.get(&id)).await?.ok_or_else(unknown);
     }

@@ -3,7 +3,7 @@
 use gatehouse_gallery::Encoding;
 use gatehouse_model::{CameraName, Model};
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Enrolled, Enrollment, Erased, ProbeFace, StoreError};
+use gatehouse_store::store::{Enrolled, Enrollment, Erased, ProbeFace, Refusal};
 use tracing::{info, warn};
 
 use super::store_fault;
@@ -39,7 +39,7 @@ pub(super) async fn enroll(
 }
 
 pub(super) fn show(services: &Services, id: &str) -> Result<PersonSummary, Fault> {
-    services.store.people.get(id).ok_or_else(|| store_fault(StoreError::UnknownPerson(id.to_owned())))
+    services.store.people.get(id).ok_or_else(|| store_fault(Refusal::UnknownPerson(id.to_owned())))
 }
 
 pub(super) async fn rename(
@@ -89,7 +89,7 @@ fn checked(model: &Model, encodings: &[RawEncoding]) -> Result<Vec<Encoding>, Fa
     }
     let check = |(at, encoding): (usize, &RawEncoding)| {
         Encoding::new(encoding.to_vec(), model.dimensions)
-            .map_err(|fault| Fault::refused(StoreError::Encoding { nth: at + 1, fault }))
+            .map_err(|fault| Fault::refused(Refusal::Encoding { nth: at + 1, fault }))
     };
     encodings.iter().enumerate().map(check).collect()
 }

@@ -3,7 +3,7 @@
 use gatehouse_model::Timestamp;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::store::ClockStatus;
-use gatehouse_store::store::Events;
+use gatehouse_store::store::{Events, StoreError};
 use gatehouse_sync::SinkStatus;
 
 use super::ask;
@@ -15,7 +15,7 @@ use gatehouse_machine::gallery::differs;
 
 pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fault> {
     let sinks = sinks(services).await?;
-    let store = ask(&services.store.upkeep, |upkeep| Ok(upkeep.status())).await?;
+    let store = ask(&services.store.upkeep, |upkeep| Ok::<_, StoreError>(upkeep.status())).await?;
     let config = services.settings.started();
     let models = services.store.galleries.current().models().clone();
     let derived = services.store.galleries.current().threshold(None);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use gatehouse_model::{Compared, EventKey, Identification, Person, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
+use super::super::{Refusal, RequestError};
 use super::{Galleries, GallerySet, ProbeFace};
 use crate::views::entries::{Comparison, Key};
 
@@ -85,10 +85,10 @@ impl Galleries {
     /// How the two galleries compare so far.
     ///
     /// # Errors
-    /// [`StoreError::OneGallery`] where there is no second one, or where the views cannot be read.
-    pub fn comparison(&self) -> Result<GalleryComparison, StoreError> {
+    /// [`Refusal::OneGallery`] where there is no second one, or where the views cannot be read.
+    pub fn comparison(&self) -> Result<GalleryComparison, RequestError> {
         let galleries = self.core.galleries();
-        let (in_use, beside) = (&galleries.in_use, galleries.beside.as_ref().ok_or(StoreError::OneGallery)?);
+        let (in_use, beside) = (&galleries.in_use, galleries.beside.as_ref().ok_or(Refusal::OneGallery)?);
         let stored: Option<Comparison> = self.core.views.get(&Key::Comparison)?;
         let is_of_these =
             |stored: &Comparison| stored.in_use == in_use.name() && stored.other == beside.name();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use gatehouse_gallery::Encoding;
 use gatehouse_model::{CameraName, Effort, Face, Identification, Outcome, Person};
 
-use super::super::StoreError;
+use super::super::Refusal;
 use super::{Galleries, GallerySet, Slot};
 
 /// One face of an event on its way through RAM.
@@ -36,14 +36,14 @@ impl Galleries {
     /// The same by a gallery of this name; without one by the one in use.
     ///
     /// # Errors
-    /// [`StoreError::UnknownGallery`].
+    /// [`Refusal::UnknownGallery`].
     pub fn identify_named(
         &self,
         galleries: &GallerySet,
         gallery: Option<&str>,
         camera: &CameraName,
         faces: &[ProbeFace],
-    ) -> Result<Identification<Person>, StoreError> {
+    ) -> Result<Identification<Person>, Refusal> {
         Ok(self.identify_with(galleries.named(gallery)?, camera, faces))
     }
 

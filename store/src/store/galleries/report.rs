@@ -10,7 +10,7 @@ use gatehouse_gallery::{Derived, Measured, Prospect};
 use gatehouse_model::KeyId;
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
+use super::super::Refusal;
 use super::Galleries;
 
 /// Samples measured at most: enough for one in a thousand, and a few seconds in the largest gallery.
@@ -121,8 +121,8 @@ impl Galleries {
     /// The report on a gallery as it is, by its name or on the one in use. Takes up to a few seconds.
     ///
     /// # Errors
-    /// [`StoreError::UnknownGallery`].
-    pub fn report(&self, gallery: Option<&str>) -> Result<GalleryReport, StoreError> {
+    /// [`Refusal::UnknownGallery`].
+    pub fn report(&self, gallery: Option<&str>) -> Result<GalleryReport, Refusal> {
         let galleries = self.core.galleries();
         let slot = galleries.named(gallery)?;
         let gallery = &slot.gallery;

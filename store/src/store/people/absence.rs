@@ -65,7 +65,7 @@ impl People {
                     noted += 1;
                 }
                 Due::Erase => {
-                    self.erase_known(&profile.person.id, self.core.stamp()).await?;
+                    self.erase_member(key_id, &profile.person.id, self.core.stamp()).await?;
                     erased += 1;
                 }
             }

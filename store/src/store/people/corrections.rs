@@ -9,8 +9,8 @@ use gatehouse_model::{EventKey, Person};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::super::StoreError;
 use super::super::galleries::recent_faces::{MATCHES_HOURS, MATCHES_MAX};
+use super::super::{Refusal, RequestError};
 use super::People;
 use crate::record::Record;
 
@@ -55,11 +55,11 @@ impl People {
     ///
     /// # Errors
     /// A [`CorrectionFault`], or a refusal where the person is not enrolled any more.
-    pub async fn correct(&self, event: &EventKey, face: Option<usize>) -> Result<Corrected, StoreError> {
+    pub async fn correct(&self, event: &EventKey, face: Option<usize>) -> Result<Corrected, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let found = self.galleries.kept_match(event, face)?;
         let id = &found.person;
-        let unknown = || StoreError::UnknownPerson(id.clone());
+        let unknown = || Refusal::UnknownPerson(id.clone());
         let (key_id, person, key) = {
             let people = self.core.people();
             let key_id = people.key_of(id).ok_or_else(unknown)?;

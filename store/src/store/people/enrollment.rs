@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gatehouse_gallery::{Encoding, Review, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
 use super::super::galleries::Slot;
+use super::super::{Refusal, RequestError};
 use super::People;
 use crate::people::PersonSummary;
 
@@ -68,14 +68,14 @@ impl People {
     /// more like another person, the whole enrollment is refused, unless `force` is set.
     ///
     /// # Errors
-    /// As [`People::enroll`]; [`StoreError::Foreign`] for the first sample that looks more like another person.
-    pub async fn enroll_reviewed(&self, enrollment: Enrollment<'_>) -> Result<Enrolled, StoreError> {
+    /// As [`People::enroll`]; [`Refusal::Foreign`] for the first sample that looks more like another person.
+    pub async fn enroll_reviewed(&self, enrollment: Enrollment<'_>) -> Result<Enrolled, RequestError> {
         let Enrollment { id, name, encodings, gallery, force } = enrollment;
         let slot = Arc::clone(self.core.galleries().named(gallery)?);
         let known = self.core.people().key_of(id);
         let reviews = slot.gallery.review(known.as_ref(), &encodings);
         if !force && let Some(at) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
-            return Err(self.foreign(at, reviews[at]));
+            return Err(self.foreign(at, reviews[at]).into());
         }
         let given = encodings.len();
         let fresh = encodings.into_iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
@@ -95,11 +95,11 @@ impl People {
         })
     }
 
-    fn foreign(&self, at: usize, review: Review) -> StoreError {
+    fn foreign(&self, at: usize, review: Review) -> Refusal {
         let (key, other) = review.other.unzip();
         let people = self.core.people();
         let person = key.and_then(|key| people.member(&key)).map(|member| member.profile.person.id.clone());
-        StoreError::Foreign {
+        Refusal::Foreign {
             nth: at + 1,
             person: person.unwrap_or_else(|| "somebody else".to_owned()),
             other: other.unwrap_or_default(),

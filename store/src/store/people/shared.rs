@@ -18,8 +18,8 @@ use gatehouse_gallery::{Encoding, Verdict};
 use gatehouse_model::{KeyId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_vault::keys::KeyKind;
 
-use super::super::StoreError;
 use super::super::galleries::Slot;
+use super::super::{RequestError, StoreError};
 use super::People;
 use crate::deployment::{DeploymentKey, Reference};
 use crate::people::{self, Profile};
@@ -148,7 +148,7 @@ impl People {
     ///
     /// # Errors
     /// As [`People::enroll`].
-    pub async fn merge(&self, theirs: &Shared, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn merge(&self, theirs: &Shared, now: Timestamp) -> Result<bool, RequestError> {
         people::check(&theirs.person)?;
         let _lock = self.core.people_lock.lock().await;
         let samples = self.missing_samples(theirs);
@@ -186,14 +186,16 @@ impl People {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let _lock = self.core.people_lock.lock().await;
-        let born = {
+        let known = {
             let people = self.core.people();
-            people.key_of(id).and_then(|key_id| Some(people.member(&key_id)?.profile.enrolled_at))
+            people.key_of(id).and_then(|key_id| Some((key_id, people.member(&key_id)?.profile.enrolled_at)))
         };
-        if born.is_none_or(|born| believed(born, now) > erased_at) {
-            return Ok(false);
+        match known {
+            Some((person, born)) if believed(born, now) <= erased_at => {
+                self.erase_member(person, id, erased_at).await.map(|_| true)
+            }
+            _ => Ok(false),
         }
-        self.erase_known(id, erased_at).await.map(|_| true)
     }
 
     /// Their samples that are not here, by gallery.

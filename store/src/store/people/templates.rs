@@ -256,7 +256,7 @@ impl TemplateKeys {
             };
             let nth = list.len() + 1;
             let template = Protected::from_bytes(&plain, dimensions)
-                .map_err(|fault| StoreError::Encoding { nth, fault })?;
+                .map_err(|fault| StoreError::Template { nth, fault })?;
             known.is_behind |= named != self.now.mark.key;
             list.push(match named == self.now.mark.key {
                 true => template,

@@ -118,6 +118,7 @@ async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
     let model =
         gatehouse_model::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
     store.galleries.add(model).await.unwrap();
+    store.people.reset_cursor().await.unwrap();
     assert_eq!(store.people.cursor().unwrap(), PeopleCursor { upto: 0, ..some });
     store.close();
 }
