@@ -123,7 +123,7 @@ impl App {
 
     /// Serves until a signal, or until a task ends that must not.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), AppError> {
-        systemd::ready(&status_line(&self.services));
+        systemd::ready(&status_line(&self.services).await);
         loop {
             tokio::select! {
                 wish = signals.next() => match wish {
@@ -205,9 +205,11 @@ fn tell(report: &OpenReport) {
 }
 
 /// One line for `systemctl status`.
-fn status_line(services: &Services) -> String {
-    let store = services.store.upkeep.status();
+async fn status_line(services: &Services) -> String {
+    let upkeep = services.store.upkeep.clone();
+    let status = tokio::task::spawn_blocking(move || upkeep.status()).await;
     let broker = if services.pipeline.stats().connected { "broker connected" } else { "no broker" };
+    let Ok(store) = status else { return broker.to_owned() };
     format!(
         "{broker}, {} people, {} events stored, {} events and {} media files pending",
         store.people, store.head.seq, store.pending_events, store.pending_media

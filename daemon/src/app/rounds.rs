@@ -32,7 +32,7 @@ async fn round(services: &Services) {
     services.store.galleries.forget_old();
     clock::look(&services.store.events).await;
     thresholds(&services.store.galleries).await;
-    systemd::status(&status_line(services));
+    systemd::status(&status_line(services).await);
 }
 
 /// Derives thresholds anew where the gallery changed or strangers came.

@@ -185,9 +185,7 @@ async fn journal(services: &Services) -> Finding {
         return Finding::wrong("journal", what, "make room on the disk; all goes on then, without a restart");
     }
     match services.store.events.ping().await {
-        Ok(()) => {
-            Finding::ok("journal", format!("{} events stored", services.store.upkeep.status().head.seq))
-        }
+        Ok(()) => Finding::ok("journal", format!("{} events stored", services.store.upkeep.head().seq)),
         Err(error) => {
             Finding::wrong("journal", error.to_string(), "restart the daemon; if it stays, look at dmesg")
         }

@@ -40,7 +40,12 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::PersonEnroll { id, name, encodings, force, gallery } => {
             value(people::enroll(services, (&id, &name), &encodings, (gallery, force), uid).await?)
         }
-        Request::PersonList => value(services.store.people.list()),
+        Request::PersonList => {
+            // Hundreds of thousands of people: listed and serialized off the async threads.
+            let people = services.store.people.clone();
+            let listed = tokio::task::spawn_blocking(move || value(people.list())).await;
+            listed.map_err(|_| Fault::refused(StoreError::Stopping))?
+        }
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),

@@ -119,6 +119,16 @@ impl Core {
         Ok(position)
     }
 
+    /// Appends records and waits until the last of them, and with it all, is durable and in the views.
+    pub(in crate::store) async fn change_all(&self, mut records: Vec<Record>) -> Result<(), StoreError> {
+        let Some(last) = records.pop() else { return Ok(()) };
+        for record in records {
+            // No need to await: the journal is ordered, so the durable last record implies this one.
+            drop(self.append(&record).await?);
+        }
+        self.change(&last).await.map(drop)
+    }
+
     /// Returns once everything appended before is durable and in the views.
     pub(in crate::store) async fn caught_up(&self) -> Result<(), StoreError> {
         self.journal.ping().await?;

@@ -6,7 +6,7 @@ use gatehouse_journal::Pending;
 use gatehouse_model::{Compared, Event, EventKey, Identification, Person};
 
 use super::StoreError;
-use super::core::Core;
+use super::core::{Core, blocking};
 use crate::record::{Item, Record};
 
 pub(in crate::store) mod clock;
@@ -39,16 +39,18 @@ impl Events {
         if !self.core.events.is_recent(key) {
             return Ok(false);
         }
-        // A fingerprint may lie, a visitor must not be lost for it: the journal knows the whole key.
-        if self.known(key)? {
+        // Fingerprints can collide; confirm in the journal before treating an event as a duplicate.
+        if self.known(key).await? {
             return Ok(true);
         }
         self.core.caught_up().await?;
-        self.known(key)
+        self.known(key).await
     }
 
-    fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
-        Ok(self.core.events.find(key, u64::MAX)?.is_some())
+    /// Off the async threads: it reads files, and may rebuild a part of the index.
+    async fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
+        let (core, key) = (Arc::clone(&self.core), key.clone());
+        blocking(move || Ok(core.events.find(&key, u64::MAX)?.is_some())).await
     }
 
     /// Appends an event with its answer. Durable once the [`Pending`] resolves.

@@ -14,7 +14,6 @@ use super::upkeep::Upkeep;
 use super::{Refusal, RequestError, StoreError};
 use crate::clock::Moment;
 use crate::files::{SealedReader, StoredFile};
-use crate::index::Entry;
 use crate::record::{Item, Media as MediaFile, ObjectPlace, Record, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key, MediaState};
 
@@ -58,8 +57,10 @@ impl Media {
         let _lock = self.core.media_lock.lock().await;
         let bytes = data.len() as u64;
         if let Some(known) = self.file_named(&event, &name)? {
-            let same = known.media.size == bytes && known.media.sha256 == sha256(&data);
-            if same {
+            // Off the async threads: a digest of a large file takes a second on a small board.
+            let is_same = known.media.size == bytes
+                && known.media.sha256 == blocking(move || Ok(sha256(&data))).await?;
+            if is_same {
                 let record = Record::Duplicate { item: Item::Media, bytes };
                 return Ok(MediaOutcome::Duplicate(self.core.change(&record).await?));
             }
@@ -137,29 +138,29 @@ impl Media {
     /// [`StoreError`] where the views or the journal failed.
     pub async fn drop_orphans(&self) -> Result<usize, StoreError> {
         let _lock = self.core.media_lock.lock().await;
-        let (ages, patience) = (Ages::read(&self.core)?, self.core.settings.orphan_media);
-        let late = |file: &FileEntry| ages.least(Moment::Record(file.lsn), file.media.received_at) > patience;
-        let mut dropped = 0;
-        for file in self.core.queued(entries::WAITING)?.filter(|file| file.as_ref().map_or(true, late)) {
-            let file = file?;
-            match self.event_of(&file).await? {
-                Some(event) => {
-                    let found = Record::EventFound { id: file.media.id, received_at: event.received_at };
-                    self.core.change(&found).await?;
-                }
-                None => {
-                    self.drop_file(&file, "no_event").await?;
-                    dropped += 1;
-                }
-            }
-        }
+        let media = self.clone();
+        let records = blocking(move || media.late_files()).await?;
+        let dropped = records.iter().filter(|record| matches!(record, Record::MediaDropped { .. })).count();
+        self.core.change_all(records).await?;
         Ok(dropped)
     }
 
-    /// The event of a file that waits for it. All there are may have to be looked through.
-    async fn event_of(&self, file: &FileEntry) -> Result<Option<Entry>, StoreError> {
-        let (core, key) = (self.core.clone(), file.media.event.clone());
-        blocking(move || Ok(core.events.find(&key, u64::MAX)?)).await
+    /// What becomes of the files whose event has not come in time. The event may be older than the index in memory.
+    fn late_files(&self) -> Result<Vec<Record>, StoreError> {
+        let (ages, timeout) = (Ages::read(&self.core)?, self.core.settings.orphan_media);
+        let mut records = Vec::new();
+        for file in self.core.queued(entries::WAITING)? {
+            let file = file?;
+            if ages.least(Moment::Record(file.lsn), file.media.received_at) <= timeout {
+                continue;
+            }
+            let id = file.media.id;
+            records.push(match self.core.events.find(&file.media.event, u64::MAX)? {
+                Some(event) => Record::EventFound { id, received_at: event.received_at },
+                None => Record::MediaDropped { id, bytes: file.media.size, reason: "no_event".to_owned() },
+            });
+        }
+        Ok(records)
     }
 
     async fn refuse(&self, reason: &'static str, bytes: u64) -> Result<MediaOutcome, StoreError> {

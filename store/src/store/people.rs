@@ -114,14 +114,7 @@ impl People {
         };
         let mut records = samples.iter().map(record).collect::<Result<Vec<_>, _>>()?;
         records.insert(0, profile_record(key_id, &key, &profile)?);
-        let last = records.pop();
-        // What follows in the journal is durable later: when the last one is, all are.
-        for record in records {
-            drop(self.core.append(&record).await?);
-        }
-        if let Some(record) = last {
-            self.core.change(&record).await?;
-        }
+        self.core.change_all(records).await?;
         self.core.people_mut().put(key_id, Member { profile, key });
         for (slot, encodings) in &samples {
             slot.gallery.add(key_id, encodings);

@@ -10,6 +10,7 @@ use gatehouse_model::Outcome;
 use gatehouse_vault::space::BALLAST_FREE_BYTES_MIN;
 
 use super::super::StoreError;
+use super::super::core::blocking;
 use super::Upkeep;
 use super::retention::DISK_FULL;
 use crate::files::is_picture;
@@ -89,24 +90,35 @@ impl Upkeep {
             if freed >= short {
                 break;
             }
-            for file in self.core.queued(step.queue())? {
-                let file = file?;
-                if !self.goes(*step, &file)? {
-                    continue;
-                }
+            let (upkeep, step, left) = (self.clone(), *step, short - freed);
+            let files = blocking(move || upkeep.candidates(step, left)).await?;
+            freed += files.iter().map(|file| file.media.size).sum::<u64>();
+            let records = files.into_iter().map(|file| {
                 let (id, bytes) = (file.media.id, file.media.size);
-                let record = match step {
+                match step {
                     Step::Delivered => Record::MediaEvicted { id, bytes },
                     _ => Record::MediaDropped { id, bytes, reason: reason.to_owned() },
-                };
-                self.core.change(&record).await?;
-                freed += bytes;
-                if freed >= short {
-                    break;
                 }
-            }
+            });
+            self.core.change_all(records.collect()).await?;
         }
         Ok(freed)
+    }
+
+    /// The oldest files of a step that together have at least `short` bytes, or all of them.
+    fn candidates(&self, step: Step, short: u64) -> Result<Vec<FileEntry>, StoreError> {
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        for file in self.core.queued(step.queue())? {
+            let file = file?;
+            if bytes >= short {
+                break;
+            }
+            if self.goes(step, &file)? {
+                bytes += file.media.size;
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// Gives the oldest events up until `short` bytes are free or no more may go. Returns the bytes.

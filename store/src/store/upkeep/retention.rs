@@ -5,6 +5,7 @@
 //! while the time is not known, nor while the central side has not heard of an erasure that lies there. Ages are
 //! what is certain of them ([`crate::clock`]): a clock that jumps makes nothing older.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_journal::Position;
@@ -87,7 +88,7 @@ impl Upkeep {
     /// # Errors
     /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
     pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
-        let ages = Ages::read(&self.core)?;
+        let ages = Arc::new(Ages::read(&self.core)?);
         let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.are_true(), ..*policy };
         let mut retained = Retained::default();
         self.retain_files(&policy, &ages, &mut retained).await?;
@@ -130,33 +131,42 @@ impl Upkeep {
     async fn retain_files(
         &self,
         policy: &RetentionPolicy,
-        ages: &Ages,
+        ages: &Arc<Ages>,
         retained: &mut Retained,
     ) -> Result<(), StoreError> {
         let _lock = self.core.media_lock.lock().await;
+        let (upkeep, policy, ages) = (self.clone(), *policy, Arc::clone(ages));
+        let records = blocking(move || upkeep.old_files(&policy, &ages)).await?;
+        let evicted = records.iter().filter(|record| matches!(record, Record::MediaEvicted { .. })).count();
+        let (evicted, dropped) = (evicted as u64, (records.len() - evicted) as u64);
+        self.core.change_all(records).await?;
+        retained.files_evicted += evicted;
+        retained.files_dropped += dropped;
+        Ok(())
+    }
+
+    /// The records that remove the files which have been kept long enough.
+    fn old_files(&self, policy: &RetentionPolicy, ages: &Ages) -> Result<Vec<Record>, StoreError> {
         let older = |file: &FileEntry, than: Duration| {
             let (moment, told) = (Moment::Record(file.lsn), file.media.received_at);
             ages.knows(moment, told) && ages.least(moment, told) > than
         };
-        let id_and_size = |file: FileEntry| (file.media.id, file.media.size);
+        let mut records = Vec::new();
         for file in self.core.queued(entries::DELIVERED)? {
             let file = file?;
             if older(&file, policy.media) {
-                let (id, bytes) = id_and_size(file);
-                self.core.change(&Record::MediaEvicted { id, bytes }).await?;
-                retained.files_evicted += 1;
+                records.push(Record::MediaEvicted { id: file.media.id, bytes: file.media.size });
             }
         }
-        let Some(patience) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(()) };
+        let Some(limit) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(records) };
         for file in self.core.queued(entries::QUEUE)?.chain(self.core.queued(entries::CLIP)?) {
             let file = file?;
-            if older(&file, patience) {
-                let (id, bytes) = id_and_size(file);
-                self.core.change(&Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() }).await?;
-                retained.files_dropped += 1;
+            if older(&file, limit) {
+                let (id, bytes) = (file.media.id, file.media.size);
+                records.push(Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() });
             }
         }
-        Ok(())
+        Ok(records)
     }
 
     /// How far the journal's beginning may go, by a rule about a segment and its last record.

@@ -32,6 +32,11 @@ pub struct StoreStatus {
 }
 
 impl Upkeep {
+    /// The last durable position of the journal.
+    pub fn head(&self) -> Position {
+        self.core.journal.head()
+    }
+
     /// The store in numbers. Blocking.
     pub fn status(&self) -> StoreStatus {
         let numbers = self.core.numbers.borrow().clone();
