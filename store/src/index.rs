@@ -1,12 +1,12 @@
 //! The event index: where in the journal each event lies, by number, by identity, by camera, by age.
 //!
-//! One [`Part`] per journal segment, 32 bytes per event. That of the segment in work is in RAM; the others are sealed
-//! files beside the journal, with the key of their segment, so that forgetting the segment forgets them too. Of those a
-//! few are kept at hand, so memory does not grow with the journal. A part may be lost or damaged at any time: it
-//! is made again from its segment when it is next asked for, and no write of one is ever waited for.
+//! One [`Part`] per journal segment, 32 bytes per event. The part of the active segment is in memory. The others are
+//! files sealed with the key of their segment, so that destroying that key destroys them as well. A few of them are
+//! cached, so memory does not grow with the journal. A part may be lost or damaged at any time: it is rebuilt from its
+//! segment at the next use. No caller waits for the write of a part.
 //!
-//! In RAM is also what was seen lately ([`Recent`]): the first answer to "is this a second delivery?", which needs no disk
-//! for the many events that are none. What it knows is confirmed against the journal, since a fingerprint may lie.
+//! The fingerprints of recent events are in memory as well ([`Recent`]). They answer the duplicate check of a new event
+//! without the disk. A hit is confirmed in the journal, since fingerprints can collide.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ mod recent;
 use part::{Kept, Part, Row};
 use recent::{Recent, fingerprint};
 
-/// Parts that are kept at hand beside that in work: about 1 MB each with events of 500 bytes.
-const PARTS_AT_HAND: usize = 3;
+/// Parts in the cache besides the active one: about 1 MB each with events of 500 bytes.
+const PARTS_CACHED_MAX: usize = 3;
 
 /// An event in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +41,16 @@ pub(crate) struct EventIndex {
     segments: Segments,
     /// Last segment that was there when the index was opened: nothing is added to it and to those before.
     settled: u64,
-    shelf: Mutex<Shelf>,
+    parts: Mutex<PartCache>,
     recent: Mutex<Recent>,
 }
 
 #[derive(Default)]
-struct Shelf {
-    /// Of the segment that the views are in; of none before the first record since the index was opened.
+struct PartCache {
+    /// Of the segment that the views have reached; empty before the first record since the index was opened.
     active: Part,
-    /// Used last first.
-    at_hand: VecDeque<Arc<Part>>,
+    /// Most recently used first.
+    cached: VecDeque<Arc<Part>>,
     /// Segments whose part was found damaged.
     damaged: Vec<u64>,
 }
@@ -74,7 +74,7 @@ impl EventIndex {
             directory: directory.to_owned(),
             settled: segments.list().last().map_or(0, |last| last.first),
             segments,
-            shelf: Mutex::default(),
+            parts: Mutex::default(),
             recent: Mutex::default(),
         })
     }
@@ -101,24 +101,24 @@ impl EventIndex {
 
     /// The segments whose parts were found damaged since this was last asked.
     pub(crate) fn damaged(&self) -> Vec<u64> {
-        std::mem::take(&mut self.shelf().damaged)
+        std::mem::take(&mut self.parts().damaged)
     }
 
-    // --- what the views tell ---
+    // --- updates by the views ---
 
     /// The views come to a record of this segment: with the first of a new one the part before it is complete.
     pub(crate) fn enter(&self, segment: u64) {
         let complete = {
-            let mut shelf = self.shelf();
-            if segment <= self.settled || segment == shelf.active.segment {
+            let mut parts = self.parts();
+            if segment <= self.settled || segment == parts.active.segment {
                 return;
             }
             let active = Part { segment, rows: Vec::new() };
-            let complete = Arc::new(std::mem::replace(&mut shelf.active, active));
+            let complete = Arc::new(std::mem::replace(&mut parts.active, active));
             if complete.segment == 0 {
                 return;
             }
-            shelf.keep(Arc::clone(&complete));
+            parts.keep(Arc::clone(&complete));
             complete
         };
         self.write(&complete);
@@ -127,9 +127,9 @@ impl EventIndex {
     /// Takes an event whose segment was entered.
     pub(crate) fn add(&self, seq: u64, location: Location, event: &Event) {
         self.remember(&event.key);
-        let mut shelf = self.shelf();
-        if location.segment == shelf.active.segment {
-            shelf.active.rows.push(Row::of(seq, location, event));
+        let mut parts = self.parts();
+        if location.segment == parts.active.segment {
+            parts.active.rows.push(Row::of(seq, location, event));
         }
     }
 
@@ -143,14 +143,14 @@ impl EventIndex {
 
     /// Forgets the parts of segments that are gone.
     pub(crate) fn forget(&self, segments: &[u64]) {
-        self.shelf().at_hand.retain(|part| !segments.contains(&part.segment));
+        self.parts().cached.retain(|part| !segments.contains(&part.segment));
         for segment in segments {
             // What cannot be removed is cleared away by the next start; its key is gone.
             let _ = std::fs::remove_file(part::path(&self.directory, *segment));
         }
     }
 
-    // --- questions ---
+    // --- queries ---
 
     /// The last event of a segment; none where it has none.
     ///
@@ -160,13 +160,12 @@ impl EventIndex {
         self.look(segment, |part| part.rows.last().map(|row| row.entry(segment)))
     }
 
-    /// Whether the event may have come lately: at least the last million are remembered, and never is one of them
-    /// denied.
+    /// Whether the event may be a recent one. At least the last million events are remembered, without false negatives.
     pub(crate) fn is_recent(&self, key: &EventKey) -> bool {
         self.recent().contains(fingerprint(key))
     }
 
-    /// An event by its identity, looked for from the segment `near` on, first to older ones.
+    /// Finds an event by its identity. The search starts at segment `near` and goes to older ones first.
     ///
     /// # Errors
     /// [`JournalError`] where the journal cannot be read.
@@ -245,7 +244,7 @@ impl EventIndex {
 
     /// The segments that the index is of, oldest first.
     fn listed(&self) -> Vec<Listed> {
-        let active = self.shelf().active.segment;
+        let active = self.parts().active.segment;
         let mut listed = self.segments.list();
         // The writer is ahead of the views, but the views hear of the first records of a segment before others do.
         listed.retain(|segment| segment.first <= self.settled.max(active));
@@ -255,33 +254,32 @@ impl EventIndex {
         listed
     }
 
-    /// The segments in the order in which an event is looked for: what is at hand, then from `near` to the oldest, then
-    /// the younger ones.
+    /// The segments in search order: cached ones, then from `near` to the oldest, then the younger ones.
     fn order(&self, near: u64) -> Vec<u64> {
         let mut order: Vec<u64> = self.listed().iter().map(|listed| listed.first).collect();
         let younger = order.split_off(order.partition_point(|first| *first <= near));
         order.reverse();
         order.extend(younger);
-        let shelf = self.shelf();
-        let at_hand =
-            |first: &u64| *first == shelf.active.segment || shelf.at_hand.iter().any(|p| p.segment == *first);
-        order.sort_by_key(|first| !at_hand(first));
+        let parts = self.parts();
+        let cached =
+            |first: &u64| *first == parts.active.segment || parts.cached.iter().any(|p| p.segment == *first);
+        order.sort_by_key(|first| !cached(first));
         order
     }
 
-    /// Looks at a part; that in work is not copied for it.
+    /// Reads a part. The active part is not copied.
     fn look<T>(&self, segment: u64, look: impl FnOnce(&Part) -> T) -> Result<T, JournalError> {
-        let shelf = self.shelf();
-        if segment == shelf.active.segment {
-            return Ok(look(&shelf.active));
+        let parts = self.parts();
+        if segment == parts.active.segment {
+            return Ok(look(&parts.active));
         }
-        drop(shelf);
+        drop(parts);
         Ok(look(&*self.part(segment)?))
     }
 
     /// The part of a segment: from RAM, from its file, or made from the segment.
     fn part(&self, segment: u64) -> Result<Arc<Part>, JournalError> {
-        if let Some(part) = self.shelf().take(segment) {
+        if let Some(part) = self.parts().take(segment) {
             return Ok(part);
         }
         let part = match self.read(segment) {
@@ -292,14 +290,14 @@ impl EventIndex {
                         segment,
                         "the event index of a journal segment is damaged; it is made anew"
                     );
-                    self.shelf().damaged.push(segment);
+                    self.parts().damaged.push(segment);
                 }
                 let part = Arc::new(self.make(segment)?);
                 self.write(&part);
                 part
             }
         };
-        self.shelf().keep(Arc::clone(&part));
+        self.parts().keep(Arc::clone(&part));
         Ok(part)
     }
 
@@ -335,8 +333,8 @@ impl EventIndex {
         Ok(matches!(record, Ok(Record::Event { event, .. }) if event.key == *key))
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn parts(&self) -> MutexGuard<'_, PartCache> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
@@ -350,22 +348,22 @@ impl EventIndex {
     }
 }
 
-impl Shelf {
+impl PartCache {
     /// The part of a segment where it is in RAM.
     fn take(&mut self, segment: u64) -> Option<Arc<Part>> {
         if segment == self.active.segment {
             return Some(Arc::new(self.active.clone()));
         }
-        let at = self.at_hand.iter().position(|part| part.segment == segment)?;
-        let part = self.at_hand.remove(at)?;
-        self.at_hand.push_front(Arc::clone(&part));
+        let at = self.cached.iter().position(|part| part.segment == segment)?;
+        let part = self.cached.remove(at)?;
+        self.cached.push_front(Arc::clone(&part));
         Some(part)
     }
 
     fn keep(&mut self, part: Arc<Part>) {
-        self.at_hand.retain(|kept| kept.segment != part.segment);
-        self.at_hand.push_front(part);
-        self.at_hand.truncate(PARTS_AT_HAND);
+        self.cached.retain(|kept| kept.segment != part.segment);
+        self.cached.push_front(part);
+        self.cached.truncate(PARTS_CACHED_MAX);
     }
 }
 

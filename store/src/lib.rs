@@ -1,7 +1,7 @@
 //! Everything durable and everything secret of Gatehouse.
 //!
-//! The journal is the truth; sled views, the gallery in RAM and the ledger follow from it. [`Store`] is the one
-//! door for the daemon and for sync.
+//! The journal is the truth; sled views, the gallery in RAM and the ledger follow from it. [`Store`] opens
+//! it for the daemon and for sync.
 
 pub mod clock;
 pub mod deployment;

@@ -157,7 +157,7 @@ fn every_event_is_found_whatever_became_of_the_files() {
             compare(&open.index, &model, if random.bool() { u64::MAX } else { random.u64(0..number + 2) });
             open.journal.close();
         }
-        assert!(bed.open(views).index.listed().len() > 2 * PARTS_AT_HAND, "more segments than are at hand");
+        assert!(bed.open(views).index.listed().len() > 2 * PARTS_CACHED_MAX, "more segments than are cached");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What sync reads, and what it tells back.
+//! What sync reads, and what it reports back.
 //!
 //! The journal is the only queue: a sink is a position in it. [`Feed::changes`] reads on from a position,
 //! [`Feed::rows_delivered`] moves it, so nothing has to be kept consistent with anything.

@@ -1,8 +1,7 @@
-//! When what is stored really was; see [`crate::clock`].
+//! Timestamps of events on boards without a reliable clock; see [`crate::clock`].
 //!
-//! Order: an event's record follows the reading under which it came, if the clock was set since the one before.
-//! Whoever appends readings holds `clock_lock` until the event is in the queue, so that no other reading comes
-//! between.
+//! Order: where the clock was set since the last reading, the new reading is appended before the event. `clock_lock` is
+//! held until the event is in the queue, so that no other reading comes in between.
 
 use std::time::Duration;
 
@@ -76,8 +75,8 @@ impl Events {
         answer: Identification<Person>,
         reading: Reading,
     ) -> Result<Pending, StoreError> {
-        let mut stands = self.core.clock_lock.lock().await;
-        self.set_clock(&mut stands, reading).await?;
+        let mut last_reading = self.core.clock_lock.lock().await;
+        self.set_clock(&mut last_reading, reading).await?;
         self.record(event, answer).await
     }
 
@@ -86,15 +85,19 @@ impl Events {
     /// # Errors
     /// [`StoreError`] where the journal does not take it.
     pub async fn note_clock(&self, reading: Reading) -> Result<(), StoreError> {
-        let mut stands = self.core.clock_lock.lock().await;
-        self.set_clock(&mut stands, reading).await
+        let mut last_reading = self.core.clock_lock.lock().await;
+        self.set_clock(&mut last_reading, reading).await
     }
 
-    async fn set_clock(&self, stands: &mut Option<Reading>, reading: Reading) -> Result<(), StoreError> {
-        if !stands.is_some_and(|stands| stands.agrees(&reading)) {
-            // That what follows is durable says it of this record, too.
+    async fn set_clock(
+        &self,
+        last_reading: &mut Option<Reading>,
+        reading: Reading,
+    ) -> Result<(), StoreError> {
+        if !last_reading.is_some_and(|last_reading| last_reading.agrees(&reading)) {
+            // No need to await: the journal is ordered, so a later durable record implies this one.
             drop(self.core.append(&Record::Clock(reading)).await?);
-            *stands = Some(reading);
+            *last_reading = Some(reading);
         }
         Ok(())
     }
@@ -106,8 +109,8 @@ impl Events {
     /// [`StoreError`] where the views cannot be read or the journal does not take it.
     pub async fn learn_time(&self, truth: Truth) -> Result<bool, StoreError> {
         // A boot is known by its first reading.
-        let stands = *self.core.clock_lock.lock().await;
-        if stands.is_none_or(|stands| stands.boot != truth.boot) {
+        let last_reading = *self.core.clock_lock.lock().await;
+        if last_reading.is_none_or(|last_reading| last_reading.boot != truth.boot) {
             self.note_clock(Reading::now()).await?;
         }
         if !self.clocks_now().await?.boot(&truth.boot).is_some_and(|boot| boot.would_learn(&truth)) {

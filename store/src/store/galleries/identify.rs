@@ -66,7 +66,7 @@ impl Galleries {
         };
         let mut answer = identification
             .map_person(|key_id| people.member(&key_id).map(|member| member.profile.person.clone()));
-        // Somebody erased between the two steps is nobody.
+        // The person may have been erased since the search: report a stranger.
         for face in &mut answer.faces {
             if face.outcome == Outcome::Match && face.person.is_none() {
                 face.outcome = Outcome::Stranger;

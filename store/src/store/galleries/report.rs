@@ -1,4 +1,4 @@
-//! How the enrolled people lie: the error rates that their own samples let expect, who looks alike, who is weak.
+//! Gallery report: expected error rates, look-alikes, weak enrollments.
 //!
 //! Every sample is a probe against its own person without it (that gives FNIR), and against everybody else as if its
 //! person were a stranger (that gives FPIR at this gallery size). Nothing but distances leaves the gallery.

@@ -1,5 +1,5 @@
-//! How far uploads in parts have come: noted part by part, so that a line that breaks or a restart costs one part, not the
-//! whole clip. What is noted is only a help: without it an upload begins anew.
+//! Progress of multipart uploads, recorded part by part. A broken connection or a restart costs one part, not the whole
+//! clip. The record is only a hint: without it an upload starts again.
 
 use gatehouse_model::KeyId;
 

@@ -1,4 +1,4 @@
-//! People who have not been at the door for long are forgotten, where the policy says so.
+//! Erasure of people without a visit for a configured time.
 //!
 //! Who was seen is kept in RAM and written into the sealed profile now and then, of all of them together: what a
 //! profile record in the journal tells of somebody who was erased since is the week in which they were there, and not the visit.

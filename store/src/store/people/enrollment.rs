@@ -1,4 +1,4 @@
-//! Enrolment with a look at the samples first: repeated ones are left out, foreign ones refused.
+//! Enrollment with a review of the samples: repeated ones are left out, foreign ones are refused.
 
 use std::sync::Arc;
 

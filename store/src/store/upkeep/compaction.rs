@@ -1,7 +1,7 @@
-//! Giving back what the views hold of the disk beyond what is in them.
+//! Compaction of the views, to return disk space to the file system.
 //!
-//! sled uses the room of removed entries again and never gives it back. The journal makes the views anew, and new ones
-//! are as small as can be; so this is asked for now and done by the next start, which nothing else has to wait for.
+//! sled reuses the space of removed entries and never returns it. Views that are rebuilt from the journal have the
+//! smallest size. A request is stored as a file, and the next start rebuilds the views.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::super::StoreError;
 use super::Upkeep;
 
-/// Lies in the state directory from the order until it is carried out, however often the start is cut off.
+/// File in the state directory from the request until it is carried out, however often a start is interrupted.
 const ORDER: &str = "compact";
 
-/// What the next start will do.
+/// A compaction that the next start will carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compacting {
     /// Bytes that the views take on the disk now.

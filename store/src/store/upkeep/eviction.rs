@@ -1,4 +1,4 @@
-//! Making room for media files and on a full disk: what is worth least goes first.
+//! Eviction: frees disk space for media files and on a full disk, the least valuable data first.
 //!
 //! Order: files that the central side has, then events that it has, in whole segments of the journal; files whose event did not come; clips; pictures of nobody who is known;
 //! other pictures; within each the oldest first. What is not delivered is a drop, and each is a line in the ledger. Such events
@@ -129,7 +129,7 @@ impl Upkeep {
             let Some(dropped) = self.give_up_oldest_events().await? else { break };
             tracing::error!(
                 dropped,
-                "the disk is full: events that were not delivered were given up for room"
+                "the disk is full: events that were not delivered were evicted to free disk space"
             );
         }
         Ok(space.free()?.saturating_sub(before))

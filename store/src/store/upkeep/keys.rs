@@ -1,4 +1,4 @@
-//! What an operator is told of the keys.
+//! Status of the keys.
 
 use gatehouse_vault::keys::KeyKind;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
-//! Reading everything once more: what on this disk is still what was written.
+//! Verification: every byte on disk is read and authenticated.
 //!
-//! The work is cut into steps of bounded time, so that a large state directory is verified while the daemon serves its
-//! door: each step says where the next one begins. What is damaged is said in words, never what it held.
+//! The work is cut into steps of bounded time, so that a large state directory is verified while the daemon runs. Each
+//! step returns where the next one begins. Findings describe the damage and never contain the damaged data.
 
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
