@@ -62,6 +62,13 @@ impl Reader {
         })
     }
 
+    /// A choice with a default.
+    pub(crate) fn choice_or<T: Copy + PartialEq>(&mut self, key: &str, default: T, names: &[(&str, T)]) -> T {
+        let name = names.iter().find(|(_, value)| *value == default).map_or("", |(name, _)| name);
+        let otherwise = Otherwise::Default(default, Value::Text(name.to_owned()));
+        self.choice(key, otherwise, names).unwrap_or(default)
+    }
+
     pub(crate) fn integer(&mut self, key: &str, default: u32, range: RangeInclusive<u32>, unit: &str) -> u32 {
         let range = u64::from(*range.start())..=u64::from(*range.end());
         u32::try_from(self.bytes(key, u64::from(default), range, unit)).unwrap_or(default)
@@ -140,6 +147,12 @@ impl Reader {
                 format!("must be a number from {} to {}, without quotes", range.start(), range.end())
             })
         })
+    }
+
+    /// A number with a default.
+    pub(crate) fn number_or(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f32 {
+        let otherwise = Otherwise::Default(default as f32, Value::Number(default));
+        self.number(key, otherwise, range).unwrap_or(default as f32)
     }
 
     pub(crate) fn truth(&mut self, key: &str, default: bool) -> bool {

@@ -108,7 +108,7 @@ impl Config {
             mqtt: Mqtt::read(r),
             gallery: Gallery::read(r),
             media: Media::read(r),
-            retention: Retention::read(r),
+            retention: r.live(Retention::read),
             central: Central::read(r),
             sync: Sync::read(r),
             keys: Keys::read(r),

@@ -30,6 +30,8 @@ pub(crate) struct Reader {
     incomplete: bool,
     /// Keys are only made known: their section is absent.
     absent: bool,
+    /// A reload applies the keys that are being read.
+    live: bool,
 }
 
 impl Reader {
@@ -43,7 +45,16 @@ impl Reader {
             entries: BTreeMap::new(),
             faults: layers.faults,
             absent: false,
+            live: false,
         }
+    }
+
+    /// Reads keys whose new values a reload applies.
+    pub(crate) fn live<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.live, true);
+        let read = read(self);
+        self.live = outer;
+        read
     }
 
     /// Reads a section that may be absent; opened without a key it is present.
@@ -118,7 +129,7 @@ impl Reader {
     }
 
     fn note(&mut self, key: &str, value: Option<Value>, source: Source) {
-        self.entries.insert(key.to_owned(), Entry { key: key.to_owned(), value, source });
+        self.entries.insert(key.to_owned(), Entry { key: key.to_owned(), value, source, is_live: self.live });
     }
 
     /// What is left is unknown.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::reader::{Otherwise, Reader};
-use crate::source::Value;
 use crate::types::{
     CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
     Retention, Rows, SharedPeople, Sources, State, Sync,
@@ -83,24 +82,21 @@ const EXACT_LIMIT_MAX: u64 = u32::MAX as u64;
 impl Gallery {
     pub(crate) fn read(r: &mut Reader) -> Self {
         let metrics = [("euclidean", Metric::Euclidean), ("cosine", Metric::Cosine)];
-        let euclidean = Otherwise::Default(Metric::Euclidean, Value::Text("euclidean".to_owned()));
         let model =
             r.text("gallery.model", "dlib-128", |text| filled(text).and(bounded(text, NAME_BYTES_MAX)));
         let dimensions = r.integer("gallery.dimensions", 128, 2..=4096, "components") as usize;
-        let metric = r.choice("gallery.metric", euclidean, &metrics).unwrap_or(Metric::Euclidean);
+        let metric = r.choice_or("gallery.metric", Metric::Euclidean, &metrics);
         let normalised = r.truth("gallery.normalised", false);
         let range = 0.0..=match metric {
             Metric::Euclidean => EUCLIDEAN_MAX,
             Metric::Cosine => COSINE_MAX,
         };
-        let target = Otherwise::Default(0.001, Value::Number(0.001));
-        let target_fpir = r.number("gallery.target_fpir", target, TARGET_FPIR).unwrap_or(0.001);
-        let threshold = r.number("gallery.threshold", Otherwise::Unset, range.clone());
-        let quality = Otherwise::Default(0.2, Value::Number(0.2));
-        let minimum_quality = r.number("gallery.minimum_quality", quality, 0.0..=1.0).unwrap_or(0.2);
+        let target_fpir = r.live(|r| r.number_or("gallery.target_fpir", 0.001, TARGET_FPIR));
+        let threshold = r.live(|r| r.number("gallery.threshold", Otherwise::Unset, range.clone()));
+        let minimum_quality = r.live(|r| r.number_or("gallery.minimum_quality", 0.2, 0.0..=1.0));
         let limit = r.whole("gallery.exact_limit", Otherwise::Unset, 0..=EXACT_LIMIT_MAX, "templates");
         let exact_limit = limit.and_then(|limit| usize::try_from(limit).ok());
-        let label_strangers = r.truth("gallery.label_strangers", false);
+        let label_strangers = r.live(|r| r.truth("gallery.label_strangers", false));
         r.know("gallery.cameras.<name>.threshold");
         let mut cameras = BTreeMap::new();
         for (camera, source) in r.names_under("gallery.cameras") {
@@ -112,7 +108,7 @@ impl Gallery {
             }
             let missing = Otherwise::Missing("give the camera its threshold or remove its section");
             let key = format!("gallery.cameras.{camera}.threshold");
-            if let Some(threshold) = r.number(&key, missing, range.clone()) {
+            if let Some(threshold) = r.live(|r| r.number(&key, missing, range.clone())) {
                 cameras.insert(camera, CameraGallery { threshold });
             }
         }

@@ -90,4 +90,6 @@ pub struct Entry {
     pub value: Option<Value>,
     /// Where the value came from.
     pub source: Source,
+    /// Whether a reload applies a new value. Otherwise it is applied by a restart.
+    pub is_live: bool,
 }

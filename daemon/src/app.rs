@@ -1,18 +1,18 @@
 //! The daemon as a whole: the only place that wires components together.
 //!
-//! [`run`] reads from top to bottom: settings, build, serve, drain. Nothing outside of this machine has to be there
-//! for a start: broker, Postgres and S3 are looked for by those who need them, for as long as it takes.
+//! [`run`] reads from top to bottom: settings, build, serve, drain. A start needs no other machine: the clients of broker,
+//! Postgres and S3 connect when those are reachable.
 //!
-//! Order of the drain, each step with its budget: orders and housekeeping end; the pipeline takes nothing more,
-//! answers and stores what it has, and acknowledges it; delivery ends its present push; the store syncs and closes.
-//! A step that overruns its budget is given up: what was acknowledged is durable at every moment, so that a cut
-//! costs only repeated work after the next start.
+//! Order of the drain, each step with a timeout. Requests and housekeeping end. The pipeline receives nothing more, and
+//! answers, stores and acknowledges what it has. Delivery ends its current push. The store syncs and closes. A step that
+//! exceeds its timeout is abandoned. Acknowledged messages are durable at every moment, so this only repeats work after the
+//! next start.
 
 mod clock;
 mod error;
 mod housekeeping;
+mod maintenance;
 pub(crate) mod root_key;
-mod rounds;
 mod settings;
 mod state_directory;
 pub(crate) mod wiring;
@@ -37,39 +37,40 @@ pub use error::AppError;
 pub use settings::Settings;
 use state_directory::StateLock;
 
-/// Budget of orders under way and of housekeeping.
-const TASKS_BUDGET: Duration = Duration::from_secs(5);
-/// Budget of the pipeline: what is in flight is bounded, and a slow flash stores it in a few seconds.
-const PIPELINE_BUDGET: Duration = Duration::from_secs(15);
-/// Budget of delivery: a push that is cut off is repeated after the start.
-const SYNC_BUDGET: Duration = Duration::from_secs(5);
-/// Budget of the store's last sync. All budgets together are below the 60 s the unit grants.
-const STORE_BUDGET: Duration = Duration::from_secs(15);
-/// Budget of what blocks outside of all steps (a thread in a read of a dying disk).
-const RUNTIME_BUDGET: Duration = Duration::from_secs(2);
+/// Bounds requests in progress and housekeeping.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bounds the pipeline: a slow flash stores the messages in progress in a few seconds.
+const PIPELINE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bounds delivery: an aborted push is repeated after the start.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bounds the last sync of the store. All timeouts together are below the 60 s of the unit.
+const STORE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bounds blocking work outside of all steps, such as a read on a failing disk.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Runs the daemon with the settings at `path` until a signal ends it.
 ///
 /// # Errors
-/// [`AppError`] where it does not start, or something it cannot live without has failed.
+/// [`AppError`] if it does not start, or if an essential part failed.
 pub fn run(path: &Path) -> Result<(), AppError> {
     let settings =
         Settings::load(path).map_err(|faults| AppError::Config { path: path.to_owned(), faults })?;
-    // Whatever is made from here on is closed to others.
+    // Files that are created from here on are closed to other users.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(live(settings));
-    runtime.shutdown_timeout(RUNTIME_BUDGET);
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     ended
 }
 
 async fn live(settings: Settings) -> Result<(), AppError> {
-    // Before anything is built, so that a signal during a long recovery is not lost.
+    // First, so that a signal during a long recovery is not lost.
     let mut signals = Signals::new()?;
     let mut app = tokio::select! {
         app = App::build(settings) => app?,
-        // A recovery that is cut short is a crash to the store, which it is made for.
+        // For the store, an aborted recovery is a crash, which it tolerates.
         signal = signals.stop() => {
-            info!(signal, "asked to stop before the start was done");
+            info!(signal, "stop requested during the start");
             return Ok(());
         }
     };
@@ -83,7 +84,7 @@ async fn live(settings: Settings) -> Result<(), AppError> {
 struct App {
     services: Arc<Services>,
     tasks: Tasks,
-    /// Last, so that nobody else gets the directory before all is closed.
+    /// Last, so that no other process gets the directory before everything is closed.
     _lock: StateLock,
 }
 
@@ -98,20 +99,20 @@ impl App {
         let store_settings = wiring::store_settings(&config);
         let opened = tokio::task::spawn_blocking(move || Store::open(store_settings, &root_key)).await;
         let (store, opened) = opened.map_err(|_| AppError::TaskEnded("opening of the store"))??;
-        tell(&opened);
+        log_open_report(&opened);
         wiring::follow_target(&store.galleries, &config);
         let model = store.galleries.current().models().in_use.clone();
         if differs(&config, &model) {
             warn!(
                 in_use = model.name,
                 settings = config.gallery.model,
-                "the gallery in use is not the one of the settings"
+                "the gallery in use differs from the settings"
             );
         }
         store.galleries.label_strangers(config.gallery.label_strangers);
         wiring::share_people(&store.people, &config);
-        // Before anything leaves: what a time server says is believed against the central side.
-        clock::look(&store.events).await;
+        // Before the first delivery: a time server has priority over the central database.
+        clock::check(&store.events).await;
         let sync = gatehouse_sync::Sync::start(&config, &store);
         let pipeline = pipeline::start(&config, &store)?;
         let started = Instant::now();
@@ -121,18 +122,18 @@ impl App {
         Ok(Self { services, tasks, _lock: lock })
     }
 
-    /// Serves until a signal, or until a task ends that must not.
+    /// Runs until a signal arrives or an essential task ends.
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), AppError> {
         systemd::ready(&status_line(&self.services).await);
         loop {
             tokio::select! {
-                wish = signals.next() => match wish {
-                    Wish::Stop(signal) => {
-                        info!(signal, "asked to stop");
+                action = signals.next() => match action {
+                    Action::Stop(signal) => {
+                        info!(signal, "stop requested");
                         return Ok(());
                     }
-                    // It logs its own outcome.
-                    Wish::Reload => drop(self.services.settings.reload(&self.services.store.galleries)),
+                    // It logs its result.
+                    Action::Reload => drop(self.services.settings.reload(&self.services.store.galleries)),
                 },
                 name = self.services.pipeline.ended() => return Err(AppError::TaskEnded(name)),
                 name = self.tasks.ended() => return Err(AppError::TaskEnded(name)),
@@ -140,18 +141,18 @@ impl App {
         }
     }
 
-    /// Ends everything in order; see the head of this file.
+    /// Stops all parts in order; see the module.
     async fn drain(mut self) {
         systemd::stopping();
-        self.tasks.stop(TASKS_BUDGET).await;
-        self.services.pipeline.drain(PIPELINE_BUDGET).await;
-        self.services.sync.stop(SYNC_BUDGET).await;
+        self.tasks.stop(TASKS_TIMEOUT).await;
+        self.services.pipeline.drain(PIPELINE_TIMEOUT).await;
+        self.services.sync.stop(SYNC_TIMEOUT).await;
         let store = self.services.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close());
-        if tokio::time::timeout(STORE_BUDGET, closed).await.is_err() {
+        if tokio::time::timeout(STORE_TIMEOUT, closed).await.is_err() {
             warn!(
-                seconds = STORE_BUDGET.as_secs(),
-                "the store did not close in time; it is repaired at the next start"
+                seconds = STORE_TIMEOUT.as_secs(),
+                "the store did not close in time; the next start repairs it"
             );
         }
     }
@@ -160,23 +161,24 @@ impl App {
 fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     let mut tasks = Tasks::default();
     tasks.spawn("control", control.run(Arc::clone(services), tasks.stop_signal()));
-    let (of_watchdog, stop) = (Arc::clone(services), tasks.stop_signal());
+    let (watched, stop) = (Arc::clone(services), tasks.stop_signal());
     let beats = watch::Sender::new(());
-    tasks.spawn("rounds", rounds::run(Arc::clone(services), beats.subscribe(), tasks.stop_signal()));
+    tasks
+        .spawn("maintenance", maintenance::run(Arc::clone(services), beats.subscribe(), tasks.stop_signal()));
     tasks.spawn("watchdog", async move {
-        let pulse = watchdog::pulse(systemd::watchdog_period());
+        let probe_interval = watchdog::probe_interval(systemd::watchdog_period());
         let probe = || {
             beats.send_replace(());
-            of_watchdog.pipeline.probe()
+            watched.pipeline.probe()
         };
-        if let Err(error) = watchdog::run(pulse, stop, probe).await {
-            error!(%error, "pipeline or journal has failed");
+        if let Err(error) = watchdog::run(probe_interval, stop, probe).await {
+            error!(%error, "pipeline or journal failed");
         }
     });
-    let (of_views, mut stop) = (services.store.upkeep.clone(), tasks.stop_signal());
+    let (upkeep, mut stop) = (services.store.upkeep.clone(), tasks.stop_signal());
     tasks.spawn("views", async move {
         tokio::select! {
-            () = of_views.views_stopped() => error!("the views stopped following the journal"),
+            () = upkeep.views_stopped() => error!("the views no longer follow the journal"),
             () = stopped(&mut stop) => {}
         }
     });
@@ -184,13 +186,13 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     tasks
 }
 
-/// What opening found. Damage is an error in the log: somebody should look at the disk.
-fn tell(report: &OpenReport) {
+/// Logs the results of opening. Damage is an error: an operator has to check the disk.
+fn log_open_report(report: &OpenReport) {
     for damage in &report.damaged {
-        error!(damage, "the journal is damaged here; what is readable was kept");
+        error!(damage, "the journal is damaged here; readable records were kept");
     }
     if report.media_lost > 0 {
-        error!(files = report.media_lost, "media files are gone from the disk before they were delivered");
+        error!(files = report.media_lost, "media files are missing that were not delivered");
     }
     if let Some(why) = &report.views_rebuilt {
         warn!(why, "the views were rebuilt from the journal");
@@ -207,6 +209,7 @@ fn tell(report: &OpenReport) {
 /// One line for `systemctl status`.
 async fn status_line(services: &Services) -> String {
     let upkeep = services.store.upkeep.clone();
+    // The numbers may come from the disk.
     let status = tokio::task::spawn_blocking(move || upkeep.status()).await;
     let broker = if services.pipeline.stats().connected { "broker connected" } else { "no broker" };
     let Ok(store) = status else { return broker.to_owned() };
@@ -216,7 +219,7 @@ async fn status_line(services: &Services) -> String {
     )
 }
 
-/// The signals a daemon listens to.
+/// The signals that the daemon handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -232,27 +235,27 @@ impl Signals {
         })
     }
 
-    /// The next one that asks for the end.
+    /// Waits for the next signal that stops the daemon.
     async fn stop(&mut self) -> &'static str {
         loop {
-            if let Wish::Stop(signal) = self.next().await {
+            if let Action::Stop(signal) = self.next().await {
                 return signal;
             }
         }
     }
 
-    /// The next one, as a wish.
-    async fn next(&mut self) -> Wish {
+    /// The action of the next signal.
+    async fn next(&mut self) -> Action {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
-            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.terminate.recv() => Action::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Action::Stop("SIGINT"),
+            _ = self.hangup.recv() => Action::Reload,
         }
     }
 }
 
-/// What a signal asks for.
-enum Wish {
+/// The action of a signal.
+enum Action {
     Stop(&'static str),
     Reload,
 }

@@ -14,19 +14,19 @@ use gatehouse_store::store::OpenReport;
 use crate::app::Settings;
 use crate::pipeline::PipelineHandle;
 
-/// What the orders of the operator are carried out with.
+/// What the request handlers use.
 pub struct Services {
-    /// Everything durable.
+    /// The store.
     pub store: Store,
-    /// Delivery to the central side.
+    /// Delivery to the central services.
     pub sync: gatehouse_sync::Sync,
-    /// The way of the events.
+    /// The pipeline.
     pub pipeline: PipelineHandle,
     /// The settings in force.
     pub settings: Settings,
-    /// File of the root key, to look after its permissions.
+    /// File of the root key, whose permissions doctor checks.
     pub root_key_file: PathBuf,
-    /// What was found when the store opened.
+    /// The report of opening the store.
     pub opened: OpenReport,
     /// Start of the daemon.
     pub started: Instant,

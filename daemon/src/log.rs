@@ -1,12 +1,11 @@
-//! Where the log goes: structured to systemd's journal when standard error is connected to it, else as lines to
-//! standard error.
+//! The log: structured entries for the systemd journal if standard error is connected to it, otherwise lines on standard
+//! error.
 //!
-//! Levels: ERROR = data is lost or an operator is needed; WARN = something is worse than it should be and gets
-//! better by itself; INFO = what an operator wants to find later (start, stop, connections, orders); DEBUG = for
-//! those who look for a fault. Never in any of them: secrets, encodings, names or ids of people. One event's lines
-//! share the field `correlation`, in the journal `GATEHOUSE_CORRELATION`.
+//! Levels: ERROR = data is lost or an operator is needed; WARN = a problem that the daemon recovers from by itself; INFO =
+//! start, stop, connections, requests; DEBUG = details for diagnosis. No line contains secrets, encodings, names or ids of
+//! people. All lines of an event have the same field `correlation`, in the journal `GATEHOUSE_CORRELATION`.
 //!
-//! A caller never waits for the log: one thread writes, from a [`queue`] with a bound.
+//! A caller never waits for the log: one thread writes from a bounded [`queue`].
 
 mod journald;
 mod queue;
@@ -26,14 +25,14 @@ use queue::LineQueue;
 
 pub use queue::LogError;
 
-/// Variable that sets the level of our own lines: `error`, `warn`, `info` (default), `debug` or `trace`.
+/// Variable that sets the level of our lines: `error`, `warn`, `info` (default), `debug` or `trace`.
 pub const LEVEL_VARIABLE: &str = "GATEHOUSE_LOG";
 
-/// An end waits this long for the last lines to be written: a reader that reads takes milliseconds, and the end of the
-/// daemon is bounded by the service manager.
+/// Bounds the wait for the last lines at the end: a reader needs milliseconds, and the service manager bounds the end of the
+/// daemon.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The log of this process. Its drop waits a limited time for the last lines.
+/// The log of this process. Dropping it waits a bounded time for the last lines.
 #[derive(Debug)]
 pub enum Log {
     /// Lines to standard error.
@@ -54,10 +53,10 @@ impl Drop for Log {
 /// Starts the log of this process.
 ///
 /// # Errors
-/// Where one is started already, or its thread cannot be started.
+/// If a log is started already, or its thread cannot be started.
 pub fn init() -> Result<Log, LogError> {
     let level = std::env::var(LEVEL_VARIABLE).ok().and_then(|level| level.parse().ok());
-    // Other crates may speak of what passes through them; only their complaints are let through.
+    // Other crates may log data that passes through them, so only their warnings and errors are accepted.
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("gatehouse", level.unwrap_or(LevelFilter::INFO));
@@ -69,15 +68,13 @@ pub fn init() -> Result<Log, LogError> {
     } else {
         let ansi = stderr().is_terminal();
         let write = |line: Vec<u8>| {
-            // There is nowhere left to complain to.
+            // There is no other place to report an error.
             let _ = stderr().write_all(&line);
         };
         let report = |dropped| {
             let now = Timestamp::now();
-            format!(
-                "{now}  WARN lines of the log were dropped: it was not read fast enough dropped={dropped}\n"
-            )
-            .into_bytes()
+            format!("{now}  WARN log lines were dropped: the reader is too slow dropped={dropped}\n")
+                .into_bytes()
         };
         let queue = LineQueue::start(write, report)?;
         let writer = queue.clone();
@@ -90,8 +87,8 @@ pub fn init() -> Result<Log, LogError> {
     }
 }
 
-/// `JOURNAL_STREAM` names device and inode of the stream that systemd made; it is inherited by every child, so
-/// only the comparison tells whether our standard error is still that stream.
+/// `JOURNAL_STREAM` contains device and inode of the stream that systemd created. Every child inherits the variable, so the
+/// comparison shows whether standard error is still that stream.
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(file) = stderr().as_fd().try_clone_to_owned().map(std::fs::File::from) else { return false };

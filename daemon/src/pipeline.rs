@@ -1,25 +1,25 @@
-//! From the broker to the journal and back: read, recognise, identify, publish, append, acknowledge.
+//! The pipeline between broker and journal: read, check for duplicates, identify, publish, append, acknowledge.
 //!
-//! One direction, no way back: an input hands a [`Delivery`](gatehouse_mqtt::Delivery) to its task ([`events`],
-//! [`media`]), which appends to the journal and hands the acknowledgement to its lane ([`acks`]). The
-//! identification is published from RAM before the journal is touched. A message is acknowledged, in the
-//! order of arrival, only once its record is durable and its answer settled.
+//! Data flows in one direction. An input sends a [`Delivery`](gatehouse_mqtt::Delivery) to its task ([`events`], [`media`]),
+//! which appends to the journal and passes the acknowledgement to its lane ([`acks`]). The identification is published from
+//! memory before the journal is written. Messages are acknowledged in the order of arrival, each after its record is durable
+//! and its answer is settled.
 //!
-//! Crash story: nothing here is durable. What was not acknowledged is delivered again; what was appended
-//! already is recognised by its id, answered as replayed, and counted as a duplicate.
+//! Nothing here survives a crash. The broker delivers unacknowledged messages again. A message that was appended before is
+//! recognized by its id, answered as replayed, and counted as a duplicate.
 //!
-//! Any failure of the store ends the task that met it, and with it the daemon ([`PipelineHandle::ended`]).
+//! A failure of the store ends its task, and so the daemon ([`PipelineHandle::ended`]).
 
 mod acks;
 mod counters;
-mod crew;
 mod events;
-mod lines;
+mod log_limit;
 mod media;
 mod rate;
 mod refuse;
 mod search;
 mod status;
+mod task_set;
 mod thread;
 
 use std::io;
@@ -38,25 +38,26 @@ pub use counters::PipelineStats;
 
 use crate::sources::Sources;
 use acks::AckLane;
-use crew::Crew;
-use events::Events;
+use events::{EventQueues, Events};
 use gatehouse_mqtt::{
-    Budget, Delivery, Input, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask, StatusMessage,
+    Budget, Delivery, Input, InputChannels, InputSettings, LinkState, Links, Phase, Publisher, PublisherTask,
+    StatusMessage,
 };
 use media::MediaFiles;
 use refuse::Refuser;
 use search::Search;
 use status::StatusTask;
+use task_set::TaskSet;
 use thread::EventThread;
 
-/// Payload bytes of events under way: a hundred of the largest, far more of usual ones.
+/// Payload bytes of events in progress: a hundred of the largest, far more usual ones.
 const EVENT_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
 
-/// Payload bytes of media files under way: two of the largest at the default bound. Beside both budgets each
-/// input holds at most one message that it has read and that waits for room.
+/// Payload bytes of media files in progress: two of the largest at the default limit. In addition to its budget each input
+/// holds at most one message that waits for admission.
 const MEDIA_BYTES_IN_FLIGHT: usize = 32 * 1024 * 1024;
 
-/// Messages of one input under way: two group commits, so that one can fill while the other is written.
+/// Messages in progress of one input: two group commits, so that one fills while the other is written.
 const MESSAGES_IN_FLIGHT: usize = 2000;
 
 /// Names of the tasks, for waiting and for the log.
@@ -67,14 +68,74 @@ const CLIENTS: [&str; 3] = ["event input", "media input", "publisher"];
 pub struct PipelineHandle {
     events: StoredEvents,
     upkeep: Upkeep,
-    crew: Crew,
-    /// After the crew, so that its tasks are cut off first.
+    tasks: TaskSet,
+    /// After the tasks, so that they are aborted first.
     _thread: EventThread,
-    phase: watch::Sender<Phase>,
     probes: mpsc::Sender<oneshot::Sender<()>>,
     counters: Arc<Counters>,
-    budgets: [Budget; 2],
-    links: [LinkState; 3],
+    clients: Clients,
+}
+
+/// What the three MQTT clients share with the handle.
+struct Clients {
+    phase: watch::Sender<Phase>,
+    budgets: Budgets,
+    links: LinkStates,
+}
+
+/// The budget of each input.
+struct Budgets {
+    events: Budget,
+    media: Budget,
+}
+
+/// The state of each connection. The client of the connection writes it.
+#[derive(Default)]
+struct LinkStates {
+    events: LinkState,
+    media: LinkState,
+    answers: LinkState,
+}
+
+type Inbox = mpsc::UnboundedReceiver<Delivery>;
+
+impl Clients {
+    fn new() -> Self {
+        let budgets = Budgets {
+            events: Budget::new(EVENT_BYTES_IN_FLIGHT, MESSAGES_IN_FLIGHT),
+            media: Budget::new(MEDIA_BYTES_IN_FLIGHT, MESSAGES_IN_FLIGHT),
+        };
+        Self { phase: watch::Sender::new(Phase::Run), budgets, links: LinkStates::default() }
+    }
+
+    fn event_input(&self, shared: &Shared) -> (Input, Inbox) {
+        let settings = InputSettings {
+            name: "events",
+            suffix: "",
+            filters: shared.sources.event_filters(),
+            marker: Some(format!("{}/status", shared.config.mqtt.topic_root)),
+        };
+        self.input(shared, settings, &self.budgets.events, &self.links.events)
+    }
+
+    fn media_input(&self, shared: &Shared) -> (Input, Inbox) {
+        let filters = shared.sources.media_filters();
+        let settings = InputSettings { name: "media", suffix: "-media", filters, marker: None };
+        self.input(shared, settings, &self.budgets.media, &self.links.media)
+    }
+
+    fn input(
+        &self,
+        shared: &Shared,
+        settings: InputSettings,
+        budget: &Budget,
+        link: &LinkState,
+    ) -> (Input, Inbox) {
+        let (out, inbox) = mpsc::unbounded_channel();
+        let (budget, link, phase) = (budget.clone(), link.clone(), self.phase.subscribe());
+        let channels = InputChannels { budget, link, phase, out };
+        (Input::new(shared.config.clone(), settings, channels), inbox)
+    }
 }
 
 /// What the parts of a pipeline share.
@@ -89,121 +150,90 @@ struct Shared {
     publisher: Publisher,
 }
 
-/// Starts the pipeline: events on a thread of their own, media on the current runtime. It needs no broker to start: it
-/// connects when there is one.
+/// Starts the pipeline: events on a separate thread, media on the current runtime. It starts without a broker and connects
+/// when one is reachable.
 ///
 /// # Errors
-/// Where the system gives no thread.
+/// If the thread cannot be started.
 pub fn start(config: &Config, store: &Store) -> io::Result<PipelineHandle> {
     let thread = EventThread::start()?;
     let config = Arc::new(config.clone());
     let counters = Arc::new(Counters::default());
-    let sources = Arc::new(Sources::new(&config));
-    let budgets =
-        [EVENT_BYTES_IN_FLIGHT, MEDIA_BYTES_IN_FLIGHT].map(|bytes| Budget::new(bytes, MESSAGES_IN_FLIGHT));
-    let links = [LinkState::default(), LinkState::default(), LinkState::default()];
-    let phase = watch::Sender::new(Phase::Run);
-    let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
-    let crew = Crew::default();
-
+    let clients = Clients::new();
+    let tasks = TaskSet::default();
     let (on_events, here) = (thread.handle(), Handle::current());
 
+    let status = watch::Sender::new(StatusMessage::offline(&config.device.id));
     let (publisher, task) = PublisherTask::new(
         config.clone(),
         counters.answers.clone(),
-        links[2].clone(),
+        clients.links.answers.clone(),
         status.subscribe(),
-        phase.subscribe(),
+        clients.phase.subscribe(),
     );
-    crew.spawn(on_events, "publisher", task.run());
+    tasks.spawn(on_events, "publisher", task.run());
     let task = StatusTask::new(
         store.feed.clone(),
         store.upkeep.clone(),
-        links[0].subscribe(),
+        clients.links.events.subscribe(),
         status,
-        phase.subscribe(),
+        clients.phase.subscribe(),
     );
-    crew.spawn(&here, "status", task.run());
+    tasks.spawn(&here, "status", task.run());
 
     let shared = Shared {
-        config,
         events: store.events.clone(),
         galleries: store.galleries.clone(),
         media: store.media.clone(),
-        sources,
+        sources: Arc::new(Sources::new(&config)),
+        config,
         counters: counters.clone(),
         publisher,
     };
-    let input = |settings, place: usize| {
-        let (out, inbox) = mpsc::unbounded_channel();
-        let (budget, link) = (budgets[place].clone(), links[place].clone());
-        (Input::new(shared.config.clone(), settings, budget, link, phase.subscribe(), out), inbox)
-    };
-    let root = &shared.config.mqtt.topic_root;
-    let (events, event_inbox) = input(
-        InputSettings {
-            name: "events",
-            suffix: "",
-            filters: shared.sources.event_filters(),
-            marker: Some(format!("{root}/status")),
-        },
-        0,
-    );
-    let filters = shared.sources.media_filters();
-    let (media, media_inbox) =
-        input(InputSettings { name: "media", suffix: "-media", filters, marker: None }, 1);
-    let probes = start_readers(&crew, on_events, &shared, event_inbox, media_inbox);
-    crew.spawn(on_events, "event input", events.run());
-    crew.spawn(&here, "media input", media.run());
-    let (stored, upkeep) = (store.events.clone(), store.upkeep.clone());
-    Ok(PipelineHandle {
-        events: stored,
-        upkeep,
-        crew,
-        _thread: thread,
-        phase,
-        probes,
-        counters,
-        budgets,
-        links,
-    })
+    let (events, event_inbox) = clients.event_input(&shared);
+    let (media, media_inbox) = clients.media_input(&shared);
+    let probes = start_readers(&tasks, on_events, &shared, event_inbox, media_inbox);
+    tasks.spawn(on_events, "event input", events.run());
+    tasks.spawn(&here, "media input", media.run());
+    let (events, upkeep) = (store.events.clone(), store.upkeep.clone());
+    Ok(PipelineHandle { events, upkeep, tasks, _thread: thread, probes, counters, clients })
 }
 
 fn start_readers(
-    crew: &Crew,
+    tasks: &TaskSet,
     on_events: &Handle,
     shared: &Shared,
-    events: mpsc::UnboundedReceiver<Delivery>,
-    media: mpsc::UnboundedReceiver<Delivery>,
+    events: Inbox,
+    media: Inbox,
 ) -> mpsc::Sender<oneshot::Sender<()>> {
     let (probes, probed) = mpsc::channel(1);
     let (refuser, here) = (Refuser::new(shared), Handle::current());
     let (lane, acks) = AckLane::new();
-    crew.spawn_fallible(on_events, "event acks", acks.run());
+    tasks.spawn_fallible(on_events, "event acks", acks.run());
     let search = Search::start(shared.galleries.clone());
-    let events = Events::new(shared, refuser.clone(), search, lane, events, probed);
-    crew.spawn_fallible(on_events, "events", events.run());
+    let queues = EventQueues { lane, inbox: events, probes: probed };
+    let events = Events::new(shared, refuser.clone(), search, queues);
+    tasks.spawn_fallible(on_events, "events", events.run());
     let (lane, acks) = AckLane::new();
-    crew.spawn_fallible(&here, "media acks", acks.run());
-    crew.spawn_fallible(&here, "media", MediaFiles::new(shared, refuser, lane, media).run());
+    tasks.spawn_fallible(&here, "media acks", acks.run());
+    tasks.spawn_fallible(&here, "media", MediaFiles::new(shared, refuser, lane, media).run());
     probes
 }
 
 impl PipelineHandle {
-    /// Goes through the task of the events and through the journal's writer and back: a sign that both move. So is that
-    /// they wait for room on a full disk.
+    /// Sends a probe through the event task and the journal writer. Waiting for disk space counts as healthy.
     ///
     /// # Errors
-    /// [`StoreError`] where the journal has failed or the task has ended.
+    /// [`StoreError`] if the journal failed or the task ended.
     pub async fn probe(&self) -> Result<(), StoreError> {
         tokio::select! {
-            moved = self.go_through() => moved,
-            // To wait for room on the disk is what has to be done then; a restart would make none.
+            answered = self.round_trip() => answered,
+            // A restart would not free disk space.
             () = self.upkeep.waits_for_space() => Ok(()),
         }
     }
 
-    async fn go_through(&self) -> Result<(), StoreError> {
+    async fn round_trip(&self) -> Result<(), StoreError> {
         let (sender, answer) = oneshot::channel();
         self.probes.send(sender).await.map_err(|_| StoreError::Stopping)?;
         answer.await.map_err(|_| StoreError::Stopping)?;
@@ -213,7 +243,7 @@ impl PipelineHandle {
     /// Numbers for status and doctor.
     pub fn stats(&self) -> PipelineStats {
         let links = self.links();
-        let sum = |of: fn(&Budget) -> u64| self.budgets.iter().map(of).sum();
+        let sum = |of: fn(&Budget) -> u64| of(&self.clients.budgets.events) + of(&self.clients.budgets.media);
         PipelineStats {
             connected: links.connected(),
             error: links.error(),
@@ -225,33 +255,33 @@ impl PipelineHandle {
     }
 
     fn links(&self) -> Links {
-        let [events, media, answers] = &self.links;
+        let LinkStates { events, media, answers } = &self.clients.links;
         Links { events: events.get(), media: media.get(), answers: answers.get() }
     }
 
-    /// Waits until a task ends although nobody asked; its name. Then the daemon has to end.
+    /// Waits for the first task that ends unexpectedly and returns its name. Then the daemon has to end.
     pub async fn ended(&self) -> &'static str {
-        self.crew.first_ended().await
+        self.tasks.first_ended().await
     }
 
-    /// Takes no new messages, finishes and acknowledges those under way, says goodbye to the broker. Whatever
-    /// is not done by `deadline` is cut off: the broker delivers it again. True when everything was done.
-    pub async fn drain(&self, deadline: Duration) -> bool {
+    /// Receives no new messages, completes and acknowledges those in progress, and disconnects. Work that exceeds `timeout`
+    /// is aborted, and the broker delivers those messages again. Returns whether all work was completed.
+    pub async fn drain(&self, timeout: Duration) -> bool {
         let all = async {
-            self.phase.send_replace(Phase::Finish);
-            self.crew.all_ended(&READERS).await;
-            self.phase.send_replace(Phase::Disconnect);
-            self.crew.all_ended(&CLIENTS).await;
+            self.clients.phase.send_replace(Phase::Finish);
+            self.tasks.all_ended(&READERS).await;
+            self.clients.phase.send_replace(Phase::Disconnect);
+            self.tasks.all_ended(&CLIENTS).await;
         };
-        let done = tokio::time::timeout(deadline, all).await.is_ok();
-        self.crew.abort();
+        let done = tokio::time::timeout(timeout, all).await.is_ok();
+        self.tasks.abort();
         if done {
             info!("pipeline drained");
         } else {
             let stats = self.stats();
             warn!(
                 messages = stats.in_flight_messages,
-                "pipeline cut off; the broker delivers the rest again"
+                "pipeline aborted; the broker delivers the remaining messages again"
             );
         }
         done

@@ -1,8 +1,8 @@
-//! What cameras send, turned into events and media files.
+//! Camera formats: messages become events and media files.
 //!
-//! Another camera format is one more file below `sources/` with a [`Source`], and one line in
-//! [`Sources::new`]. A source sees bytes from outside: it bounds size and depth before it builds anything,
-//! never panics, and says of everything it does not take why, in a [`Refusal`] that holds nothing of a face.
+//! A new camera format is a file below `sources/` with a [`Source`], and one line in [`Sources::new`]. A source reads
+//! untrusted bytes. It bounds size and depth before it builds anything, and it never panics. For a message that it does not
+//! accept it returns a [`Refusal`] without biometric data.
 
 mod attributes;
 mod camera_time;
@@ -33,7 +33,7 @@ pub struct Message<'a> {
     pub topic: &'a str,
     /// Payload.
     pub payload: &'a Bytes,
-    /// Whether the sender marked it as retained: the broker hands such a message out again and again.
+    /// Whether the sender marked it as retained: the broker delivers such a message on every subscription.
     pub retained: bool,
     /// The appliance's time of arrival.
     pub received_at: Timestamp,
@@ -45,24 +45,24 @@ pub struct Visit {
     pub event: Event,
     /// Faces in the order of the camera.
     pub faces: Vec<ProbeFace>,
-    /// The same faces for the second gallery, as far as the camera told them so.
+    /// The same faces for the second gallery, as far as the camera sent them.
     pub others: Others,
-    /// For an event with neither id nor time nor face: what the ids of all events with this content begin with. The
-    /// next such event is another visit, not the same one again.
+    /// For an event without id, time and face: the common prefix of the ids of all events with this content. The next such
+    /// event is another visit.
     pub bare: Option<String>,
-    /// Whether the age of the event, or whether it came before, cannot be known: its time or id could not be read.
-    /// Then no door may act on the answer.
+    /// Whether the age or the novelty of the event is unknown, because its time or id could not be read. Then the answer is
+    /// not actionable.
     pub is_freshness_unknown: bool,
     /// Side fields that were dropped.
     pub fields_dropped: u64,
-    /// What the camera should learn of its event: a few short sentences that repeat no value.
+    /// Notes for the integrator of the camera: a few short sentences that repeat no value.
     pub notes: Vec<String>,
 }
 
-/// Where a media payload belongs; the payload itself is the file.
+/// The event and name of a media file; the payload is the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
-    /// The event, known or still to come.
+    /// The event, which may arrive later.
     pub event: EventKey,
     /// Name within the event.
     pub name: MediaName,
@@ -74,19 +74,19 @@ pub trait Source: Send + Sync {
     fn event_filters(&self) -> Vec<String>;
     /// MQTT topic filters of its media files.
     fn media_filters(&self) -> Vec<String>;
-    /// Reads an event with faces for galleries of these models; none where the topic is not of this source.
+    /// Reads an event with faces for galleries of these models; none for a topic of another source.
     ///
     /// # Errors
-    /// The refusal, to be counted and answered.
+    /// The refusal, which the caller counts and answers.
     fn event(&self, message: &Message<'_>, models: &Models) -> Option<Result<Visit, Refusal>>;
-    /// Reads where a media file belongs; none where the topic is not of this source.
+    /// Reads event and name of a media file; none for a topic of another source.
     ///
     /// # Errors
-    /// The refusal, to be counted and answered.
+    /// The refusal, which the caller counts and answers.
     fn media(&self, message: &Message<'_>) -> Option<Result<Upload, Refusal>>;
 }
 
-/// All camera formats that the appliance takes.
+/// All camera formats of the appliance.
 pub struct Sources(Vec<Box<dyn Source>>);
 
 impl Sources {
@@ -105,19 +105,19 @@ impl Sources {
         self.0.iter().flat_map(|source| source.media_filters()).collect()
     }
 
-    /// Reads an event with the first source whose topic it is.
+    /// Reads an event with the first source that has its topic.
     ///
     /// # Errors
-    /// The refusal, to be counted and answered.
+    /// The refusal, which the caller counts and answers.
     pub fn event(&self, message: &Message<'_>, models: &Models) -> Result<Visit, Refusal> {
         let found = self.0.iter().find_map(|source| source.event(message, models));
         found.unwrap_or_else(|| Err(unknown_topic(Item::Event)))
     }
 
-    /// Reads where a media file belongs with the first source whose topic it is.
+    /// Reads event and name of a media file with the first source that has its topic.
     ///
     /// # Errors
-    /// The refusal, to be counted and answered.
+    /// The refusal, which the caller counts and answers.
     pub fn media(&self, message: &Message<'_>) -> Result<Upload, Refusal> {
         let found = self.0.iter().find_map(|source| source.media(message));
         found.unwrap_or_else(|| Err(unknown_topic(Item::Media)))

@@ -1,6 +1,6 @@
-//! Owns every task of the daemon, and tells systemd how it is.
+//! Owns every task of the daemon, and reports the state to systemd.
 //!
-//! A task that ends by itself, or panics, ends the daemon: half a daemon is worse than one that systemd restarts.
+//! A task that ends by itself or panics ends the daemon, and systemd restarts it: a part of a daemon is worse.
 
 pub mod systemd;
 pub mod watchdog;
@@ -38,25 +38,25 @@ impl Tasks {
         self.stop.subscribe()
     }
 
-    /// Waits for the first task that ends although nobody asked; its name. For ever where there is no task.
+    /// Waits for the first task that ends unexpectedly and returns its name. Without tasks it waits forever.
     pub async fn ended(&mut self) -> &'static str {
         match self.set.join_next_with_id().await {
             Some(Ok((id, ()))) => self.name(id),
             Some(Err(failure)) => {
                 let name = self.name(failure.id());
-                error!(task = name, %failure, "task failed; this is a fault of the program, please report it");
+                error!(task = name, %failure, "task failed; this is a bug, please report it");
                 name
             }
             None => std::future::pending().await,
         }
     }
 
-    /// Asks all tasks to end and waits for them; whoever needs more than `budget` is cut off.
-    pub async fn stop(&mut self, budget: Duration) {
+    /// Stops all tasks and waits for them. Tasks that need longer than `timeout` are aborted.
+    pub async fn stop(&mut self, timeout: Duration) {
         self.stop.send_replace(true);
         let all = async { while self.set.join_next_with_id().await.is_some() {} };
-        if tokio::time::timeout(budget, all).await.is_err() {
-            warn!(left = self.set.len(), "tasks did not end in time; cut off");
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            warn!(left = self.set.len(), "tasks did not end in time and were aborted");
             self.set.shutdown().await;
         }
     }
@@ -66,9 +66,9 @@ impl Tasks {
     }
 }
 
-/// Waits until `stop` turns true, or nobody is left who could turn it.
+/// Waits until `stop` is true or its sender was dropped.
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: then it is time to stop as well.
+    // An error means that the sender was dropped.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_is_told_by_its_name() {
+    async fn a_task_that_panics_is_reported_by_its_name() {
         let mut tasks = Tasks::default();
         tasks.spawn("steady", std::future::pending());
         tasks.spawn("frail", async { panic!("on purpose") });
@@ -85,10 +85,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_does_not_listen_is_cut_off_at_its_budget() {
+    async fn a_task_that_does_not_stop_is_aborted_after_the_timeout() {
         let mut tasks = Tasks::default();
         let mut stop = tasks.stop_signal();
-        tasks.spawn("deaf", std::future::pending());
+        tasks.spawn("stuck", std::future::pending());
         tasks.spawn("polite", async move { stopped(&mut stop).await });
         // The first task never ends, so that only the budget can end this.
         tasks.stop(Duration::from_millis(50)).await;

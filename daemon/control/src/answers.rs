@@ -1,4 +1,4 @@
-//! What comes back over the control socket. Instants are RFC 3339 in UTC.
+//! Replies on the control socket. Times are RFC 3339 in UTC.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use gatehouse_sync::SinkState;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// How the appliance is.
+/// The state of the appliance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Device id.
     pub device: String,
-    /// Site, where one is set.
+    /// Site, if one is set.
     pub site: String,
     /// `dev`, `staging` or `prod`.
     pub environment: String,
@@ -29,19 +29,19 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// Model of the gallery in use.
     pub model: String,
-    /// Model of the gallery beside it.
+    /// Model of the second gallery.
     pub beside: Option<String>,
-    /// Whether the gallery in use is not the one that the settings describe.
+    /// Whether the gallery in use differs from the one in the settings.
     pub settings_differ: bool,
     /// People in the gallery in use.
     pub people: u64,
     /// Templates in the gallery.
     pub templates: u64,
-    /// Largest distance that is a match, where a camera has none of its own; 0 where nothing is.
+    /// Largest distance of a match, for cameras without a threshold; 0 if nothing matches.
     pub threshold: f32,
-    /// Where it comes from.
+    /// The source of the threshold.
     pub threshold_basis: Basis,
-    /// Why there is none, and what to do.
+    /// Why there is no threshold, and what to do.
     pub no_threshold: Option<String>,
     /// Number of the newest stored event.
     pub head_seq: u64,
@@ -49,7 +49,7 @@ pub struct Status {
     pub pending_events: u64,
     /// Media files not delivered yet.
     pub pending_media: u64,
-    /// Since when the oldest of them waits, RFC 3339.
+    /// Arrival of the oldest of them.
     pub oldest_pending: Option<String>,
     /// Bytes of media on disk.
     pub media_bytes: u64,
@@ -57,7 +57,7 @@ pub struct Status {
     pub media_quota_bytes: u64,
     /// Bytes free on the disk of the state directory.
     pub free_bytes: Option<u64>,
-    /// Payload bytes of messages taken and not yet durable.
+    /// Payload bytes of received messages that are not durable yet.
     pub in_flight_bytes: u64,
     /// The clock.
     #[serde(default)]
@@ -66,48 +66,48 @@ pub struct Status {
     pub sinks: Vec<SinkLine>,
 }
 
-/// What is known of the time.
+/// State of timestamp correction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockLine {
-    /// What time it is, RFC 3339.
+    /// The corrected time.
     pub time: String,
-    /// How far that may be off; none where nobody has told the time since the machine was started.
+    /// Its uncertainty; none without a reference time since the start of the machine.
     pub uncertainty_ms: Option<u64>,
-    /// Who told it last: `system` (a time server), `rows` (the central database).
+    /// Source of the last reference time: `system` (a time server), `rows` (the central database).
     pub source: Option<ClockSource>,
-    /// What the wall clock of the machine says, RFC 3339.
+    /// The wall clock of the machine.
     pub wall: String,
-    /// How far the wall clock is wrong beyond the uncertainty, in milliseconds.
+    /// The error of the wall clock beyond the uncertainty, in milliseconds.
     pub wrong_by_ms: u64,
 }
 
-/// Delivery to one central side.
+/// Delivery to one sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkLine {
-    /// Which one.
+    /// The sink.
     pub sink: Sink,
-    /// Whether the settings name it.
+    /// Whether it is configured.
     pub configured: bool,
-    /// What it does at present.
+    /// Its current state.
     pub state: SinkState,
-    /// Why the last attempt failed; none after a success.
+    /// Error of the last attempt; none after a success.
     pub error: Option<String>,
-    /// Since when it fails, else since when it is in this state.
+    /// Since when it fails, otherwise since when it is in this state.
     pub since: String,
-    /// When it tries again after a failure.
+    /// Time of the next attempt after a failure.
     pub next_retry: Option<String>,
     /// Events or media files that wait for it.
     pub pending: u64,
-    /// Arrival of the oldest that waits.
+    /// Arrival of the oldest of them.
     pub oldest_pending: Option<String>,
     /// Delivered since the start of the daemon.
     pub delivered: u64,
-    /// People, new or changed or erased, taken in from there since then.
+    /// Changes of people that were received since then.
     #[serde(default)]
     pub taken: u64,
-    /// Refused by the central side and set aside or stored in a reduced form, since the start.
+    /// Rejected by the server, and set aside or stored in a reduced form, since the start.
     pub set_aside: u64,
-    /// The last of them, in words.
+    /// Description of the last of them.
     pub last_set_aside: Option<String>,
 }
 
@@ -116,56 +116,56 @@ pub struct SinkLine {
 pub struct BrokerStatus {
     /// Host and port.
     pub address: String,
-    /// Whether messages can come in now.
+    /// Whether it is connected.
     pub connected: bool,
-    /// The last failure in words, while not connected.
+    /// The last error, while not connected.
     pub error: Option<String>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The subject of the check.
     pub what: String,
-    /// How it is.
+    /// The result.
     pub grade: Grade,
-    /// In words.
+    /// Description of the result.
     pub words: String,
-    /// What to do next, where there is something.
+    /// What to do next, if there is anything.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub advice: Option<String>,
 }
 
-/// How bad a [`Finding`] is.
+/// The grade of a [`Finding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Works, but somebody should know.
+    /// It works, but an operator should know.
     Note,
-    /// Does not work.
+    /// It does not work.
     Wrong,
 }
 
 impl Finding {
-    /// Something is as it should be.
+    /// A check without a problem.
     pub fn ok(what: &str, words: impl Into<String>) -> Self {
         Self { what: what.into(), grade: Grade::Ok, words: words.into(), advice: None }
     }
 
-    /// Something works, but somebody should know.
+    /// A check that an operator should know of.
     pub fn note(what: &str, words: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), grade: Grade::Note, words: words.into(), advice: Some(advice.into()) }
     }
 
-    /// Something does not work.
+    /// A check that failed.
     pub fn wrong(what: &str, words: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), grade: Grade::Wrong, words: words.into(), advice: Some(advice.into()) }
     }
 }
 
-/// Who somebody is, by the gallery.
+/// The result of a search in the gallery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IdentifyAnswer {
     /// People in the gallery.
@@ -179,12 +179,12 @@ pub struct IdentifyAnswer {
     pub faces: Vec<FaceLine>,
 }
 
-/// The answer to one face.
+/// The identification of one face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaceLine {
     /// The decision.
     pub outcome: Outcome,
-    /// The matched person, while they are enrolled.
+    /// The matched person, while enrolled.
     pub person: Option<Person>,
     /// Distance of the nearest template.
     pub distance: Option<f32>,
@@ -210,45 +210,45 @@ pub struct EventLine {
     pub seq: u64,
     /// The camera.
     pub camera: String,
-    /// The camera's id of it.
+    /// Event id of the camera.
     pub event_id: String,
     /// Correlation id: the same in the log and in the central database.
     pub correlation: String,
-    /// Kind, as the camera says.
+    /// Kind of the event.
     pub kind: String,
-    /// The camera's time where it is plausible, RFC 3339.
+    /// Time of the camera, if it is plausible.
     pub occurred_at: Option<String>,
-    /// When it came, as far as that is known now, RFC 3339.
+    /// Time of arrival, corrected as far as possible.
     pub received_at: String,
-    /// How far that may be off; none where nobody knows.
+    /// Its uncertainty; none if unknown.
     #[serde(default)]
     pub clock_uncertainty_ms: Option<u64>,
-    /// What the appliance's clock said when it came, RFC 3339: the time that was published with the answer.
+    /// The wall clock at arrival, which was published with the answer.
     #[serde(default)]
     pub clock_said: String,
-    /// People in the gallery when it was answered.
+    /// People in the gallery at that time.
     pub gallery_size: u32,
     /// Model of the gallery.
     pub model: String,
-    /// Engine and time, where they are known.
+    /// Engine and time, if known.
     #[serde(flatten)]
     pub effort: Option<Effort>,
-    /// The answer.
+    /// The identification of each face.
     pub faces: Vec<FaceLine>,
     /// Announced media files.
     pub media: Vec<String>,
-    /// The camera's own attributes; only of a single event, not in a list.
+    /// Attributes; only for a single event, not in a list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attributes: Option<JsonText>,
 }
 
-/// Any JSON, as the text that it was: numbers keep every digit.
+/// JSON as its original text: numbers keep every digit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JsonText(Box<RawValue>);
 
 impl JsonText {
-    /// A text that is JSON; another one as a JSON string.
+    /// The text if it is JSON, otherwise the text as a JSON string.
     pub fn new(text: &str) -> Option<Self> {
         RawValue::from_string(text.to_owned()).or_else(|_| to_raw_value(text)).ok().map(Self)
     }
@@ -289,19 +289,19 @@ pub struct MediaLine {
     pub received_at: String,
     /// `waiting` (for its event), `pending`, `delivered` or `dropped`.
     pub state: String,
-    /// Whether the appliance still has it.
+    /// Whether the file is on the appliance.
     pub on_disk: bool,
-    /// Bucket and key where it was delivered to.
+    /// Bucket and key of the delivered object.
     pub place: Option<String>,
-    /// Longest edges, in pixels, of its thumbnails at the central side.
+    /// Longest edges of its delivered thumbnails, in pixels.
     #[serde(default)]
     pub thumbnails: Vec<u16>,
-    /// Why it cannot be shown, where it is a broken picture.
+    /// Why it cannot be shown, if it is a damaged picture.
     #[serde(default)]
     pub fault: Option<String>,
 }
 
-/// What precedes the bytes of a media file.
+/// The line before the bytes of a media file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaHeader {
     /// The file.
@@ -315,18 +315,18 @@ pub struct MediaHeader {
 pub struct SettingLine {
     /// `section.key`.
     pub key: String,
-    /// The value; never a secret, only where one lies. None where the key is not set and has no default.
+    /// The value; for a secret the path of its file. None if the key is not set and has no default.
     pub value: Option<Value>,
     /// File and line, environment, or default.
     pub source: String,
-    /// Whether the files say something else by now, which a restart will bring into force.
+    /// Whether the files have a new value that a restart applies.
     pub restart_needed: bool,
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Keys that are in force now.
+    /// Keys with new values in force.
     pub applied: Vec<String>,
     /// Keys that changed and need a restart.
     pub at_restart: Vec<String>,
@@ -341,7 +341,7 @@ pub struct LedgerAnswer {
     pub files: Sums,
     /// Bytes of the media files.
     pub bytes: Sums,
-    /// Whether everything adds up.
+    /// Whether the ledger adds up.
     pub holds: bool,
 }
 
@@ -350,7 +350,7 @@ pub struct LedgerAnswer {
 pub struct Sums {
     /// stored + duplicate + rejected.
     pub received: u64,
-    /// What was counted.
+    /// The counts.
     #[serde(flatten)]
     pub column: Column,
     /// stored - delivered - dropped.

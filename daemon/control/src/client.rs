@@ -1,4 +1,4 @@
-//! The operator's end of the control socket. Blocking: the tool does one thing at a time.
+//! Client of the control socket. It is blocking: the command line tool makes one request at a time.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +12,9 @@ use crate::answers::MediaHeader;
 use crate::exit;
 use crate::types::{Fault, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request};
 
-/// How long the daemon may be silent: its own deadline for a request is shorter, so that it speaks first.
-const PATIENCE: Duration = Duration::from_secs(45);
-/// Bytes of a media file that are moved at once.
+/// Bounds the wait for a reply. The daemon's own deadline for a request is shorter.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(45);
+/// Bytes of a media file that are copied at once.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A connection to the daemon.
@@ -27,11 +27,12 @@ impl Client {
     /// Connects to the daemon at `path`.
     ///
     /// # Errors
-    /// A [`Fault`] with exit code 69 where nobody answers, 77 where the socket may not be used.
+    /// A [`Fault`] with exit code 69 if the daemon does not answer, 77 without permission for the socket.
     pub fn connect(path: &Path) -> Result<Self, Fault> {
         let stream = UnixStream::connect(path).map_err(|error| connect_fault(path, &error))?;
-        let limits =
-            stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        let limits = stream
+            .set_read_timeout(Some(REPLY_TIMEOUT))
+            .and_then(|()| stream.set_write_timeout(Some(REPLY_TIMEOUT)));
         limits.map_err(|error| silent(&error))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
@@ -39,10 +40,10 @@ impl Client {
     /// Sends one request and reads its answer.
     ///
     /// # Errors
-    /// The daemon's own [`Fault`], or one with exit code 69 where the connection breaks.
+    /// The [`Fault`] of the daemon, or one with exit code 69 if the connection fails.
     pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Fault> {
         let line = encode(request)?;
-        // A daemon that refuses before it read all (wrong peer) has still said why: read before complaining.
+        // A daemon that refuses the peer replies before it reads the request: read the reply first.
         let sent = self.stream.get_mut().write_all(&line);
         match self.reply() {
             Err(fault) if fault.code == exit::UNREACHABLE => Err(sent.err().map_or(fault, |e| silent(&e))),
@@ -53,7 +54,7 @@ impl Client {
     /// Fetches a media file into `out`.
     ///
     /// # Errors
-    /// As [`Client::call`]; also where `out` cannot be written or the daemon ends too early.
+    /// As [`Client::call`]. Also if `out` cannot be written, or the file is incomplete.
     pub fn media(&mut self, media: &str, out: &mut dyn Write) -> Result<MediaHeader, Fault> {
         let header: MediaHeader = self.call(&Request::MediaGet { media: media.to_owned() })?;
         let mut left = header.media.size;
@@ -62,8 +63,8 @@ impl Client {
             let want = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let got = self.stream.read(&mut piece[..want]).map_err(|e| silent(&e))?;
             if got == 0 {
-                return Err(Fault::refused(format!("the file is incomplete: {left} bytes did not come"))
-                    .advise("the daemon's log says why: journalctl -u gatehouse"));
+                return Err(Fault::refused(format!("the file is incomplete: {left} bytes are missing"))
+                    .advise("check the log of the daemon: journalctl -u gatehoused"));
             }
             let write = out.write_all(&piece[..got]);
             write.map_err(|e| Fault::refused(format!("cannot write the file: {e}")))?;
@@ -84,10 +85,10 @@ impl Client {
             Ok(Reply::Error(fault)) => Err(fault),
             Err(error) => Err(Fault::with_code(
                 exit::UNREACHABLE,
-                format!("the answer is not understood: {error}"),
+                format!("the reply is not valid: {error}"),
             )
             .advise(
-                "tool and daemon are of different versions: restart the daemon (systemctl restart gatehoused)",
+                "gatehouse and gatehoused have different versions: restart the daemon (systemctl restart gatehoused)",
             )),
         }
     }
@@ -98,7 +99,7 @@ fn encode(request: &Request) -> Result<Zeroizing<Vec<u8>>, Fault> {
     serde_json::to_writer(&mut *line, request).map_err(Fault::refused)?;
     line.push(b'\n');
     if line.len() > REQUEST_BYTES_MAX {
-        return Err(Fault::refused("the request is too large").advise("give fewer encodings at a time"));
+        return Err(Fault::refused("the request is too large").advise("send fewer encodings at a time"));
     }
     Ok(line)
 }
@@ -107,17 +108,17 @@ fn connect_fault(path: &Path, error: &std::io::Error) -> Fault {
     let at = path.display();
     match error.kind() {
         ErrorKind::PermissionDenied => {
-            Fault::with_code(exit::FORBIDDEN, format!("{at} may not be used by you"))
+            Fault::with_code(exit::FORBIDDEN, format!("no permission to use {at}"))
                 .advise("run as root, or join the group that owns the socket")
         }
         _ => Fault::with_code(exit::UNREACHABLE, format!("the daemon is not reachable at {at}: {error}"))
-            .advise("is it running? systemctl status gatehoused; for another socket say --socket PATH"),
+            .advise("check that it runs: systemctl status gatehoused; for another socket use --socket PATH"),
     }
 }
 
 fn silent(error: &std::io::Error) -> Fault {
     Fault::with_code(exit::UNREACHABLE, format!("the daemon does not answer: {error}"))
-        .advise("look at its log: journalctl -u gatehouse")
+        .advise("check its log: journalctl -u gatehoused")
 }
 
 #[cfg(test)]
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_the_socket_is_exit_code_69() {
+    fn a_socket_without_a_daemon_is_exit_code_69() {
         let fault = Client::connect(Path::new("/nonexistent/control.sock")).unwrap_err();
         assert_eq!(fault.code, exit::UNREACHABLE);
         assert!(fault.advice.is_some());

@@ -1,6 +1,6 @@
-//! Face encodings as they travel over the control socket: an array of numbers, or base64 of little-endian f32.
+//! Face encodings on the control socket: an array of numbers, or base64 of little-endian f32.
 //!
-//! The values are wiped when dropped and never shown; errors tell a position, never a value.
+//! The values are wiped when dropped and never shown. Errors contain a position, never a value.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use zeroize::{Zeroize, Zeroizing};
 /// Most numbers in one encoding: eight times the longest that a usual face model gives (512).
 pub const NUMBERS_MAX: usize = 4096;
 
-/// One encoding, not yet held against the gallery's dimensions.
+/// One encoding, not checked against the dimensions of the gallery yet.
 #[derive(Clone, PartialEq)]
 pub struct RawEncoding(Zeroizing<Vec<f32>>);
 
 impl RawEncoding {
-    /// The numbers, to be checked by the gallery.
+    /// The numbers. The gallery checks them.
     pub fn to_vec(&self) -> Vec<f32> {
         self.0.to_vec()
     }
@@ -73,7 +73,7 @@ impl<'de> Visitor<'de> for EncodingVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawEncoding, A::Error> {
-        // Room for the whole at once: a vector that grows would leave unwiped copies behind.
+        // The full capacity at once: a growing vector leaves copies that are not wiped.
         let mut numbers = Zeroizing::new(Vec::with_capacity(NUMBERS_MAX));
         while let Some(number) = seq.next_element::<f32>()? {
             if numbers.len() == NUMBERS_MAX {

@@ -1,7 +1,7 @@
 //! The local API on a Unix socket: one JSON line per request, one per reply.
 //!
 //! [`types`], [`answers`] and [`encodings`] are the types of both directions. [`client`] is for the operator's command; the
-//! server is a part of the daemon. The API is private to programs of one version: nothing outside may rely on it.
+//! server is part of the daemon. The API is private to programs of the same version.
 
 pub mod answers;
 pub mod client;

@@ -1,5 +1,4 @@
-//! What goes over the control socket to the daemon, and how every answer is wrapped; the answers themselves
-//! stand in [`crate::answers`].
+//! Requests on the control socket, and the envelope of every reply. The replies themselves are in [`crate::answers`].
 
 use std::fmt;
 
@@ -11,25 +10,25 @@ use serde::{Deserialize, Serialize};
 use crate::encodings::RawEncoding;
 use crate::exit;
 
-/// Most encodings in one request: as many as one person may have.
+/// Most encodings in one request: the maximum of one person.
 pub const ENCODINGS_MAX: usize = SAMPLES_MAX;
 /// Longest request line in bytes: [`ENCODINGS_MAX`] encodings of 512 numbers at up to 32 characters each, and
-/// a page for the rest.
+/// 4 KiB for the rest.
 pub const REQUEST_BYTES_MAX: usize = ENCODINGS_MAX * 512 * 32 + 4096;
 /// Longest reply line in bytes: a list of 200,000 people at about 300 bytes each.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Most entries of one list: a reply is made in memory.
+/// Most entries of one list: a reply is created in memory.
 pub const LIST_MAX: usize = 1000;
 
-/// One order of the operator.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// How the appliance is; answered with [`crate::answers::Status`].
+    /// The state of the appliance; answered with [`crate::answers::Status`].
     Status,
-    /// What is wrong and what to do; answered with a list of [`crate::answers::Finding`].
+    /// All checks of the daemon; answered with a list of [`crate::answers::Finding`].
     Doctor,
-    /// A new person, or more encodings of a known one; answered with [`gatehouse_store::store::Enrolled`].
+    /// Enroll a person or add encodings; answered with [`gatehouse_store::store::Enrolled`].
     PersonEnroll {
         /// The operator's identifier.
         id: String,
@@ -37,14 +36,14 @@ pub enum Request {
         name: String,
         /// At least one.
         encodings: Vec<RawEncoding>,
-        /// Whether an encoding that looks more like somebody else is taken all the same.
+        /// Whether an encoding that is nearer to another person is accepted.
         #[serde(default)]
         force: bool,
-        /// Into which gallery; none for the one in use.
+        /// The gallery; none for the one in use.
         #[serde(default)]
         gallery: Option<String>,
     },
-    /// Everybody enrolled; answered with a list of [`gatehouse_store::people::PersonSummary`].
+    /// All enrolled people; answered with a list of [`gatehouse_store::people::PersonSummary`].
     PersonList,
     /// One person; answered with [`gatehouse_store::people::PersonSummary`].
     PersonShow {
@@ -58,25 +57,25 @@ pub enum Request {
         /// The new name.
         name: String,
     },
-    /// Forget a person for good; answered with [`gatehouse_store::store::Erased`].
+    /// Erase a person; answered with [`gatehouse_store::store::Erased`].
     PersonErase {
         /// The operator's identifier.
         id: String,
     },
-    /// How the enrolled people lie; answered with [`gatehouse_store::store::GalleryReport`].
+    /// The gallery report; answered with [`gatehouse_store::store::GalleryReport`].
     GalleryReport {
-        /// Of which gallery; none for the one in use.
+        /// The gallery; none for the one in use.
         gallery: Option<String>,
     },
     /// The galleries; answered with a list of [`gatehouse_store::store::GalleryLine`].
     GalleryList,
     /// A second gallery; answered as [`Request::GalleryList`] is.
     GalleryAdd(Model),
-    /// Go over to the other gallery; answered with [`gatehouse_store::store::GalleryChanged`].
+    /// Use the other gallery; answered with [`gatehouse_store::store::GalleryChanged`].
     GallerySwitch {
         /// Its name.
         gallery: String,
-        /// Whether to do so while people are missing in it.
+        /// Whether to switch although people are missing in it.
         force: bool,
     },
     /// Remove the gallery that is not in use; answered with [`gatehouse_store::store::GalleryChanged`].
@@ -86,18 +85,18 @@ pub enum Request {
     },
     /// Impostor statistics of a gallery's model; answered as [`Request::GalleryList`] is.
     GalleryCalibrate {
-        /// Which gallery; none for the one in use.
+        /// The gallery; none for the one in use.
         gallery: Option<String>,
-        /// The statistics; none for those that come with the program.
+        /// The statistics; none for those of the program.
         calibration: Option<Box<Calibration>>,
     },
-    /// Where the galleries differ; answered with [`gatehouse_store::store::GalleryComparison`].
+    /// Compare the galleries; answered with [`gatehouse_store::store::GalleryComparison`].
     GalleryCompare,
-    /// Who is this; answered with [`crate::answers::IdentifyAnswer`]. Nothing is kept of it.
+    /// Identify faces; answered with [`crate::answers::IdentifyAnswer`]. Nothing is stored.
     Identify {
-        /// Whose threshold counts; none for the gallery's own.
+        /// The camera whose threshold applies; none for the threshold of the gallery.
         camera: Option<String>,
-        /// Which gallery is asked; none for the one in use.
+        /// The gallery to search; none for the one in use.
         #[serde(default)]
         gallery: Option<String>,
         /// One face each.
@@ -148,7 +147,7 @@ pub enum Request {
         /// Seconds from now until it is no longer valid.
         expires_s: u64,
     },
-    /// How delivery goes; answered with a list of [`crate::answers::SinkLine`].
+    /// The state of delivery; answered with a list of [`crate::answers::SinkLine`].
     SyncStatus,
     /// Try every sink at once; answered with a list of [`crate::answers::SinkLine`].
     SyncNow,
@@ -172,7 +171,7 @@ pub enum Request {
         /// Where the step begins, as the step before said.
         at: VerifyAt,
     },
-    /// Have the next start make the views anew; answered with [`gatehouse_store::store::Compacting`].
+    /// Rebuild the views at the next start; answered with [`gatehouse_store::store::Compacting`].
     StoreCompact,
     /// Let go now what has been kept long enough; answered with [`gatehouse_store::store::Retained`].
     StoreRetain,
@@ -180,11 +179,11 @@ pub enum Request {
     ConfigShow,
     /// Read the configuration again; answered with [`crate::answers::Reloaded`].
     ConfigReload,
-    /// Does the way of an event work? Answered with a list of [`crate::answers::Finding`]; nothing is kept of it.
+    /// Test the path of an event; answered with a list of [`crate::answers::Finding`]. Nothing is stored.
     SelfTest,
 }
 
-/// The line that comes back.
+/// The line of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply<T> {
@@ -194,14 +193,14 @@ pub enum Reply<T> {
     Error(Fault),
 }
 
-/// Why something was not done, and what to do next.
+/// Why a request failed, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Exit code for the operator's tool, see [`crate::exit`].
+    /// Exit code of `gatehouse`, see [`crate::exit`].
     pub code: u8,
     /// What happened.
     pub message: String,
-    /// What to do next, where there is something.
+    /// What to do next, if there is anything.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub advice: Option<String>,
 }
@@ -217,7 +216,7 @@ impl Fault {
         Self { code, message: message.to_string(), advice: None }
     }
 
-    /// The same with a next step.
+    /// The same with advice.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());

@@ -1,6 +1,5 @@
-//! Secrets of this machine, sealed by `systemd-creds` with its TPM where it has one, else with the key of the host.
-//! Each is a file named after its credential in one folder; systemd opens them for the daemon alone
-//! (`LoadCredentialEncrypted=` in the unit).
+//! Secrets of this machine, sealed by `systemd-creds` with the TPM if there is one, otherwise with the key of the host. Each is
+//! a file named after its credential in one folder. systemd opens them only for the daemon (`LoadCredentialEncrypted=`).
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,15 +19,14 @@ use crate::program::run_within;
 pub const FOLDER: &str = "/etc/credstore.encrypted";
 /// The tool that seals and opens them.
 const TOOL: &str = "systemd-creds";
-/// A TPM, where there is one that the kernel speaks to. The tool by itself takes it only where UEFI has told of it, which
-/// boards for doors have not.
+/// The TPM device. By itself systemd-creds uses a TPM only if UEFI reports it, which small boards do not have.
 const TPM: &str = "/dev/tpmrm0";
-/// What a credential begins with that takes the key of the host alone: its base64, up to the last whole digit of the id that
-/// systemd calls CRED_AES256_GCM_BY_HOST.
+/// Prefix of a credential that is sealed only with the key of the host: the id that systemd calls CRED_AES256_GCM_BY_HOST, in
+/// base64 up to its last whole digit.
 const HOST_ALONE: &[u8] = b"Whxqht+dQJax1aZeCGLxm";
-/// How long one call of it may take; a slow TPM needs a second or two. Each secret is sealed and opened again, and all of
-/// them together stay below the 120 s that gatehouse-provision.service has.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Bounds one call: a slow TPM needs a second or two. Each secret is sealed and opened again, and all calls together stay
+/// below the 120 s of gatehouse-provision.service.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of the secret that seals all others.
 pub const ROOT_KEY: &str = "root-key";
 /// Name of the file with the root key in the state directory, environment `dev` only.
@@ -45,39 +43,39 @@ pub enum CredstoreError {
          may read, and name them in the settings (keys.root_key_file, mqtt.password_file and so on)"
     )]
     NoTool,
-    /// It did not do its work.
-    #[error("{TOOL} could not {what} {name}: {words}")]
+    /// It failed.
+    #[error("{TOOL} could not {what} {name}: {message}")]
     Refused {
         /// `seal` or `open`.
         what: &'static str,
         /// The credential.
         name: String,
-        /// What it said.
-        words: String,
+        /// Its error message.
+        message: String,
     },
-    /// It did not come to an end.
-    #[error("{TOOL} did not {what} {name} within {} s and was ended", DEADLINE.as_secs())]
+    /// It did not end in time.
+    #[error("{TOOL} did not {what} {name} within {} s and was ended", CALL_TIMEOUT.as_secs())]
     Late {
         /// `seal` or `open`.
         what: &'static str,
         /// The credential.
         name: String,
     },
-    /// What was sealed cannot be opened again.
-    #[error("{0} was sealed, but opens to something else: it was not put in place; look at the TPM")]
+    /// The sealed secret cannot be opened.
+    #[error("{0} was sealed, but opens to another value: it was not stored; check the TPM")]
     Differs(String),
     /// The disk or the system.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
-/// A secret was sealed with the key of the host alone although there is a TPM.
+/// A secret that is sealed only with the key of the host although there is a TPM.
 #[derive(Debug, Serialize)]
 pub struct WithoutTpm {
     /// The credential.
@@ -86,7 +84,7 @@ pub struct WithoutTpm {
     pub reason: String,
 }
 
-/// Whether the kernel speaks to a TPM.
+/// Whether the kernel has a TPM device.
 pub fn has_tpm() -> bool {
     Path::new(TPM).exists()
 }
@@ -103,27 +101,27 @@ impl Credstore {
         Self { folder }
     }
 
-    /// Where they are.
+    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where the secret of this name is, or would be.
+    /// The file of the secret of this name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(credential(name))
     }
 
-    /// Whether it is there.
+    /// Whether the secret exists.
     pub fn holds(&self, name: &str) -> bool {
         self.path(name).exists()
     }
 
-    /// The names of all that are there.
+    /// The names of all existing secrets.
     pub fn names(&self) -> Vec<&'static str> {
         SECRETS.into_iter().filter(|name| self.holds(name)).collect()
     }
 
-    /// The names of those that open with the key of the host alone; who may not read them sees none.
+    /// The names of the secrets that are sealed only with the key of the host. Empty without permission to read them.
     pub fn of_host_alone(&self) -> Vec<&'static str> {
         let is_one = |name: &&str| {
             let mut begin = [0; HOST_ALONE.len()];
@@ -133,8 +131,8 @@ impl Credstore {
         SECRETS.into_iter().filter(is_one).collect()
     }
 
-    /// Seals a secret in the place of an older one; it is opened again before, so that what lies there can be opened.
-    /// Durable on return. Tells where a TPM is there and did not seal it.
+    /// Seals a secret and replaces an older one. It is opened first, so that the stored secret can be opened. Durable on return.
+    /// Returns a report if there is a TPM that did not seal it.
     pub fn seal(&self, name: &str, secret: &Secret) -> Result<Option<WithoutTpm>, CredstoreError> {
         let path = self.path(name);
         let at = |path: &Path| {
@@ -143,9 +141,9 @@ impl Credstore {
         };
         self.make_folder().map_err(at(&self.folder))?;
         let (sealed, reason) = match has_tpm().then(|| seal_with("host+tpm2", name, secret)) {
-            // One that hangs would do so for each secret.
+            // A TPM that hangs would do so for each secret.
             Some(Err(error @ CredstoreError::Late { .. })) => return Err(error),
-            // The tool's libraries for it may be missing, or it is locked: then it is as if there were none.
+            // Libraries may be missing, or the TPM is locked: seal without it.
             Some(Err(error)) => (seal_with("auto", name, secret)?, Some(error.to_string())),
             Some(Ok(sealed)) => (sealed, None),
             None => (seal_with("auto", name, secret)?, None),
@@ -175,7 +173,7 @@ impl Credstore {
     }
 }
 
-/// A secret under a key that the tool is told, opened again to see that it can be.
+/// Seals a secret with this key, and opens it again as a check.
 fn seal_with(key: &str, name: &str, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, CredstoreError> {
     let (key, option) = (format!("--with-key={key}"), format!("--name={}", credential(name)));
     let sealed = run("seal", name, &["encrypt", &key, &option, "-", "-"], secret.bytes())?;
@@ -185,7 +183,7 @@ fn seal_with(key: &str, name: &str, secret: &Secret) -> Result<Zeroizing<Vec<u8>
     }
 }
 
-/// A root key as its 32 bytes or 64 hexadecimal digits in the one form that is sealed, so that two can be compared.
+/// Converts a root key of 32 bytes or 64 hexadecimal digits to the sealed form, so that two keys can be compared.
 pub fn root_key(bytes: &[u8]) -> Option<Secret> {
     if bytes.len() == ROOT_KEY_BYTES {
         return Some(Secret::new(hex::encode(bytes).into_bytes()));
@@ -195,9 +193,9 @@ pub fn root_key(bytes: &[u8]) -> Option<Secret> {
     is_key.then(|| Secret::new(digits.to_ascii_lowercase()))
 }
 
-/// A new root key, of the system's own randomness.
+/// Creates a root key from the random numbers of the system.
 pub fn new_root_key() -> Result<Secret, CredstoreError> {
-    // It waits until the machine has gathered enough, which urandom does not do on a first boot.
+    // It waits for enough entropy, which urandom does not do on a first boot.
     let source = Path::new("/dev/random");
     let mut key = Zeroizing::new([0; ROOT_KEY_BYTES]);
     File::open(source)
@@ -206,17 +204,17 @@ pub fn new_root_key() -> Result<Secret, CredstoreError> {
     Ok(Secret::new(hex::encode(*key).into_bytes()))
 }
 
-/// Writes a file whole or not at all; durable on return.
+/// Writes a file atomically; durable on return.
 pub fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    // What a cut left may be open to others.
+    // A file of an interrupted write may be open to others.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    // The unit that takes in a provisioning file has a mask that closes everything to the daemon's user.
+    // The umask of the provisioning unit would close the file to the user of the daemon.
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -224,7 +222,7 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Makes names in the folder of `path` durable.
+/// Syncs the folder of `path`.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -234,15 +232,15 @@ fn credential(name: &str) -> String {
     format!("gatehouse.{name}")
 }
 
-/// Runs the tool; secrets go through its standard input and output and never through its arguments.
+/// Runs the tool. Secrets use standard input and output, never arguments.
 fn run(
     what: &'static str,
     name: &str,
     arguments: &[&str],
     input: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, CredstoreError> {
-    let failed = |words: String| CredstoreError::Refused { what, name: credential(name), words };
-    let run = run_within(DEADLINE, Command::new(TOOL).args(arguments), input);
+    let failed = |message: String| CredstoreError::Refused { what, name: credential(name), message };
+    let run = run_within(CALL_TIMEOUT, Command::new(TOOL).args(arguments), input);
     let output = run.map_err(|error| match error.kind() {
         ErrorKind::NotFound => CredstoreError::NoTool,
         ErrorKind::TimedOut => CredstoreError::Late { what, name: credential(name) },

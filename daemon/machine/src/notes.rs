@@ -1,14 +1,14 @@
-//! What the settings allow although it is hardly meant: said by `gatehoused check-config` and `gatehouse doctor`.
+//! Valid settings that are probably a mistake, for `gatehoused check-config` and `gatehouse doctor`.
 
 use gatehouse_config::Config;
 
 use crate::credstore::{Credstore, FOLDER};
 use crate::gallery::model_note;
 
-/// The name of the broker's password among the sealed secrets.
+/// Name of the sealed password for the broker.
 const PASSWORD: &str = "mqtt-password";
 
-/// What is allowed and hardly meant.
+/// A setting that is probably a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// One sentence.
@@ -17,12 +17,11 @@ pub struct Note {
     pub advice: &'static str,
 }
 
-/// Everything of that kind in the settings.
+/// All such settings.
 pub fn notes(config: &Config) -> Vec<Note> {
     let password = password_without_user(config, &Credstore::at(FOLDER.into()));
     let password = password.map(|text| Note { text, advice: "set mqtt.username, or remove the password" });
-    let model =
-        model_note(config).map(|text| Note { text, advice: "gatehouse gallery report says what is known" });
+    let model = model_note(config).map(|text| Note { text, advice: "run gatehouse gallery report" });
     password.into_iter().chain(model).collect()
 }
 
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_that_is_not_sent_is_pointed_out() {
+    fn a_password_that_is_not_sent_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let store = Credstore::at(folder.path().to_owned());
         let note = |mqtt: &str| {
@@ -56,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_nearly_known_is_asked_about() {
+    fn a_model_with_a_similar_name_is_reported() {
         let text = |gallery: &str| {
             let text = format!("[device]\nid = \"t\"\nenvironment = \"dev\"\n[gallery]\n{gallery}");
             notes(&Config::from_text(&text).unwrap()).into_iter().map(|note| note.text).collect::<String>()

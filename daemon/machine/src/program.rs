@@ -1,4 +1,4 @@
-//! Programs of the system, run with a deadline: a TPM or a bus that does not answer must not hold up whoever asks.
+//! Runs system programs with a deadline: a TPM or a bus that does not answer must not block the caller.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
@@ -10,27 +10,27 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
-/// Runs a program with this standard input to its end. One that needs longer than `limit` is killed with all that it
-/// has started; the error is then of kind `TimedOut`.
+/// Runs a program with this standard input. A program that needs longer than `limit` is killed with its children, and the
+/// error is of kind `TimedOut`.
 pub fn run_within(limit: Duration, command: &mut Command, input: &[u8]) -> io::Result<Output> {
-    // A group of its own: what the program has started holds its output open too.
+    // A process group of its own: children may keep the output open.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let group = Pid::from_child(&child);
     let input = Zeroizing::new(input.to_vec());
     let (done, ended) = mpsc::sync_channel(1);
-    // It ends with the program, also where nobody listens any more.
+    // The thread ends with the program, also after a timeout.
     thread::spawn(move || {
         if let Some(mut stdin) = child.stdin.take() {
-            // Where it does not read on, it says why.
+            // A program that does not read its input reports an error itself.
             let _ = stdin.write_all(&input);
         }
         let _ = done.send(child.wait_with_output());
     });
     ended.recv_timeout(limit).unwrap_or_else(|_| {
-        // Gone already is as good.
+        // The group may have ended already.
         let _ = kill_process_group(group, Signal::KILL);
-        Err(io::Error::new(ErrorKind::TimedOut, format!("no end within {limit:?}; it was killed")))
+        Err(io::Error::new(ErrorKind::TimedOut, format!("not finished within {limit:?}; it was killed")))
     })
 }
 
@@ -41,11 +41,11 @@ mod tests {
 
     use super::*;
 
-    /// Longer than a test may take, so that nothing but the deadline can end it.
+    /// Longer than a test may take, so that only the deadline can end it.
     const FOR_EVER: &str = "600";
 
     #[test]
-    fn what_a_program_says_and_how_it_ends_is_told() {
+    fn output_and_exit_status_of_a_program_are_returned() {
         let mut command = Command::new("sh");
         let output =
             run_within(Duration::from_secs(60), command.args(["-c", "cat; echo no >&2; exit 3"]), b"words")
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
+    fn a_program_that_hangs_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let mut command = Command::new("sh");
@@ -71,7 +71,7 @@ mod tests {
         }
     }
 
-    /// A dead one whose parent has died too may stay as a zombie, where nobody takes care of these.
+    /// A dead process may remain as a zombie if no process reaps it.
     fn runs(pid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| state != 'Z')

@@ -1,5 +1,5 @@
-//! What the appliance publishes. The text is made at the moment of sending, never before: age, replay and
-//! whether a door may act on it depend on that moment.
+//! The messages that the appliance publishes. The text is created when it is sent, never before: age, `replayed` and
+//! `actionable` depend on that moment.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use serde::Serialize;
 use crate::freshness::Waited;
 use crate::moment::Moment;
 
-/// How long an identification may be acted on, and how long the broker keeps it (Message Expiry).
+/// How long an identification is actionable, and how long the broker keeps it (Message Expiry).
 pub const ANSWER_EXPIRY: Duration = Duration::from_secs(10);
 
 /// A message to a camera's topic.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
-    /// Who it was.
+    /// The identification of an event.
     Answer(Box<Answer>),
-    /// Why a message was not taken.
+    /// Why a message was refused.
     Rejected(Rejected),
 }
 
@@ -31,17 +31,17 @@ pub struct Answer {
     camera: CameraName,
     occurred_at: Option<Timestamp>,
     received_at: Timestamp,
-    /// A step of the wall clock must not make an old answer young: when it was read and how long it may have waited.
+    /// When the event was read and how long it may have waited. A step of the wall clock must not change the age.
     waited: Waited,
     /// Age at arrival by the camera's own clock.
     age_at_arrival: Duration,
     replayed: bool,
-    /// Whether age or novelty cannot be known: then no door may act on it.
+    /// Whether age or novelty is unknown. Then the answer is not actionable.
     is_freshness_unknown: bool,
-    /// What was dropped or not understood of the event.
+    /// What was dropped or not understood in the event.
     notes: Vec<String>,
     identification: Identification<Person>,
-    /// For each face what is known of a stranger; empty where nothing is.
+    /// The stranger mark of each face; empty if there is none.
     strangers: Vec<Option<StrangerMark>>,
     threshold_basis: Basis,
 }
@@ -51,7 +51,7 @@ pub struct Answer {
 struct FaceBody<'a> {
     #[serde(flatten)]
     face: &'a Face<Person>,
-    /// Absent where there is none.
+    /// Absent if there is none.
     #[serde(flatten)]
     stranger: Option<&'a StrangerMark>,
 }
@@ -69,7 +69,7 @@ struct AnswerBody<'a> {
     gallery_size: u32,
     threshold_basis: Basis,
     model: &'a str,
-    /// Engine and time; absent where nothing was searched.
+    /// Engine and time; absent without a search.
     #[serde(flatten)]
     effort: Option<Effort>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -78,7 +78,7 @@ struct AnswerBody<'a> {
 }
 
 impl Answer {
-    /// The answer to an event that was read as `waited` says; `replayed` where it was delivered before.
+    /// The answer to an event. `waited` is from when it was read; `replayed` if it was delivered before.
     pub fn new(
         root: &str,
         event: &Event,
@@ -139,7 +139,7 @@ impl Answer {
         let age_at_most = age.max(self.waited.at_most.saturating_add(since_read));
         let replayed = self.replayed || resent || age_at_most > ANSWER_EXPIRY;
         let faces = &self.identification.faces;
-        let told = |(at, face)| FaceBody { face, stranger: self.strangers.get(at).and_then(Option::as_ref) };
+        let body = |(at, face)| FaceBody { face, stranger: self.strangers.get(at).and_then(Option::as_ref) };
         to_json(&AnswerBody {
             event_id: self.event_id.as_str(),
             camera: self.camera.as_str(),
@@ -156,7 +156,7 @@ impl Answer {
             model: &self.identification.model,
             effort: self.identification.effort,
             notes: &self.notes,
-            faces: faces.iter().enumerate().map(told).collect(),
+            faces: faces.iter().enumerate().map(body).collect(),
         })
     }
 }
@@ -181,16 +181,18 @@ struct RejectedBody<'a> {
 
 impl Rejected {
     /// The answer to a message of `camera` that was refused for `reason`.
-    pub fn new(
-        root: &str,
-        camera: &str,
-        event_id: Option<EventId>,
-        correlation: Option<String>,
-        reason: &str,
-        detail: &str,
-    ) -> Self {
+    pub fn new(root: &str, camera: &str, reason: &str, detail: &str) -> Self {
         let topic = format!("{root}/{camera}/rejected");
-        Self { topic, correlation, event_id, reason: reason.to_owned(), detail: detail.to_owned() }
+        let (reason, detail) = (reason.to_owned(), detail.to_owned());
+        Self { topic, correlation: None, event_id: None, reason, detail }
+    }
+
+    /// The same with the event, as far as it is known.
+    #[must_use]
+    pub fn with_event(mut self, event_id: Option<EventId>, correlation: Option<String>) -> Self {
+        self.event_id = event_id;
+        self.correlation = correlation;
+        self
     }
 
     fn body(&self) -> Vec<u8> {
@@ -218,7 +220,7 @@ impl Outgoing {
         }
     }
 
-    /// The text as of `now`. What was on its way once may have arrived: sent again it is `replayed`.
+    /// The text as of `now`. An answer that is sent again may have arrived before, so it is `replayed`.
     pub(crate) fn body(&self, now: Moment, resent: bool) -> Vec<u8> {
         match self {
             Self::Answer(answer) => answer.body(now, resent),
@@ -230,17 +232,17 @@ impl Outgoing {
 /// The retained status of the appliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusMessage {
-    /// Whether events are taken.
+    /// Whether the appliance accepts events.
     pub online: bool,
     /// Device id.
     pub device: String,
     /// Enrolled people.
     pub gallery_size: usize,
-    /// Events that are not at the central side yet.
+    /// Events that are not delivered yet.
     pub pending_events: u64,
-    /// Media files that are not at the central side yet.
+    /// Media files that are not delivered yet.
     pub pending_media: u64,
-    /// When the oldest of them came.
+    /// When the oldest of them arrived.
     pub oldest_pending: Option<Timestamp>,
 }
 
@@ -257,7 +259,7 @@ struct StatusBody<'a> {
 }
 
 impl StatusMessage {
-    /// Before anything is known.
+    /// The status before the first numbers are known.
     pub fn offline(device: &str) -> Self {
         Self {
             online: false,
@@ -285,7 +287,7 @@ impl StatusMessage {
     }
 }
 
-/// These types hold text and numbers alone: their JSON does not fail.
+/// These types contain only text and numbers, so serialization does not fail.
 fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn faces_and_engine_are_told_as_the_contract_says() {
+    fn faces_and_engine_are_published_as_in_the_contract() {
         let (answer, received) = answer(0, false, Outcome::Match);
         let body: Value = serde_json::from_slice(&answer.body(received, false)).unwrap();
         let face = &body["faces"][0];

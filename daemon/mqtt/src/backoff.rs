@@ -1,32 +1,32 @@
-//! Waiting before the next connection.
+//! Back-off before the next connection attempt.
 
 use std::time::Duration;
 
-/// Longest wait before the first retry: a broker that restarts is back within about this.
-const FIRST: Duration = Duration::from_millis(500);
+/// Longest delay before the first retry: about what a broker needs to restart.
+const FIRST_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Longest wait before any retry: how late an operator may see a broker that came back.
-const LONGEST: Duration = Duration::from_secs(15);
+/// Longest delay before any retry: how late an operator may see that the broker is back.
+const DELAY_MAX: Duration = Duration::from_secs(15);
 
-/// A connection that stood this long counts as good: the next failure starts with short waits again. Two
-/// appliances with the same client id throw each other out at once, and must not do that in a hot loop.
-const STABLE: Duration = Duration::from_secs(10);
+/// After a connection of this length the delays start again from the shortest. Two appliances with the same client id
+/// disconnect each other at once, and must not do that in a hot loop.
+const STABLE_UPTIME_MIN: Duration = Duration::from_secs(10);
 
-/// Grows with each failure, jittered over its whole range so that appliances do not come back all at once.
+/// Grows with each failure. It is random over the whole range, so that appliances do not reconnect all at once.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The wait after a connection that stood for `stood`.
-    pub(crate) fn next(&mut self, stood: Duration) -> Duration {
-        if stood >= STABLE {
+    /// The delay after a connection that lasted `uptime`.
+    pub(crate) fn next(&mut self, uptime: Duration) -> Duration {
+        if uptime >= STABLE_UPTIME_MIN {
             self.failures = 0;
         }
-        let most = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let most = FIRST_DELAY_MAX.saturating_mul(1 << self.failures.min(10)).min(DELAY_MAX);
         self.failures = self.failures.saturating_add(1);
-        // Never below a tenth: a retry without any wait is a hot loop.
+        // At least a tenth: retries without a delay are a hot loop.
         most.mul_f64(0.1 + 0.9 * fastrand::f64())
     }
 }
@@ -40,9 +40,9 @@ mod tests {
         let mut backoff = Backoff::default();
         for _ in 0..100 {
             let wait = backoff.next(Duration::ZERO);
-            assert!(wait >= FIRST / 10 && wait <= LONGEST);
+            assert!(wait >= FIRST_DELAY_MAX / 10 && wait <= DELAY_MAX);
         }
-        assert!(backoff.next(Duration::ZERO) >= LONGEST / 10);
-        assert!(backoff.next(STABLE) <= FIRST);
+        assert!(backoff.next(Duration::ZERO) >= DELAY_MAX / 10);
+        assert!(backoff.next(STABLE_UPTIME_MIN) <= FIRST_DELAY_MAX);
     }
 }

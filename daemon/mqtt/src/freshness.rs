@@ -21,7 +21,7 @@ use crate::moment::Moment;
 pub(crate) const PROOF_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A last proof older than this is a gap: more than two intervals, and half of what makes an answer stale.
-const GAP: Duration = Duration::from_secs(5);
+const GAP_AGE_MIN: Duration = Duration::from_secs(5);
 
 /// A marker that has not arrived by now is sent again: what is behind it would be stale anyway.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl Freshness {
             self.untimed = self.untimed.saturating_sub(1);
             return;
         };
-        let is_gap = self.proven.is_none_or(|proven| sent_at - proven > GAP);
+        let is_gap = self.proven.is_none_or(|proven| sent_at - proven > GAP_AGE_MIN);
         let since = self.proven.map_or(self.connected_at, |proven| proven.max(self.connected_at));
         let is_flowing = self.is_caught_up && !is_gap || now - since > BACKLOG_TIMEOUT;
         if is_idle || !self.is_marker_seen && is_flowing {
@@ -174,7 +174,7 @@ impl Freshness {
     /// How long a message that is read now may have waited.
     pub(crate) fn waited(&self, now: Moment) -> Waited {
         let at_most = self.proven.map_or(Duration::MAX, |proven| now - proven);
-        Waited { read_at: now, at_most, is_live: self.is_caught_up && at_most <= GAP }
+        Waited { read_at: now, at_most, is_live: self.is_caught_up && at_most <= GAP_AGE_MIN }
     }
 
     fn prove(&mut self, sent_at: Moment) {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const KEEP_ALIVE: Duration = Duration::from_secs(10);
+    const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
     fn connected(session_present: bool) -> (Freshness, Moment) {
         let (mut freshness, now) = (Freshness::new(true), Moment::now());
@@ -220,16 +220,16 @@ mod tests {
     fn what_is_read_after_a_gap_is_as_old_as_the_last_idle_ping() {
         let (mut freshness, now) = connected(false);
         freshness.marker_arrived();
-        assert_eq!(freshness.due(now, KEEP_ALIVE), Due { marker: false, ping: true });
+        assert_eq!(freshness.due(now, KEEP_ALIVE_INTERVAL), Due { marker: false, ping: true });
         freshness.ping_answered(now);
         // Stopped for 12 s; more messages wait at the broker than its window holds.
         let later = now + 12 * SECOND;
-        assert!(freshness.due(later, KEEP_ALIVE).ping);
+        assert!(freshness.due(later, KEEP_ALIVE_INTERVAL).ping);
         freshness.message_read(false);
         assert_eq!(freshness.waited(later).at_most, 12 * SECOND);
         freshness.ping_answered(later);
         assert_eq!(freshness.waited(later).at_most, 12 * SECOND, "more may be queued behind the window");
-        assert!(freshness.due(later, KEEP_ALIVE).marker);
+        assert!(freshness.due(later, KEEP_ALIVE_INTERVAL).marker);
         freshness.marker_arrived();
         assert_eq!(freshness.waited(later).at_most, Duration::ZERO);
     }
@@ -242,7 +242,7 @@ mod tests {
             freshness.marker_sent = None;
             for _ in 0..100 {
                 now = now + PROOF_INTERVAL;
-                let due = freshness.due(now, KEEP_ALIVE);
+                let due = freshness.due(now, KEEP_ALIVE_INTERVAL);
                 freshness.message_read(false);
                 freshness.ping_answered(now);
                 if due.marker && has_markers {
@@ -257,15 +257,16 @@ mod tests {
     #[test]
     fn pings_of_a_stalled_connection_are_few_and_prove_nothing_later() {
         let (mut freshness, now) = connected(false);
-        assert!(freshness.due(now, KEEP_ALIVE).ping);
-        let pings = (1..=10).filter(|&n| freshness.due(now + n * PROOF_INTERVAL, KEEP_ALIVE).ping).count();
+        assert!(freshness.due(now, KEEP_ALIVE_INTERVAL).ping);
+        let pings =
+            (1..=10).filter(|&n| freshness.due(now + n * PROOF_INTERVAL, KEEP_ALIVE_INTERVAL).ping).count();
         assert_eq!(pings, 2);
         let later = now + 10 * PROOF_INTERVAL;
         for _ in 0..3 {
             freshness.ping_answered(later);
             assert_eq!(freshness.waited(later).at_most, 10 * PROOF_INTERVAL);
         }
-        assert!(freshness.due(later, KEEP_ALIVE).ping);
+        assert!(freshness.due(later, KEEP_ALIVE_INTERVAL).ping);
         freshness.ping_answered(later);
         assert_eq!(freshness.waited(later).at_most, Duration::ZERO);
     }

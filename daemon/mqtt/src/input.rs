@@ -1,12 +1,10 @@
-//! Takes messages from the broker: a persistent session, acknowledged by hand, back again after every
-//! failure.
+//! Reads messages from the broker on a persistent session with manual acknowledgements. Reconnects after every failure.
 //!
-//! Crash story: the broker keeps what was not acknowledged and sends it again on the next connection,
-//! whichever side crashed. Acknowledgements belong to a connection: [`AckToken`] holds the way into its
-//! queue, and with the connection gone an acknowledgement goes nowhere.
+//! After a crash of either side the broker sends unacknowledged messages again on the next connection. An acknowledgement
+//! belongs to one connection: [`AckToken`] contains the sender of its queue. After the connection ends, it has no effect.
 //!
-//! Flow: one message at most is read that has no room in the [`Budget`] yet; until it has, nothing more is
-//! read and TCP holds the broker back. Acknowledgements are written all the while, and make room.
+//! At most one message is read that the [`Budget`] does not admit yet. Until it is admitted nothing more is read, and TCP
+//! slows the broker down. Acknowledgements are written meanwhile and free the budget.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,17 +22,17 @@ use crate::freshness::{Freshness, Waited};
 use crate::link::LinkState;
 use crate::moment::Moment;
 use crate::options;
-use crate::session::{Heard, Session, SessionError, Stashed, proofs};
+use crate::session::{Received, Session, SessionError, Stashed, proofs};
 use crate::wire::Wire;
 use crate::{Phase, reached};
 
-/// Largest packet taken from a broker that ignores the announced maximum: better to read it and refuse it
-/// than to get it again on every connection.
+/// Largest packet accepted from a broker that ignores the announced maximum. It is read and refused, because otherwise it
+/// would break every connection again.
 const PACKET_CEILING: usize = 64 * 1024 * 1024;
 
-/// Messages that are taken without a look at anything else: what one read brings, and not so many that
-/// acknowledgements wait.
-const HEARD_AT_ONCE: usize = 128;
+/// Packets that are handled before anything else runs: about what one read returns, and few enough that acknowledgements do
+/// not wait.
+const PACKETS_AT_ONCE: usize = 128;
 
 /// The acknowledgement of one message, on the connection that delivered it.
 #[derive(Debug)]
@@ -43,33 +41,33 @@ pub struct AckToken {
     pub(crate) ack: Ack,
 }
 
-/// An acknowledgement on its way; its message counts as under way until it is written.
+/// A queued acknowledgement. Its message is in progress until it is written.
 #[derive(Debug)]
 pub(crate) struct Ack {
-    /// None for QoS 0, which has none.
+    /// None for QoS 0.
     pub(crate) packet: Option<u16>,
     pub(crate) _message: OwnedSemaphorePermit,
 }
 
 impl AckToken {
-    /// Acknowledges. Never waits. With the connection gone it goes nowhere, and the broker delivers again.
+    /// Acknowledges without waiting. After the connection ended it has no effect, and the broker delivers again.
     pub fn send(self) {
         let _ = self.queue.send(self.ack);
     }
 }
 
-/// A message and what belongs to it.
+/// A message with its acknowledgement and its share of the budget.
 #[derive(Debug)]
 pub struct Delivery {
     /// The topic it was published to.
     pub topic: String,
     /// The payload.
     pub payload: Bytes,
-    /// The broker says that it delivers again.
+    /// The broker marked it as delivered again.
     pub dup: bool,
     /// The broker had retained it.
     pub retained: bool,
-    /// Own status that came back: only to be acknowledged in its turn.
+    /// A copy of the own status, which is only acknowledged in order.
     pub marker: bool,
     /// When it was read.
     pub received: Instant,
@@ -83,17 +81,30 @@ pub struct Delivery {
     pub bytes: OwnedSemaphorePermit,
 }
 
-/// What makes one input another.
+/// The settings of one input.
 #[derive(Debug, Clone)]
 pub struct InputSettings {
     /// For the log.
     pub name: &'static str,
-    /// Put after the client id.
+    /// Suffix of the client id.
     pub suffix: &'static str,
     /// Topic filters.
     pub filters: Vec<String>,
     /// Topic of a retained message that the broker sends after the backlog (see [`Freshness`]).
     pub marker: Option<String>,
+}
+
+/// What connects an input with the rest of the program.
+#[derive(Debug)]
+pub struct InputChannels {
+    /// Bounds what the input reads.
+    pub budget: Budget,
+    /// The state of its connection.
+    pub link: LinkState,
+    /// When it ends.
+    pub phase: watch::Receiver<Phase>,
+    /// Its messages. The budget bounds their number.
+    pub out: mpsc::UnboundedSender<Delivery>,
 }
 
 /// The task.
@@ -108,31 +119,25 @@ pub struct Input {
     packet_max: u32,
 }
 
-/// What happens next.
+/// The next action.
 enum Step {
     Acknowledge(Ack),
     Admit(Option<Admission>),
-    Hear(Heard),
+    Received(Received),
     Prove,
     Phase,
 }
 
 impl Input {
-    /// An input that hands its messages to `out`; their number is bounded by the budget.
-    pub fn new(
-        config: Arc<Config>,
-        settings: InputSettings,
-        budget: Budget,
-        link: LinkState,
-        phase: watch::Receiver<Phase>,
-        out: mpsc::UnboundedSender<Delivery>,
-    ) -> Self {
+    /// An input that is not connected yet.
+    pub fn new(config: Arc<Config>, settings: InputSettings, channels: InputChannels) -> Self {
+        let InputChannels { budget, link, phase, out } = channels;
         let packet_max = options::packet_max(&config);
         let freshness = Freshness::new(settings.marker.is_some());
         Self { config, settings, budget, link, phase, out: Some(out), freshness, packet_max }
     }
 
-    /// Takes messages until the phase is [`Phase::Disconnect`].
+    /// Reads messages until the phase is [`Phase::Disconnect`].
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         let client = self.settings.name;
@@ -156,7 +161,7 @@ impl Input {
         }
     }
 
-    /// The phase; from [`Phase::Finish`] on nothing is handed on, and the pipeline sees the end of its queue.
+    /// The current phase. From [`Phase::Finish`] on no message is delivered, and the queue of the pipeline is closed.
     fn phase_now(&mut self) -> Phase {
         let phase = *self.phase.borrow_and_update();
         if phase > Phase::Run {
@@ -168,25 +173,28 @@ impl Input {
     fn learn(&mut self, failure: &SessionError) {
         if let Some(bytes) = failure.oversize().filter(|bytes| *bytes <= PACKET_CEILING) {
             self.packet_max = self.packet_max.max(u32::try_from(bytes).unwrap_or(u32::MAX));
-            error!(bytes, "the broker ignores the announced maximum packet size; taking it to refuse it");
+            error!(
+                bytes,
+                "the broker ignores the announced maximum packet size; the packet is read and refused"
+            );
         }
     }
 
-    /// One connection from its begin to its end; an end in order is asked for.
+    /// One connection from start to end. Returns `Ok` only after an orderly shutdown.
     async fn connection(&mut self) -> Result<(), SessionError> {
         let (config, suffix, packet_max) = (self.config.clone(), self.settings.suffix, self.packet_max);
-        let door = tokio::task::spawn_blocking(move || options::input(&config, suffix, packet_max)).await;
-        let Ok(door) = door else { return Ok(()) };
-        let door = door?;
+        let options = tokio::task::spawn_blocking(move || options::input(&config, suffix, packet_max)).await;
+        let Ok(options) = options else { return Ok(()) };
+        let options = options?;
         let (wire, answer) = tokio::select! {
-            opened = Wire::open(door) => opened?,
+            opened = Wire::open(options) => opened?,
             () = reached(&mut self.phase, Phase::Disconnect) => return Ok(()),
         };
         self.freshness.connected(answer.session_present, Moment::now());
         let keep_alive = answer.properties.and_then(|properties| properties.server_keep_alive);
         let (mut proofs, keep_alive) = proofs(keep_alive, self.settings.marker.is_some());
         let mut session = Session::begin(wire, &self.settings).await?;
-        // Unbounded by itself: each belongs to a message under way, and those are bounded by the budget.
+        // Unbounded: each entry belongs to a message in progress, and the budget bounds those.
         let (queue, mut acks) = mpsc::unbounded_channel();
         loop {
             let phase = self.phase_now();
@@ -194,7 +202,7 @@ impl Input {
                 return session.end(&mut acks).await;
             }
             if phase > Phase::Run {
-                // The broker keeps what is not acknowledged.
+                // The broker keeps unacknowledged messages.
                 session.stash = None;
             }
             let reading = phase == Phase::Run && session.stash.is_none();
@@ -205,7 +213,7 @@ impl Input {
                 Some(ack) = acks.recv() => Step::Acknowledge(ack),
                 _ = proofs.tick() => Step::Prove,
                 admission = self.budget.admit(size.unwrap_or(0)), if size.is_some() => Step::Admit(admission),
-                heard = session.hear(), if reading => Step::Hear(heard?),
+                received = session.receive(), if reading => Step::Received(received?),
             };
             match step {
                 Step::Acknowledge(ack) => {
@@ -213,7 +221,7 @@ impl Input {
                     self.freshness.acknowledged(messages);
                 }
                 Step::Admit(admission) => self.hand_on(&mut session, admission, &queue),
-                Step::Hear(heard) => self.take(&mut session, heard, &queue)?,
+                Step::Received(received) => self.take(&mut session, received, &queue)?,
                 Step::Prove => {
                     let due = self.freshness.due(Moment::now(), keep_alive);
                     session.prove(due, reading).await?;
@@ -223,15 +231,15 @@ impl Input {
         }
     }
 
-    /// Takes what was heard and what came with it, for as long as there is room.
+    /// Takes what was received and what came with it, for as long as there is room.
     fn take(
         &mut self,
         session: &mut Session,
-        first: Heard,
+        first: Received,
         queue: &mpsc::UnboundedSender<Ack>,
     ) -> Result<(), SessionError> {
-        self.heard(session, first);
-        for _ in 1..HEARD_AT_ONCE {
+        self.handle(session, first);
+        for _ in 1..PACKETS_AT_ONCE {
             if let Some(bytes) = session.stashed() {
                 let admission = self.budget.try_admit(bytes);
                 if admission.is_none() {
@@ -239,29 +247,29 @@ impl Input {
                 }
                 self.hand_on(session, admission, queue);
             }
-            match session.hear_now()? {
-                Some(heard) => self.heard(session, heard),
+            match session.receive_now()? {
+                Some(received) => self.handle(session, received),
                 None => break,
             }
         }
         Ok(())
     }
 
-    fn heard(&mut self, session: &mut Session, heard: Heard) {
-        match heard {
-            Heard::Message(packet) => self.stash(session, packet),
-            Heard::Subscribed => {
+    fn handle(&mut self, session: &mut Session, received: Received) {
+        match received {
+            Received::Message(packet) => self.stash(session, packet),
+            Received::Subscribed => {
                 self.link.up();
                 info!(client = self.settings.name, "connected to the broker and subscribed");
             }
-            Heard::Pong => self.freshness.ping_answered(Moment::now()),
-            Heard::Other => {}
+            Received::Pong => self.freshness.ping_answered(Moment::now()),
+            Received::Other => {}
         }
     }
 
     fn stash(&mut self, session: &mut Session, packet: Publish) {
         let marker = self.settings.marker.as_ref().is_some_and(|topic| packet.topic == topic.as_bytes());
-        // Copies for an earlier subscription may stand in the middle of the backlog.
+        // Copies for an earlier subscription may be in the middle of the backlog.
         let is_current = marker && session.is_of_marker(&packet);
         self.freshness.message_read(is_current);
         if is_current {
@@ -297,7 +305,7 @@ impl Input {
             bytes,
         };
         if let Some(out) = &self.out {
-            // Where the pipeline has ended the daemon is ending: the broker keeps the message.
+            // After the end of the pipeline the broker keeps the message.
             let _ = out.send(delivery);
         }
     }

@@ -1,18 +1,17 @@
-//! MQTT v5 with the broker of the cameras: three clients, each with its own session and its own task.
+//! MQTT v5 sessions with the broker of the cameras. There are three clients, each with its own session and task.
 //!
-//! - *events* ([`input`]): persistent session, acknowledged by hand. What is not acknowledged comes again.
-//! - *media*: the same for media files, apart so that a clip of many megabytes on a slow disk holds up no
-//!   event.
-//! - *answers* ([`publisher`]): clean session, identifications and the retained status with its last will.
+//! - *events* ([`input`]): a persistent session with manual acknowledgements. The broker delivers an unacknowledged message
+//!   again.
+//! - *media*: the same for media files. It is separate so that a large clip on a slow disk delays no event.
+//! - *answers* ([`publisher`]): a clean session for identifications and for the retained status with its last will.
 //!
-//! A fourth, [`probe`], is there only while doctor measures the round trip.
+//! A fourth client, [`probe`], exists only while doctor measures the round trip.
 //!
-//! Every connection starts from nothing: no acknowledgement, no packet id, no unsent answer of an old
-//! connection can reach a new one.
+//! A new connection takes nothing over from the last one: no acknowledgement, no packet id, no unsent answer.
 //!
-//! All speak through a [`wire`] of their own, which can stop reading and still write, and which writes at once
-//! what is ready together. No task waits for anything that waits for it: an input without room in its [`Budget`]
-//! stops reading and goes on to acknowledge, and answers go through a client of their own.
+//! Every client has its own connection ([`wire`]). It can stop reading and still write, and it writes together what is ready
+//! together. No task waits for a task that waits for it. An input whose [`Budget`] is used up stops reading and continues to
+//! acknowledge. Answers have a client of their own.
 
 mod answer;
 mod backoff;
@@ -21,6 +20,7 @@ mod counters;
 mod freshness;
 mod input;
 mod link;
+mod messages;
 mod moment;
 mod options;
 mod probe;
@@ -30,7 +30,6 @@ mod session;
 mod tls;
 mod window;
 mod wire;
-mod words;
 
 use tokio::sync::watch;
 
@@ -39,25 +38,25 @@ pub use answer::{Answer, Outgoing, Rejected, StatusMessage};
 pub use budget::Budget;
 pub use counters::{AnswerCounters, Counter};
 pub use freshness::Waited;
-pub use input::{AckToken, Delivery, Input, InputSettings};
+pub use input::{AckToken, Delivery, Input, InputChannels, InputSettings};
 pub use link::LinkState;
 pub use link::{Link, Links};
 pub use probe::{ProbeError, RoundTrip, measure};
 pub use publisher::{Publisher, PublisherTask};
 pub use receipt::Receipt;
 
-/// How far the MQTT tasks have been asked to stop.
+/// The phases of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Work.
+    /// Normal operation.
     Run,
-    /// Hand on no more messages, acknowledge what is under way.
+    /// Deliver no more messages, acknowledge those in progress.
     Finish,
     /// Send what is queued, then disconnect.
     Disconnect,
 }
 
-/// Waits until `phase` is reached; at once where nobody is left to tell.
+/// Waits until `phase` is reached. Returns at once if the sender was dropped.
 pub async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
     let _ = phases.wait_for(|now| *now >= phase).await;
 }

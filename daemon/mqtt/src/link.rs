@@ -1,4 +1,4 @@
-//! What is known of a connection to the broker, for status and doctor.
+//! State of the connections to the broker, for status and doctor.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use tracing::warn;
 /// One connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Connected, and for an input also subscribed, since then; none while it is not.
+    /// Since when it is connected, for an input also subscribed; none while it is not.
     pub since: Option<Timestamp>,
-    /// Why it last failed or what is wrong with it, in words; kept until the next connection stands.
+    /// The last error; kept until the next connection is established.
     pub error: Option<String>,
     /// Connections made since the start.
     pub connections: u64,
@@ -21,28 +21,28 @@ pub struct Link {
 /// All connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
-    /// Events come in here.
+    /// Input of events.
     pub events: Link,
-    /// Media files come in here.
+    /// Input of media files.
     pub media: Link,
-    /// Answers and status go out here.
+    /// Output of answers and status.
     pub answers: Link,
 }
 
 impl Links {
-    /// Whether events are taken and answered.
+    /// Whether events are received and answered.
     pub fn connected(&self) -> bool {
         [&self.events, &self.media, &self.answers].iter().all(|link| link.since.is_some())
     }
 
-    /// The first failure, while not everything is connected.
+    /// The first error, while not everything is connected.
     pub fn error(&self) -> Option<String> {
         let links = [&self.events, &self.media, &self.answers];
         links.iter().find_map(|link| link.error.clone())
     }
 }
 
-/// The writing end: held by the task of the connection.
+/// The sender of the state, held by the task of the connection.
 #[derive(Debug, Clone, Default)]
 pub struct LinkState(Arc<watch::Sender<Link>>);
 
@@ -65,13 +65,13 @@ impl LinkState {
         });
     }
 
-    /// The connection is gone, or could not be made. Logged once for each word: a broker that is away for a night
-    /// must not fill the log of an SD card.
+    /// The connection ended or failed. A repeated error is logged once: a broker that is down for a night must not fill the
+    /// log on an SD card.
     pub(crate) fn down(&self, client: &str, error: Option<String>) {
         self.0.send_modify(|link| {
             link.since = None;
             if error.is_some() && link.error != error {
-                warn!(client, error, "no connection to the broker; trying again");
+                warn!(client, error, "no connection to the broker; reconnecting");
                 link.error = error;
             }
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point in time of CLOCK_BOOTTIME. `Instant` stands still during a suspend, and an old event would look fresh.
+/// A point in time of CLOCK_BOOTTIME. `Instant` does not advance during a suspend, so an old event would look fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
@@ -29,7 +29,7 @@ impl Add<Duration> for Moment {
 impl Sub for Moment {
     type Output = Duration;
 
-    /// Zero where `earlier` is the later one.
+    /// Zero if `earlier` is the later one.
     fn sub(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

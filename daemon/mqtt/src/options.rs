@@ -1,5 +1,5 @@
-//! How each client connects and signs in, from the configuration. Reads files: blocking, and anew for each
-//! connection, so that a renewed certificate or password is used without a restart.
+//! Connection options of each client, from the settings. Blocking: files are read for each connection, so that a renewed
+//! certificate or password is used without a restart.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use rumqttc::v5::mqttbytes::v5::{Connect, ConnectProperties, LastWill, Login};
 use thiserror::Error;
 
 use crate::tls::{self, TlsError};
-use crate::wire::Door;
+use crate::wire::ConnectOptions;
 
-/// Without a word for one and a half of this the broker takes us for gone, and for twice of it we the broker.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// MQTT keep alive. The broker closes a connection that is silent for 1.5 intervals; a client does so after 2.
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// A connection, with TLS and the broker's answer, stands within this or fails.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Bounds TCP, TLS and CONNACK together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the broker keeps messages for an appliance that is away, in seconds: 30 days.
+/// How long the broker keeps messages for a disconnected appliance, in seconds: 30 days.
 const SESSION_EXPIRY_SECONDS: u32 = 30 * 24 * 3600;
 
-/// Messages that the broker may have sent without our acknowledgement. As wide as a group commit: fewer would
-/// make the disk wait for the network. Only asked for: what bounds memory is the budget.
+/// Unacknowledged messages that the broker may send. It is as large as a group commit, so that the disk does not wait for
+/// the network. A broker may ignore it: the budget bounds the memory.
 const RECEIVE_MAX: u16 = 1000;
 
-/// How much above `max_payload_bytes` a packet may be and is still taken: what is a little too large is
-/// refused in words, what is far too large the broker throws away, as MQTT has it for our announced maximum.
+/// How far a packet may exceed `max_payload_bytes` and is still read. A payload that is slightly too large is answered with
+/// a refusal. The broker discards larger ones, because they exceed the announced maximum.
 const PACKET_MARGIN: u64 = 1024 * 1024;
 
-/// Largest packet that the answers take: they hear nothing but short words of the broker.
+/// Largest packet for the answers client: it receives only short control packets.
 const SHORT_PACKET_MAX: u32 = 16 * 1024;
 
-/// Put after the client id of the answers, and of what measures the round trip.
+/// Suffixes of the client id, for answers and for the probe.
 const ANSWERS: &str = "-answers";
 const PROBE: &str = "-probe";
 
@@ -49,13 +49,13 @@ pub enum OptionsError {
     Tls(#[from] TlsError),
 }
 
-/// The largest packet that an input announces to take.
+/// The largest packet that an input announces.
 pub(crate) fn packet_max(config: &Config) -> u32 {
     u32::try_from(config.mqtt.max_payload_bytes.saturating_add(PACKET_MARGIN)).unwrap_or(u32::MAX)
 }
 
-/// How an input connects; `suffix` is put after the client id.
-pub(crate) fn input(config: &Config, suffix: &str, packet_max: u32) -> Result<Door, OptionsError> {
+/// Options of an input; `suffix` is appended to the client id.
+pub(crate) fn input(config: &Config, suffix: &str, packet_max: u32) -> Result<ConnectOptions, OptionsError> {
     let properties = ConnectProperties {
         session_expiry_interval: Some(SESSION_EXPIRY_SECONDS),
         receive_maximum: Some(RECEIVE_MAX),
@@ -63,51 +63,51 @@ pub(crate) fn input(config: &Config, suffix: &str, packet_max: u32) -> Result<Do
         ..ConnectProperties::new()
     };
     let connect = connect(config, suffix, false, properties);
-    door(config, connect, None, packet_max)
+    connect_options(config, connect, None, packet_max)
 }
 
-/// How the answers connect.
-pub(crate) fn answers(config: &Config, will: LastWill) -> Result<Door, OptionsError> {
+/// Options of the answers client.
+pub(crate) fn answers(config: &Config, will: LastWill) -> Result<ConnectOptions, OptionsError> {
     let properties =
         ConnectProperties { max_packet_size: Some(SHORT_PACKET_MAX), ..ConnectProperties::new() };
     let connect = connect(config, ANSWERS, true, properties);
-    door(config, connect, Some(will), SHORT_PACKET_MAX)
+    connect_options(config, connect, Some(will), SHORT_PACKET_MAX)
 }
 
-/// How the measurement of the round trip connects.
-pub(crate) fn probe(config: &Config) -> Result<Door, OptionsError> {
+/// Options of the probe.
+pub(crate) fn probe(config: &Config) -> Result<ConnectOptions, OptionsError> {
     let properties =
         ConnectProperties { max_packet_size: Some(SHORT_PACKET_MAX), ..ConnectProperties::new() };
-    door(config, connect(config, PROBE, true, properties), None, SHORT_PACKET_MAX)
+    connect_options(config, connect(config, PROBE, true, properties), None, SHORT_PACKET_MAX)
 }
 
-/// The topic of the measurement: the appliance's own, below the status, where no camera's topic is.
+/// The topic of the probe: one per appliance, below the status, where cameras have no topics.
 pub(crate) fn probe_topic(config: &Config) -> String {
     format!("{}/status/probe/{}", config.mqtt.topic_root, config.mqtt_client_id())
 }
 
 fn connect(config: &Config, suffix: &str, clean_start: bool, properties: ConnectProperties) -> Connect {
     Connect {
-        keep_alive: u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
+        keep_alive: u16::try_from(KEEP_ALIVE_INTERVAL.as_secs()).unwrap_or(u16::MAX),
         client_id: format!("{}{suffix}", config.mqtt_client_id()),
         clean_start,
         properties: Some(properties),
     }
 }
 
-fn door(
+fn connect_options(
     config: &Config,
     connect: Connect,
     will: Option<LastWill>,
     packet_max: u32,
-) -> Result<Door, OptionsError> {
+) -> Result<ConnectOptions, OptionsError> {
     let (host, port, tls) = config.mqtt.endpoint();
     let tls = tls.then(|| tls::client_config(&config.mqtt)).transpose()?;
     let login = login(config)?;
-    Ok(Door { host, port, tls, connect, will, login, packet_max, patience: CONNECT_PATIENCE })
+    Ok(ConnectOptions { host, port, tls, connect, will, login, packet_max, connect_timeout: CONNECT_TIMEOUT })
 }
 
-/// The last will: what the broker tells of us when we are gone.
+/// The last will, which the broker publishes when the connection is lost.
 pub(crate) fn will(topic: &str, payload: Vec<u8>) -> LastWill {
     LastWill::new(topic, payload, QoS::AtLeastOnce, true, None)
 }

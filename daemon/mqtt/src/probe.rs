@@ -1,4 +1,4 @@
-//! Measures the way to the broker and back, for doctor.
+//! Measures the round trip to the broker, for doctor.
 //!
 //! A connection of its own publishes to a topic of its own with QoS 1 and receives the copy with QoS 0. The broker writes
 //! copy and PUBACK one after the other, as it writes PUBACK and identification to a camera. With Nagle's algorithm on at
@@ -18,42 +18,42 @@ use tokio::time::timeout;
 use crate::options::{self, OptionsError};
 use crate::wire::{Wire, WireError};
 
-/// Messages of one measurement; odd, so that the median is one of them. With Nagle's algorithm they take 0.4 s.
-const ROUNDS: u16 = 9;
-/// Both packets of a message arrive within this, or the broker does not deliver.
-const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
-/// The whole measurement ends within this: an operator waits for it.
+/// Messages of one measurement. The number is odd, so that the median is one of them. With Nagle's algorithm they take 0.4 s.
+const MESSAGES: u16 = 9;
+/// Both packets of a message must arrive within this.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bounds the whole measurement: an operator waits for it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(8);
-/// Packet id of the subscription; the messages have those after it.
+/// Packet id of the subscription; the messages use the following ones.
 const SUBSCRIPTION: u16 = 1;
 
-/// What was measured, as medians.
+/// Medians of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTrip {
-    /// From the PUBLISH to the first packet that comes back.
+    /// From the PUBLISH to the first packet of the broker.
     pub first: Duration,
-    /// From the first packet to the second.
+    /// From the first packet to the second one.
     pub stall: Duration,
 }
 
-/// Why nothing was measured.
+/// Why the measurement failed.
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// The broker's access list does not allow the topic.
-    #[error("the broker's access list does not allow to publish and read {0}")]
+    #[error("the broker's access list does not allow publishing and reading {0}")]
     Denied(String),
     /// The connection could not be set up.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// It broke.
+    /// The connection failed.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// It took too long.
+    /// The measurement took too long.
     #[error("the broker did not answer in time")]
     Timeout,
 }
 
-/// Publishes to the probe's topic several times and measures until copy and PUBACK are there.
+/// Publishes several messages to the topic of the probe, and measures when copy and PUBACK arrive.
 pub async fn measure(config: &Config) -> Result<RoundTrip, ProbeError> {
     timeout(PROBE_TIMEOUT, connect_and_measure(config)).await.map_err(|_| ProbeError::Timeout)?
 }
@@ -61,16 +61,16 @@ pub async fn measure(config: &Config) -> Result<RoundTrip, ProbeError> {
 async fn connect_and_measure(config: &Config) -> Result<RoundTrip, ProbeError> {
     let topic = options::probe_topic(config);
     let settings = config.clone();
-    let door = tokio::task::spawn_blocking(move || options::probe(&settings)).await;
-    // Only an ending runtime does not run it.
-    let Ok(door) = door else { return Err(ProbeError::Timeout) };
-    let (mut wire, _) = Wire::open(door?).await?;
+    let options = tokio::task::spawn_blocking(move || options::probe(&settings)).await;
+    // Fails only while the runtime ends.
+    let Ok(options) = options else { return Err(ProbeError::Timeout) };
+    let (mut wire, _) = Wire::open(options?).await?;
     subscribe(&mut wire, &topic).await?;
-    let mut first = Vec::with_capacity(ROUNDS.into());
-    let mut stall = Vec::with_capacity(ROUNDS.into());
-    for round in 1..=ROUNDS {
-        let trip = timeout(ROUND_TIMEOUT, self::round(&mut wire, &topic, SUBSCRIPTION + round)).await;
-        // A broker that delivers nothing to a client without the right to read says nothing.
+    let mut first = Vec::with_capacity(MESSAGES.into());
+    let mut stall = Vec::with_capacity(MESSAGES.into());
+    for round in 1..=MESSAGES {
+        let trip = timeout(MESSAGE_TIMEOUT, self::round(&mut wire, &topic, SUBSCRIPTION + round)).await;
+        // Without permission to read, a broker does not deliver and does not report it.
         let trip = trip.map_err(|_| ProbeError::Denied(topic.clone()))??;
         first.push(trip.first);
         stall.push(trip.stall);

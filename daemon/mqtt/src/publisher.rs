@@ -1,10 +1,9 @@
 //! Publishes answers and status through a client of its own.
 //!
-//! Constraint: a stale identification never leaves as actionable. So an answer is written out only when the
-//! broker has room for it and has been confirming (the [`Window`]), and what could not be written for a moment
-//! is thrown away with the connection; what was not confirmed is written anew. What remains is the network
-//! itself: bytes that the kernel already has may arrive late by as long as the broker was silent; the window
-//! keeps them few.
+//! A stale identification must never be sent as actionable. So an answer is written only while the broker confirms and its
+//! receive window has room (the [`Window`]). If a write stalls, the connection is closed, and unconfirmed answers are created
+//! again. The rest is the network: bytes in kernel buffers may arrive late by as long as the broker was silent. The window
+//! bounds their number.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,51 +23,51 @@ use crate::backoff::Backoff;
 use crate::counters::AnswerCounters;
 use crate::link::LinkState;
 use crate::moment::Moment;
-use crate::options::{self, KEEP_ALIVE};
+use crate::options::{self, KEEP_ALIVE_INTERVAL};
 use crate::receipt::Receipt;
 use crate::session::{SessionError, pings};
-use crate::window::{STALL, What, Window};
+use crate::window::{Publication, STALL_TIMEOUT, Window};
 use crate::wire::{Wire, WireError};
 use crate::{Phase, reached};
 
-/// How often deadlines are looked at where answers have any: a small part of the shortest of them.
-const TICK: Duration = Duration::from_millis(250);
+/// How often deadlines of answers are checked: a small part of the shortest deadline.
+const DEADLINE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Answers that are taken at once before the window is looked at.
+/// Answers that are dequeued before the window is checked.
 const ORDERS_AT_ONCE: usize = 64;
 
-/// The pipeline's end.
+/// The sender, for the pipeline.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    // Unbounded by itself: every answer belongs to a message under way, and those are bounded by the budget.
-    orders: mpsc::UnboundedSender<What>,
+    // Unbounded: every answer belongs to a message in progress, and the budget bounds those.
+    orders: mpsc::UnboundedSender<Publication>,
 }
 
 impl Publisher {
-    /// Publishes as soon as the broker takes it.
+    /// Publishes as soon as the broker accepts it.
     pub fn send(&self, message: Outgoing) -> Receipt {
         let (sender, receiver) = oneshot::channel();
-        // Where the task has ended the receipt says so.
-        let _ = self.orders.send(What::Message(message, sender));
+        // After the end of the task the receipt resolves to `GivenUp`.
+        let _ = self.orders.send(Publication::Message(message, sender));
         Receipt(receiver)
     }
 }
 
-/// The task's end.
+/// The task.
 pub struct PublisherTask {
     config: Arc<Config>,
     counters: Arc<AnswerCounters>,
     link: LinkState,
-    orders: mpsc::UnboundedReceiver<What>,
+    orders: mpsc::UnboundedReceiver<Publication>,
     status: watch::Receiver<StatusMessage>,
     phase: watch::Receiver<Phase>,
     window: Window,
 }
 
-/// What happens next.
+/// The next action.
 #[allow(clippy::large_enum_variant, reason = "one at a time, moved once")]
 enum Step {
-    Hear(Packet),
+    Received(Packet),
     Orders,
     Status,
     Phase,
@@ -80,12 +79,12 @@ enum Step {
 struct Connection {
     wire: Wire,
     status_due: bool,
-    /// The last word of the broker.
-    heard_at: Instant,
+    /// When the last packet was received.
+    received_at: Instant,
 }
 
 impl PublisherTask {
-    /// Both ends.
+    /// The sender and the task.
     pub fn new(
         config: Arc<Config>,
         counters: Arc<AnswerCounters>,
@@ -98,7 +97,7 @@ impl PublisherTask {
         (Publisher { orders: sender }, Self { config, counters, link, orders, status, phase, window })
     }
 
-    /// Publishes until the phase is [`Phase::Disconnect`] and everything is settled.
+    /// Publishes until the phase is [`Phase::Disconnect`] and every answer is settled.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
@@ -116,35 +115,35 @@ impl PublisherTask {
         }
     }
 
-    /// Keeps taking answers while there is no connection; none when it is time to stop.
+    /// Queues answers while there is no connection. None at the phase [`Phase::Disconnect`].
     async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(awaited);
-        let mut looks = looks();
+        let mut deadline_checks = deadline_checks();
         loop {
             tokio::select! {
                 done = &mut awaited => return Some(done),
                 () = reached(&mut self.phase, Phase::Disconnect) => return None,
                 Some(what) = self.orders.recv() => self.window.push(what, Instant::now()),
-                _ = looks.tick(), if self.window.unsettled() > 0 => self.prune(),
+                _ = deadline_checks.tick(), if self.window.unsettled() > 0 => self.prune(),
             }
         }
     }
 
-    /// One connection from its begin to its end; an end in order is asked for.
+    /// One connection from start to end. Returns `Ok` only after an orderly shutdown.
     async fn connection(&mut self) -> Result<(), SessionError> {
         let (config, last) = (self.config.clone(), offline(&self.status.borrow()));
         let will = options::will(&self.status_topic(), last.body());
         let open = async move {
-            let door = tokio::task::spawn_blocking(move || options::answers(&config, will)).await;
-            // Only an ending runtime does not do it.
-            let Ok(door) = door else { return Err(SessionError::Silent) };
-            Ok(Wire::open(door?).await?)
+            let options = tokio::task::spawn_blocking(move || options::answers(&config, will)).await;
+            // Fails only while the runtime ends.
+            let Ok(options) = options else { return Err(SessionError::Silent) };
+            Ok(Wire::open(options?).await?)
         };
         let Some(opened) = self.meanwhile(open).await else { return Ok(()) };
         let (wire, answer) = opened?;
-        let mut connection = Connection { wire, status_due: true, heard_at: Instant::now() };
-        let mut pings = self.stands(&answer);
-        let mut looks = looks();
+        let mut connection = Connection { wire, status_due: true, received_at: Instant::now() };
+        let mut pings = self.connected(&answer);
+        let mut deadline_checks = deadline_checks();
         let mut taken = Vec::with_capacity(ORDERS_AT_ONCE);
         loop {
             self.send(&mut connection).await?;
@@ -152,21 +151,21 @@ impl PublisherTask {
                 return Ok(connection.end().await?);
             }
             let step = tokio::select! {
-                packet = connection.wire.read() => Step::Hear(packet?),
+                packet = connection.wire.read() => Step::Received(packet?),
                 1.. = self.orders.recv_many(&mut taken, ORDERS_AT_ONCE) => Step::Orders,
                 Ok(()) = self.status.changed() => Step::Status,
                 Ok(()) = self.phase.changed() => Step::Phase,
                 _ = pings.tick() => Step::Ping,
-                _ = looks.tick(), if self.window.unsettled() > 0 => Step::Tick,
+                _ = deadline_checks.tick(), if self.window.unsettled() > 0 => Step::Tick,
             };
             match step {
-                Step::Hear(packet) => self.hear(&mut connection, packet)?,
+                Step::Received(packet) => self.handle_packets(&mut connection, packet)?,
                 Step::Orders => {
                     let now = Instant::now();
                     taken.drain(..).for_each(|what| self.window.push(what, now));
                 }
                 Step::Status => connection.status_due = true,
-                // The last word is that we go, whether the numbers of it have been told already or not.
+                // The last status is offline, even if its numbers were published before.
                 Step::Phase => connection.status_due |= self.closing(),
                 Step::Ping => connection.ping()?,
                 Step::Tick => {
@@ -183,7 +182,7 @@ impl PublisherTask {
         *self.phase.borrow() == Phase::Disconnect
     }
 
-    fn stands(&mut self, answer: &ConnAck) -> Interval {
+    fn connected(&mut self, answer: &ConnAck) -> Interval {
         let properties = answer.properties.as_ref();
         let receive_max = properties.and_then(|properties| properties.receive_max);
         self.window.open(receive_max.unwrap_or(u16::MAX));
@@ -192,9 +191,9 @@ impl PublisherTask {
         pings(properties.and_then(|properties| properties.server_keep_alive))
     }
 
-    /// Takes this packet and all that came with it.
-    fn hear(&mut self, connection: &mut Connection, first: Packet) -> Result<(), WireError> {
-        connection.heard_at = Instant::now();
+    /// Handles this packet and all that arrived with it.
+    fn handle_packets(&mut self, connection: &mut Connection, first: Packet) -> Result<(), WireError> {
+        connection.received_at = Instant::now();
         let mut next = Some(first);
         while let Some(packet) = next {
             if let Packet::PubAck(ack) = packet {
@@ -206,7 +205,7 @@ impl PublisherTask {
         Ok(())
     }
 
-    /// Writes whatever may leave now, all of it at once.
+    /// Writes together all that may be sent now.
     async fn send(&mut self, connection: &mut Connection) -> Result<(), WireError> {
         let now = Instant::now();
         if connection.status_due
@@ -225,19 +224,19 @@ impl PublisherTask {
             self.counters.sent.add(1);
         }
         self.counters.waiting.set(self.window.unsettled() as u64);
-        // What could not leave at once is as old as this when it does.
-        timeout(STALL, connection.wire.flush()).await.map_err(|_| WireError::Timeout)?
+        // An answer that is written late is older by up to this.
+        timeout(STALL_TIMEOUT, connection.wire.flush()).await.map_err(|_| WireError::Timeout)?
     }
 
     fn settle(&mut self, packet: u16, taken: bool) {
         if let Some(topic) = self.window.settle(packet, taken) {
             self.counters.refused.add(1);
-            warn!(topic, "the broker refused what was published; check its access list");
+            warn!(topic, "the broker refused a message; check its access list");
         }
     }
 
     fn prune(&mut self) {
-        // While stopping without a broker nobody is helped by waiting: it delivers the events again.
+        // Without a connection a shutdown does not wait: the broker delivers the events again.
         let everything = *self.phase.borrow() > Phase::Run && self.link.get().since.is_none();
         let given_up = self.window.prune(Instant::now(), everything);
         self.counters.waiting.set(self.window.unsettled() as u64);
@@ -252,24 +251,24 @@ impl PublisherTask {
     }
 }
 
-/// Looks at deadlines.
-fn looks() -> Interval {
-    let mut looks = interval(TICK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks
+/// The interval of deadline checks.
+fn deadline_checks() -> Interval {
+    let mut deadline_checks = interval(DEADLINE_CHECK_INTERVAL);
+    deadline_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    deadline_checks
 }
 
-/// What the broker tells when the connection breaks.
+/// The status that the broker publishes when the connection is lost.
 fn offline(status: &StatusMessage) -> StatusMessage {
     StatusMessage { online: false, ..status.clone() }
 }
 
 impl Connection {
     fn ping(&mut self) -> Result<(), SessionError> {
-        if self.heard_at.elapsed() > 2 * KEEP_ALIVE {
+        if self.received_at.elapsed() > 2 * KEEP_ALIVE_INTERVAL {
             return Err(SessionError::Silent);
         }
-        // It leaves with the next flush, which is at once.
+        // The next flush writes it at once.
         Ok(self.wire.queue(&Packet::PingReq(PingReq))?)
     }
 

@@ -1,11 +1,11 @@
-//! Whether the broker has an answer.
+//! Confirmation of an answer by the broker.
 
 use tokio::sync::oneshot;
 
-/// What became of an answer.
+/// The outcome of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
-    /// The broker has it.
+    /// The broker accepted it.
     Confirmed,
     /// The broker refused it.
     Refused,
@@ -13,12 +13,12 @@ pub enum Confirmation {
     GivenUp,
 }
 
-/// A promise that the answer is settled one way or the other, in bounded time.
+/// Resolves when the answer is settled, in bounded time.
 #[derive(Debug)]
 pub struct Receipt(pub(crate) oneshot::Receiver<Confirmation>);
 
 impl Receipt {
-    /// Waits for it. A publisher that ended has given everything up.
+    /// Waits for the outcome. It is `GivenUp` after the end of the publisher.
     pub async fn settled(self) -> Confirmation {
         self.0.await.unwrap_or(Confirmation::GivenUp)
     }

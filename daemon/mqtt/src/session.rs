@@ -1,4 +1,4 @@
-//! What an input says and hears on one connection.
+//! One connection of an input: subscriptions, packets, acknowledgements, pings.
 
 use std::time::{Duration, Instant};
 
@@ -16,35 +16,35 @@ use tracing::warn;
 
 use crate::freshness::{Due, PROOF_INTERVAL, Waited};
 use crate::input::{Ack, InputSettings};
-use crate::options::{KEEP_ALIVE, OptionsError};
+use crate::options::{KEEP_ALIVE_INTERVAL, OptionsError};
 use crate::wire::{Wire, WireError};
 
-/// Packet ids of the two subscriptions; nothing else of ours needs one.
+/// Packet ids of the two subscriptions. An input sends no other packet with an id.
 const TOPICS: u16 = 1;
 const MARKER: u16 = 2;
 
 /// Largest subscription identifier of MQTT.
 const SUBSCRIPTION_ID_MAX: usize = 268_435_455;
 
-/// Acknowledgements that are written at once: a whole group commit.
+/// Acknowledgements that are written together: a whole group commit.
 const ACKS_AT_ONCE: usize = 1024;
 
-/// Why a connection failed, in words for the operator.
+/// Why a connection failed; the messages are for the operator.
 #[derive(Debug, Error)]
 pub(crate) enum SessionError {
-    /// It could not be set up.
+    /// The connection could not be set up.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// It broke.
+    /// The connection failed.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The broker does not let us subscribe.
+    /// The broker refused a subscription.
     #[error("the broker refused the subscription of {0}; check its access list")]
     Subscription(String),
-    /// What was published is not confirmed.
-    #[error("the broker does not confirm what is published")]
+    /// The broker does not confirm answers.
+    #[error("the broker does not confirm published messages")]
     Unconfirmed,
-    /// Nothing comes any more, not even answers to pings.
+    /// The broker sends nothing, not even PINGRESP.
     #[error("the broker stopped answering")]
     Silent,
 }
@@ -61,7 +61,7 @@ impl SessionError {
     }
 }
 
-/// A message that waits for room.
+/// A message that the budget does not admit yet.
 pub(crate) struct Stashed {
     pub(crate) packet: Publish,
     pub(crate) marker: bool,
@@ -70,14 +70,14 @@ pub(crate) struct Stashed {
     pub(crate) waited: Waited,
 }
 
-/// What came.
+/// A received packet.
 #[allow(clippy::large_enum_variant, reason = "one at a time, moved once")]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     /// A message.
     Message(Publish),
     /// The topics are subscribed.
     Subscribed,
-    /// The answer to a ping.
+    /// A PINGRESP.
     Pong,
     /// Nothing to act on.
     Other,
@@ -88,16 +88,16 @@ pub(crate) struct Session {
     wire: Wire,
     filters: Vec<String>,
     marker: Option<String>,
-    /// Subscription identifier of the marker: other connections have others.
+    /// Subscription identifier of the marker, different for each connection.
     marker_id: usize,
-    /// At most one message that has no room yet.
+    /// At most one message that the budget does not admit yet.
     pub(crate) stash: Option<Stashed>,
-    /// Since when the broker had the chance to say something and did not.
+    /// Since when the input reads and the broker sends nothing.
     pub(crate) silent_since: Instant,
 }
 
 impl Session {
-    /// Subscribes. The topics are subscribed anew on every connection: a broker may have lost its sessions.
+    /// Subscribes. This is done on every connection, because a broker may have lost its sessions.
     pub(crate) async fn begin(wire: Wire, settings: &InputSettings) -> Result<Self, SessionError> {
         let marker_id = fastrand::usize(1..=SUBSCRIPTION_ID_MAX);
         let filters = settings.filters.clone();
@@ -113,53 +113,53 @@ impl Session {
         Ok(session)
     }
 
-    /// Subscribes the marker under the present identifier; none where there is no marker.
+    /// Subscribes the marker under the current identifier; none without a marker.
     fn marker(&self) -> Option<Packet> {
         let filters = vec![filter(self.marker.as_ref()?, RetainForwardRule::OnEverySubscribe)];
         let properties = SubscribeProperties { id: Some(self.marker_id), user_properties: Vec::new() };
         Some(Packet::Subscribe(Subscribe { pkid: MARKER, filters, properties: Some(properties) }))
     }
 
-    /// Waits for what comes. May be dropped while it waits.
-    pub(crate) async fn hear(&mut self) -> Result<Heard, SessionError> {
+    /// Waits for a packet. Cancellation is safe.
+    pub(crate) async fn receive(&mut self) -> Result<Received, SessionError> {
         let packet = self.wire.read().await?;
         self.silent_since = Instant::now();
-        self.understand(packet)
+        self.classify(packet)
     }
 
-    /// What is here already.
-    pub(crate) fn hear_now(&mut self) -> Result<Option<Heard>, SessionError> {
-        self.wire.read_now()?.map(|packet| self.understand(packet)).transpose()
+    /// The next packet that is already read.
+    pub(crate) fn receive_now(&mut self) -> Result<Option<Received>, SessionError> {
+        self.wire.read_now()?.map(|packet| self.classify(packet)).transpose()
     }
 
-    /// Bytes of the message that waits for room.
+    /// Bytes of the message that is not admitted yet.
     pub(crate) fn stashed(&self) -> Option<usize> {
         self.stash.as_ref().map(|stashed| stashed.packet.payload.len())
     }
 
-    fn understand(&self, packet: Packet) -> Result<Heard, SessionError> {
+    fn classify(&self, packet: Packet) -> Result<Received, SessionError> {
         match packet {
-            Packet::Publish(publish) => Ok(Heard::Message(publish)),
+            Packet::Publish(publish) => Ok(Received::Message(publish)),
             Packet::SubAck(answer) => self.subscribed(&answer),
-            Packet::PingResp(_) => Ok(Heard::Pong),
-            _ => Ok(Heard::Other),
+            Packet::PingResp(_) => Ok(Received::Pong),
+            _ => Ok(Received::Other),
         }
     }
 
-    fn subscribed(&self, answer: &SubAck) -> Result<Heard, SessionError> {
+    fn subscribed(&self, answer: &SubAck) -> Result<Received, SessionError> {
         let refused = |code: &SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
         let at = answer.return_codes.iter().position(refused);
         match (answer.pkid, at) {
-            (TOPICS, None) => Ok(Heard::Subscribed),
+            (TOPICS, None) => Ok(Received::Subscribed),
             (TOPICS, Some(at)) => {
                 Err(SessionError::Subscription(self.filters.get(at).cloned().unwrap_or_default()))
             }
-            (_, None) => Ok(Heard::Other),
+            (_, None) => Ok(Received::Other),
             (_, Some(_)) => {
                 warn!(
-                    "the broker refused the subscription of the own status; the end of a backlog is guessed"
+                    "the broker refused the subscription of the own status; the end of a backlog is estimated"
                 );
-                Ok(Heard::Other)
+                Ok(Received::Other)
             }
         }
     }
@@ -169,7 +169,7 @@ impl Session {
         packet.properties.as_ref().is_some_and(|all| all.subscription_identifiers.contains(&self.marker_id))
     }
 
-    /// Writes this acknowledgement and those that wait behind it; how many.
+    /// Writes this acknowledgement and those queued after it. Returns their number.
     pub(crate) async fn acknowledge(
         &mut self,
         first: Ack,
@@ -185,13 +185,13 @@ impl Session {
         let packets =
             batch.iter().filter_map(|ack| ack.packet).map(|id| Packet::PubAck(PubAck::new(id, None)));
         self.wire.write(packets).await?;
-        // Only now the messages are no longer under way.
+        // The messages are in progress until here.
         Ok(batch.len())
     }
 
-    /// Sends what is due; `reading` where the answer to the last ping could have been read.
+    /// Sends what is due. `reading` is whether the PINGRESP could have been read.
     pub(crate) async fn prove(&mut self, due: Due, reading: bool) -> Result<(), SessionError> {
-        if reading && self.silent_since.elapsed() > 2 * KEEP_ALIVE {
+        if reading && self.silent_since.elapsed() > 2 * KEEP_ALIVE_INTERVAL {
             return Err(SessionError::Silent);
         }
         let marker = if due.marker {
@@ -204,13 +204,13 @@ impl Session {
         Ok(self.wire.write(marker.into_iter().chain(ping)).await?)
     }
 
-    /// Writes what is left and says goodbye; the broker keeps the session.
+    /// Writes the remaining acknowledgements and disconnects. The broker keeps the session.
     pub(crate) async fn end(mut self, acks: &mut mpsc::UnboundedReceiver<Ack>) -> Result<(), SessionError> {
         while let Ok(ack) = acks.try_recv() {
             self.acknowledge(ack, acks).await?;
         }
-        let goodbye = Disconnect::new(DisconnectReasonCode::NormalDisconnection);
-        self.wire.write([Packet::Disconnect(goodbye)]).await?;
+        let disconnect = Disconnect::new(DisconnectReasonCode::NormalDisconnection);
+        self.wire.write([Packet::Disconnect(disconnect)]).await?;
         self.wire.close().await;
         Ok(())
     }
@@ -221,18 +221,18 @@ fn filter(path: &str, retain_forward_rule: RetainForwardRule) -> Filter {
         path: path.to_owned(),
         qos: QoS::AtLeastOnce,
         nolocal: false,
-        // A camera that retains its messages is told so with the first of them.
+        // Keeps the flag, so that the refusal of a retained message names the reason.
         preserve_retain: true,
         retain_forward_rule,
     }
 }
 
-/// Twice within the time after which a side counts as gone.
+/// The interval of pings: twice within the keep alive.
 pub(crate) fn pings(server_keep_alive: Option<u16>) -> Interval {
     ticks(ping_interval(server_keep_alive))
 }
 
-/// When proofs of freshness are looked at, and the longest pause between two pings.
+/// The interval of freshness proofs, and the longest pause between two pings.
 pub(crate) fn proofs(server_keep_alive: Option<u16>, has_marker: bool) -> (Interval, Duration) {
     let keep_alive = ping_interval(server_keep_alive);
     (ticks(if has_marker { PROOF_INTERVAL.min(keep_alive) } else { keep_alive }), keep_alive)
@@ -240,7 +240,7 @@ pub(crate) fn proofs(server_keep_alive: Option<u16>, has_marker: bool) -> (Inter
 
 fn ping_interval(server_keep_alive: Option<u16>) -> Duration {
     let allowed = server_keep_alive.map(|seconds| Duration::from_secs(seconds.max(1).into()));
-    allowed.map_or(KEEP_ALIVE, |allowed| KEEP_ALIVE.min(allowed)) / 2
+    allowed.map_or(KEEP_ALIVE_INTERVAL, |allowed| KEEP_ALIVE_INTERVAL.min(allowed)) / 2
 }
 
 fn ticks(period: Duration) -> Interval {

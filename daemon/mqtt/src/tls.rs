@@ -14,33 +14,33 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A PEM file could not be read.
-    #[error("{key} {}: {words}; give a PEM file that the service may read", path.display())]
+    #[error("{key} {}: {message}; give a PEM file that the service may read", path.display())]
     Pem {
         /// Configuration key.
         key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        words: String,
+        message: String,
     },
     /// The system has no authorities.
     #[error("the system has no certificate authorities; install ca-certificates or set mqtt.ca_file")]
     NoRoots,
     /// The appliance's own certificate cannot be used.
-    #[error("the appliance's own certificate, mqtt.cert_file {}: {words}", path.display())]
+    #[error("the appliance's own certificate, mqtt.cert_file {}: {message}", path.display())]
     OwnCertificate {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        words: String,
+        message: String,
     },
-    /// rustls does not take what it was given.
+    /// rustls rejects the configuration.
     #[error("TLS: {}; check mqtt.cert_file and mqtt.key_file", reason(.0))]
     Rustls(#[from] rustls::Error),
 }
 
-/// The client side of TLS as configured. Reads files: blocking, and anew for each connection, so that a
-/// renewed certificate is used without a restart.
+/// The TLS client configuration from the settings. Blocking: files are read for each connection, so that a renewed
+/// certificate is used without a restart.
 pub(crate) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -64,14 +64,14 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         Some(path) => certificates("mqtt.ca_file", path)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
-    // One odd certificate among the system's is no reason to refuse all of them.
+    // One invalid certificate of the system must not disable the others.
     roots.add_parsable_certificates(found);
     match (roots.is_empty(), ca_file) {
         (false, _) => Ok(roots),
         (true, None) => Err(TlsError::NoRoots),
         (true, Some(path)) => {
-            let words = "holds no certificate that can be used".to_owned();
-            Err(TlsError::Pem { key: "mqtt.ca_file", path: path.to_owned(), words })
+            let message = "holds no certificate that can be used".to_owned();
+            Err(TlsError::Pem { key: "mqtt.ca_file", path: path.to_owned(), message })
         }
     }
 }
@@ -81,9 +81,9 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 }
 
 fn own_certificate(path: &Path, error: &rustls::Error) -> TlsError {
-    TlsError::OwnCertificate { path: path.to_owned(), words: reason(error) }
+    TlsError::OwnCertificate { path: path.to_owned(), message: reason(error) }
 }
 
 fn pem(key: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
-    TlsError::Pem { key, path: path.to_owned(), words: error.to_string() }
+    TlsError::Pem { key, path: path.to_owned(), message: error.to_string() }
 }

@@ -1,8 +1,8 @@
-//! The answers between the pipeline and the broker's confirmation.
+//! Answers from the pipeline until the confirmation of the broker.
 //!
-//! An answer waits, is sent under a packet id (*flying*), and is settled by the broker's PUBACK. When the
-//! connection ends, whatever was flying may have arrived or not: it waits again, in the old order, and is
-//! `resent`. Everything is settled within [`ANSWER_PATIENCE`].
+//! An answer waits, is sent under a packet id (in flight), and is settled by the PUBACK of the broker. When the connection
+//! ends, answers in flight may have arrived or not. They wait again in the old order and are marked `resent`. Every answer is
+//! settled within [`ANSWER_TIMEOUT`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,32 +12,32 @@ use tokio::sync::oneshot;
 use crate::answer::Outgoing;
 use crate::receipt::Confirmation;
 
-/// How long an answer is tried for. Longer than a broker needs to restart, short enough that a broker that
-/// takes events but no answers does not hold up acknowledgements for long.
-pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer is tried. It is longer than a restart of the broker, and short enough that a broker that accepts no
+/// answers does not delay acknowledgements for long.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most answers on their way at once, if the broker takes as many.
+/// Most answers in flight, if the broker's receive maximum allows as many.
 const WINDOW_MAX: u16 = 64;
 
-/// An answer that the broker has not confirmed for this long makes the window close: what would be sent now
-/// could lie in a buffer and leave late, as fresh as it was when it was written.
-const SUSPICION: Duration = Duration::from_secs(1);
+/// The window closes when an answer is not confirmed within this. An answer that is written then could stay in a buffer and
+/// arrive late with an outdated age.
+const CONFIRM_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// An answer that the broker has not confirmed, or not even taken, for this long ends the connection.
-pub(crate) const STALL: Duration = Duration::from_secs(5);
+/// The connection is closed when an answer is not confirmed or not written within this.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is published.
+/// A message to be published.
 #[derive(Debug)]
-pub(crate) enum What {
-    /// To a camera's topic.
+pub(crate) enum Publication {
+    /// A message to the topic of a camera.
     Message(Outgoing, oneshot::Sender<Confirmation>),
     /// The retained status.
     Status,
 }
 
 #[derive(Debug)]
-struct Order {
-    what: What,
+struct Queued {
+    what: Publication,
     deadline: Instant,
     sent_at: Instant,
     resent: bool,
@@ -46,80 +46,82 @@ struct Order {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// Packet ids that are free: with those that fly as many as may be on their way; none without a connection.
+    /// Free packet ids. Together with those in flight they are the window. Empty without a connection.
     free: Vec<u16>,
-    waiting: VecDeque<Order>,
-    /// By packet id, in the order of sending, in which the broker confirms as well.
-    flying: VecDeque<(u16, Order)>,
+    waiting: VecDeque<Queued>,
+    /// By packet id, in the order of sending. The broker confirms in the same order.
+    in_flight: VecDeque<(u16, Queued)>,
 }
 
 impl Window {
-    /// A connection stands; the broker takes `receive_max` at once.
+    /// A connection is established. The broker accepts `receive_max` messages at once.
     pub(crate) fn open(&mut self, receive_max: u16) {
         self.free = (1..=WINDOW_MAX.min(receive_max)).collect();
     }
 
-    /// Takes an answer.
-    pub(crate) fn push(&mut self, what: What, now: Instant) {
-        self.waiting.push_back(order(what, now));
+    /// Queues an answer.
+    pub(crate) fn push(&mut self, what: Publication, now: Instant) {
+        self.waiting.push_back(queued(what, now));
     }
 
-    /// The packet id for the status, which goes before everything else; none where there is no room now.
+    /// The packet id for the status, which is sent before all answers; none while the window is full.
     pub(crate) fn send_status(&mut self, now: Instant) -> Option<u16> {
-        let packet = self.room(now)?;
-        self.flying.push_back((packet, order(What::Status, now)));
+        let packet = self.free_packet_id(now)?;
+        self.in_flight.push_back((packet, queued(Publication::Status, now)));
         Some(packet)
     }
 
-    /// The next answer to be sent now, its packet id, and whether it is sent again; it counts as sent.
+    /// The next answer to send, its packet id, and whether it is sent again. It counts as sent.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(u16, &Outgoing, bool)> {
         if self.waiting.is_empty() {
             return None;
         }
-        let packet = self.room(now)?;
+        let packet = self.free_packet_id(now)?;
         let mut order = self.waiting.pop_front()?;
         order.sent_at = now;
-        self.flying.push_back((packet, order));
-        match self.flying.back()? {
-            (_, Order { what: What::Message(message, _), resent, .. }) => Some((packet, message, *resent)),
-            (_, Order { what: What::Status, .. }) => None,
+        self.in_flight.push_back((packet, order));
+        match self.in_flight.back()? {
+            (_, Queued { what: Publication::Message(message, _), resent, .. }) => {
+                Some((packet, message, *resent))
+            }
+            (_, Queued { what: Publication::Status, .. }) => None,
         }
     }
 
-    /// The broker settled a packet id; the topic it refused, if it did.
+    /// The broker settled a packet id. Returns the topic if it refused the message.
     pub(crate) fn settle(&mut self, packet: u16, taken: bool) -> Option<String> {
-        // The first, unless a broker confirms out of turn.
-        let at = self.flying.iter().position(|(flying, _)| *flying == packet)?;
-        let (_, order) = self.flying.remove(at)?;
+        // The first one, unless the broker confirms out of order.
+        let at = self.in_flight.iter().position(|(in_flight, _)| *in_flight == packet)?;
+        let (_, order) = self.in_flight.remove(at)?;
         self.free.push(packet);
         let refused = |topic: &str| (!taken).then(|| topic.to_owned());
         match order.what {
-            What::Message(message, receipt) => {
-                // Nobody waits any more where the pipeline is ending.
+            Publication::Message(message, receipt) => {
+                // While the pipeline ends the receiver may be dropped.
                 let _ = receipt.send(if taken { Confirmation::Confirmed } else { Confirmation::Refused });
                 refused(message.topic())
             }
-            What::Status => refused("status"),
+            Publication::Status => refused("status"),
         }
     }
 
     /// The connection ended.
     pub(crate) fn reset(&mut self) {
         self.free.clear();
-        while let Some((_, mut order)) = self.flying.pop_back() {
-            if matches!(order.what, What::Message(..)) {
+        while let Some((_, mut order)) = self.in_flight.pop_back() {
+            if matches!(order.what, Publication::Message(..)) {
                 order.resent = true;
                 self.waiting.push_front(order);
             }
         }
     }
 
-    /// Gives up what has waited too long, or everything that waits; how many.
+    /// Gives up the answers that waited too long, or all that wait. Returns their number.
     pub(crate) fn prune(&mut self, now: Instant, everything: bool) -> u64 {
         let mut given_up = 0;
-        // The deadlines are in order: every answer has the same patience.
+        // The deadlines are in order: every answer has the same timeout.
         while self.waiting.front().is_some_and(|order| everything || order.deadline <= now) {
-            if let Some(Order { what: What::Message(_, receipt), .. }) = self.waiting.pop_front() {
+            if let Some(Queued { what: Publication::Message(_, receipt), .. }) = self.waiting.pop_front() {
                 let _ = receipt.send(Confirmation::GivenUp);
                 given_up += 1;
             }
@@ -127,32 +129,32 @@ impl Window {
         given_up
     }
 
-    /// Whether the broker has left an answer unconfirmed for too long.
+    /// Whether an answer is unconfirmed for too long.
     pub(crate) fn stalled(&self, now: Instant) -> bool {
-        self.longest_unconfirmed(now) > STALL
+        self.longest_unconfirmed(now) > STALL_TIMEOUT
     }
 
     /// Answers that are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.waiting.len() + self.flying.len()
+        self.waiting.len() + self.in_flight.len()
     }
 
-    /// A packet id for what is sent now.
-    fn room(&mut self, now: Instant) -> Option<u16> {
-        if self.longest_unconfirmed(now) > SUSPICION {
+    /// A free packet id, if the window is open.
+    fn free_packet_id(&mut self, now: Instant) -> Option<u16> {
+        if self.longest_unconfirmed(now) > CONFIRM_DELAY_MAX {
             return None;
         }
         self.free.pop()
     }
 
     fn longest_unconfirmed(&self, now: Instant) -> Duration {
-        let oldest = self.flying.front();
+        let oldest = self.in_flight.front();
         oldest.map(|(_, order)| now.saturating_duration_since(order.sent_at)).unwrap_or_default()
     }
 }
 
-fn order(what: What, now: Instant) -> Order {
-    Order { what, deadline: now + ANSWER_PATIENCE, sent_at: now, resent: false }
+fn queued(what: Publication, now: Instant) -> Queued {
+    Queued { what, deadline: now + ANSWER_TIMEOUT, sent_at: now, resent: false }
 }
 
 #[cfg(test)]
@@ -162,9 +164,9 @@ mod tests {
 
     fn push(window: &mut Window, reason: &str, now: Instant) -> oneshot::Receiver<Confirmation> {
         let camera = "door";
-        let message = Outgoing::Rejected(Rejected::new("g", camera, None, None, reason, ""));
+        let message = Outgoing::Rejected(Rejected::new("g", camera, reason, ""));
         let (sender, receiver) = oneshot::channel();
-        window.push(What::Message(message, sender), now);
+        window.push(Publication::Message(message, sender), now);
         receiver
     }
 
@@ -200,9 +202,9 @@ mod tests {
         window.open(10);
         let _receipts = [push(&mut window, "a", now), push(&mut window, "b", now)];
         assert!(next(&mut window, now).is_some());
-        let later = now + SUSPICION + Duration::from_millis(1);
+        let later = now + CONFIRM_DELAY_MAX + Duration::from_millis(1);
         assert!(next(&mut window, later).is_none() && !window.stalled(later));
-        assert!(window.stalled(now + STALL + Duration::from_millis(1)));
+        assert!(window.stalled(now + STALL_TIMEOUT + Duration::from_millis(1)));
     }
 
     #[test]
@@ -219,8 +221,8 @@ mod tests {
     fn every_answer_is_settled_within_its_patience() {
         let (mut window, now) = (Window::default(), Instant::now());
         let mut receipt = push(&mut window, "a", now);
-        assert_eq!(window.prune(now + ANSWER_PATIENCE / 2, false), 0);
-        assert_eq!(window.prune(now + ANSWER_PATIENCE, false), 1);
+        assert_eq!(window.prune(now + ANSWER_TIMEOUT / 2, false), 0);
+        assert_eq!(window.prune(now + ANSWER_TIMEOUT, false), 1);
         assert_eq!(receipt.try_recv(), Ok(Confirmation::GivenUp));
         assert_eq!(window.unsettled(), 0);
     }
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_answer_is_told_with_its_topic() {
+    fn a_refused_answer_returns_its_topic() {
         let (mut window, now) = (Window::default(), Instant::now());
         window.open(10);
         let mut receipt = push(&mut window, "a", now);

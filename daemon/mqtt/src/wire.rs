@@ -1,9 +1,8 @@
-//! One MQTT v5 connection: rumqttc's packets over a socket of our own.
+//! One MQTT v5 connection: the packets of rumqttc over a socket of our own.
 //!
-//! Why not rumqttc's event loop: it reads up to ten packets for each acknowledgement that it writes, and offers
-//! no way to stop reading and still write. mosquitto 2.0.11 sends a whole new window for each acknowledgement,
-//! so that after an outage the acknowledgements pile up without bound. Here the input alone decides when to
-//! read, and what is written together costs one system call.
+//! The event loop of rumqttc reads up to ten packets for each acknowledgement that it writes, and it cannot stop reading and
+//! still write. mosquitto 2.0.11 sends a whole window for each acknowledgement. After an outage, acknowledgements would
+//! accumulate without bound. Here the input decides when to read, and packets that are ready together need one system call.
 
 use std::io;
 use std::sync::Arc;
@@ -22,57 +21,57 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::words;
+use crate::messages;
 
-/// Room that is made for reading, in bytes: many small packets with one system call.
+/// Size of the read buffer in bytes: many small packets with one system call.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A broker takes what is written within this, or the connection counts as lost.
-const WRITE_PATIENCE: Duration = Duration::from_secs(20);
+/// The broker must accept written data within this.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Everything needed to connect.
-pub(crate) struct Door {
+/// All that is needed to connect.
+pub(crate) struct ConnectOptions {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) connect: Connect,
     pub(crate) will: Option<LastWill>,
     pub(crate) login: Option<Login>,
-    /// Largest packet that is taken.
+    /// Largest accepted packet.
     pub(crate) packet_max: u32,
-    /// For TCP, TLS and the broker's answer together.
-    pub(crate) patience: Duration,
+    /// For TCP, TLS and CONNACK together.
+    pub(crate) connect_timeout: Duration,
 }
 
-/// Why a connection ended, in words for the operator.
+/// Why a connection ended; the messages are for the operator.
 #[derive(Debug, Error)]
 pub enum WireError {
     /// The broker cannot be reached.
-    #[error("{}", words::unreachable(.0))]
+    #[error("{}", messages::unreachable(.0))]
     Connect(io::Error),
-    /// TLS could not be agreed.
-    #[error("{}", words::tls(.0))]
+    /// The TLS handshake failed.
+    #[error("{}", messages::tls(.0))]
     Tls(io::Error),
     /// The broker did not answer in time.
-    #[error("{}", words::TIMEOUT)]
+    #[error("{}", messages::TIMEOUT)]
     Timeout,
-    /// The broker does not let us in.
-    #[error("{}", words::refused(*.0))]
+    /// The broker refused the connection.
+    #[error("{}", messages::refused(*.0))]
     Refused(ConnectReturnCode),
-    /// The other side speaks something else.
-    #[error("{}", words::NOT_MQTT)]
+    /// The peer does not speak MQTT v5.
+    #[error("{}", messages::NOT_MQTT)]
     NotMqtt,
-    /// The connection broke.
-    #[error("{}", words::broke(.0))]
+    /// The connection failed.
+    #[error("{}", messages::failed(.0))]
     Io(io::Error),
     /// The broker closed it.
-    #[error("{}", words::CLOSED)]
+    #[error("{}", messages::CLOSED)]
     Closed,
-    /// The broker closed it and said why.
-    #[error("{}", words::disconnected(*.0))]
+    /// The broker closed it with a reason code.
+    #[error("{}", messages::disconnected(*.0))]
     Disconnected(DisconnectReasonCode),
-    /// What came is no packet, or one too large.
-    #[error("{}", words::packet(.0))]
+    /// Invalid data, or a packet that is too large.
+    #[error("{}", messages::packet(.0))]
     Packet(PacketError),
 }
 
@@ -90,25 +89,26 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Connects and signs in.
-    pub(crate) async fn open(door: Door) -> Result<(Self, ConnAck), WireError> {
-        let patience = door.patience;
-        timeout(patience, Self::sign_in(door)).await.map_err(|_| WireError::Timeout)?
+    pub(crate) async fn open(options: ConnectOptions) -> Result<(Self, ConnAck), WireError> {
+        let connect_timeout = options.connect_timeout;
+        timeout(connect_timeout, Self::sign_in(options)).await.map_err(|_| WireError::Timeout)?
     }
 
-    async fn sign_in(door: Door) -> Result<(Self, ConnAck), WireError> {
-        let stream = TcpStream::connect((door.host.as_str(), door.port)).await.map_err(WireError::Connect)?;
+    async fn sign_in(options: ConnectOptions) -> Result<(Self, ConnAck), WireError> {
+        let stream =
+            TcpStream::connect((options.host.as_str(), options.port)).await.map_err(WireError::Connect)?;
         stream.set_nodelay(true).map_err(WireError::Connect)?;
-        let stream: Box<dyn Stream> = match door.tls {
+        let stream: Box<dyn Stream> = match options.tls {
             None => Box::new(stream),
             Some(tls) => {
-                let name = ServerName::try_from(door.host)
+                let name = ServerName::try_from(options.host)
                     .map_err(|error| WireError::Tls(io::Error::other(error)))?;
                 Box::new(TlsConnector::from(tls).connect(name, stream).await.map_err(WireError::Tls)?)
             }
         };
-        let packet_max = door.packet_max;
+        let packet_max = options.packet_max;
         let mut wire = Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), packet_max };
-        wire.write([Packet::Connect(door.connect, door.will, door.login)]).await?;
+        wire.write([Packet::Connect(options.connect, options.will, options.login)]).await?;
         match wire.read().await {
             Ok(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => Ok((wire, answer)),
             Ok(Packet::ConnAck(answer)) => Err(WireError::Refused(answer.code)),
@@ -117,7 +117,7 @@ impl Wire {
         }
     }
 
-    /// The next packet. May be dropped while it waits: nothing of a packet is lost.
+    /// The next packet. Cancellation is safe: no part of a packet is lost.
     pub(crate) async fn read(&mut self) -> Result<Packet, WireError> {
         loop {
             if let Some(packet) = self.read_now()? {
@@ -132,14 +132,14 @@ impl Wire {
         }
     }
 
-    /// The next packet, if it is here already.
+    /// The next packet, if it is already read.
     pub(crate) fn read_now(&mut self) -> Result<Option<Packet>, WireError> {
-        // A packet has at least two bytes; of fewer nothing can be said.
+        // A packet has at least two bytes.
         if self.incoming.len() < 2 {
             return Ok(None);
         }
         match Packet::read(&mut self.incoming, Some(self.packet_max)) {
-            Ok(Packet::Disconnect(goodbye)) => Err(WireError::Disconnected(goodbye.reason_code)),
+            Ok(Packet::Disconnect(disconnect)) => Err(WireError::Disconnected(disconnect.reason_code)),
             Ok(packet) => Ok(Some(packet)),
             Err(PacketError::InsufficientBytes(missing)) => {
                 // The missing bytes of one packet, bounded by `packet_max`.
@@ -150,12 +150,12 @@ impl Wire {
         }
     }
 
-    /// Puts a packet into the buffer that [`Wire::flush`] writes.
+    /// Appends a packet to the buffer that [`Wire::flush`] writes.
     pub(crate) fn queue(&mut self, packet: &Packet) -> Result<(), WireError> {
         packet.write(&mut self.outgoing, None).map(drop).map_err(WireError::Packet)
     }
 
-    /// Writes what was queued; nothing where nothing was. Must not be dropped half way.
+    /// Writes the queued packets. Must not be cancelled.
     pub(crate) async fn flush(&mut self) -> Result<(), WireError> {
         if self.outgoing.is_empty() {
             return Ok(());
@@ -164,10 +164,10 @@ impl Wire {
             self.stream.write_all_buf(&mut self.outgoing).await?;
             self.stream.flush().await
         };
-        timeout(WRITE_PATIENCE, write).await.map_err(|_| WireError::Timeout)?.map_err(WireError::Io)
+        timeout(WRITE_TIMEOUT, write).await.map_err(|_| WireError::Timeout)?.map_err(WireError::Io)
     }
 
-    /// Writes packets, all of them with one flush. Must not be dropped half way.
+    /// Writes packets with one flush. Must not be cancelled.
     pub(crate) async fn write(&mut self, packets: impl IntoIterator<Item = Packet>) -> Result<(), WireError> {
         for packet in packets {
             self.queue(&packet)?;
@@ -175,10 +175,10 @@ impl Wire {
         self.flush().await
     }
 
-    /// Ends the stream in order.
+    /// Closes the stream.
     pub(crate) async fn close(mut self) {
-        // Whether the other side still listens makes no difference any more.
-        let _ = timeout(WRITE_PATIENCE, self.stream.shutdown()).await;
+        // The result has no consequence: the connection ends.
+        let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn noise_is_an_error_and_the_end_is_told() {
+    async fn noise_is_an_error_and_the_end_is_reported() {
         let (mut far, mut wire) = pair(1000);
         // What a web server says looks like the begin of a PUBACK of 84 bytes.
         far.write_all(&[b"HTTP/1.1 400 Bad Request\r\n".as_slice(), &[b'x'; 100]].concat()).await.unwrap();

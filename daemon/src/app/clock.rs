@@ -1,4 +1,4 @@
-//! How wall clock and uptime stand to each other, for the journal; and whether a time server keeps the clock right.
+//! Records readings of the wall clock in the journal, and whether a time server synchronizes it.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,21 +10,21 @@ use tracing::{info, warn};
 
 use super::settings::CLOCK_IS_SET;
 
-/// Longest that a look waits: on a full disk the journal takes no word of the clock, and neither the start nor what is
-/// looked at after it is to wait for that.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Bounds one check: on a full disk the journal does not accept the record, and the start and the maintenance must not wait
+/// for it.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Looks whether the clock was set; an event looks for itself. What fails here fails for events, too, and ends the daemon there.
-pub(super) async fn look(events: &Events) {
-    match tokio::time::timeout(PATIENCE, looked(events, Path::new(CLOCK_IS_SET))).await {
-        Ok(Ok(true)) => info!("a time server keeps the clock right; events have their true time"),
+/// Checks whether the clock was set. Each event does the same. An error here also occurs for events, which ends the daemon.
+pub(super) async fn check(events: &Events) {
+    match tokio::time::timeout(NOTE_TIMEOUT, record(events, Path::new(CLOCK_IS_SET))).await {
+        Ok(Ok(true)) => info!("a time server synchronizes the clock; events have the correct time"),
         Ok(Ok(false)) => {}
-        Ok(Err(error)) => warn!(%error, "the clock could not be noted"),
-        Err(_) => warn!("the journal takes no word of the clock yet; it is looked at again soon"),
+        Ok(Err(error)) => warn!(%error, "the reading of the clock could not be recorded"),
+        Err(_) => warn!("the journal does not accept the reading of the clock yet; it is checked again soon"),
     }
 }
 
-async fn looked(events: &Events, mark: &Path) -> Result<bool, StoreError> {
+async fn record(events: &Events, mark: &Path) -> Result<bool, StoreError> {
     let reading = Reading::now();
     events.note_clock(reading).await?;
     match touched(mark) {
@@ -33,7 +33,7 @@ async fn looked(events: &Events, mark: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// When a file was touched, by the wall clock of then; none where it is not there.
+/// When a file was touched, by the wall clock at that time; none if it does not exist.
 fn touched(mark: &Path) -> Option<Timestamp> {
     let since = mark.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_micros()).ok().map(Timestamp)
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_of_the_time_server_tells_when_it_was_touched() {
+    fn the_mark_of_the_time_server_shows_when_it_was_touched() {
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("synchronized");
         assert_eq!(touched(&mark), None);

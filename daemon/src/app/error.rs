@@ -1,4 +1,4 @@
-//! Why the daemon does not start or ends before it should, each with its exit code.
+//! Why the daemon does not start or ends unexpectedly, each with its exit code.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use gatehouse_control::exit;
 #[derive(Debug, Error)]
 pub enum AppError {
     /// The settings are wrong.
-    #[error("{faults}\ncorrect the settings, then ask `gatehoused check-config --config {}`", path.display())]
+    #[error("{faults}\ncorrect the settings, then run `gatehoused check-config --config {}`", path.display())]
     Config {
         /// The main file.
         path: PathBuf,
@@ -32,14 +32,14 @@ pub enum AppError {
     /// The store does not open.
     #[error("the state directory does not open: {0}")]
     Store(#[from] StoreError),
-    /// The control socket cannot be offered.
+    /// The control socket cannot be created.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// The system gives no threads or no signals.
-    #[error("the system does not give what a daemon needs: {0}")]
+    /// The system provides no threads or no signals.
+    #[error("the system does not provide a required resource: {0}")]
     System(#[from] std::io::Error),
-    /// A task ended that must not.
-    #[error("`{0}` ended by itself; the log above says why, systemd starts the daemon again")]
+    /// An essential task ended.
+    #[error("task `{0}` ended unexpectedly; the log above has the reason, systemd restarts the daemon")]
     TaskEnded(&'static str),
 }
 

@@ -1,8 +1,8 @@
-//! Where the root key comes from: `keys.root_key_file`, else the systemd credential, else, in environment `dev`
-//! only, a file in the state directory that is made at the first start.
+//! The source of the root key: `keys.root_key_file`, otherwise the systemd credential. Only in environment `dev` it may be a
+//! file in the state directory, which the first start creates.
 //!
-//! It is made only where nothing has been sealed yet: beside an existing state a new key would open nothing and
-//! would hide that the right one is lost.
+//! A key is created only for an empty state directory. With existing data a new key would open nothing and would hide that
+//! the right key is lost.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,24 @@ use super::state_directory::{StateError, is_fresh};
 /// Name of the systemd credential.
 pub(crate) const CREDENTIAL: &str = "gatehouse.root-key";
 
-/// Why there is no root key.
+/// Why the root key cannot be used.
 #[derive(Debug, Error)]
 pub enum RootKeyError {
-    /// None is given, and the environment is not `dev`.
+    /// None is configured, and the environment is not `dev`.
     #[error(
-        "no root key: outside of environment dev the daemon never makes one. `gatehouse setup` makes one and \
+        "no root key: outside of environment dev the daemon does not create one. `gatehouse setup` creates one and \
          seals it for this machine;\n\
-         or put 32 random bytes into a file only the daemon may read and set keys.root_key_file; keep a copy elsewhere: \
-         without it nothing on this device can be read again"
+         or write 32 random bytes to a file that only the daemon can read and set keys.root_key_file; keep a copy \
+         elsewhere: without the key no data on this device can be read"
     )]
     Missing,
-    /// The state was sealed, but its key is not there.
+    /// The state is sealed, but its key is missing.
     #[error(
-        "{} is missing, but the state directory was sealed with it; put it back from your copy, or start afresh in \
-         another state.directory", .0.display()
+        "{} is missing, but the state directory was sealed with it; restore it from your copy, or set state.directory \
+         to an empty directory", .0.display()
     )]
     Lost(PathBuf),
-    /// The file is there but cannot be used.
+    /// The file exists but cannot be used.
     #[error("root key {}: {source}", path.display())]
     Unusable {
         /// The file.
@@ -65,7 +65,7 @@ pub(crate) fn find(config: &Config, credentials: Option<&Path>) -> Result<(RootK
         (None, Environment::Dev) if dev.exists() => dev,
         (None, Environment::Dev) if is_fresh(&config.state.directory)? => {
             let key = RootKey::create(&dev).map_err(unusable(&dev))?;
-            info!(file = %dev.display(), "root key made, as this is environment dev; keep a copy of it elsewhere");
+            info!(file = %dev.display(), "root key created for environment dev; keep a copy elsewhere");
             return Ok((key, dev));
         }
         (None, Environment::Dev) => return Err(RootKeyError::Lost(dev)),
@@ -75,8 +75,8 @@ pub(crate) fn find(config: &Config, credentials: Option<&Path>) -> Result<(RootK
     Ok((key, path))
 }
 
-/// Whether others than the owner may read the file; none where it cannot be looked at. A systemd credential shows
-/// a group that is only the mask of its access list, in a folder that nobody else can enter.
+/// Whether users other than the owner may read the file; none if it cannot be inspected. The group of a systemd credential
+/// is only the mask of its access list, in a folder that is closed to others.
 pub(crate) fn is_exposed(path: &Path) -> Option<bool> {
     let closed_to = if path.file_name().is_some_and(|name| name == CREDENTIAL) { 0o007 } else { 0o077 };
     std::fs::metadata(path).ok().map(|meta| meta.permissions().mode() & closed_to != 0)

@@ -1,8 +1,8 @@
-//! The settings in force, and what of them can change while the daemon runs.
+//! The settings in force, and which of them can change while the daemon runs.
 //!
-//! Applied by a reload: thresholds and least quality of the gallery, labels of strangers, retention. Everything else is wired
-//! into running parts (connections, files, keys) and waits for a restart; a reload names those keys. A faulty file
-//! changes nothing.
+//! Crate `gatehouse-config` marks the keys that a reload applies: thresholds and minimum quality of the gallery, labels of
+//! strangers, retention. All other keys are part of running connections, files and keys, and need a restart. A reload names
+//! them. A file with a fault changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ impl Settings {
         &self.started
     }
 
-    /// How long what is kept.
+    /// The retention periods in force.
     pub(crate) fn retention(&self) -> RetentionPolicy {
         let retention = self.latest().retention.clone();
         let days = |days: u32| DAY.saturating_mul(days);
@@ -64,7 +64,7 @@ impl Settings {
         }
     }
 
-    /// Whether events may be given up on a full disk.
+    /// Whether events may be deleted when the disk is full.
     pub(crate) fn may_drop_events(&self) -> bool {
         self.latest().retention.drop_events_when_full
     }
@@ -75,12 +75,12 @@ impl Settings {
     /// All faults at once; then nothing has changed.
     pub fn reload(&self, galleries: &Galleries) -> Result<Reloaded, Faults> {
         let fresh = Config::load(&self.path, &Config::process_environment()).inspect_err(|faults| {
-            warn!(%faults, "settings are faulty; nothing of them was applied");
+            warn!(%faults, "the settings have faults; nothing was applied");
         })?;
         let mut latest = self.latest();
         let done = Reloaded {
-            applied: changes(&latest, &fresh).filter(|key| is_live(key)).collect(),
-            at_restart: changes(&self.started, &fresh).filter(|key| !is_live(key)).collect(),
+            applied: changes(&latest, &fresh, Applies::OnReload),
+            at_restart: changes(&self.started, &fresh, Applies::OnRestart),
         };
         let gallery = gallery_settings(&fresh);
         galleries.apply_settings(gallery.camera_thresholds, gallery.threshold, gallery.minimum_quality);
@@ -98,12 +98,13 @@ impl Settings {
         let keys: BTreeSet<&str> = started.keys().chain(latest.keys()).copied().collect();
         let line = |key: &str| {
             let (before, after) = (started.get(key).copied(), latest.get(key).copied());
-            let in_force = if is_live(key) { after } else { before.or(after) };
+            let applies = Applies::of(before.or(after)?);
+            let in_force = if applies == Applies::OnReload { after } else { before.or(after) };
             in_force.map(|entry| SettingLine {
                 key: key.to_owned(),
                 value: entry.value.clone(),
                 source: entry.source.to_string(),
-                restart_needed: !is_live(key) && value(before) != value(after),
+                restart_needed: applies == Applies::OnRestart && value(before) != value(after),
             })
         };
         keys.into_iter().filter_map(line).collect()
@@ -114,20 +115,28 @@ impl Settings {
     }
 }
 
-/// Whether a key can change while the daemon runs.
-fn is_live(key: &str) -> bool {
-    matches!(
-        key,
-        "gallery.target_fpir" | "gallery.threshold" | "gallery.minimum_quality" | "gallery.label_strangers"
-    ) || ["gallery.cameras.", "retention."].iter().any(|section| key.starts_with(section))
+/// When a new value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applies {
+    OnReload,
+    OnRestart,
 }
 
-/// The keys whose values differ.
-fn changes<'a>(before: &'a Config, after: &'a Config) -> impl Iterator<Item = String> + use<> {
+impl Applies {
+    fn of(entry: &Entry) -> Self {
+        if entry.is_live { Self::OnReload } else { Self::OnRestart }
+    }
+}
+
+/// The keys whose values differ and take effect as `applies` says.
+fn changes(before: &Config, after: &Config, applies: Applies) -> Vec<String> {
     let (before, after) = (by_key(before), by_key(after));
     let keys: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
-    let changed = |key: &&str| value(before.get(key).copied()) != value(after.get(key).copied());
-    keys.into_iter().filter(changed).map(str::to_owned).collect::<Vec<_>>().into_iter()
+    let is_meant = |key: &&str| {
+        let (before, after) = (before.get(key).copied(), after.get(key).copied());
+        value(before) != value(after) && before.or(after).is_some_and(|entry| Applies::of(entry) == applies)
+    };
+    keys.into_iter().filter(is_meant).map(str::to_owned).collect()
 }
 
 fn by_key(config: &Config) -> BTreeMap<&str, &Entry> {
@@ -150,8 +159,12 @@ mod tests {
              [mqtt]\nurl = \"mqtt://elsewhere\"\n",
         )
         .unwrap();
-        let (live, at_restart): (Vec<_>, Vec<_>) = changes(&before, &after).partition(|key| is_live(key));
-        assert_eq!(live, ["gallery.cameras.door.threshold", "gallery.label_strangers", "gallery.threshold"]);
+        let on_reload = changes(&before, &after, Applies::OnReload);
+        let at_restart = changes(&before, &after, Applies::OnRestart);
+        assert_eq!(
+            on_reload,
+            ["gallery.cameras.door.threshold", "gallery.label_strangers", "gallery.threshold"]
+        );
         assert_eq!(at_restart, ["mqtt.url"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The state directory belongs to one process.
 //!
-//! The lock is an advisory lock on the file `lock` in it: the system gives it back when the process ends, in
-//! whatever way, so that no stale lock can be left behind. The file itself stays.
+//! The lock is an advisory lock on the file `lock` in it. The system releases it when the process ends, so that no stale lock
+//! remains. The file itself remains.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,15 +16,15 @@ const LOCK_FILE: &str = "lock";
 /// Why the state directory cannot be used.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error("another daemon runs on {}; stop it first, or set state.directory to another folder", .0.display())]
     InUse(PathBuf),
-    /// The system refuses.
+    /// The system reports an error.
     #[error("cannot use the state directory {}: {source}; check state.directory and who owns it", path.display())]
     Io {
         /// The directory.
         path: PathBuf,
-        /// The system's word.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -37,10 +37,10 @@ pub(super) struct StateLock {
 }
 
 impl StateLock {
-    /// Makes the directory where it is missing (only its owner may look into it) and takes it.
+    /// Creates the directory if it is missing, with access only for its owner, and locks it.
     ///
     /// # Errors
-    /// [`StateError`] where it cannot be made or somebody else has it.
+    /// [`StateError`] if it cannot be created or another process uses it.
     pub(super) fn take(directory: &Path) -> Result<Self, StateError> {
         let at = |source| StateError::Io { path: directory.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at)?;
@@ -54,10 +54,10 @@ impl StateLock {
     }
 }
 
-/// Whether nothing but the lock is in the directory: no key has ever sealed anything here.
+/// Whether the directory contains only the lock: no key was ever used here.
 ///
 /// # Errors
-/// [`StateError::Io`] where it cannot be listed.
+/// [`StateError::Io`] if it cannot be listed.
 pub(super) fn is_fresh(directory: &Path) -> Result<bool, StateError> {
     let at = |source| StateError::Io { path: directory.to_owned(), source };
     for entry in std::fs::read_dir(directory).map_err(at)? {

@@ -1,4 +1,4 @@
-//! What the store is told of the settings.
+//! Applies the settings to the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) fn follow_target(galleries: &Galleries, config: &Config) {
     galleries.set_target_fpir(config.gallery.threshold.is_none().then_some(share), share);
 }
 
-/// Shares people where the settings say so. A key that cannot be read is no reason to leave a door without answers.
+/// Shares people if the settings say so. Without a readable key the daemon starts all the same, and people are not shared.
 pub(super) fn share_people(people: &People, config: &Config) {
     if config.central.rows.is_none() {
         return;
@@ -25,7 +25,7 @@ pub(super) fn share_people(people: &People, config: &Config) {
     }
 }
 
-/// All of it.
+/// The settings of the store.
 pub(super) fn store_settings(config: &Config) -> StoreSettings {
     StoreSettings {
         directory: config.state.directory.clone(),

@@ -1,4 +1,4 @@
-//! One connection to the control socket: who is it, request, answer, and again.
+//! One connection to the control socket: permission check, then requests and replies.
 
 use std::io::{self, Read};
 use std::pin::pin;
@@ -19,17 +19,17 @@ use crate::supervise::stopped;
 use gatehouse_control::exit;
 use gatehouse_control::types::{Fault, REQUEST_BYTES_MAX, Reply, Request};
 
-/// Time to send one request, also the longest idle time between two.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
-/// Time to work on one request: an enrolment on a slow, busy disk takes a second or two.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-/// Time the other end may take to accept one piece of an answer.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of a media file that are opened and sent at once: one sealed chunk.
+/// Bounds the time to send one request, and the idle time between two.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bounds the work on one request: an enrollment on a slow disk takes a second or two.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bounds the time in which the client accepts one piece of a reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a media file that are decrypted and sent at once: one sealed chunk.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Serves one connection until it ends, breaks a limit, or `stop` turns true while it is idle. `mode` is that of
-/// the socket at this moment.
+/// Serves one connection until it ends, exceeds a limit, or is idle while `stop` is true. `mode` is the current mode of the
+/// socket.
 pub(super) async fn serve(
     stream: UnixStream,
     mode: u32,
@@ -39,7 +39,7 @@ pub(super) async fn serve(
     let peer = stream.peer_cred()?;
     let (read, mut write) = stream.into_split();
     if !permitted(&peer, mode) {
-        let fault = Fault::with_code(exit::FORBIDDEN, "you may not give orders to this daemon")
+        let fault = Fault::with_code(exit::FORBIDDEN, "you have no permission to use this daemon")
             .advise("run as root, or join the group that owns the socket");
         return send(&mut write, &line::<()>(&Reply::Error(fault))).await;
     }
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     loop {
         let received = tokio::select! {
             () = stopped(&mut stop) => return Ok(()),
-            received = timeout(REQUEST_PATIENCE, read_line(&mut read)) => received??,
+            received = timeout(REQUEST_TIMEOUT, read_line(&mut read)) => received??,
         };
         let Some(received) = received else { return Ok(()) };
         let request = match parse(&received) {
@@ -56,11 +56,11 @@ pub(super) async fn serve(
         };
         drop(received);
         let mut work = pin!(handlers::answer(services, request, peer.uid()));
-        let answer = match timeout(ANSWER_PATIENCE, &mut work).await {
+        let answer = match timeout(ANSWER_TIMEOUT, &mut work).await {
             Ok(answer) => answer,
             Err(_) => {
                 send(&mut write, &line::<()>(&Reply::Error(too_slow()))).await?;
-                // Half a change must not stay: what has been begun is brought to its end, only nobody waits for it.
+                // A change must not remain incomplete: the work continues, but the client does not wait for it.
                 let _ = work.await;
                 return Ok(());
             }
@@ -76,18 +76,18 @@ pub(super) async fn serve(
     }
 }
 
-/// Root, our user, our primary group; and everybody else only as far as the socket's mode lets no stranger in:
-/// then the system itself has checked that they are in our group.
+/// Permits root, our user and our primary group. Other users are permitted only if the mode of the socket is closed to
+/// others: then the kernel checked that they are in our group.
 fn permitted(peer: &UCred, mode: u32) -> bool {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
     peer.uid() == 0 || peer.uid() == uid || peer.gid() == gid || mode & 0o007 == 0
 }
 
-/// One line, without its end; none at the end of the connection. A line beyond the bound comes back whole as far
-/// as it was read, which [`parse`] refuses.
+/// One line without its end; none at the end of the connection. A line beyond the bound is returned as far as it was read,
+/// and [`parse`] refuses it.
 async fn read_line(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    // The whole room at once: a vector that grows would leave unwiped encodings behind.
+    // The full capacity at once: a growing vector leaves encodings that are not wiped.
     let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES_MAX + 1));
     let read = read.take(REQUEST_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line).await?;
     Ok((read > 0).then_some(line))
@@ -96,21 +96,22 @@ async fn read_line(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<
 fn parse(line: &[u8]) -> Result<Request, Fault> {
     if line.len() > REQUEST_BYTES_MAX {
         return Err(Fault::refused(format!("the request is larger than {REQUEST_BYTES_MAX} bytes"))
-            .advise("give fewer encodings at a time"));
+            .advise("send fewer encodings at a time"));
     }
-    // Not the parser's own words: they may repeat what was sent.
+    // Not the message of the parser, which may repeat the input.
     serde_json::from_slice(line).map_err(|error| {
         let what =
-            format!("the request is not understood ({:?} at character {})", error.classify(), error.column());
-        Fault::refused(what).advise("tool and daemon are of different versions: restart the daemon")
+            format!("the request is not valid ({:?} at character {})", error.classify(), error.column());
+        Fault::refused(what).advise("gatehouse and gatehoused have different versions: restart the daemon")
     })
 }
 
 fn too_slow() -> Fault {
-    Fault::refused(format!("not done within {} seconds; it may still happen", ANSWER_PATIENCE.as_secs()))
-        .advise(
-            "look at the result before you try again; gatehouse doctor says whether the disk is the cause",
-        )
+    Fault::refused(format!(
+        "not completed within {} seconds; it may still complete",
+        ANSWER_TIMEOUT.as_secs()
+    ))
+    .advise("check the result before you try again; gatehouse doctor shows whether the disk is the cause")
 }
 
 fn line<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
@@ -122,7 +123,7 @@ fn line<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
 
 async fn send(write: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     for piece in bytes.chunks(PIECE_BYTES) {
-        timeout(WRITE_PATIENCE, write.write_all(piece)).await??;
+        timeout(WRITE_TIMEOUT, write.write_all(piece)).await??;
     }
     Ok(())
 }
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_came_through_a_closed_socket_is_permitted_and_through_an_open_one_only_our_own() {
+    async fn a_closed_socket_permits_every_peer_and_an_open_one_only_our_user() {
         let (near, _far) = UnixStream::pair().unwrap();
         let peer = near.peer_cred().unwrap();
         assert!(permitted(&peer, 0o660));

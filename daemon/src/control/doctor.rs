@@ -1,5 +1,4 @@
-//! What is wrong and what to do, as far as the daemon itself can see. Each check is one function that gives one
-//! [`Finding`]; none of them changes anything.
+//! The checks that the daemon makes. Each check is one function that returns one [`Finding`] and changes nothing.
 
 mod round_trip;
 
@@ -16,17 +15,17 @@ use gatehouse_store::record::Sink;
 use gatehouse_store::store::{Models, OpenReport};
 
 use super::Services;
-use super::handlers::{CENTRAL_PATIENCE, state};
+use super::handlers::{CENTRAL_TIMEOUT, state};
 use crate::app::root_key::is_exposed;
 use crate::pipeline::PipelineStats;
 
-/// Everything looked at, in the order an operator would.
+/// All checks, in the order in which an operator would make them.
 pub(super) async fn findings(services: &Services) -> Vec<Finding> {
     let config = services.settings.started();
-    // A side to which nothing had to be sent for hours may be gone since.
-    services.sync.now(CENTRAL_PATIENCE).await;
+    // A server to which nothing was sent for hours may be unreachable since.
+    services.sync.now(CENTRAL_TIMEOUT).await;
     let mut findings = vec![
-        settings(services),
+        settings(services).await,
         state_directory(&config.state.directory),
         free_space(free_bytes(&config.state.directory), config.media.reserve_free_bytes),
         root_key(&services.root_key_file),
@@ -50,15 +49,20 @@ pub(super) async fn findings(services: &Services) -> Vec<Finding> {
     findings
 }
 
-fn settings(services: &Services) -> Finding {
-    let path = services.settings.path();
-    if let Err(faults) = Config::load(path, &Config::process_environment()) {
-        let advice = "correct them before the next restart: the daemon would not start";
+async fn settings(services: &Services) -> Finding {
+    let path = services.settings.path().to_owned();
+    let load = {
+        let path = path.clone();
+        move || Config::load(&path, &Config::process_environment())
+    };
+    // A runtime that ends runs no more tasks: then there is no finding to report either.
+    if let Ok(Err(faults)) = tokio::task::spawn_blocking(load).await {
+        let advice = "correct the settings before the next restart: the daemon would not start";
         return Finding::wrong("settings", faults.to_string(), advice);
     }
     let waiting: Vec<_> = services.settings.lines().into_iter().filter(|line| line.restart_needed).collect();
     match waiting.is_empty() {
-        true => Finding::ok("settings", format!("{} has no fault", path.display())),
+        true => Finding::ok("settings", format!("{} has no faults", path.display())),
         false => {
             let keys: Vec<_> = waiting.into_iter().map(|line| line.key).collect();
             Finding::note(
@@ -70,23 +74,24 @@ fn settings(services: &Services) -> Finding {
     }
 }
 
-/// The state directory has the last word: what the settings describe is the gallery of the beginning.
+/// The state directory decides which gallery is in use. The settings describe only the first one.
 fn gallery(config: &Config, models: &Models) -> Finding {
     let Model { name, dimensions, metric, normalised } = &models.in_use;
-    let beside =
-        models.beside.as_ref().map_or_else(String::new, |model| format!(", beside it {}", model.name));
+    let second =
+        models.beside.as_ref().map_or_else(String::new, |model| format!(", second gallery {}", model.name));
     if !differs(config, &models.in_use) {
-        return Finding::ok("gallery", format!("{name} is in use{beside}"));
+        return Finding::ok("gallery", format!("{name} is in use{second}"));
     }
     let set = &config.gallery.model;
-    let words = format!("{name} is in use{beside}; the settings describe another one, {set}");
+    let words = format!("{name} is in use{second}; the settings describe {set}");
     let metric = match metric {
         Metric::Euclidean => "euclidean",
         Metric::Cosine => "cosine",
     };
     let advice = format!(
         "set gallery.model = \"{name}\", dimensions = {dimensions}, metric = \"{metric}\", normalised = {normalised}; while \
-         model, dimensions or metric are others, it follows gallery.target_fpir, whatever thresholds are set"
+         model, dimensions or metric differ, the threshold is derived from gallery.target_fpir and fixed thresholds do not \
+         apply"
     );
     Finding::note("gallery", words, advice)
 }
@@ -96,8 +101,8 @@ fn threshold(derived: &Derived) -> Finding {
     match &derived.no_threshold {
         Some(cause) => Finding::wrong(
             "threshold",
-            format!("there is none, so every face is a stranger's: {cause}"),
-            "gatehouse gallery report says what is known",
+            format!("there is none, so every face is a stranger: {cause}"),
+            "run gatehouse gallery report",
         ),
         None => Finding::ok("threshold", format!("{:.4}", derived.threshold)),
     }
@@ -110,7 +115,7 @@ fn state_directory(directory: &Path) -> Finding {
         Err(error) => Finding::wrong(
             "state directory",
             format!("{words} is not writable: {error}"),
-            "is the disk mounted read-only, or does the folder belong to another user?",
+            "check whether the disk is mounted read-only and who owns the folder",
         ),
     }
 }
@@ -118,42 +123,36 @@ fn state_directory(directory: &Path) -> Finding {
 fn root_key(path: &Path) -> Finding {
     let words = path.display();
     match is_exposed(path) {
-        Some(false) => Finding::ok("root key", format!("{words}, closed to others")),
-        Some(true) => {
-            Finding::wrong("root key", format!("{words} can be read by others"), format!("chmod 600 {words}"))
-        }
-        None => Finding::note(
+        Some(false) => Finding::ok("root key", format!("{words}, closed to other users")),
+        Some(true) => Finding::wrong(
             "root key",
-            format!("{words} cannot be seen any more"),
-            "the next start will need it",
+            format!("{words} is readable by other users"),
+            format!("chmod 600 {words}"),
         ),
+        None => Finding::note("root key", format!("{words} cannot be inspected"), "the next start needs it"),
     }
 }
 
-/// The machine's clock beside what is known of the time.
+/// Compares the clock of the machine with the corrected time.
 async fn time(services: &Services) -> Finding {
     match state::clock(services).await {
-        Ok(line) => told(&line, clock(Utc::now())),
+        Ok(line) => compared(&line, clock(Utc::now())),
         Err(fault) => Finding::wrong("clock", fault.message, "restart the daemon"),
     }
 }
 
-/// Says of the machine's clock how right it is, where that is known.
-fn told(line: &ClockLine, machine: Finding) -> Finding {
+/// Adds the error of the machine's clock, if it is known.
+fn compared(line: &ClockLine, machine: Finding) -> Finding {
     let Some(off) = line.uncertainty_ms else {
-        let words = format!("{}; nobody has told the time since the machine was started", machine.words);
+        let words = format!("{}; no reference time since the start of the machine", machine.words);
         return Finding { words, ..machine };
     };
     match line.wrong_by_ms {
-        0 => Finding { words: format!("{}, right within {off} ms", machine.words), ..machine },
+        0 => Finding { words: format!("{}, correct within {off} ms", machine.words), ..machine },
         wrong => Finding::note(
             "clock",
-            format!(
-                "{}, wrong by {} s; events have the right time all the same",
-                machine.words,
-                wrong / 1000
-            ),
-            "let it be set: timedatectl set-ntp true",
+            format!("{}, wrong by {} s; the times of events are corrected", machine.words, wrong / 1000),
+            "enable a time server: timedatectl set-ntp true",
         ),
     }
 }
@@ -161,14 +160,14 @@ fn told(line: &ClockLine, machine: Finding) -> Finding {
 fn opened(report: &OpenReport) -> Finding {
     if !report.damaged.is_empty() || report.media_lost > 0 {
         let words = format!(
-            "at the last start {} damaged places in the journal and {} missing media files were found",
+            "the last start found {} damaged places in the journal and {} missing media files",
             report.damaged.len(),
             report.media_lost
         );
         return Finding::wrong(
             "store",
             words,
-            "the log of the start names them; the disk may be failing: look at dmesg",
+            "the log of the start lists them; the disk may be failing: check dmesg",
         );
     }
     match &report.views_rebuilt {
@@ -181,14 +180,20 @@ fn opened(report: &OpenReport) -> Finding {
 
 async fn journal(services: &Services) -> Finding {
     if services.store.upkeep.pressure().borrow().waiting > 0 {
-        let what = "waits for room on the full disk; cameras' messages wait at the broker";
-        return Finding::wrong("journal", what, "make room on the disk; all goes on then, without a restart");
+        let what = "waits for free disk space; messages of cameras wait at the broker";
+        return Finding::wrong(
+            "journal",
+            what,
+            "free disk space; the daemon then continues without a restart",
+        );
     }
     match services.store.events.ping().await {
         Ok(()) => Finding::ok("journal", format!("{} events stored", services.store.upkeep.head().seq)),
-        Err(error) => {
-            Finding::wrong("journal", error.to_string(), "restart the daemon; if it stays, look at dmesg")
-        }
+        Err(error) => Finding::wrong(
+            "journal",
+            error.to_string(),
+            "restart the daemon; if the error remains, check dmesg",
+        ),
     }
 }
 
@@ -209,7 +214,7 @@ fn broker(broker: &BrokerStatus) -> Finding {
             Finding::wrong("broker", format!("{address}: {error}"), "check [mqtt] and the broker")
         }
         (false, None) => {
-            Finding::note("broker", format!("connecting to {address}"), "ask again in some seconds")
+            Finding::note("broker", format!("connecting to {address}"), "run doctor again in a few seconds")
         }
     }
 }
@@ -221,12 +226,12 @@ fn answers(stats: &PipelineStats) -> Finding {
         (0, _) => Finding::note(
             "answers",
             format!("{late} could not be published in time since the start, {sent} were"),
-            "was the broker away? It delivers those events again",
+            "check whether the broker was down; it delivers those events again",
         ),
         _ => Finding::wrong(
             "answers",
-            format!("the broker refused {refused} of {sent} since the start: doors do not hear them"),
-            "let mqtt.username publish identification, rejected and status in the broker's access list",
+            format!("the broker refused {refused} of {sent} since the start: cameras do not receive them"),
+            "allow mqtt.username to publish identification, rejected and status in the access list of the broker",
         ),
     }
 }
@@ -239,22 +244,22 @@ fn sink(sink: &SinkLine) -> Finding {
     let pending = sink.pending;
     match &sink.error {
         _ if !sink.configured => {
-            Finding::ok(what, format!("not configured ([central.{section}]): everything is kept here"))
+            Finding::ok(what, format!("not configured ([central.{section}]): data stays on the appliance"))
         }
         Some(error) => {
             let since = &sink.since;
             Finding::wrong(
                 what,
-                format!("{error} (since {since}, {pending} wait)"),
-                "gatehouse central check says more",
+                format!("{error} (since {since}, {pending} pending)"),
+                "run gatehouse central check",
             )
         }
         None if sink.set_aside > 0 => {
             let last = sink.last_set_aside.as_deref().unwrap_or_default();
-            let words = format!("{} refused by the central side, last: {last}", sink.set_aside);
-            Finding::note(what, words, "the log names each of them")
+            let words = format!("{} rejected by the server, last: {last}", sink.set_aside);
+            Finding::note(what, words, "the log lists each of them")
         }
-        None => Finding::ok(what, format!("{pending} wait for delivery")),
+        None => Finding::ok(what, format!("{pending} pending")),
     }
 }
 
@@ -266,15 +271,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_wrong_by_what_is_known_is_a_note() {
+    fn a_wrong_clock_is_a_note() {
         let line = |uncertainty_ms, wrong_by_ms| {
             let machine = clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
-            told(&ClockLine { uncertainty_ms, wrong_by_ms, ..ClockLine::default() }, machine)
+            compared(&ClockLine { uncertainty_ms, wrong_by_ms, ..ClockLine::default() }, machine)
         };
         assert_eq!(line(Some(12), 90_000).grade, Grade::Note);
         assert!(line(Some(12), 90_000).words.contains("wrong by 90 s"));
         assert_eq!(line(Some(12), 0).grade, Grade::Ok);
-        assert!(line(None, 0).words.contains("nobody has told"));
+        assert!(line(None, 0).words.contains("no reference time"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What each order does. Blocking questions to the store are put off the async threads.
+//! The handler of each request. Blocking work runs outside the async threads.
 
+mod delivery;
 mod events;
 mod galleries;
 mod keys;
@@ -20,10 +21,10 @@ use gatehouse_control::answers::MediaHeader;
 use gatehouse_control::exit;
 use gatehouse_control::types::{Fault, LIST_MAX, Request};
 
-/// How long an operator waits to hear how a central side is: a far one answers well within, a silent one never.
-pub(super) const CENTRAL_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a request waits for the sinks: a distant server answers well within it.
+pub(super) const CENTRAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What goes back.
+/// A reply.
 pub(super) enum Answer {
     /// One line, as text: attributes of events keep every digit of their numbers.
     Value(Box<RawValue>),
@@ -31,21 +32,17 @@ pub(super) enum Answer {
     Media(Box<MediaHeader>, SealedReader),
 }
 
-/// Carries out one order of the user `uid`.
+/// Handles one request of the user `uid`.
 pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> Result<Answer, Fault> {
     match request {
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
         Request::SelfTest => value(selftest::run(services).await),
         Request::PersonEnroll { id, name, encodings, force, gallery } => {
-            value(people::enroll(services, (&id, &name), &encodings, (gallery, force), uid).await?)
+            let request = people::EnrollRequest { id, name, encodings, force, gallery };
+            value(people::enroll(services, &request, uid).await?)
         }
-        Request::PersonList => {
-            // Hundreds of thousands of people: listed and serialized off the async threads.
-            let people = services.store.people.clone();
-            let listed = tokio::task::spawn_blocking(move || value(people.list())).await;
-            listed.map_err(|_| Fault::refused(StoreError::Stopping))?
-        }
+        Request::PersonList => people::list(services).await,
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
@@ -63,7 +60,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         ),
         Request::GalleryCompare => value(ask(&services.store.galleries, Galleries::comparison).await?),
         Request::Identify { camera, gallery, encodings } => {
-            value(people::identify(services, camera, gallery.as_deref(), &encodings)?)
+            value(people::identify(services, camera, gallery, encodings).await?)
         }
         Request::EventList { camera, person, since, limit } => {
             let query = events::query(camera, person, since.as_deref(), limit.min(LIST_MAX))?;
@@ -82,20 +79,9 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(media::url(services, media, thumbnail, Duration::from_secs(expires_s), uid).await?)
         }
         Request::SyncStatus => value(state::sinks(services).await?),
-        Request::SyncNow => {
-            services.sync.now(CENTRAL_PATIENCE).await;
-            value(state::sinks(services).await?)
-        }
-        Request::SyncPause { seconds } => {
-            services.sync.pause(Duration::from_secs(seconds));
-            tracing::warn!(uid, seconds, "delivery is paused");
-            value(state::sinks(services).await?)
-        }
-        Request::SyncResume => {
-            services.sync.resume();
-            tracing::info!(uid, "delivery goes on");
-            value(state::sinks(services).await?)
-        }
+        Request::SyncNow => value(delivery::now(services).await?),
+        Request::SyncPause { seconds } => value(delivery::pause(services, seconds, uid).await?),
+        Request::SyncResume => value(delivery::resume(services, uid).await?),
         Request::SyncConflicts => value(services.sync.conflicts().await.map_err(Fault::refused)?),
         Request::Ledger => value(state::ledger(&services.store.events)),
         Request::KeyStatus => value(services.store.upkeep.key_status()),
@@ -120,7 +106,7 @@ fn value(value: impl Serialize) -> Result<Answer, Fault> {
     to_raw_value(&value).map(Answer::Value).map_err(Fault::refused)
 }
 
-/// Asks the store something that may wait for the disk.
+/// Calls the store in a blocking task: the call may wait for the disk.
 async fn ask<H, T, E>(
     handle: &H,
     question: impl FnOnce(&H) -> Result<T, E> + Send + 'static,
@@ -131,17 +117,24 @@ where
     E: Into<RequestError> + Send + 'static,
 {
     let handle = handle.clone();
-    let asked = tokio::task::spawn_blocking(move || question(&handle)).await;
-    asked.map_err(|_| Fault::refused(StoreError::Stopping))?.map_err(store_fault)
+    blocking(move || question(&handle).map_err(store_fault)).await
 }
 
-/// A refusal says itself what to do. A failure needs a look at the appliance.
+/// Runs work that waits for the disk or computes for long, outside the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Fault::refused(StoreError::Stopping)))
+}
+
+/// A refusal contains its reason. A failure of the store is logged, because an operator has to act.
 fn store_fault(error: impl Into<RequestError>) -> Fault {
     match error.into() {
         RequestError::Refused(refusal) => Fault::refused(refusal),
         RequestError::Failed(error) => {
-            tracing::warn!(%error, "a request could not be carried out");
-            Fault::with_code(exit::REFUSED, error).advise("gatehouse doctor says more")
+            tracing::warn!(%error, "a request failed");
+            Fault::with_code(exit::REFUSED, error).advise("run gatehouse doctor")
         }
     }
 }

@@ -1,9 +1,8 @@
-//! The daemon's end of the control socket.
+//! Server of the control socket.
 //!
-//! The socket is made under a working name, given its mode, and only then renamed into place, so that it is never
-//! open to more people than it should be and the stale socket of a killed process is replaced in the same step.
-//! Whoever may open it (root, our user, our group) may give any order: there is one role. Everything is bounded:
-//! connections, bytes of a request, the time to send one, the time to answer it.
+//! The socket is created under a temporary name, gets its mode, and is then renamed. So it is never open to other users, and
+//! the rename replaces the stale socket of a killed process. There is one role: root, our user and our group may send any
+//! request. The number of connections, the size of a request and all times are bounded.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -21,32 +20,32 @@ use super::Services;
 use super::connection::serve;
 use crate::supervise::stopped;
 
-/// Connections at a time: some operators and scripts, and no more than that could ever hold in memory
-/// (each up to one request of half a megabyte).
+/// Connections at a time: enough for operators and scripts, and few enough for the memory, because each may hold a request
+/// of half a megabyte.
 pub const CONNECTIONS_MAX: usize = 16;
-/// Rest after a failed accept (out of file descriptors), so that it does not become a hot loop.
-const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// Delay after a failed accept, such as without file descriptors, to avoid a hot loop.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Read and write for our user and our group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Enter for our group.
+/// Access for our group.
 const FOLDER_MODE: u32 = 0o750;
 
-/// Why the control socket cannot be offered.
+/// Why the control socket cannot be created.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// Another process answers there.
     #[error("another daemon answers at {}; give each its own control.socket", .0.display())]
     InUse(PathBuf),
-    /// Something else lies there.
+    /// The path is not a socket.
     #[error("{} is not a socket; remove it or set control.socket to another path", .0.display())]
     NotSocket(PathBuf),
-    /// The system refuses.
-    #[error("cannot offer the control socket {}: {source}; check control.socket and its folder", path.display())]
+    /// The system reports an error.
+    #[error("cannot create the control socket {}: {source}; check control.socket and its folder", path.display())]
     Io {
-        /// Where it should be.
+        /// The path.
         path: PathBuf,
-        /// The system's word.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -60,17 +59,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `path`; from here on connections queue up, and [`Server::run`] answers them.
+    /// Binds `path`. From here on connections queue until [`Server::run`] serves them.
     ///
     /// # Errors
-    /// [`ControlError`] where the path is taken or cannot be used.
+    /// [`ControlError`] if the path is in use or cannot be used.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let at = |source| ControlError::Io { path: path.to_owned(), source };
         match std::fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(ControlError::NotSocket(path.to_owned()));
             }
-            // A socket file outlives its process: only somebody who answers makes it taken.
+            // A socket file outlives its process, so only a successful connection means that it is in use.
             Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
                 return Err(ControlError::InUse(path.to_owned()));
             }
@@ -90,8 +89,8 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Answers until `stop` turns true; then no new connection is taken, idle ones end, and answers under way
-    /// are finished. The socket is gone at the end.
+    /// Serves until `stop` is true. Then it accepts no connection, closes idle ones, and completes requests in progress. It
+    /// removes the socket at the end.
     pub async fn run(self, services: Arc<Services>, mut stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         loop {
@@ -102,13 +101,13 @@ impl Server {
                     Ok((stream, _)) => self.start(&mut connections, stream, &services, &stop),
                     Err(error) => {
                         warn!(%error, "control connection not accepted");
-                        tokio::time::sleep(ACCEPT_REST).await;
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     }
                 }
             }
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
-            debug!(%error, "control socket was gone already");
+            debug!(%error, "control socket was already removed");
         }
         while connections.join_next().await.is_some() {}
     }
@@ -125,13 +124,13 @@ impl Server {
         let mode = std::fs::metadata(&self.path).map_or(0, |meta| meta.permissions().mode());
         connections.spawn(async move {
             if let Err(error) = serve(stream, mode, &services, stop).await {
-                debug!(%error, "control connection broke");
+                debug!(%error, "control connection failed");
             }
         });
     }
 }
 
-/// A folder made here can be entered by our group; one that is there is left as it is.
+/// Creates the folder with access for our group. An existing folder is not changed.
 fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.exists() {
         return Ok(());

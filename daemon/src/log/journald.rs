@@ -11,9 +11,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::queue::LineQueue;
 
-/// Longest field name that journald takes.
+/// Longest field name that journald accepts.
 const NAME_BYTES_MAX: usize = 64;
-/// Put before our own field names, so that they meet nobody else's.
+/// Prefix of our field names, so that they do not collide with those of other programs.
 const PREFIX: &str = "GATEHOUSE_";
 
 /// The layer.
@@ -53,7 +53,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
 #[allow(clippy::needless_pass_by_value, reason = "the queue hands its entries over")]
 pub(super) fn send(entry: Vec<String>) {
     let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
-    // There is nowhere left to complain to.
+    // There is no other place to report an error.
     let _ = systemd::journal::send(&entry);
 }
 
@@ -67,7 +67,7 @@ pub(super) fn dropped(entries: u64) -> Vec<String> {
     ]
 }
 
-/// What an event or a span carries.
+/// The fields of an event or a span.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -93,7 +93,7 @@ impl Fields {
     }
 }
 
-/// The fields of one journal entry. The message repeats the event's own fields, since `journalctl` shows only it.
+/// The fields of one journal entry. The message repeats the fields of the event, because `journalctl` shows only the message.
 fn entry(event: &Event<'_>, fields: &Fields) -> Vec<String> {
     let meta = event.metadata();
     let mut message = format!("MESSAGE={}", fields.message);

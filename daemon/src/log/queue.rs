@@ -1,8 +1,7 @@
-//! The queue between those who log and the one thread that writes.
+//! The queue between the callers of the log and the thread that writes.
 //!
-//! A reader that does not read (a pipe, journald) must not stop the caller, which may be the thread that answers
-//! cameras. So only the writer thread blocks. Lines beyond the bound are dropped and counted, and the first line that
-//! is written afterwards says how many.
+//! A reader that does not read (a pipe, journald) must not block the caller, which may be the event thread. So only the
+//! writer thread blocks. Lines beyond the bound are dropped and counted. The next written line reports their number.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,16 +12,16 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing_subscriber::util::TryInitError;
 
-/// Lines that wait at most: a start or a burst of faults, and well below a megabyte.
+/// Most queued lines: a start or a burst of errors, and well below a megabyte.
 const QUEUE_LINES: usize = 1024;
 
-/// Interval at which an end looks whether all is written: there is no other sign of it, and an end is rare.
+/// Interval of the check whether all lines are written, only at the end.
 const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Why the log does not start.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// No thread can be had.
+    /// The thread cannot be started.
     #[error("the thread that writes the log cannot be started: {0}")]
     Thread(#[from] io::Error),
     /// The process has a log already.
@@ -30,14 +29,14 @@ pub enum LogError {
     Started(#[from] TryInitError),
 }
 
-/// The callers' end. Never blocks.
+/// The sender. It never blocks.
 #[derive(Debug)]
 pub struct LineQueue<T> {
     lines: SyncSender<T>,
     shared: Arc<Shared>,
 }
 
-/// What both ends count.
+/// Counters of both sides.
 #[derive(Debug, Default)]
 struct Shared {
     /// Lines that are queued or being written.
@@ -53,10 +52,10 @@ impl<T> Clone for LineQueue<T> {
 }
 
 impl<T: Send + 'static> LineQueue<T> {
-    /// Starts the thread that passes lines to `write`; `report` makes the line about dropped ones.
+    /// Starts the thread that passes lines to `write`. `report` creates the line about dropped ones.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the thread cannot be started.
     pub(super) fn start(
         mut write: impl FnMut(T) + Send + 'static,
         report: impl Fn(u64) -> T + Send + 'static,
@@ -97,7 +96,7 @@ impl<T> LineQueue<T> {
     }
 }
 
-/// One write is one line: the layer that formats lines writes each at once.
+/// One write is one line: the formatting layer writes each line at once.
 impl Write for LineQueue<Vec<u8>> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line.to_vec());

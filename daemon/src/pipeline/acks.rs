@@ -1,7 +1,7 @@
-//! Acknowledgements in the order of arrival, each once its message is safe.
+//! Acknowledgements in the order of arrival, each after its message is durable.
 //!
-//! MQTT wants them in order; so a message that takes long holds back those behind it, and the broker's
-//! receive window holds back the rest. That is why media files have a lane of their own.
+//! MQTT requires this order. A slow message delays the acknowledgements after it, and the receive window of the broker delays
+//! further messages. So media files have a separate lane.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,26 +18,26 @@ struct Settling {
     safe: Safe,
 }
 
-/// Where messages are handed in. Unbounded by itself: the messages under way are bounded by the budget.
+/// The sender. It is unbounded, because the budget bounds the messages in progress.
 pub(crate) struct AckLane(mpsc::UnboundedSender<Settling>);
 
 /// The task.
 pub(crate) struct Acks(mpsc::UnboundedReceiver<Settling>);
 
 impl AckLane {
-    /// Both ends.
+    /// The sender and the task.
     pub(crate) fn new() -> (Self, Acks) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), Acks(receiver))
     }
 
-    /// Acknowledges in turn, once `safe` resolves; an error of it ends the lane.
+    /// Acknowledges in order, after `safe` resolves. An error ends the lane.
     pub(crate) fn push(
         &self,
         ack: AckToken,
         safe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
-        // Where the lane has ended so does the daemon: not acknowledged, the message comes again.
+        // If the lane ended the daemon ends, and the broker delivers the message again.
         let _ = self.0.send(Settling { ack, safe: Box::pin(safe) });
     }
 }

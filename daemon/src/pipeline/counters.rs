@@ -1,4 +1,4 @@
-//! What the pipeline counts since its start. The durable count is the store's ledger.
+//! Counters since the start of the pipeline. The durable count is the ledger of the store.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ pub(crate) struct Counters {
 /// A view of the running pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineStats {
-    /// Whether events and media are taken and answers sent.
+    /// Whether all clients are connected.
     pub connected: bool,
-    /// What is wrong with the connection, in words.
+    /// The error of the connection.
     pub error: Option<String>,
     /// Each connection.
     pub links: Links,
-    /// Payload bytes between broker and disk.
+    /// Payload bytes in progress.
     pub in_flight_bytes: u64,
     /// Messages that are not acknowledged yet.
     pub in_flight_messages: u64,
@@ -39,10 +39,10 @@ pub struct PipelineStats {
     pub duplicates: u64,
     /// Of both, refused.
     pub refused: u64,
-    /// Side fields of events that were dropped: they looked like a face encoding or were too much.
+    /// Dropped side fields of events: possible face encodings, or above the limit.
     #[serde(default)]
     pub fields_dropped: u64,
-    /// Answers handed to the connection, again ones included.
+    /// Answers written to the connection, including repeated ones.
     pub answers_sent: u64,
     /// Answers that the broker refused.
     pub answers_refused: u64,

@@ -1,8 +1,8 @@
-//! The one task through which every event goes.
+//! The task that processes every event.
 //!
-//! Order of one event: read, rate, known or new, identify, publish, append, acknowledge in turn. Several that came
-//! together are read together, searched ahead of their turn, and go on one after another. Nothing here waits for the
-//! broker; the disk is waited for only where the journal's queue is full.
+//! Order for one event: read, rate limit, duplicate check, identify, publish, append, acknowledge in order. Events that
+//! arrive together are read together and searched ahead of their turn. Then they are processed one after another. The task
+//! never waits for the broker. It waits for the disk only while the queue of the journal is full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use tracing::info;
 use zeroize::Zeroize;
 
 use crate::pipeline::acks::AckLane;
-use crate::pipeline::lines::Lines;
+use crate::pipeline::log_limit::LogLimit;
 use crate::pipeline::rate::RateLimit;
 use crate::pipeline::refuse::Refuser;
 use crate::pipeline::search::{Found, Search};
@@ -26,13 +26,13 @@ use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Visit};
 use gatehouse_mqtt::{ANSWER_EXPIRY, AckToken, Answer, Delivery, Outgoing, Publisher, Receipt, Waited};
 
-/// Messages that are read before they are searched for together: enough for two cores, and few enough that the first one
-/// does not wait for the last.
+/// Messages that are read and searched together: enough for two cores, and few enough that the first one does not wait for
+/// the last.
 const MESSAGES_AT_ONCE: usize = 32;
 
-/// How long events are taken one after another while answers wait, which leave from the same thread: short beside what
-/// anybody notices at a door, long enough that many leave at once.
-const TURN: Duration = Duration::from_millis(1);
+/// How long events are read before the answers on the same thread run. It is too short to be noticed, and long enough that
+/// many answers leave at once.
+const BATCH_DURATION_MAX: Duration = Duration::from_millis(1);
 
 /// The task.
 pub(crate) struct Events {
@@ -45,27 +45,37 @@ pub(crate) struct Events {
     refuser: Refuser,
     search: Search,
     rate: RateLimit,
-    lines: Lines,
+    log_limit: LogLimit,
     lane: AckLane,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     probes: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// A message that was read and is to be answered in its turn.
+/// The queues of the task.
+pub(crate) struct EventQueues {
+    /// Acknowledgements leave here.
+    pub(crate) lane: AckLane,
+    /// Messages arrive here.
+    pub(crate) inbox: mpsc::UnboundedReceiver<Delivery>,
+    /// Probes of the watchdog arrive here. The task answers each of them.
+    pub(crate) probes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// A message that was read and is answered in its turn.
 struct Step {
     ack: AckToken,
     arrival: Arrival,
-    what: What,
+    content: Content,
 }
 
-/// What it is.
-enum What {
+/// The content of a message.
+enum Content {
     Marker,
     Refused(Box<Refusal>),
     Visit(Box<Visit>),
 }
 
-/// How an event came.
+/// The arrival of a message.
 #[derive(Clone, Copy)]
 struct Arrival {
     received: Instant,
@@ -75,14 +85,8 @@ struct Arrival {
 }
 
 impl Events {
-    pub(crate) fn new(
-        shared: &Shared,
-        refuser: Refuser,
-        search: Search,
-        lane: AckLane,
-        inbox: mpsc::UnboundedReceiver<Delivery>,
-        probes: mpsc::Receiver<oneshot::Sender<()>>,
-    ) -> Self {
+    pub(crate) fn new(shared: &Shared, refuser: Refuser, search: Search, queues: EventQueues) -> Self {
+        let EventQueues { lane, inbox, probes } = queues;
         let sources = &shared.config.sources;
         Self {
             root: shared.config.mqtt.topic_root.clone(),
@@ -94,7 +98,7 @@ impl Events {
             refuser,
             search,
             rate: RateLimit::new(sources.events_per_second, sources.burst),
-            lines: Lines::default(),
+            log_limit: LogLimit::default(),
             lane,
             inbox,
             probes,
@@ -110,35 +114,35 @@ impl Events {
                     None => return Ok(()),
                 },
                 Some(probe) = self.probes.recv() => {
-                    // Whoever asked may have stopped waiting.
+                    // The receiver may have timed out.
                     let _ = probe.send(());
                 }
             }
         }
     }
 
-    /// Takes this message and those behind it, until it is the turn of the answers.
+    /// Processes this message and those after it, until it is the turn of the answers.
     async fn take_all(&mut self, first: Delivery) -> Result<(), StoreError> {
         let begin = Instant::now();
-        // Taken once: from here on a switch of the gallery is for the next events.
+        // Read once: a switch of the gallery affects the next events.
         let galleries = self.galleries.current();
         let (mut steps, mut visits) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(delivery) = next {
             steps.push(self.read(delivery, &galleries, &mut visits));
-            let full = steps.len() == MESSAGES_AT_ONCE || begin.elapsed() > TURN;
+            let full = steps.len() == MESSAGES_AT_ONCE || begin.elapsed() > BATCH_DURATION_MAX;
             next = if full { None } else { self.inbox.try_recv().ok() };
         }
         let mut found = self.search.ahead(&galleries, visits).into_iter();
-        for Step { ack, arrival, what } in steps {
-            let (pending, receipt) = match what {
-                What::Marker => {
+        for Step { ack, arrival, content } in steps {
+            let (pending, receipt) = match content {
+                Content::Marker => {
                     self.lane.push(ack, std::future::ready(Ok(())));
                     continue;
                 }
-                What::Refused(refusal) => self.refuser.refuse(*refusal, arrival.bytes).await?,
-                What::Visit(visit) => {
-                    // There is one for each visit, in their order.
+                Content::Refused(refusal) => self.refuser.refuse(*refusal, arrival.bytes).await?,
+                Content::Visit(visit) => {
+                    // There is one result for each visit, in the same order.
                     let Some(found) = found.next() else { return Err(StoreError::Stopping) };
                     self.visit(*visit, found, &galleries, arrival).await?
                 }
@@ -151,32 +155,32 @@ impl Events {
         Ok(())
     }
 
-    /// Reads a message; the faces of a visit are for the search.
+    /// Reads a message, and appends the faces of a visit to `visits` for the search.
     fn read(&mut self, delivery: Delivery, galleries: &GallerySet, visits: &mut Vec<Found>) -> Step {
         let Delivery { topic, payload, dup, retained, marker, received, received_at, waited, ack, bytes } =
             delivery;
         let arrival = Arrival { received, dup, waited, bytes: payload.len() as u64 };
         if marker {
-            return Step { ack, arrival, what: What::Marker };
+            return Step { ack, arrival, content: Content::Marker };
         }
         self.counters.events_received.add(1);
         let message = Message { topic: &topic, payload: &payload, retained, received_at };
         let read = self.sources.event(&message, galleries.models());
         wipe(payload);
         drop(bytes);
-        let what = match read.and_then(|visit| self.admit(visit, arrival)) {
+        let content = match read.and_then(|visit| self.admit(visit, arrival)) {
             Ok(mut visit) => {
                 visits.push(Found::new(visit.event.key.camera.clone(), std::mem::take(&mut visit.faces)));
-                What::Visit(Box::new(visit))
+                Content::Visit(Box::new(visit))
             }
-            Err(refusal) => What::Refused(Box::new(refusal)),
+            Err(refusal) => Content::Refused(Box::new(refusal)),
         };
-        Step { ack, arrival, what }
+        Step { ack, arrival, content }
     }
 
-    /// Refuses what a camera sends above its rate.
+    /// Refuses events above the rate of the camera.
     fn admit(&mut self, visit: Visit, arrival: Arrival) -> Result<Visit, Refusal> {
-        // What the broker kept for us comes all at once and is no camera's fault.
+        // A backlog arrives all at once, which is not the fault of the camera.
         let live = !arrival.dup && arrival.waited.is_live;
         if !live || self.rate.allow(&visit.event.key.camera, arrival.received) {
             return Ok(visit);
@@ -191,12 +195,12 @@ impl Events {
         })
     }
 
-    /// Whether the same ring was stored in the last two minutes.
-    async fn rang_just_now(&self, camera: &CameraName, prefix: String) -> Result<bool, StoreError> {
-        let since = Timestamp(self.events.time().0 - RING_AGAIN_WITHIN);
+    /// Whether the same ring was stored within [`RING_REPEAT_WINDOW_MICROS`].
+    async fn is_repeated_ring(&self, camera: &CameraName, prefix: String) -> Result<bool, StoreError> {
+        let since = Timestamp(self.events.time().0 - RING_REPEAT_WINDOW_MICROS);
         let camera = Some(camera.clone());
         let query =
-            EventQuery { camera, since: Some(since), limit: RINGS_LOOKED_AT, ..EventQuery::default() };
+            EventQuery { camera, since: Some(since), limit: RING_EVENTS_MAX, ..EventQuery::default() };
         let events = self.events.clone();
         let found = tokio::task::spawn_blocking(move || events.list(&query)).await;
         let found = found.map_err(|_| StoreError::Stopping)??;
@@ -212,25 +216,25 @@ impl Events {
     ) -> Result<(Pending, Option<Receipt>), StoreError> {
         let Visit { event, others, bare, is_freshness_unknown, fields_dropped, notes, .. } = visit;
         let seen = match bare {
-            Some(prefix) if arrival.dup => self.rang_just_now(&event.key.camera, prefix).await?,
+            Some(prefix) if arrival.dup => self.is_repeated_ring(&event.key.camera, prefix).await?,
             _ => self.events.seen(&event.key).await?,
         };
         let identification = found.answer(&self.galleries, galleries);
         let replayed = seen || arrival.dup || arrival.waited.at_most > ANSWER_EXPIRY;
         self.counters.fields_dropped.add(fields_dropped);
-        let came = match (seen, replayed || is_freshness_unknown) {
+        let novelty = match (seen, replayed || is_freshness_unknown) {
             (true, _) => store::Arrival::Known,
             (false, true) => store::Arrival::Late,
             (false, false) => store::Arrival::Fresh,
         };
-        let strangers = self.galleries.take_faces(&event.key, found.faces, &identification, came);
+        let strangers = self.galleries.take_faces(&event.key, found.faces, &identification, novelty);
         let answer = Answer::new(&self.root, &event, arrival.waited, replayed, identification.clone())
             .with_strangers(strangers)
             .with_basis(galleries.basis(&event.key.camera))
             .with_unknown_freshness(is_freshness_unknown)
             .with_notes(notes);
         let receipt = self.publisher.send(Outgoing::Answer(Box::new(answer)));
-        if let Some(left_out) = self.lines.one_more(Instant::now()) {
+        if let Some(left_out) = self.log_limit.admit_line(Instant::now()) {
             info!(
                 correlation = event.key.correlation(),
                 camera = %event.key.camera,
@@ -259,14 +263,14 @@ impl Events {
     }
 }
 
-/// Whether an event is one that is delivered again can be told of a bare one only by the broker's mark and by its
-/// time: rather a ring twice in the books than a visitor lost.
-const RING_AGAIN_WITHIN: i64 = 120_000_000;
+/// An event without id, time and face is recognized as a repeated delivery only by the DUP flag and within this time. A ring
+/// that is stored twice is better than a lost visit.
+const RING_REPEAT_WINDOW_MICROS: i64 = 120_000_000;
 
-/// Events of the camera that are looked at for an earlier ring.
-const RINGS_LOOKED_AT: usize = 100;
+/// Events of the camera that are searched for an earlier ring.
+const RING_EVENTS_MAX: usize = 100;
 
-/// Durable, and the answer settled one way or the other.
+/// Resolves when the record is durable and the answer is settled.
 async fn settled(pending: Pending, receipt: Option<Receipt>) -> Result<(), StoreError> {
     pending.await?;
     if let Some(receipt) = receipt {
@@ -279,7 +283,7 @@ fn matches(identification: &Identification<Person>) -> usize {
     identification.faces.iter().filter(|face| face.outcome == Outcome::Match).count()
 }
 
-/// Wipes a payload, with the encodings in it, where nobody else holds a part of its buffer.
+/// Wipes a payload with its encodings, unless its buffer is shared.
 fn wipe(payload: Bytes) {
     if let Ok(mut payload) = payload.try_into_mut() {
         payload.zeroize();

@@ -1,8 +1,7 @@
-//! Media files: sealed on disk one after another, apart from the events.
+//! Media files: sealed on disk one after another, separate from events.
 //!
-//! The store takes one file at a time, since quota and names are judged on what is there. A file that the
-//! disk does not take is tried again for a while; then the task ends, and with it the daemon: not
-//! acknowledged, the file comes again.
+//! The store accepts one file at a time, because quota and names depend on the existing files. A failed write is retried for
+//! a while. Then the task ends, and so the daemon. The broker delivers the unacknowledged file again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,8 @@ use crate::pipeline::{Counters, Shared};
 use crate::sources::{Message, Reason, Refusal, Sources, Upload};
 use gatehouse_mqtt::{Delivery, Receipt};
 
-/// Waits before the disk is tried again: a full disk may get room within these, a broken one does not.
-const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+/// Delays before a write is retried: a full disk may get space within these, a failed one does not.
+const RETRY_DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// The task.
 pub(crate) struct MediaFiles {
@@ -101,7 +100,7 @@ impl MediaFiles {
     }
 
     async fn try_put(&self, upload: &Upload, payload: Bytes) -> Result<MediaOutcome, StoreError> {
-        for wait in RETRIES {
+        for wait in RETRY_DELAYS {
             let data = Vec::from(payload.clone());
             match self.media.put(upload.event.clone(), upload.name.clone(), data).await {
                 Err(error @ (StoreError::File(_) | StoreError::Io(_))) => {

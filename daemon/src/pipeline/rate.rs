@@ -1,11 +1,11 @@
-//! How many events each camera may send: a token bucket per camera.
+//! Rate limit of events: a token bucket per camera.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use gatehouse_model::CameraName;
 
-/// Cameras that are remembered at once. Names are made by whoever may publish; more than this is no house.
+/// Cameras with a bucket. Every publisher can invent names, so the number is bounded.
 const CAMERAS_MAX: usize = 1024;
 
 struct Bucket {
@@ -21,14 +21,14 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// `per_second` for long, `burst` at once.
+    /// `per_second` on average, `burst` at once.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second: per_second.into(), burst: burst.max(1).into(), buckets: HashMap::new() }
     }
 
-    /// Whether the camera may send one more now.
+    /// Whether the camera may send one more event now.
     pub(crate) fn allow(&mut self, camera: &CameraName, now: Instant) -> bool {
-        if !self.buckets.contains_key(camera) && !self.make_room(now) {
+        if !self.buckets.contains_key(camera) && !self.evict_full(now) {
             return false;
         }
         let (per_second, burst) = (self.per_second, self.burst);
@@ -42,8 +42,8 @@ impl RateLimit {
         allowed
     }
 
-    /// A full bucket says no more than none.
-    fn make_room(&mut self, now: Instant) -> bool {
+    /// Removes full buckets, which equal absent ones.
+    fn evict_full(&mut self, now: Instant) -> bool {
         if self.buckets.len() >= CAMERAS_MAX {
             let (per_second, burst) = (self.per_second, self.burst);
             self.buckets.retain(|_, bucket| level(bucket, per_second, burst, now) < burst);

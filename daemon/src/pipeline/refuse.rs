@@ -1,4 +1,4 @@
-//! Refusing a message: counted in the ledger, answered where there is a topic to answer on, acknowledged.
+//! Refusals: counted in the ledger, answered if the topic is known, acknowledged.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use gatehouse_model::EventKey;
 use gatehouse_store::store::{Events, StoreError};
 use tracing::warn;
 
-use crate::pipeline::lines::Lines;
+use crate::pipeline::log_limit::LogLimit;
 use crate::pipeline::{Counters, Shared};
 use crate::sources::Refusal;
 use gatehouse_mqtt::{Outgoing, Publisher, Receipt, Rejected};
@@ -20,8 +20,8 @@ pub(crate) struct Refuser {
     events: Events,
     publisher: Publisher,
     counters: Arc<Counters>,
-    /// One bound for all inputs: a camera must not fill the log.
-    lines: Arc<Mutex<Lines>>,
+    /// One limit for all inputs: a camera must not fill the log.
+    log_limit: Arc<Mutex<LogLimit>>,
 }
 
 impl Refuser {
@@ -31,7 +31,7 @@ impl Refuser {
             events: shared.events.clone(),
             publisher: shared.publisher.clone(),
             counters: shared.counters.clone(),
-            lines: Arc::default(),
+            log_limit: Arc::default(),
         }
     }
 
@@ -47,28 +47,28 @@ impl Refuser {
         Ok((self.events.record_refused(item, reason, bytes).await?, receipt))
     }
 
-    /// Logs and answers a refusal that is counted already. `reason` may be one of the store's own.
+    /// Logs and answers a refusal that is already counted. `reason` may be one of the store.
     pub(crate) fn answer(&self, refusal: Refusal, reason: &str) -> Option<Receipt> {
         self.counters.refused.add(1);
         let Refusal { item, detail, camera, misnamed, event_id, .. } = refusal;
         let key = camera.clone().zip(event_id.clone()).map(|(camera, id)| EventKey { camera, id });
         let correlation = key.map(|key| key.correlation());
         let Some(camera) = camera.map(String::from).or(misnamed) else {
-            if let Some(left_out) = self.one_more_line() {
+            if let Some(left_out) = self.admit_log_line() {
                 warn!(?item, reason, detail, left_out, "message refused");
             }
             return None;
         };
-        if let Some(left_out) = self.one_more_line() {
+        if let Some(left_out) = self.admit_log_line() {
             warn!(?item, camera, reason, detail, correlation, left_out, "message refused");
         }
-        let rejected = Rejected::new(&self.root, &camera, event_id, correlation, reason, &detail);
+        let rejected = Rejected::new(&self.root, &camera, reason, &detail).with_event(event_id, correlation);
         Some(self.publisher.send(Outgoing::Rejected(rejected)))
     }
 
-    /// Whether this refusal has a line in the log, and then how many were left out since the last one.
-    fn one_more_line(&self) -> Option<u64> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.one_more(Instant::now())
+    /// Whether this refusal is logged, and then the number of lines that were left out since the last one.
+    fn admit_log_line(&self) -> Option<u64> {
+        let mut limit = self.log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.admit_line(Instant::now())
     }
 }

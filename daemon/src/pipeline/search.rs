@@ -1,8 +1,8 @@
-//! Says who the visitors of several events are, on two cores where there are.
+//! Searches for the faces of several events at once, on two cores if available.
 //!
-//! Under load the search is most of what an event costs. Whoever is free takes the next visit: the thread of the events,
-//! or the one that helps it. The answers keep their order, and nothing waits for the helper but a search that it has begun.
-//! Where searches are long the first event does not wait for all: what was not searched in a moment is when it is its turn.
+//! Under load the search is the largest cost of an event. The event thread and a helper thread each take the next visit. The
+//! answers keep their order. The event thread waits for the helper only if that has started a search. If searches are long,
+//! the first event does not wait for all: a visit that is not searched within the window is searched in its turn.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use gatehouse_model::{CameraName, Identification, Person};
 use gatehouse_store::store::{Galleries, GallerySet, ProbeFace};
 
-/// Visits for which help is asked: for fewer it costs more to wake a thread than it does.
+/// Least visits for which the helper is woken: for fewer ones the wake-up costs more than it saves.
 const HELP_FROM: usize = 4;
 
-/// How long visits are searched ahead of their turn: far below what anybody notices at a door.
-const AHEAD: Duration = Duration::from_millis(1);
+/// How long visits are searched ahead of their turn: too short to be noticed.
+const SEARCH_AHEAD_WINDOW: Duration = Duration::from_millis(1);
 
-/// What was found counts for so long: while an event waits for the disk, people come and thresholds change.
-const HOLDS: Duration = Duration::from_millis(100);
+/// Longest age of a result: while an event waits for the disk, people and thresholds may change.
+const RESULT_AGE_MAX: Duration = Duration::from_millis(100);
 
-/// The faces of one event, and who they are.
+/// The faces of one event with their identification.
 pub(crate) struct Found {
     camera: CameraName,
     pub(crate) faces: Vec<ProbeFace>,
@@ -29,15 +29,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Nobody yet.
+    /// Faces that are not searched yet.
     pub(crate) fn new(camera: CameraName, faces: Vec<ProbeFace>) -> Self {
         Self { camera, faces, answer: None }
     }
 
-    /// Who they are, looked up now where that was not done a moment ago, and where somebody is named who was erased since.
+    /// The identification. It is searched again if it is too old, or if it contains a person who was erased since.
     pub(crate) fn answer(&mut self, galleries: &Galleries, set: &GallerySet) -> Identification<Person> {
         match self.answer.take() {
-            Some((answer, at)) if at.elapsed() < HOLDS && galleries.still_valid(&answer) => answer,
+            Some((answer, at)) if at.elapsed() < RESULT_AGE_MAX && galleries.still_valid(&answer) => answer,
             _ => galleries.identify_in(set, &self.camera, &self.faces),
         }
     }
@@ -48,7 +48,7 @@ impl Found {
 }
 
 /// Visits that are searched together.
-struct Round {
+struct Batch {
     galleries: Galleries,
     set: Arc<GallerySet>,
     begin: Instant,
@@ -56,10 +56,10 @@ struct Round {
     visits: Vec<Mutex<Found>>,
 }
 
-impl Round {
-    /// Searches until all visits have somebody who does, or the moment for it is over.
+impl Batch {
+    /// Searches until all visits are taken or the window ends.
     fn work(&self) {
-        while self.begin.elapsed() < AHEAD
+        while self.begin.elapsed() < SEARCH_AHEAD_WINDOW
             && let Some(visit) = self.visits.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
             locked(visit).search(&self.galleries, &self.set);
@@ -67,16 +67,16 @@ impl Round {
     }
 }
 
-/// A visit without an answer is searched in its turn, also where the other thread panicked with it.
+/// A visit without an answer is searched in its turn, also if the other thread panicked with it.
 fn locked(visit: &Mutex<Found>) -> MutexGuard<'_, Found> {
     visit.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The search, and its helper; that one ends with it.
+/// The search with its helper thread, which ends when this is dropped.
 pub(crate) struct Search {
     galleries: Galleries,
-    /// One round at most waits for the helper. None on a board with one core, and where the system gives no thread.
-    helper: Option<SyncSender<Arc<Round>>>,
+    /// At most one batch waits for the helper. None on a board with one core, or if the thread cannot be started.
+    helper: Option<SyncSender<Arc<Batch>>>,
 }
 
 impl Search {
@@ -86,34 +86,34 @@ impl Search {
         Self { galleries, helper: (cores > 1).then(helper).flatten() }
     }
 
-    /// Searches for as many of them as a moment allows, by these galleries; the others are for their turn.
+    /// Searches for as many visits as the window allows. The others are searched in their turn.
     pub(crate) fn ahead(&self, set: &Arc<GallerySet>, visits: Vec<Found>) -> Vec<Found> {
         let helper = self.helper.as_ref().filter(|_| visits.len() >= HELP_FROM);
         let Some(helper) = helper else { return visits };
         let (galleries, set) = (self.galleries.clone(), Arc::clone(set));
         let visits = visits.into_iter().map(Mutex::new).collect();
-        let round = Round { galleries, set, begin: Instant::now(), next: AtomicUsize::new(0), visits };
-        let round = Arc::new(round);
-        // Where it is busy still, or has ended, this thread does all.
-        let _ = helper.try_send(Arc::clone(&round));
-        round.work();
-        round.visits.iter().map(taken).collect()
+        let batch = Batch { galleries, set, begin: Instant::now(), next: AtomicUsize::new(0), visits };
+        let batch = Arc::new(batch);
+        // If the helper is busy or ended, this thread does all the work.
+        let _ = helper.try_send(Arc::clone(&batch));
+        batch.work();
+        batch.visits.iter().map(taken).collect()
     }
 }
 
-/// The visit, and where it was searched its answer; the helper may be in the middle of one that it took.
+/// The visit with its answer, if it was searched. Waits for the helper if that is searching it.
 fn taken(visit: &Mutex<Found>) -> Found {
     let mut visit = locked(visit);
     let empty = Found::new(visit.camera.clone(), Vec::new());
     std::mem::replace(&mut visit, empty)
 }
 
-fn helper() -> Option<SyncSender<Arc<Round>>> {
-    let (sender, rounds) = sync_channel::<Arc<Round>>(1);
-    let work = move || rounds.into_iter().for_each(|round| round.work());
+fn helper() -> Option<SyncSender<Arc<Batch>>> {
+    let (sender, batches) = sync_channel::<Arc<Batch>>(1);
+    let work = move || batches.into_iter().for_each(|batch| batch.work());
     let thread = std::thread::Builder::new().name("search".to_owned()).spawn(work);
     if let Err(error) = &thread {
-        tracing::warn!(%error, "no thread that helps to search; many events at once are answered more slowly");
+        tracing::warn!(%error, "the search helper thread cannot be started; bursts of events are answered more slowly");
     }
     thread.is_ok().then_some(sender)
 }

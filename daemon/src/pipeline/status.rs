@@ -1,4 +1,4 @@
-//! Keeps the retained status true, at a bounded rate, and costs nothing while nothing happens.
+//! Publishes the retained status at a bounded rate. It is idle while nothing changes.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep_until};
 
 use gatehouse_mqtt::{Link, Phase, StatusMessage, reached};
 
-/// Shortest time between two looks at the numbers, which are published where they changed.
-const LOOK: Duration = Duration::from_secs(5);
+/// Shortest interval between two checks of the numbers, which are published if they changed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The status is published although nothing changed: the age in it grows.
-const REFRESH: Duration = Duration::from_secs(60);
+/// The status is also published without a change, because it contains an age.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The task.
 pub(crate) struct StatusTask {
@@ -34,40 +34,40 @@ impl StatusTask {
         Self { feed, upkeep, input, status, phase }
     }
 
-    /// Runs until the pipeline stops taking messages; the last status is offline.
+    /// Runs until the pipeline stops receiving. The last status is offline.
     pub(crate) async fn run(mut self) {
         let mut commits = self.feed.watch();
-        let mut told_at = Instant::now();
+        let mut published_at = Instant::now();
         loop {
-            let looked_at = Instant::now();
-            let refresh = told_at.elapsed() >= REFRESH;
+            let checked_at = Instant::now();
+            let refresh = published_at.elapsed() >= REFRESH_INTERVAL;
             commits.borrow_and_update();
             let online = self.input.borrow_and_update().since.is_some();
             let upkeep = self.upkeep.clone();
-            // The numbers may come from disk.
+            // The numbers may come from the disk.
             let numbers = tokio::task::spawn_blocking(move || upkeep.status()).await;
-            if numbers.is_ok_and(|numbers| self.tell(online, &numbers, refresh)) || refresh {
-                told_at = looked_at;
+            if numbers.is_ok_and(|numbers| self.publish(online, &numbers, refresh)) || refresh {
+                published_at = checked_at;
             }
-            let news = async {
-                sleep_until(looked_at + LOOK).await;
-                // Where the store has ended so does the daemon.
+            let changes = async {
+                sleep_until(checked_at + CHECK_INTERVAL).await;
+                // If the store ended, the daemon ends.
                 let _ = commits.changed().await;
             };
             tokio::select! {
-                () = news => {}
-                () = sleep_until(told_at + REFRESH) => {}
+                () = changes => {}
+                () = sleep_until(published_at + REFRESH_INTERVAL) => {}
                 Ok(()) = self.input.changed() => {}
                 () = reached(&mut self.phase, Phase::Finish) => break,
             }
         }
         self.status.send_modify(|status| status.online = false);
-        // The publisher needs the last value, and gets it as long as it runs.
+        // The publisher needs the last value until it ends.
         self.status.closed().await;
     }
 
-    /// Whether it was told.
-    fn tell(&self, online: bool, numbers: &StoreStatus, refresh: bool) -> bool {
+    /// Returns whether it was published.
+    fn publish(&self, online: bool, numbers: &StoreStatus, refresh: bool) -> bool {
         self.status.send_if_modified(|status| {
             let now = StatusMessage {
                 online,

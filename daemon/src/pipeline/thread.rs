@@ -1,36 +1,36 @@
-//! One thread for the way of an event, with a runtime of its own.
+//! One thread with its own runtime for the path of an event.
 //!
-//! Input, events, answers and acknowledgements hand each event on, several times. Between the threads of a runtime each of
-//! these wakes a processor, which costs more than what is done there; on one thread they are calls. Nothing else runs here:
-//! media, delivery and orders have the runtime of the daemon, and what blocks has threads for that.
+//! Input, events, answers and acknowledgements pass each event on several times. Between threads each of these steps wakes a
+//! processor, which costs more than the step itself. On one thread they are calls. Media, delivery and requests run on the
+//! runtime of the daemon, and blocking work on its blocking threads.
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// The thread; it ends when this is dropped, and its tasks with it.
+/// The thread. It ends with its tasks when this is dropped.
 pub(crate) struct EventThread {
     handle: Handle,
     _until: oneshot::Sender<()>,
 }
 
 impl EventThread {
-    /// Starts it.
+    /// Starts the thread.
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (until, dropped) = oneshot::channel();
         std::thread::Builder::new().name("events".to_owned()).spawn(move || {
-            // The word is that nobody speaks any more.
+            // The sender was dropped: shut down.
             let _ = runtime.block_on(dropped);
-            // What blocks there, a settings file that is read, holds up no end.
+            // Does not wait for blocking work, such as reading a file.
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _until: until })
     }
 
-    /// Where tasks of it are started.
+    /// Starts tasks on the thread.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -1,4 +1,4 @@
-//! What an event keeps beside its known fields, as the text of one JSON object.
+//! Attributes of an event: its side fields as the text of one JSON object.
 
 use std::collections::HashSet;
 
@@ -7,17 +7,17 @@ use serde_json::value::RawValue;
 use crate::sources::faces::Fields;
 use crate::sources::side_fields::{Cause, Member, Place, SideFields, object, quoted};
 
-/// Most bytes of attributes of one event: they are kept in every journal record, view and row for as long as
-/// the event, so this is what a camera may add to the wear of the flash.
+/// Most bytes of attributes of one event. They are stored in journal, views and rows as long as the event, so this bounds the
+/// flash wear that a camera can cause.
 pub(crate) const ATTRIBUTES_BYTES_MAX: usize = 8 * 1024;
 
-/// Key of a camera time that is no time or not plausible.
+/// Key of a camera time that is not valid or not plausible.
 pub(crate) const CAMERA_TIME: &str = "camera_time";
 
 /// Longest camera time that is kept, in bytes of JSON; RFC 3339 needs below 40.
 const CAMERA_TIME_BYTES_MAX: usize = 130;
 
-/// Collects attributes under a common bound. A name that is taken already gets `field:` before it.
+/// Collects attributes under a common bound. A duplicate name gets the prefix `field:`.
 #[derive(Default)]
 pub(crate) struct Attributes {
     members: Vec<Member>,
@@ -25,7 +25,7 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// Adds the camera's own `attributes`: its members where it is an object, else the value under that name.
+    /// Adds the field `attributes`: its members if it is an object, otherwise the value under that name.
     pub(crate) fn add_own(&mut self, raw: Option<&RawValue>, side: &mut SideFields) {
         let Some(raw) = raw else { return };
         let place = Place::event().field("attributes");
@@ -36,7 +36,7 @@ impl Attributes {
         }
     }
 
-    /// Adds a camera time that does not count, as a text.
+    /// Adds a camera time that is not used, as a text.
     pub(crate) fn add_camera_time(&mut self, raw: &RawValue, side: &mut SideFields) {
         let json = side.value(&Place::event().field("time"), raw);
         let is_scalar = |json: &String| json.len() <= CAMERA_TIME_BYTES_MAX && !json.starts_with(['[', '{']);
@@ -55,9 +55,9 @@ impl Attributes {
         }
     }
 
-    /// The text. What is too much for the bound is dropped, the largest first and of equal ones the first.
+    /// The text. Members above the bound are dropped, the largest first, and of equal ones the first.
     pub(crate) fn finish(mut self, side: &mut SideFields) -> String {
-        // Quotes, colon and comma; escapes in names are counted when the text is made.
+        // Quotes, colon and comma; escapes in names are counted with the text.
         let bytes = |member: &Member| quoted(&member.name).len() + member.json.len() + 2;
         let mut total: usize = 1 + self.members.iter().map(bytes).sum::<usize>();
         let mut by_size: Vec<usize> = (0..self.members.len()).collect();

@@ -1,7 +1,7 @@
 //! The `time` of an event, in the forms that cameras write.
 //!
-//! Freshness rests on it, so a value that cannot be read must never count as "now": the event then has no time and
-//! its answer is not actionable.
+//! Freshness depends on it, so an unreadable value must never count as "now". The event then has no time, and its answer is
+//! not actionable.
 
 use gatehouse_model::Timestamp;
 use serde_json::value::RawValue;
@@ -18,12 +18,12 @@ const AHEAD_MAX_MICROS: i64 = 86_400_000_000;
 /// Longest text that is parsed, in bytes; RFC 3339 with a zone name needs below 80.
 const TEXT_BYTES_MAX: usize = 128;
 
-/// Why a time does not count.
+/// Why a time is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeFault {
-    /// None of the forms that are understood.
+    /// No supported form.
     NotUnderstood,
-    /// A time that cannot be right.
+    /// An implausible time.
     Implausible,
 }
 
@@ -43,8 +43,7 @@ impl TimeFault {
     }
 }
 
-/// Reads a time. `now` bounds it only where the appliance's own clock is plausible: a board without a clock starts
-/// in 1970.
+/// Reads a time. `now` bounds it only if the clock of the appliance is plausible: a board without a clock starts in 1970.
 pub(crate) fn read(raw: &RawValue, now: Timestamp) -> Result<Timestamp, TimeFault> {
     let time = parse(raw.get()).ok_or(TimeFault::NotUnderstood)?;
     let is_ahead = now >= PLAUSIBLE_FROM && time.0 > now.0.saturating_add(AHEAD_MAX_MICROS);
@@ -64,7 +63,7 @@ fn parse(json: &str) -> Option<Timestamp> {
 }
 
 /// Unix seconds, milliseconds, microseconds or nanoseconds. Plausible times in these units are a factor of 1,000 apart
-/// and lie in ranges that do not overlap, so the number itself shows its unit.
+/// and their ranges do not overlap, so the number itself shows its unit.
 fn unix(number: &str) -> Option<Timestamp> {
     let (whole, fraction) = if number.contains(['e', 'E']) {
         let value: f64 = number.parse().ok()?;

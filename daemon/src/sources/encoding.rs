@@ -1,6 +1,6 @@
 //! Encodings from JSON: an array of numbers, or base64 of little-endian 32-bit floats.
 //!
-//! Lengths are checked before anything is decoded, and every buffer in between is wiped.
+//! Lengths are checked before decoding, and every intermediate buffer is wiped.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::sources::refusal::{Fault, Reason};
 
-/// Cameras differ in whether they pad; nothing else is left open.
+/// Padding is optional, because cameras differ. Everything else is strict.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -43,7 +43,7 @@ fn from_array(text: &str, dimensions: usize) -> Result<Vec<f32>, Fault> {
     if have != dimensions {
         return Err(wrong_dimensions(have, dimensions));
     }
-    // The full size at once: a growing vector would leave unwiped copies behind.
+    // The full capacity at once: a growing vector leaves copies that are not wiped.
     let mut values = Zeroizing::new(Vec::with_capacity(dimensions));
     for part in inner.split(',') {
         let value = match part.trim() {
@@ -62,7 +62,7 @@ fn from_base64(text: &str, dimensions: usize) -> Result<Vec<f32>, Fault> {
         .map(Zeroizing::new)
         .map_err(|_| Fault::new(Reason::BadBase64, "an encoding is not base64"))?;
     let want = dimensions * size_of::<f32>();
-    // One byte of room more than the longest right answer, so that a longer one is seen and not decoded.
+    // The estimate may exceed the length by some bytes. A text that is too long is refused before it is decoded.
     let room = base64::decoded_len_estimate(text.len());
     if room > want + 8 {
         return Err(wrong_dimensions(room / size_of::<f32>(), dimensions));
@@ -81,7 +81,7 @@ fn wrong_dimensions(have: usize, want: usize) -> Fault {
     Fault::new(Reason::WrongDimensions, format!("an encoding has {have} components, the gallery has {want}"))
 }
 
-/// The scan has put what no float holds, as NaN and 1e400, into quotes.
+/// The scan has quoted numbers that no float holds, such as NaN and 1e400.
 fn no_number(part: &str) -> Fault {
     let number = part.trim_matches('"').parse::<f64>();
     let is_cut = part.ends_with("...\"");

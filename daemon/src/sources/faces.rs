@@ -1,4 +1,4 @@
-//! JSON objects field by field, and the faces of an event.
+//! Reads JSON objects field by field, and the faces of an event.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::sources::encoding::encoding;
 use crate::sources::refusal::{Fault, Reason};
 use crate::sources::side_fields::{Cause, Member, Place, SideFields};
 
-/// The fields of one JSON object, none of them read yet.
+/// The unread fields of one JSON object.
 pub(crate) struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 /// A part of an event that must be of one type.
@@ -47,7 +47,7 @@ impl Part {
         }
     }
 
-    /// The words of the parser about a place, never about a content.
+    /// The error of the parser with a position, never with content.
     fn fault(self, error: &serde_json::Error) -> Fault {
         let (name, form) = (self.name(), self.form());
         let place = format!("line {} column {}", error.line(), error.column());
@@ -60,7 +60,7 @@ impl Part {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes a JSON object apart. A key that counts must not be there twice: readers differ in which one holds.
+    /// Splits a JSON object into fields. A known key must not occur twice, because readers differ in which one they use.
     pub(crate) fn of(text: &'a str, part: Part, counts: impl Fn(&str) -> bool) -> Result<Self, Fault> {
         let fields: Self = serde_json::from_str(text).map_err(|error| part.fault(&error))?;
         let mut seen = HashSet::new();
@@ -71,18 +71,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes a field out; `null` is as good as none.
+    /// Removes a field; `null` counts as absent.
     pub(crate) fn take(&mut self, key: &str) -> Option<&'a RawValue> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
         Some(self.0.remove(at).1).filter(|raw| raw.get() != "null")
     }
 
-    /// What was not taken yet.
+    /// The fields that were not removed yet.
     pub(crate) fn left(&self) -> &[(String, &'a RawValue)] {
         &self.0
     }
 
-    /// What was not taken.
+    /// The fields that were not removed.
     pub(crate) fn rest(self) -> Vec<(String, &'a RawValue)> {
         self.0
     }
@@ -113,7 +113,7 @@ pub(crate) fn elements(raw: &RawValue, part: Part) -> Result<Vec<&RawValue>, Fau
     serde_json::from_str(raw.get()).map_err(|error| part.fault(&error))
 }
 
-/// The faces of an event, and beside each what is to be kept of it as an attribute (its box, unknown fields).
+/// The faces of an event, and the attributes of each face (its box, unknown fields).
 #[derive(Default)]
 pub(crate) struct Faces {
     pub(crate) probes: Vec<ProbeFace>,
@@ -150,15 +150,15 @@ pub(crate) fn faces(
         unanswered = faces.take(raw, models, &place, side)?.or(unanswered);
     }
     match unanswered {
-        // What is only for the second gallery is no visit that could be answered.
+        // Faces only for the second gallery cannot be answered.
         Some(fault) if faces.probes.is_empty() => Err(fault),
         _ => Ok(faces),
     }
 }
 
 impl Faces {
-    /// Takes one face: the encoding of the gallery in use is to be answered, that of the second one to be compared. Gives
-    /// back what to say where there is only the second.
+    /// Reads one face: the encoding for the gallery in use is answered, the one for the second gallery is compared. Returns
+    /// a fault if there is only the second.
     fn take(
         &mut self,
         raw: &RawValue,
@@ -169,36 +169,36 @@ impl Faces {
         let (in_use, beside) = (&models.in_use, models.beside.as_ref());
         let mut fields = Fields::of(raw.get(), Part::Face, |key| FACE_FIELDS.contains(&key))?;
         let model = fields.take("model").map(model_name).transpose()?;
-        let mut told = Vec::new();
-        told.extend(fields.take("encoding").map(|raw| (model, raw)));
+        let mut encodings = Vec::new();
+        encodings.extend(fields.take("encoding").map(|raw| (model, raw)));
         if let Some(raw) = fields.take("encodings") {
             let by_model = Fields::of(raw.get(), Part::Encodings, |_| true)?.rest().into_iter();
-            told.extend(
+            encodings.extend(
                 by_model.filter(|(_, raw)| raw.get() != "null").map(|(model, raw)| (Some(model), raw)),
             );
         }
         let of = |model: &Model| {
             let named =
                 |(name, _): &&(Option<String>, _)| name.as_ref().is_some_and(|name| *name == model.name);
-            told.iter().find(named).map(|(_, raw)| *raw)
+            encodings.iter().find(named).map(|(_, raw)| *raw)
         };
-        let unnamed = || told.iter().find(|(name, _)| name.is_none()).map(|(_, raw)| *raw);
+        let unnamed = || encodings.iter().find(|(name, _)| name.is_none()).map(|(_, raw)| *raw);
         let own = of(in_use).or_else(unnamed);
         let other = beside.and_then(|model| Some((model, of(model)?)));
         if own.is_none() && other.is_none() {
-            let of_others = told.first().map(|(name, _)| wrong_model(name, in_use));
+            let of_others = encodings.first().map(|(name, _)| wrong_model(name, in_use));
             return Err(of_others.unwrap_or_else(|| no_encoding(in_use, place, fields, side)));
         }
         let quality = fields.take("quality").map(quality).transpose()?;
         if let Some((model, raw)) = other {
-            // It is on trial: whatever it sends, the door goes on.
+            // The second gallery must not affect the answer.
             match encoding(raw, model.dimensions) {
                 Ok(encoding) => self.others.faces.push(ProbeFace { encoding, quality }),
                 Err(_) => self.others.unreadable = true,
             }
         }
         let Some(raw) = own else {
-            return Ok(told.first().map(|(name, _)| wrong_model(name, in_use)));
+            return Ok(encodings.first().map(|(name, _)| wrong_model(name, in_use)));
         };
         let encoding = encoding(raw, in_use.dimensions).map_err(|fault| named(fault, in_use))?;
         self.probes.push(ProbeFace { encoding, quality });
@@ -212,7 +212,7 @@ fn model_name(raw: &RawValue) -> Result<String, Fault> {
     name.map_err(|_| Fault::new(Reason::WrongModel, "the model of a face is not a text"))
 }
 
-/// A face without an encoding at its place; one at another place is named.
+/// The fault of a face without an encoding. It names an encoding in another field.
 fn no_encoding(model: &Model, place: &Place, fields: Fields<'_>, side: &mut SideFields) -> Fault {
     side.members(place, fields.rest());
     let Model { name, dimensions, .. } = model;
@@ -222,7 +222,7 @@ fn no_encoding(model: &Model, place: &Place, fields: Fields<'_>, side: &mut Side
     })
 }
 
-/// What is kept of a face.
+/// The attributes of a face.
 fn details(place: &Place, mut fields: Fields<'_>, side: &mut SideFields) -> Vec<Member> {
     let mut kept = Vec::new();
     if let Some(raw) = fields.take("box") {
@@ -240,11 +240,11 @@ fn is_box(raw: &RawValue) -> bool {
     serde_json::from_str::<[f64; 4]>(raw.get()).is_ok()
 }
 
-fn wrong_model(told: &Option<String>, model: &Model) -> Fault {
-    // A longer text may be anything, also an encoding at a wrong place.
+fn wrong_model(sent: &Option<String>, model: &Model) -> Fault {
+    // A longer text may be an encoding.
     let is_shown = |name: &&String| name.len() <= MODEL_BYTES_MAX && !name.chars().any(char::is_control);
-    let told = told.as_ref().filter(is_shown).map_or("another name", String::as_str);
-    Fault::new(Reason::WrongModel, format!("a face is of model {told}, the gallery is of {}", model.name))
+    let sent = sent.as_ref().filter(is_shown).map_or("another name", String::as_str);
+    Fault::new(Reason::WrongModel, format!("a face is of model {sent}, the gallery is of {}", model.name))
 }
 
 /// The same fault with the model whose encodings are needed.

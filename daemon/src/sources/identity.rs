@@ -1,22 +1,22 @@
 //! The id of an event: the camera's own, one derived from it, or one derived from the content.
 //!
-//! By it a second delivery is recognised, and on that rests that no door opens twice for one visit.
+//! The id identifies a repeated delivery, so that no door opens twice for one visit.
 
 use gatehouse_model::{CameraName, EventId, Timestamp, sha256};
 use serde_json::value::RawValue;
 
 use crate::sources::refusal::{Fault, Reason};
 
-/// The `id` of an event as the camera gave it.
+/// The `id` field of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GivenId {
     /// None.
     Absent,
     /// A text of the allowed characters, or a number.
     Usable(EventId),
-    /// Text or number with other characters: an id that is derived from it, so the same id is the same event still.
+    /// Text or number with other characters: an id derived from it, so that equal ids are equal events.
     Derived(EventId),
-    /// Nothing that distinguishes events: no text and no number, an empty text, or one that was damaged on its way.
+    /// A value that cannot distinguish events: neither text nor number, an empty text, or a damaged one.
     Unusable,
 }
 
@@ -38,7 +38,7 @@ impl GivenId {
         }
     }
 
-    /// The note in the answer, where the event is not kept under the camera's id.
+    /// The note in the answer, if the event is not stored under the id of the camera.
     pub(crate) fn note(&self) -> Option<&'static str> {
         match self {
             Self::Absent | Self::Usable(_) => None,
@@ -54,13 +54,13 @@ impl GivenId {
     }
 }
 
-/// The id of an event that has none: the same content of the same camera is the same event.
+/// The id of an event without one: equal content of one camera is the same event.
 pub(crate) fn content_id(camera: &CameraName, payload: &[u8]) -> Result<EventId, Fault> {
     digest_id("content", camera, payload)
 }
 
-/// The id of an event that is like every other of its camera, as a ring of a simple button: the time of arrival
-/// distinguishes them. A visitor must not be lost for ringing as the last one did.
+/// The id of an event that equals every other one of its camera, such as the ring of a simple button. The time of arrival
+/// distinguishes them, so that no visit is lost.
 pub(crate) fn ring_id(prefix: &str, received_at: Timestamp) -> Result<EventId, Fault> {
     made(format!("{prefix}{:x}", received_at.0))
 }

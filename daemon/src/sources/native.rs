@@ -1,11 +1,10 @@
-//! The native format: JSON events and raw media files, as the contract says in section 2.
+//! The native format: JSON events and raw media files, as in section 2 of the contract.
 //!
-//! Order of an event: size, then a scan of the bytes ([`crate::sources::scan`]), then the object field by
-//! field with nothing built but what is wanted, then the event. A refusal carries the event id once that was
-//! read, so the id is read first.
+//! Order for an event: size, a scan of the bytes ([`crate::sources::scan`]), the needed fields of the object, the event. The id
+//! is read first, so that a refusal can contain it.
 //!
-//! A defect in a field that no answer needs costs that field and never the visit; a note in the answer names it. A field
-//! on which safety rests is refused, or makes the answer not actionable.
+//! A defect in a field that no answer needs drops that field and not the visit, and a note in the answer names it. A defect in
+//! a field that safety depends on is a refusal, or makes the answer not actionable.
 
 use gatehouse_config::Config;
 use gatehouse_model::{CameraName, Event, EventId, EventKey, MediaName, Timestamp};
@@ -74,7 +73,7 @@ impl Native {
     ) -> Result<Visit, Refusal> {
         let mut id = None;
         let visit = self.visit(camera, message, models, &mut id);
-        // Read first all the same, for the id in the answer.
+        // Read in any case, for the id in the answer.
         let visit = if message.retained { Err(retained()) } else { visit };
         visit.map_err(|fault| Refusal::of(Item::Event, camera, id, fault))
     }
@@ -157,7 +156,7 @@ impl Source for Native {
     }
 
     fn media_filters(&self) -> Vec<String> {
-        // All levels, so that a name with a folder in it is seen and refused.
+        // All levels, so that a name with a folder is received and refused.
         vec![format!("{}/+/media/#", self.root)]
     }
 
@@ -187,8 +186,8 @@ fn retained() -> Fault {
     )
 }
 
-/// A note where an event without `time` has a time under another name. Its age is then known to the camera and not to the
-/// appliance, so that it must not count as fresh.
+/// A note if an event without `time` has a time under another name. The appliance does not know its age then, so it must not
+/// count as fresh.
 fn misnamed_time(fields: &Fields<'_>, now: Timestamp) -> Option<String> {
     let is_meant = |name: &str| TIME_NAMES.iter().any(|meant| meant.eq_ignore_ascii_case(name));
     let is_time = |raw: &RawValue| camera_time::read(raw, now).is_ok();
@@ -202,7 +201,7 @@ fn misnamed_time(fields: &Fields<'_>, now: Timestamp) -> Option<String> {
 /// The `time` of an event.
 struct Time<'a> {
     occurred_at: Option<Timestamp>,
-    /// Why the camera's time does not count, and the time itself.
+    /// Why the time of the camera is not used.
     fault: Option<TimeFault>,
     raw: Option<&'a RawValue>,
 }
@@ -217,7 +216,7 @@ impl<'a> Time<'a> {
     }
 }
 
-/// The text of all that is kept beside the known fields.
+/// The JSON text of the kept side fields.
 fn attributes(
     mut fields: Fields<'_>,
     time: &Time<'_>,
@@ -238,7 +237,7 @@ fn attributes(
     attributes.finish(side)
 }
 
-/// The kind; a camera that tells none is taken by what it sends.
+/// The kind. Without one it depends on the faces.
 fn kind(raw: Option<&RawValue>, has_faces: bool) -> Result<String, Fault> {
     let Some(raw) = raw else { return Ok(if has_faces { "face" } else { "event" }.to_owned()) };
     let fits =

@@ -1,8 +1,8 @@
-//! Notes of an event that was taken: what was changed, left out or not understood, for the engineer of the camera.
+//! Notes on an accepted event: what was changed, dropped or not understood, for the integrator of the camera.
 //!
 //! A note names fields and never repeats a value.
 
-/// Most notes of one event: there are fewer kinds of notes than that, and an answer stays small.
+/// Most notes of one event: there are fewer kinds of notes, and an answer stays small.
 pub(crate) const NOTES_MAX: usize = 8;
 
 /// Longest note, in characters: one sentence with a few field names.
@@ -25,14 +25,14 @@ impl Notes {
         }
     }
 
-    /// Adds a note where there is one.
+    /// Adds a note if there is one.
     pub(crate) fn extend(&mut self, text: Option<&str>) {
         if let Some(text) = text {
             self.add(text);
         }
     }
 
-    /// The notes, the last one with the number of those left out.
+    /// The notes. The last one contains the number of those left out.
     pub(crate) fn finish(mut self) -> Vec<String> {
         if self.left_out > 0 {
             self.texts.push(format!("{} more notes are left out", self.left_out));

@@ -1,12 +1,12 @@
-//! How a face encoding can look outside its place: many numbers, in whatever nesting or notation, or binary data as
-//! text. Ordinary words, paths and identifiers must not look like one.
+//! Detects possible face encodings in side fields: many numbers in any nesting or notation, or binary data as text. Ordinary
+//! words, paths and identifiers must not match.
 
 use crate::sources::scan::{number_end, string_end};
 
 /// Most numbers of a side field. Boxes and a few landmarks have fewer, the shortest encodings in use have 128.
 pub(crate) const NUMBERS_MAX: usize = 16;
 
-/// Least binary data that is dropped, in bytes: half of an encoding of 64 numbers of 16 bits.
+/// Least binary data that is dropped, in bytes: half of an encoding of 64 16-bit numbers.
 const BINARY_BYTES_MIN: usize = 64;
 
 /// Shortest run of the base64 alphabet that counts, in characters: writers wrap lines at 64 or 76.
@@ -15,20 +15,20 @@ const RUN_CHARS_MIN: usize = 60;
 /// Longest part of a path or list of words between separators, in characters.
 const PART_CHARS_MAX: usize = 24;
 
-/// Least share of a path or list of words that is in words. In base64 with many separators below half is.
+/// Least share of words in a path or list of words. In base64 with many separators it is below half.
 const WORDS_PERCENT_MIN: usize = 75;
 
-/// Begins of JPEG, PNG, GIF and RIFF (WebP) in base64.
+/// Prefixes of JPEG, PNG, GIF and RIFF (WebP) in base64.
 const PICTURES: [&str; 4] = ["/9j/", "iVBOR", "R0lGOD", "UklGR"];
 
 /// Parts of names under which cameras send encodings.
 const NAME_PARTS: [&str; 7] =
     ["encoding", "embedding", "descriptor", "template", "faceprint", "biometric", "face_vector"];
 
-/// Whole names under which they do.
+/// Whole names under which cameras send encodings.
 const NAMES: [&str; 8] = ["face", "vector", "vec", "feature", "features", "emb", "enc", "face_features"];
 
-/// What a value looks like.
+/// The pattern of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pattern {
     /// So many numbers.
@@ -48,7 +48,7 @@ impl Pattern {
     }
 }
 
-/// Whether a field of this name is meant to be an encoding.
+/// Whether the name of a field says that it is an encoding.
 pub(crate) fn is_encoding_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     NAMES.contains(&name.as_str()) || NAME_PARTS.iter().any(|part| name.contains(part))
@@ -62,7 +62,7 @@ pub(crate) fn is_numbered(name: &str) -> bool {
 
 /// The pattern of a text, if it has one.
 pub(crate) fn pattern(text: &str) -> Option<Pattern> {
-    // Nothing shorter holds so many numbers or bytes.
+    // A shorter text cannot contain so many numbers or bytes.
     if text.len() <= 2 * NUMBERS_MAX {
         return None;
     }
@@ -106,7 +106,7 @@ fn numbers_of_string(text: &str) -> usize {
     tokens(text).filter(|token| token.contains('.') && token.parse::<f64>().is_ok()).count()
 }
 
-/// Words of a text that have a digit. Digits within a longer word, as in base64, are no number.
+/// Words with a digit. Digits within a longer word, as in base64, are not a number.
 fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '.' | '+' | '-'));
     // As C writes a 32-bit float.
@@ -149,7 +149,7 @@ fn base64(text: &str) -> Option<Pattern> {
     }
 }
 
-/// Both alphabets, and the percent sign of a URL that holds one.
+/// Both alphabets, and the percent sign of a URL.
 fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'%')
 }

@@ -1,40 +1,40 @@
-//! Why a message was not taken.
+//! Reasons why a message is not accepted.
 
 use std::fmt;
 
 use gatehouse_model::{CameraName, EventId};
 use gatehouse_store::record::Item;
 
-/// The reason of a refusal: a stable word in the ledger and on `rejected`.
+/// The reason of a refusal: a stable code in the ledger and on the topic `rejected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Not JSON, or a key that counts given twice.
+    /// Not JSON, or a duplicate known key.
     NotJson,
-    /// JSON of another type than the field needs.
+    /// JSON of the wrong type for the field.
     WrongType,
-    /// A face encoding outside its place, and none at it.
+    /// A face encoding in another field, and none in its own.
     MisplacedEncoding,
-    /// JSON nested too deep.
+    /// JSON that is nested too deep.
     TooDeep,
     /// More bytes than allowed.
     TooLarge,
-    /// A payload without a byte.
+    /// An empty payload.
     Empty,
-    /// An encoding of another length than the gallery's.
+    /// An encoding of another length than the gallery.
     WrongDimensions,
-    /// Encodings of other models than the gallery's alone.
+    /// Only encodings of other models than the gallery.
     WrongModel,
     /// An encoding with NaN or infinity.
     NotFinite,
-    /// An encoding that is all zeros.
+    /// An encoding of zeros.
     ZeroVector,
-    /// Base64 that is not.
+    /// Invalid base64.
     BadBase64,
-    /// A camera name outside of what is allowed.
+    /// An invalid camera name.
     BadCamera,
-    /// A media name outside of what is allowed.
+    /// An invalid media name.
     BadMediaName,
-    /// An event id outside of what is allowed.
+    /// An invalid event id.
     BadEventId,
     /// A kind that is not a short text.
     BadKind,
@@ -48,14 +48,14 @@ pub enum Reason {
     TooManyMedia,
     /// A camera above its rate.
     RateLimited,
-    /// A topic of no known camera format.
+    /// A topic of no camera format.
     UnknownTopic,
-    /// The store did not take it; it has its own words.
+    /// The store refused it, with its own reason.
     Store,
 }
 
 impl Reason {
-    /// The word.
+    /// The code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
@@ -90,7 +90,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with a part of a message.
+/// A fault in a part of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) reason: Reason,
@@ -103,25 +103,25 @@ impl Fault {
     }
 }
 
-/// A message that was not taken. It never holds what was sent.
+/// A message that was not accepted. It never contains what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it was, for the ledger.
+    /// The kind of message, for the ledger.
     pub item: Item,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// Why, in words for the one who set the camera up.
+    /// The reason as text, for the integrator of the camera.
     pub detail: String,
-    /// The camera, where its name is valid.
+    /// The camera, if its name is valid.
     pub camera: Option<CameraName>,
-    /// The topic level where a camera's name should be, where it is none; only to answer on.
+    /// The invalid topic level in place of a camera name; only used to answer.
     pub misnamed: Option<String>,
-    /// The event id, where it could be read.
+    /// The event id, if it could be read.
     pub event_id: Option<EventId>,
 }
 
 impl Refusal {
-    /// A refusal of a message of which nothing else is known.
+    /// A refusal of a message without camera and event id.
     pub fn new(item: Item, reason: Reason, detail: impl Into<String>) -> Self {
         Self { item, reason, detail: detail.into(), camera: None, misnamed: None, event_id: None }
     }

@@ -1,9 +1,8 @@
-//! A look over the raw bytes of a JSON text before anything is built from it.
+//! Scans the raw bytes of a JSON text before it is parsed.
 //!
-//! It does not check JSON: the parser does that. It makes sure that the parser can be let at it: nesting is bounded.
-//! And it repairs what a parser would refuse although only a side field suffers: padding of C strings, broken
-//! UTF-8, halves of surrogate pairs, and numbers that no 64-bit float holds. A number becomes a text, never `null`:
-//! a safety field must not look absent because its value was broken.
+//! The parser checks the JSON; the scan bounds its nesting. It also repairs defects that a parser refuses although they affect
+//! only a side field: padding of C strings, invalid UTF-8, unpaired surrogates, and numbers beyond a 64-bit float. Such a
+//! number becomes a text, never `null`: a safety field must not look absent because its value is invalid.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -13,22 +12,22 @@ use zeroize::Zeroizing;
 use crate::sources::notes::Notes;
 use crate::sources::refusal::{Fault, Reason};
 
-/// Deepest nesting taken, the bound of the parser. An event needs 4 (object, faces, face, encoding).
+/// Deepest accepted nesting, the bound of the parser. An event needs 4 (object, faces, face, encoding).
 pub(crate) const DEPTH_MAX: usize = 128;
 
-/// Longest number taken, in bytes. The longest that a program writes for a 64-bit float has below 30.
+/// Longest accepted number, in bytes. Programs write a 64-bit float with less than 30.
 pub(crate) const NUMBER_BYTES_MAX: usize = 64;
 
-/// Largest exponent taken, either sign: beyond the range of a 64-bit float, and far within that of Postgres.
+/// Largest accepted exponent of either sign: beyond a 64-bit float, and far below the limit of Postgres.
 const EXPONENT_MAX: u32 = 400;
 
-/// Characters that are kept of a number that is too long.
+/// Kept characters of a number that is too long.
 const NUMBER_CHARS_KEPT: usize = 24;
 
 /// Words that C, Python and JavaScript write for numbers that JSON cannot express.
 const NOT_FINITE: [&str; 6] = ["NaN", "nan", "Infinity", "infinity", "Inf", "inf"];
 
-/// A JSON text: the bytes that came, or a repaired copy, which is wiped.
+/// A JSON text: the original bytes, or a repaired copy, which is wiped.
 pub(crate) enum Text<'a> {
     AsSent(&'a str),
     Repaired(Zeroizing<String>),
@@ -44,7 +43,7 @@ impl Deref for Text<'_> {
     }
 }
 
-/// Cuts what is not part of the JSON text: a byte order mark, the end of a C string, and blanks.
+/// Removes a byte order mark, NUL padding and blanks around the JSON text.
 pub(crate) fn without_padding(bytes: &[u8]) -> &[u8] {
     let mut bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     while let [rest @ .., 0 | b' ' | b'\t' | b'\r' | b'\n'] = bytes {
@@ -53,7 +52,7 @@ pub(crate) fn without_padding(bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Checks the bytes and gives them as text.
+/// Scans the bytes and returns them as text.
 pub(crate) fn scan<'a>(bytes: &'a [u8], notes: &mut Notes) -> Result<Text<'a>, Fault> {
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => {
@@ -69,11 +68,11 @@ pub(crate) fn scan<'a>(bytes: &'a [u8], notes: &mut Notes) -> Result<Text<'a>, F
     }
 }
 
-/// One pass over a text. Nothing is copied where nothing has to be repaired.
+/// One pass over a text. It is copied only if it needs a repair.
 struct Repair<'a> {
     text: &'a str,
     out: Option<Zeroizing<String>>,
-    /// Up to where the text was copied.
+    /// The text is copied up to here.
     copied: usize,
     has_surrogates: bool,
     has_numbers: bool,
@@ -104,7 +103,7 @@ impl<'a> Repair<'a> {
                     at + 1
                 }
                 b'-' | b'0'..=b'9' | b'N' | b'n' | b'I' | b'i' => self.number(at),
-                // The rest of a word, so that no part of it is taken for one.
+                // The rest of a word, so that no part of it counts as a word.
                 _ if byte.is_ascii_alphabetic() => word_end(bytes, at),
                 _ => at + 1,
             };
@@ -122,7 +121,7 @@ impl<'a> Repair<'a> {
         Ok(Some(out))
     }
 
-    /// Looks over the string that starts at `start`; the index behind it.
+    /// Scans the string that starts at `start` and returns the index after it.
     fn string(&mut self, start: usize) -> usize {
         let bytes = self.text.as_bytes();
         let mut at = start + 1;
@@ -143,7 +142,7 @@ impl<'a> Repair<'a> {
         bytes.len()
     }
 
-    /// Looks over the number, or the word for one, that starts at `start`; the index behind it.
+    /// Scans the number, or the word for one, that starts at `start` and returns the index after it.
     fn number(&mut self, start: usize) -> usize {
         let bytes = self.text.as_bytes();
         let unsigned = if bytes[start] == b'-' { start + 1 } else { start };
@@ -163,7 +162,7 @@ impl<'a> Repair<'a> {
     }
 
     fn replace(&mut self, start: usize, end: usize, by: &str) {
-        // The full size at once: a growing string would leave unwiped copies behind. A repair at most doubles a token.
+        // The full capacity at once: a growing string leaves copies that are not wiped. A repair at most doubles a token.
         let out = self.out.get_or_insert_with(|| Zeroizing::new(String::with_capacity(2 * self.text.len())));
         out.push_str(&self.text[self.copied..start]);
         out.push_str(by);
@@ -192,7 +191,7 @@ fn unit(bytes: &[u8]) -> Option<u16> {
     digits.iter().try_fold(0, value)
 }
 
-/// Index behind the string that starts at `start`.
+/// The index after the string that starts at `start`.
 pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(&byte) = bytes.get(at) {
@@ -205,7 +204,7 @@ pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// Index behind the digits of the number that starts at `start`.
+/// The index after the number that starts at `start`.
 pub(crate) fn number_end(bytes: &[u8], start: usize) -> usize {
     let part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     start + bytes[start..].iter().take_while(part).count()
@@ -215,7 +214,7 @@ fn word_end(bytes: &[u8], start: usize) -> usize {
     start + bytes[start..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
-/// Whether all readers of JSON can hold it. What is no number at all is left to the parser.
+/// Whether all JSON readers can represent the number. The parser checks whether it is one.
 fn is_representable(number: &str) -> bool {
     if number.len() > NUMBER_BYTES_MAX {
         return false;

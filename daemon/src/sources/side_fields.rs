@@ -1,9 +1,9 @@
-//! Side fields: all of an event that Gatehouse does not need and keeps as attributes.
+//! Side fields: the fields of an event that Gatehouse does not need and stores as attributes.
 //!
-//! They are stored in the clear for analysts and outlive the erasure of a person, so nothing that could be a face
-//! encoding must get into them, whatever its key, depth or form. What is dropped is named, its value never.
+//! They are stored in plaintext and remain after the erasure of a person. So they must not contain a possible face encoding
+//! under any key, depth or form. Notes name a dropped field, never its value.
 //!
-//! Numbers keep their text: no digit is lost.
+//! Numbers keep their text, so that no digit is lost.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,7 +35,7 @@ const WIDTHS: [usize; 3] = [2, 4, 8];
 /// Why a side field was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// A face encoding: as long as one of a gallery, or under a name that says so.
+    /// A face encoding: of the length of a gallery, or under such a name.
     Encoding,
     /// Many numbers.
     Numbers,
@@ -47,14 +47,14 @@ pub(crate) enum Cause {
     Deep,
     /// Too long a name.
     Name,
-    /// No room under the bound of all attributes.
+    /// Above the bound of all attributes.
     Large,
-    /// A box of a face that is none.
+    /// An invalid box of a face.
     Box,
 }
 
 impl Cause {
-    fn words(self) -> &'static str {
+    fn message(self) -> &'static str {
         match self {
             Self::Encoding => {
                 "looks like a face encoding; its place is faces[].encoding or faces[].encodings.<model>"
@@ -70,7 +70,7 @@ impl Cause {
     }
 }
 
-/// A side field as it is kept.
+/// A stored side field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -78,11 +78,11 @@ pub(crate) struct Member {
     pub(crate) json: String,
 }
 
-/// Where a value is within the event.
+/// The path of a value within the event.
 pub(crate) struct Place {
     path: String,
     depth: usize,
-    /// Whether a name on the way here says "encoding".
+    /// Whether a name on the path says that it is an encoding.
     is_named: bool,
 }
 
@@ -113,7 +113,7 @@ struct Names {
     count: u64,
 }
 
-/// Decides what is kept of side fields, and remembers what was dropped.
+/// Decides which side fields are stored, and records the dropped ones.
 pub(crate) struct SideFields {
     /// Lengths of an encoding of a gallery.
     dimensions: Vec<usize>,
@@ -127,10 +127,10 @@ impl SideFields {
         Self { dimensions: all.map(|model| model.dimensions).collect(), dropped: BTreeMap::new() }
     }
 
-    /// The fault of an event whose face encoding was found at a wrong place.
+    /// The fault of an event with a face encoding in a wrong field.
     pub(crate) fn misplaced_fault(&self) -> Option<Fault> {
         let path = self.dropped.get(&Cause::Encoding)?.shown.first()?;
-        Some(Fault::new(Reason::MisplacedEncoding, format!("{path} {}", Cause::Encoding.words())))
+        Some(Fault::new(Reason::MisplacedEncoding, format!("{path} {}", Cause::Encoding.message())))
     }
 
     /// Fields that were dropped.
@@ -138,7 +138,7 @@ impl SideFields {
         self.dropped.values().map(|names| names.count).sum()
     }
 
-    /// Remembers a dropped field.
+    /// Records a dropped field.
     pub(crate) fn drop_field(&mut self, place: &Place, cause: Cause) {
         let names = self.dropped.entry(cause).or_default();
         names.count += 1;
@@ -152,11 +152,11 @@ impl SideFields {
         for (cause, Names { shown, count }) in &self.dropped {
             let more = count.saturating_sub(shown.len() as u64);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            notes.add(&format!("not kept: {}{more} ({})", shown.join(", "), cause.words()));
+            notes.add(&format!("not kept: {}{more} ({})", shown.join(", "), cause.message()));
         }
     }
 
-    /// What is kept of the fields of an object. Of a name that is there twice the last one counts, as in Postgres.
+    /// The stored fields of an object. Of a duplicate name the last one counts, as in Postgres.
     pub(crate) fn members(&mut self, place: &Place, fields: Vec<(String, &RawValue)>) -> Vec<Member> {
         let fields = self.without_numbered(place, fields);
         let mut kept: Vec<Member> = Vec::new();
@@ -189,7 +189,7 @@ impl SideFields {
         self.value(place, raw)
     }
 
-    /// What is kept of a value, as JSON text.
+    /// The stored part of a value, as JSON text.
     pub(crate) fn value(&mut self, place: &Place, raw: &RawValue) -> Option<String> {
         let json = raw.get();
         match json.as_bytes().first() {
@@ -251,7 +251,7 @@ impl SideFields {
         others
     }
 
-    /// An encoding for a small gallery, under a name that says so.
+    /// A short encoding under such a name.
     fn short(&self, place: &Place, text: &str) -> Option<Pattern> {
         let found = place.is_named.then(|| Pattern::of_base64(text)).flatten()?;
         self.is_encoding(found).then_some(found)
@@ -277,7 +277,7 @@ impl SideFields {
         self.drop_field(place, cause);
     }
 
-    /// Whether a value here may hold others.
+    /// Whether a value here may be nested deeper.
     fn nested(&mut self, place: &Place) -> bool {
         let is_kept = place.depth < SIDE_DEPTH_MAX;
         if !is_kept {

@@ -6,7 +6,7 @@ use gatehouse_store::record::Item;
 use crate::sources::Upload;
 use crate::sources::refusal::{Fault, Reason, Refusal};
 
-/// Longest topic level that is no camera name and still gets an answer, in bytes.
+/// Longest invalid camera name that still gets an answer, in bytes.
 const MISNAMED_BYTES_MAX: usize = 256;
 
 /// The camera of `<root>/<camera>/event`; none for another topic.
@@ -15,7 +15,7 @@ pub(crate) fn event(root: &str, topic: &str) -> Option<Result<CameraName, Refusa
     (!camera.contains('/')).then(|| name(camera, Item::Event))
 }
 
-/// The place of `<root>/<camera>/media/<event id>/<name>`; none for another topic.
+/// Event and name of `<root>/<camera>/media/<event id>/<name>`; none for another topic.
 pub(crate) fn media(root: &str, topic: &str) -> Option<Result<Upload, Refusal>> {
     let (camera, rest) = below(root, topic)?.split_once('/')?;
     let rest = rest.strip_prefix("media").filter(|rest| rest.is_empty() || rest.starts_with('/'))?;

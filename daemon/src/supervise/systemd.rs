@@ -1,11 +1,11 @@
-//! The words to systemd. Outside of a unit (no `NOTIFY_SOCKET`) they go nowhere.
+//! Notifications to systemd. Outside of a unit (without `NOTIFY_SOCKET`) they have no effect.
 
 use std::time::Duration;
 
 use systemd::daemon::{self, STATE_READY, STATE_STATUS, STATE_STOPPING, STATE_WATCHDOG};
 use tracing::debug;
 
-/// The daemon serves.
+/// The daemon is ready.
 pub fn ready(status: &str) {
     notify(&[(STATE_READY, "1"), (STATE_STATUS, status)]);
 }
@@ -15,17 +15,17 @@ pub fn status(line: &str) {
     notify(&[(STATE_STATUS, line)]);
 }
 
-/// The daemon is alive, as far as its most vital part could be asked.
-pub fn pet() {
+/// The watchdog probe succeeded.
+pub fn keep_alive() {
     notify(&[(STATE_WATCHDOG, "1")]);
 }
 
-/// The daemon drains.
+/// The daemon stops.
 pub fn stopping() {
     notify(&[(STATE_STOPPING, "1"), (STATE_STATUS, "draining")]);
 }
 
-/// The time within which systemd wants to hear [`pet`]; none where the unit has no watchdog.
+/// The time within which systemd expects [`keep_alive`]; none if the unit has no watchdog.
 pub fn watchdog_period() -> Option<Duration> {
     match daemon::watchdog_enabled() {
         Ok(0) | Err(_) => None,
@@ -34,10 +34,10 @@ pub fn watchdog_period() -> Option<Duration> {
 }
 
 fn notify(state: &[(&str, &str)]) {
-    // NUL would end the message early; no caller sends one, and none shall be able to.
+    // NUL would end the message early.
     let clean: Vec<(&str, String)> =
         state.iter().map(|(key, value)| (*key, value.replace('\0', " "))).collect();
     if let Err(error) = daemon::notify(clean.iter()) {
-        debug!(%error, "systemd was not reached");
+        debug!(%error, "systemd could not be notified");
     }
 }

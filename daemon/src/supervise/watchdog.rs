@@ -1,8 +1,7 @@
-//! The pulse: systemd is told that the daemon lives only after a message made its way through the pipeline and
-//! the journal's writer and back.
+//! The watchdog notifies systemd only after a probe passed through the pipeline and the journal writer.
 //!
-//! Three answers are possible. In time: systemd is petted. Late: nothing is said, and if it stays so systemd
-//! restarts the daemon. An error: the journal has failed for good, and [`run`] returns it at once.
+//! A probe that answers in time notifies systemd. A late one does not; if this continues, systemd restarts the daemon. An
+//! error means that the journal failed permanently, and [`run`] returns it at once.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,29 +12,29 @@ use tracing::warn;
 
 use super::{stopped, systemd};
 
-/// Pulse without a watchdog of systemd: a journal that has failed is noticed within this time.
-const PULSE_ALONE: Duration = Duration::from_secs(5);
-/// Shortest pulse: each costs a round trip through the journal's writer.
-const PULSE_MIN: Duration = Duration::from_millis(100);
+/// Interval without a watchdog of systemd: a failed journal is detected within it.
+const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest interval: each probe costs a round trip through the journal writer.
+const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Time between two pulses: half of what systemd allows, so that one may come late.
-pub fn pulse(period: Option<Duration>) -> Duration {
-    period.map_or(PULSE_ALONE, |period| (period / 2).max(PULSE_MIN))
+/// Time between two probes: half of the period of systemd, so that one may be late.
+pub fn probe_interval(period: Option<Duration>) -> Duration {
+    period.map_or(DEFAULT_PROBE_INTERVAL, |period| (period / 2).max(PROBE_INTERVAL_MIN))
 }
 
-/// Probes every `pulse` and pets systemd; ends when `stop` turns true.
+/// Probes at every `probe_interval` and notifies systemd. Ends when `stop` is true.
 ///
 /// # Errors
-/// The first error of a probe: it will not get better by waiting.
+/// The first error of a probe, which is permanent.
 pub async fn run<F, E>(
-    pulse: Duration,
+    probe_interval: Duration,
     mut stop: watch::Receiver<bool>,
     mut probe: impl FnMut() -> F,
 ) -> Result<(), E>
 where
     F: Future<Output = Result<(), E>>,
 {
-    let mut ticks = interval(pulse);
+    let mut ticks = interval(probe_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -44,10 +43,10 @@ where
         }
         tokio::select! {
             () = stopped(&mut stop) => return Ok(()),
-            answer = timeout(pulse, probe()) => match answer {
-                Ok(Ok(())) => systemd::pet(),
+            answer = timeout(probe_interval, probe()) => match answer {
+                Ok(Ok(())) => systemd::keep_alive(),
                 Ok(Err(error)) => return Err(error),
-                Err(_) => warn!(seconds = pulse.as_secs_f32(), "pipeline and journal gave no sign of life in time"),
+                Err(_) => warn!(seconds = probe_interval.as_secs_f32(), "pipeline and journal did not answer in time"),
             }
         }
     }
@@ -60,8 +59,8 @@ mod tests {
 
     #[test]
     fn the_pulse_is_half_of_what_systemd_allows() {
-        assert_eq!(pulse(Some(Duration::from_secs(30))), Duration::from_secs(15));
-        assert_eq!(pulse(None), PULSE_ALONE);
+        assert_eq!(probe_interval(Some(Duration::from_secs(30))), Duration::from_secs(15));
+        assert_eq!(probe_interval(None), DEFAULT_PROBE_INTERVAL);
     }
 
     #[tokio::test]

@@ -186,7 +186,8 @@ async fn a_full_disk_ends_nothing_and_costs_what_is_worth_least() -> Result<()> 
         let late = EventMessage::face(&format!("late-{n}"), face.clone()).payload();
         drop(camera.send("gatehouse/door/event", late, false));
     }
-    let waits = || daemon.cli(&["--json", "doctor"]).is_ok_and(|d| d.stdout.contains("waits for room"));
+    let waits =
+        || daemon.cli(&["--json", "doctor"]).is_ok_and(|d| d.stdout.contains("waits for free disk space"));
     wait::until("the daemon to wait for room", TIMEOUT, waits).with_context(|| daemon.log_tail())?;
     ensure!(daemon.running() && daemon.id() == process, "the daemon ended: {}", daemon.log_tail());
 

@@ -1,4 +1,4 @@
-//! How long the way to the broker and back takes, and whether the broker delays small packets.
+//! The round trip to the broker, and whether the broker delays small packets.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use gatehouse_control::answers::Finding;
 use gatehouse_mqtt::{ProbeError, RoundTrip, measure};
 
 const WHAT: &str = "round trip";
-/// Linux delays an acknowledgement by 40 ms at least; a second packet that is later than this waited for one.
-const STALL_MIN: Duration = Duration::from_millis(30);
+/// Linux delays an acknowledgement by at least 40 ms. A second packet that is later than this waited for one.
+const STALL_DELAY_MIN: Duration = Duration::from_millis(30);
 
 /// Measures it at the connected broker.
 pub(super) async fn finding(config: &Config) -> Finding {
@@ -19,17 +19,17 @@ pub(super) async fn finding(config: &Config) -> Finding {
 fn judge(measured: Result<RoundTrip, ProbeError>) -> Finding {
     let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     match measured {
-        Ok(RoundTrip { first, stall }) if stall >= STALL_MIN => Finding::note(
+        Ok(RoundTrip { first, stall }) if stall >= STALL_DELAY_MIN => Finding::note(
             WHAT,
             format!(
-                "{} to the broker and back, but the second of two packets comes {} later: answers to cameras wait as long",
+                "{} round trip, but the second of two packets arrives {} later: answers to cameras have the same delay",
                 milliseconds(first),
                 milliseconds(stall)
             ),
-            "set `set_tcp_nodelay true` in the broker's mosquitto.conf and restart it: it has Nagle's algorithm on",
+            "set `set_tcp_nodelay true` in the broker's mosquitto.conf and restart it: it uses Nagle's algorithm",
         ),
         Ok(RoundTrip { first, .. }) => {
-            Finding::ok(WHAT, format!("{} to the broker and back, no packet is delayed", milliseconds(first)))
+            Finding::ok(WHAT, format!("{} round trip, no packet is delayed", milliseconds(first)))
         }
         Err(error @ ProbeError::Denied(_)) => Finding::note(
             WHAT,

@@ -17,15 +17,14 @@ pub(super) fn query(
 ) -> Result<EventQuery, Fault> {
     let camera = camera.map(CameraName::try_from).transpose().map_err(Fault::refused)?;
     let since = since.map(|text| {
-        Timestamp::parse(text)
-            .ok_or_else(|| Fault::refused(format!("`{text}` is not a time; RFC 3339 is needed")))
+        Timestamp::parse(text).ok_or_else(|| Fault::refused(format!("`{text}` is not a time: use RFC 3339")))
     });
     Ok(EventQuery { camera, person, since: since.transpose()?, limit })
 }
 
 pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<EventLine>, Fault> {
     if let Some(person) = &query.person {
-        // A misspelt id must not look like somebody who never came.
+        // A misspelt id must be an error, not an empty list.
         people::show(services, person)?;
     }
     let found = ask(&services.store.events, move |events| events.list(&query)).await?;
@@ -36,7 +35,7 @@ pub(super) async fn show(services: &Services, event: String) -> Result<EventLine
     Ok(line(find(services, event).await?, true))
 }
 
-/// The log tells that a match was corrected and who said so, never whose it was.
+/// The log contains the correction and the user id of the caller, never the person.
 pub(super) async fn correct(
     services: &Services,
     event: String,
@@ -68,7 +67,7 @@ async fn find(services: &Services, event: String) -> Result<EventView, Fault> {
 /// Reads `camera/event id`.
 pub(super) fn key(text: &str) -> Result<EventKey, Fault> {
     let (camera, id) = text.split_once('/').ok_or_else(|| {
-        Fault::refused(format!("`{text}` names no event; say CAMERA/EVENT-ID, or its number"))
+        Fault::refused(format!("`{text}` is not an event: use CAMERA/EVENT-ID or its number"))
     })?;
     Ok(EventKey {
         camera: CameraName::try_from(camera).map_err(Fault::refused)?,
@@ -93,7 +92,7 @@ fn line(view: EventView, whole: bool) -> EventLine {
         effort: view.identification.effort,
         faces: view.identification.faces.into_iter().map(FaceLine::from).collect(),
         media: media.into_iter().map(String::from).collect(),
-        // They were one JSON object when they were stored; what cannot be read so is shown as it is.
+        // They were stored as a JSON object. Other text is shown as it is.
         attributes: whole.then(|| JsonText::new(&attributes)).flatten(),
     }
 }

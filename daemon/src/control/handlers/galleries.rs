@@ -1,4 +1,4 @@
-//! A second gallery: add, switch, remove. The log tells who did it and how many are concerned.
+//! A second gallery: add, switch, remove. The log contains the user id of the caller and the number of people.
 
 use gatehouse_gallery::calibration::Calibration;
 use gatehouse_model::Model;
@@ -36,9 +36,12 @@ pub(super) async fn switch(
     uid: u32,
 ) -> Result<GalleryChanged, Fault> {
     let done = services.store.galleries.switch(gallery, force).await.map_err(store_fault)?;
-    info!(uid, gallery, "gallery switched: every answer comes from it now");
+    info!(uid, gallery, "gallery switched");
     if done.missing > 0 {
-        warn!(people = done.missing, "people of the other gallery are not in this one and not recognised");
+        warn!(
+            people = done.missing,
+            "people of the other gallery are missing in this one and are not recognized"
+        );
     }
     Ok(done)
 }

@@ -1,4 +1,4 @@
-//! Going over to new keys.
+//! Key rotation.
 
 use gatehouse_store::store::TemplatesRotated;
 use tracing::{info, warn};
@@ -9,9 +9,12 @@ use gatehouse_control::types::Fault;
 
 pub(super) async fn rotate_templates(services: &Services, uid: u32) -> Result<TemplatesRotated, Fault> {
     let done = services.store.people.rotate_templates().await.map_err(store_fault)?;
-    info!(uid, generation = done.generation, templates = done.templates, "templates renewed");
+    info!(uid, generation = done.generation, templates = done.templates, "template key rotated");
     if done.unreadable > 0 {
-        warn!(people = done.unreadable, "people cannot be read; the old template key is kept for them");
+        warn!(
+            people = done.unreadable,
+            "profiles of people are unreadable; the old template key is kept for them"
+        );
     }
     Ok(done)
 }

@@ -29,7 +29,7 @@ pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHea
     let view = find(services, &media).await?;
     if !view.on_disk {
         let place = line(view).place;
-        let fault = Fault::refused(format!("{media} is not on this device any more"));
+        let fault = Fault::refused(format!("{media} is no longer on this device"));
         return Err(match place {
             Some(place) => fault.advise(format!("it was delivered to {place}")),
             None => fault,
@@ -41,7 +41,7 @@ pub(super) async fn open(services: &Services, media: String) -> Result<(MediaHea
     Ok((MediaHeader { media: line(view), content_type }, reader))
 }
 
-/// A URL for a file that is at the central side.
+/// A URL for a delivered file.
 pub(super) async fn url(
     services: &Services,
     media: String,
@@ -52,10 +52,8 @@ pub(super) async fn url(
     let view = find(services, &media).await?;
     let configured = |sink: &SinkStatus| sink.sink == Sink::Objects && sink.configured;
     if !services.sync.status().sinks.iter().any(configured) {
-        return Err(Fault::refused(
-            "the settings name no central side for files: there is nothing to link to",
-        )
-        .advise("gatehouse media get fetches the file from this appliance"));
+        return Err(Fault::refused("[central.objects] is not configured: there are no delivered files")
+            .advise("use gatehouse media get to read the file from this appliance"));
     }
     if let Some(edge) = thumbnail {
         let Some(found) = view.thumbnails.iter().find(|known| known.edge == edge) else {
@@ -70,20 +68,23 @@ pub(super) async fn url(
             return Err(Fault::refused(format!("{media} was never delivered (dropped: {reason})")));
         }
         MediaState::Waiting | MediaState::Pending => {
-            return Err(Fault::refused(format!("{media} is not delivered yet"))
-                .advise("gatehouse sync status says how delivery goes"));
+            return Err(
+                Fault::refused(format!("{media} is not delivered yet")).advise("run gatehouse sync status")
+            );
         }
     };
     services.sync.url(&view.media.id, &place, expires, uid).await.map_err(Fault::refused)
 }
 
 fn no_thumbnail(media: &str, edge: u16, view: &MediaView) -> Fault {
-    let fault = Fault::refused(format!("{media} has no thumbnail of {edge} pixels at the central side"));
+    let fault = Fault::refused(format!("{media} has no delivered thumbnail of {edge} pixels"));
     let edges: Vec<_> = view.thumbnails.iter().map(|known| known.edge.to_string()).collect();
     match &view.fault {
-        Some(words) => fault.advise(format!("it cannot be shown: {words}")),
-        None if edges.is_empty() => fault.advise("it is not made yet, or none are by media.thumbnails"),
-        None => fault.advise(format!("there are those of {}", edges.join(", "))),
+        Some(message) => fault.advise(format!("it cannot be shown: {message}")),
+        None if edges.is_empty() => {
+            fault.advise("it is not created yet, or media.thumbnails does not contain it")
+        }
+        None => fault.advise(format!("available: {}", edges.join(", "))),
     }
 }
 
@@ -93,7 +94,7 @@ async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
         return ask(&services.store.media, move |media| media.get(&id)).await?.ok_or_else(unknown);
     }
     let (event, name) = media.rsplit_once('/').ok_or_else(|| {
-        Fault::refused(format!("`{media}` names no media file; say its id, or CAMERA/EVENT-ID/NAME"))
+        Fault::refused(format!("`{media}` is not a media file: use its id or CAMERA/EVENT-ID/NAME"))
     })?;
     let name = MediaName::try_from(name).map_err(Fault::refused)?;
     let query = MediaQuery { event: Some(events::key(event)?), limit: usize::MAX };

@@ -1,34 +1,45 @@
-//! Enrol, show, rename, erase, identify. The log tells that it happened and who asked, never who was concerned.
+//! Enroll, list, show, rename, erase, identify. The log contains the operation and the user id of the caller, never the person.
 
 use gatehouse_gallery::Encoding;
 use gatehouse_model::{CameraName, Model};
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Enrolled, Enrollment, Erased, ProbeFace, Refusal};
+use gatehouse_store::store::{Enrolled, Enrollment, Erased, Galleries, ProbeFace, Refusal};
 use tracing::{info, warn};
 
-use super::store_fault;
+use super::{Answer, blocking, store_fault, value};
 use crate::control::Services;
 use gatehouse_control::answers::{FaceLine, IdentifyAnswer};
 use gatehouse_control::encodings::RawEncoding;
 use gatehouse_control::types::{ENCODINGS_MAX, Fault};
 
-/// Stands for no camera: the gallery's own threshold counts. No camera can be configured under this name.
+/// Placeholder for no camera: the threshold of the gallery applies. No camera can be configured under this name.
 const NO_CAMERA: &str = "-";
+
+/// A request to enroll a person.
+pub(super) struct EnrollRequest {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) encodings: Vec<RawEncoding>,
+    /// Name of the gallery; none for the one in use.
+    pub(super) gallery: Option<String>,
+    /// Whether doubtful encodings are accepted.
+    pub(super) force: bool,
+}
 
 pub(super) async fn enroll(
     services: &Services,
-    (id, name): (&str, &str),
-    encodings: &[RawEncoding],
-    (gallery, force): (Option<String>, bool),
+    request: &EnrollRequest,
     uid: u32,
 ) -> Result<Enrolled, Fault> {
-    // By its name, so that a switch in between does not take them into another one.
-    let model = services.store.galleries.current().model(gallery.as_deref()).map_err(store_fault)?.clone();
-    let encodings = checked(&model, encodings)?;
+    let galleries = services.store.galleries.current();
+    let model = galleries.model(request.gallery.as_deref()).map_err(store_fault)?.clone();
+    let encodings = checked(&model, &request.encodings)?;
+    let EnrollRequest { id, name, force, .. } = request;
+    let force = *force;
+    // By name: a switch in between must not move the encodings to another gallery.
     let gallery = Some(model.name.as_str());
-    let enrolled =
-        services.store.people.enroll_reviewed(Enrollment { id, name, encodings, gallery, force }).await;
-    let enrolled = enrolled.map_err(store_fault)?;
+    let enrollment = Enrollment { id, name, encodings, gallery, force };
+    let enrolled = services.store.people.enroll_reviewed(enrollment).await.map_err(store_fault)?;
     let Enrolled { person, added, repeated, alike, doubtful, no_threshold } = &enrolled;
     let (alike, doubtful) = (alike.len(), doubtful.len());
     info!(uid, added, repeated, force, samples = person.samples, alike, doubtful, "person enrolled");
@@ -36,6 +47,12 @@ pub(super) async fn enroll(
         warn!("no face is recognized: {cause}");
     }
     Ok(enrolled)
+}
+
+/// In a blocking task: a list of 200,000 people takes long to serialize.
+pub(super) async fn list(services: &Services) -> Result<Answer, Fault> {
+    let people = services.store.people.clone();
+    blocking(move || value(people.list())).await
 }
 
 pub(super) fn show(services: &Services, id: &str) -> Result<PersonSummary, Fault> {
@@ -59,19 +76,29 @@ pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Era
     Ok(erased)
 }
 
-pub(super) fn identify(
+/// In a blocking task: a search in a large gallery takes milliseconds for each encoding.
+pub(super) async fn identify(
     services: &Services,
+    camera: Option<String>,
+    gallery: Option<String>,
+    encodings: Vec<RawEncoding>,
+) -> Result<IdentifyAnswer, Fault> {
+    let galleries = services.store.galleries.clone();
+    blocking(move || search(&galleries, camera, gallery.as_deref(), &encodings)).await
+}
+
+fn search(
+    store: &Galleries,
     camera: Option<String>,
     gallery: Option<&str>,
     encodings: &[RawEncoding],
 ) -> Result<IdentifyAnswer, Fault> {
     let camera = camera.unwrap_or_else(|| NO_CAMERA.to_owned());
     let camera = CameraName::try_from(camera).map_err(Fault::refused)?;
-    let galleries = services.store.galleries.current();
+    let galleries = store.current();
     let faces = checked(galleries.model(gallery).map_err(store_fault)?, encodings)?.into_iter();
     let faces: Vec<ProbeFace> = faces.map(|encoding| ProbeFace { encoding, quality: None }).collect();
-    let answer =
-        services.store.galleries.identify_named(&galleries, gallery, &camera, &faces).map_err(store_fault)?;
+    let answer = store.identify_named(&galleries, gallery, &camera, &faces).map_err(store_fault)?;
     Ok(IdentifyAnswer {
         gallery_size: answer.gallery_size,
         model: answer.model,
@@ -83,7 +110,7 @@ pub(super) fn identify(
 fn checked(model: &Model, encodings: &[RawEncoding]) -> Result<Vec<Encoding>, Fault> {
     if encodings.is_empty() || encodings.len() > ENCODINGS_MAX {
         return Err(Fault::refused(format!(
-            "1 to {ENCODINGS_MAX} encodings are taken at a time, there are {}",
+            "1 to {ENCODINGS_MAX} encodings are accepted at a time, not {}",
             encodings.len()
         )));
     }

@@ -1,5 +1,5 @@
-//! The self-test: the way of an event is gone without an event. A face of random numbers is looked up, the task of the
-//! events and the journal's writer are gone through, and the ledger is checked. Nothing is stored, published or counted.
+//! The self-test checks the path of an event without an event. It searches for a face of random numbers, sends a probe
+//! through the event task and the journal writer, and checks the ledger. It stores, publishes and counts nothing.
 
 use std::time::{Duration, Instant};
 
@@ -8,39 +8,39 @@ use crate::control::Services;
 use gatehouse_control::answers::Finding;
 use gatehouse_control::encodings::RawEncoding;
 
-/// Longest way through events' task and journal: a slow card needs a second, one that hangs never comes back.
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+/// Bounds the probe through event task and journal: a slow card needs a second, a failed one never answers.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One finding for each part of the way.
+/// One finding for each check.
 pub(super) async fn run(services: &Services) -> Vec<Finding> {
-    vec![identification(services), way(services).await, ledger(services)]
+    vec![identification(services).await, event_path(services).await, ledger(services)]
 }
 
-fn identification(services: &Services) -> Finding {
+async fn identification(services: &Services) -> Finding {
     let what = "identification";
-    let advice = "look at `gatehouse doctor` and the log";
+    let advice = "run `gatehouse doctor` and check the log";
     let model = match services.store.galleries.current().model(None) {
         Ok(model) => model.clone(),
         Err(error) => return Finding::wrong(what, error.to_string(), advice),
     };
     let face: Vec<f32> = (0..model.dimensions).map(|_| fastrand::f32() - 0.5).collect();
-    match people::identify(services, None, None, &[RawEncoding::from(face)]) {
-        Ok(answer) => Finding::ok(what, format!("a face was looked up among {} people", answer.gallery_size)),
+    match people::identify(services, None, None, vec![RawEncoding::from(face)]).await {
+        Ok(answer) => Finding::ok(what, format!("searched for a face among {} people", answer.gallery_size)),
         Err(fault) => Finding::wrong(what, fault.message, advice),
     }
 }
 
-async fn way(services: &Services) -> Finding {
-    let what = "way of an event";
+async fn event_path(services: &Services) -> Finding {
+    let what = "event path";
     let begin = Instant::now();
-    let advice = "look at dmesg and the log: the disk may hang";
-    match tokio::time::timeout(PROBE_PATIENCE, services.pipeline.probe()).await {
+    let advice = "check dmesg and the log: the disk may hang";
+    match tokio::time::timeout(PROBE_TIMEOUT, services.pipeline.probe()).await {
         Ok(Ok(())) => Finding::ok(
             what,
-            format!("events' task and journal answered in {} ms", begin.elapsed().as_millis()),
+            format!("event task and journal answered in {} ms", begin.elapsed().as_millis()),
         ),
         Ok(Err(error)) => Finding::wrong(what, error.to_string(), advice),
-        Err(_) => Finding::wrong(what, format!("no answer within {} s", PROBE_PATIENCE.as_secs()), advice),
+        Err(_) => Finding::wrong(what, format!("no answer within {} s", PROBE_TIMEOUT.as_secs()), advice),
     }
 }
 

@@ -231,7 +231,7 @@ fn each_fault_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_refusal_tells_the_id_once_it_is_known_and_nothing_of_the_face() {
+fn a_refusal_contains_the_id_once_it_is_known_and_nothing_of_the_face() {
     let refusal = read(with("faces", &json!([{"encoding": [0.123_456, 1, 2]}]))).err().unwrap();
     assert_eq!(refusal.event_id.as_ref().unwrap().as_str(), "7");
     assert_eq!(refusal.camera.as_ref().unwrap().as_str(), "door");
@@ -336,7 +336,7 @@ fn read_both(faces: &Value) -> Result<Visit, Refusal> {
 }
 
 #[test]
-fn a_face_is_told_for_each_gallery_and_nothing_of_it_is_kept() {
+fn a_face_is_read_for_each_gallery_and_nothing_of_it_is_kept() {
     let (old, new) = ([0.1, 0.2, 0.3, 0.4], [0.6, 0.8]);
     for faces in [
         json!([{"encodings": {"old": old, "new": new, "third": [1, 2, 3]}}]),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::harness::{Home, encoding, encodings};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
@@ -20,13 +20,13 @@ async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
     home.says(&["person", "enroll", "--id", "a1", "--name", "Alice", "--encodings", &file]);
     until("a connection", || home.json(&["status"])["broker"]["connected"] == true);
 
-    // Somebody rather like her.
+    // Another person who is similar to her.
     let mut alike = encoding(1, 50);
     alike[0] += 0.5;
     for (id, face) in [("wrong", Some(alike.clone())), ("none", None)] {
         let faces: Vec<_> = face.iter().map(|face| json!({"encoding": face})).collect();
         let event = json!({"id": id, "kind": "face", "faces": faces});
-        camera.publish("gatehouse/door/event", event.to_string(), false, PATIENCE).await.unwrap();
+        camera.publish("gatehouse/door/event", event.to_string(), false, TEST_TIMEOUT).await.unwrap();
     }
     until("the events", || home.json(&["ledger"])["events"]["stored"] == 2);
     let probe = home.file("probe.json", &serde_json::to_string(&alike).unwrap());
@@ -40,7 +40,7 @@ async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
 
     for (event, words) in [
         ("door/wrong", "corrected already"),
-        ("2", "nobody was recognised"),
+        ("2", "no face was recognized"),
         ("door/other", "there is no event"),
     ] {
         let (code, said) = home.fails(&["event", "correct", event, "--not-person"]);
@@ -56,7 +56,7 @@ async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
 }
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     while !is() {
         assert!(Instant::now() < end, "{what} did not come");
         std::thread::sleep(Duration::from_millis(50));

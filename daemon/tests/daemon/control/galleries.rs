@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 
 use super::harness::{Daemon, Home, encoding, encodings};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Components of the new model's encodings.
 const NEW: usize = 32;
 
-/// A face of a person as the new model tells it, of length 1.
+/// A face of a person of the new model, of length 1.
 fn in_new(person: usize) -> Vec<f32> {
     (0..NEW).map(|at| if at == person { 1.0 } else { 0.0 }).collect()
 }
 
-struct House {
+struct Setup {
     broker: Broker,
     camera: Camera,
     listener: Listener,
     home: Home,
 }
 
-impl House {
+impl Setup {
     async fn new() -> Self {
         let broker = Broker::start().unwrap();
         let address = Address::local(broker.port());
         let camera = Camera::connect("door", &address);
         let filters = ["gatehouse/+/identification", "gatehouse/+/rejected"];
-        let listener = Listener::subscribe("ear", &address, &filters, PATIENCE).await.unwrap();
+        let listener = Listener::subscribe("ear", &address, &filters, TEST_TIMEOUT).await.unwrap();
         Self { broker, camera, listener, home: Home::new("[gallery]\nthreshold = 0.6\n") }
     }
 
@@ -42,7 +42,7 @@ impl House {
     }
 
     fn until(&self, is: impl Fn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TEST_TIMEOUT;
         while !is() {
             assert!(Instant::now() < end, "it did not come: {}", self.home.log());
             std::thread::sleep(Duration::from_millis(50));
@@ -63,8 +63,8 @@ impl House {
     /// Sends an event with one face; what comes back, whether answered or refused.
     async fn event(&self, id: &str, face: Value) -> Value {
         let event = json!({"id": id, "faces": [face]}).to_string();
-        self.camera.publish("gatehouse/door/event", event, false, PATIENCE).await.unwrap();
-        self.listener.wait_for(id, PATIENCE, |m| m.json()["event_id"] == id).await.unwrap().json()
+        self.camera.publish("gatehouse/door/event", event, false, TEST_TIMEOUT).await.unwrap();
+        self.listener.wait_for(id, TEST_TIMEOUT, |m| m.json()["event_id"] == id).await.unwrap().json()
     }
 
     fn outcome(&self, gallery: &str, probe: &str) -> Value {
@@ -92,11 +92,11 @@ fn statistics() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_house_goes_over_to_another_model_without_a_gap() {
-    let house = House::new().await;
-    let home = &house.home;
-    let daemon = house.start();
-    house.enroll("ada", &encodings(1, 3), "dlib-128");
-    house.enroll("bob", &encodings(2, 3), "dlib-128");
+    let setup = Setup::new().await;
+    let home = &setup.home;
+    let daemon = setup.start();
+    setup.enroll("ada", &encodings(1, 3), "dlib-128");
+    setup.enroll("bob", &encodings(2, 3), "dlib-128");
     let list = home.says(&[
         "gallery",
         "add",
@@ -109,7 +109,7 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
         "--normalised",
     ]);
     assert!(list.contains("arc") && list.contains("second"), "{list}");
-    house.enroll("ada", &json!([in_new(0)]).to_string(), "arc");
+    setup.enroll("ada", &json!([in_new(0)]).to_string(), "arc");
     // Without error rates of the model a switch would shut the door.
     let (code, said) = home.fails(&["gallery", "switch", "arc"]);
     assert!(code == 1 && said.contains("would recognize no face") && said.contains("calibrate"), "{said}");
@@ -119,16 +119,16 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     assert_eq!((&list[1]["basis"], &list[1]["calibration"]), (&json!("model"), &json!("made up")), "{list}");
 
     // The dual run.
-    let answer = house.event("both", both(&encoding(1, 9), &in_new(0))).await;
+    let answer = setup.event("both", both(&encoding(1, 9), &in_new(0))).await;
     assert_eq!((&answer["model"], &answer["faces"][0]["person"]["id"]), (&json!("dlib-128"), &json!("ada")));
     assert_eq!(answer["gallery_size"], 2);
-    let answer = house.event("differ", both(&encoding(1, 8), &in_new(7))).await;
+    let answer = setup.event("differ", both(&encoding(1, 8), &in_new(7))).await;
     assert_eq!(answer["actionable"], true, "the gallery in use answers");
-    let refused = house.event("alone", json!({"encoding": in_new(0), "model": "arc"})).await;
+    let refused = setup.event("alone", json!({"encoding": in_new(0), "model": "arc"})).await;
     assert_eq!(refused["reason"], "wrong_model");
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.contains("arc") && detail.contains("dlib-128"), "{detail}");
-    house.until_stored(2);
+    setup.until_stored(2);
     let compared = home.json(&["gallery", "compare"]);
     assert_eq!((&compared["same"], &compared["only_in_use"]), (&json!(1), &json!(1)), "{compared}");
     assert_eq!(compared["differing"][0], json!({"event": "door/differ", "verdict": "only_in_use"}));
@@ -141,34 +141,34 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     home.says(&["gallery", "switch", "arc", "--force"]);
     daemon.signal(Signal::KILL);
     daemon.ended();
-    let daemon = house.start();
+    let daemon = setup.start();
     assert_eq!(home.json(&["status"])["model"], "arc");
     assert!(home.says(&["status"]).contains("differs from the settings"));
     let doctor = home.says(&["doctor"]);
-    let words = "arc is in use, beside it dlib-128; the settings describe another one, dlib-128";
+    let words = "arc is in use, second gallery dlib-128; the settings describe dlib-128";
     assert!(doctor.contains(words), "{doctor}");
-    let answer = house.event("after", both(&encoding(1, 7), &in_new(0))).await;
+    let answer = setup.event("after", both(&encoding(1, 7), &in_new(0))).await;
     assert_eq!((&answer["model"], &answer["faces"][0]["outcome"]), (&json!("arc"), &json!("match")));
-    let refused = house.event("late", json!({"encoding": encoding(1, 6), "model": "dlib-128"})).await;
+    let refused = setup.event("late", json!({"encoding": encoding(1, 6), "model": "dlib-128"})).await;
     assert_eq!(refused["reason"], "wrong_model");
-    let refused = house.event("unnamed", json!({"encoding": encoding(1, 6)})).await;
+    let refused = setup.event("unnamed", json!({"encoding": encoding(1, 6)})).await;
     assert_eq!(refused["reason"], "wrong_dimensions");
-    house.until_stored(3);
-    house.until(|| home.json(&["ledger"])["events"]["received"] == 6);
+    setup.until_stored(3);
+    setup.until(|| home.json(&["ledger"])["events"]["received"] == 6);
     let ledger = home.json(&["ledger"]);
     assert_eq!((&ledger["events"]["rejected"]["wrong_model"], &ledger["holds"]), (&json!(2), &json!(true)));
 
     // Gone is gone, in both.
     let (old, new) = (json!(encoding(1, 5)).to_string(), json!(in_new(0)).to_string());
     assert_eq!(
-        (house.outcome("dlib-128", &old), house.outcome("arc", &new)),
+        (setup.outcome("dlib-128", &old), setup.outcome("arc", &new)),
         (json!("match"), json!("match"))
     );
     assert_eq!(home.json(&["person", "erase", "ada"])["samples"], 4);
-    let gone = || (house.outcome("dlib-128", &old), house.outcome("arc", &new));
+    let gone = || (setup.outcome("dlib-128", &old), setup.outcome("arc", &new));
     assert_eq!(gone(), (json!("stranger"), json!("stranger")));
     daemon.stop();
-    let daemon = house.start();
+    let daemon = setup.start();
     assert_eq!(gone(), (json!("stranger"), json!("stranger")));
     assert!(home.says(&["gallery", "remove", "dlib-128"]).contains("arc is in use"));
     assert_eq!(home.json(&["gallery", "list"]).as_array().unwrap().len(), 1);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take on a slow, busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Numbers in one encoding by default.
 pub(crate) const DIMENSIONS: usize = 128;
 
@@ -34,7 +34,7 @@ impl Home {
     }
 
     pub(crate) fn configure(&self, environment: &str, more: &str) {
-        // Port 1: nobody listens there, and the daemon must not mind.
+        // Port 1 is closed. The daemon must run without a broker.
         let text = format!(
             "[device]\nid = \"box-1\"\nenvironment = \"{environment}\"\n[state]\ndirectory = \"{}\"\n\
              [control]\nsocket = \"{}\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n{more}",
@@ -77,7 +77,7 @@ impl Home {
 
     /// Waits until systemd would have heard this.
     pub(crate) fn heard(&self, word: &str) -> bool {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TEST_TIMEOUT;
         let mut buffer = [0; 4096];
         while Instant::now() < end {
             if let Ok(length) = self.notify.recv(&mut buffer)
@@ -160,7 +160,7 @@ impl Daemon<'_> {
 
     /// Waits for the end.
     pub(crate) fn ended(mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TEST_TIMEOUT;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -186,7 +186,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// The `nth` encoding of a made-up person: near to their other encodings, far from everybody else's.
+/// The `nth` encoding of a made-up person: near to their other encodings, far from those of all other people.
 pub(crate) fn encoding(person: u64, nth: u64) -> Vec<f32> {
     let mut state = person.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut small = (person ^ (nth << 32)).wrapping_mul(0xBF58_476D_1CE4_E5B9) | 1;

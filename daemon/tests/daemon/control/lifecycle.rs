@@ -1,4 +1,4 @@
-//! Start, stop, restart, and what systemd hears of it.
+//! Start, stop, restart, and the notifications to systemd.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::harness::{Home, encodings};
 
 #[test]
-fn systemd_hears_ready_then_the_watchdog_then_stopping() {
+fn systemd_receives_ready_then_the_watchdog_then_stopping() {
     let home = Home::new("");
     let daemon = home.start();
     assert!(home.heard("WATCHDOG=1"));
@@ -86,7 +86,7 @@ fn outside_of_dev_nothing_starts_without_a_root_key_and_the_advice_says_how_to_m
     let output = home.gatehoused().output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("`gatehouse setup` makes one"), "{said}");
+    assert!(said.contains("`gatehouse setup` creates one"), "{said}");
     let credentials = home.path("credentials");
     std::fs::create_dir(&credentials).unwrap();
     std::fs::write(credentials.join("gatehouse.root-key"), [9; 32]).unwrap();

@@ -44,7 +44,7 @@ fn a_person_is_enrolled_found_renamed_and_erased() {
 }
 
 #[test]
-fn templates_get_a_new_key_and_everybody_is_known_before_and_after_a_restart() {
+fn templates_get_a_new_key_and_all_people_are_known_before_and_after_a_restart() {
     let home = Home::new("");
     let daemon = home.start();
     let alice = home.file("alice.json", &encodings(1, 5));
@@ -111,7 +111,7 @@ fn every_question_has_an_answer_for_people_and_for_programs() {
         home.json(question);
     }
     let misspelt = home.tool(&["event", "list", "--person", "a"]);
-    assert_eq!(misspelt.status.code(), Some(1), "nobody of that id is not the same as no visit");
+    assert_eq!(misspelt.status.code(), Some(1), "an unknown id is an error, not an empty list");
     let status = home.json(&["status"]);
     assert_eq!(status["device"], "box-1");
     assert_eq!(status["environment"], "dev");
@@ -163,7 +163,7 @@ fn the_doctor_names_the_missing_broker_and_nothing_else() {
 }
 
 #[test]
-fn nothing_in_the_state_directory_tells_who_is_enrolled() {
+fn nothing_in_the_state_directory_shows_who_is_enrolled() {
     let home = Home::new("");
     let daemon = home.start();
     let file = home.file("x.json", &encodings(7, 4));
@@ -186,7 +186,7 @@ fn nothing_in_the_state_directory_tells_who_is_enrolled() {
 }
 
 #[test]
-fn a_report_tells_who_looks_alike_and_who_is_weak_and_draws_the_distances() {
+fn a_report_shows_who_looks_alike_and_who_is_weak_and_draws_the_distances() {
     let home = Home::new("[gallery]\nthreshold = 0.42\n");
     let _daemon = home.start();
     let said = home.says(&["gallery", "report"]);
@@ -200,15 +200,15 @@ fn a_report_tells_who_looks_alike_and_who_is_weak_and_draws_the_distances() {
     enroll("carl", &encodings(3, 1));
     enroll("double", &serde_json::to_string(&[encoding(1, 9)]).unwrap());
     let svg = home.path("report.svg");
-    let told = home.json(&["gallery", "report", "--svg", svg.to_str().unwrap()]);
-    assert!(told["people"] == 4 && told["samples"] == 8 && told["measured"] == 8, "{told}");
-    assert!(told["fnir"]["rate"].is_number() && told["fpir"]["high"].is_number(), "{told}");
-    assert!(told["alike_pairs"] == 1, "{told}");
+    let report = home.json(&["gallery", "report", "--svg", svg.to_str().unwrap()]);
+    assert!(report["people"] == 4 && report["samples"] == 8 && report["measured"] == 8, "{report}");
+    assert!(report["fnir"]["rate"].is_number() && report["fpir"]["high"].is_number(), "{report}");
+    assert!(report["alike_pairs"] == 1, "{report}");
     let mut pair: Vec<&str> =
-        told["alike"][0]["ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        report["alike"][0]["ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     pair.sort_unstable();
     assert_eq!(pair, ["anna", "double"]);
-    let weak = told["weak"].as_array().unwrap();
-    assert!(weak.iter().any(|line| line["id"] == "carl" && line["samples"] == 1), "{told}");
+    let weak = report["weak"].as_array().unwrap();
+    assert!(weak.iter().any(|line| line["id"] == "carl" && line["samples"] == 1), "{report}");
     assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::harness::{Home, encoding, encodings, tool_program};
 
 #[test]
-fn nobody_there_is_69_with_advice() {
+fn an_unreachable_daemon_is_69_with_advice() {
     let home = Home::new("");
     let (code, said) = home.fails(&["status"]);
     assert_eq!(code, 69);
@@ -65,7 +65,7 @@ fn a_bad_file_is_1_and_says_what_is_needed() {
     }
     let (code, _) = enroll(&home.file("huge.json", &nan));
     assert!(code == 0 || code == 1, "the gallery decides whether such a norm is judged");
-    assert_eq!(home.fails(&["person", "erase", "nobody"]).0, 1);
+    assert_eq!(home.fails(&["person", "erase", "unknown"]).0, 1);
     assert_eq!(home.fails(&["event", "show", "7"]).0, 1);
     assert_eq!(home.fails(&["event", "show", "../x"]).0, 1);
     assert_eq!(home.fails(&["media", "get", "door/e1/a.jpg"]).0, 1);
@@ -83,7 +83,7 @@ fn a_name_that_belongs_to_another_id_is_refused_with_a_way_out() {
 }
 
 #[test]
-fn rubbish_on_the_socket_harms_nobody() {
+fn invalid_data_on_the_socket_has_no_effect() {
     let home = Home::new("");
     let _daemon = home.start();
     let talk = |bytes: &[u8]| {
@@ -94,15 +94,15 @@ fn rubbish_on_the_socket_harms_nobody() {
         let _ = stream.read_to_string(&mut answer);
         answer
     };
-    assert!(talk(b"hello\n").contains("not understood"));
+    assert!(talk(b"hello\n").contains("not valid"));
     assert!(talk(&b"[".repeat(2 << 20)).len() < 500, "too much is cut off");
-    assert!(talk(b"{\"person_show\":{\"id\":\"\xff\"}}\n").contains("not understood"));
+    assert!(talk(b"{\"person_show\":{\"id\":\"\xff\"}}\n").contains("not valid"));
     let idle: Vec<_> = (0..15).map(|_| UnixStream::connect(home.path("control.sock")).unwrap()).collect();
     assert_eq!(home.json(&["status"])["device"], "box-1", "beside {} idle ones", idle.len());
 }
 
 #[test]
-fn whoever_is_neither_root_nor_of_our_group_is_77() {
+fn a_user_other_than_root_or_our_group_is_77() {
     // Only root can act as another user.
     if Need::Root.is_missing(rustix::process::geteuid().is_root()) {
         return;
@@ -117,23 +117,23 @@ fn whoever_is_neither_root_nor_of_our_group_is_77() {
     let socket = home.path("control.sock");
     let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     open(tool.parent().unwrap(), 0o755);
-    let nobody = || {
+    let as_other_user = || {
         let mut command = Command::new(&tool);
         let command = command.arg("--socket").arg(&socket).arg("status").uid(65534).gid(65534);
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = nobody();
+    let (code, said) = as_other_user();
     assert_eq!(code, Some(77), "{said}");
     assert!(said.contains("group"), "{said}");
     open(&socket, 0o666);
-    let (code, said) = nobody();
-    assert_eq!(code, Some(77), "a socket that somebody opened to all is no invitation: {said}");
+    let (code, said) = as_other_user();
+    assert_eq!(code, Some(77), "a socket that was opened to all users permits only our group: {said}");
     assert_eq!(home.json(&["status"])["device"], "box-1");
 }
 
 #[test]
-fn an_encoding_that_looks_more_like_somebody_else_is_refused_unless_forced() {
+fn an_encoding_that_is_nearer_to_another_person_is_refused_unless_forced() {
     let home = Home::new("");
     let _daemon = home.start();
     let alice = home.file("a.json", &encodings(1, 2));

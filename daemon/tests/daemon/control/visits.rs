@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::harness::{Home, encoding, encodings};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
@@ -24,9 +24,12 @@ async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
     let event = json!({"id": "e:1", "kind": "face", "faces": [{"encoding": encoding(1, 77)}],
         "media": ["snapshot.jpg"], "attributes": {"zone": "porch\u{1b}[2J", "iccid": "NUMBER"}});
     let event = event.to_string().replace("\"NUMBER\"", "89490200001234567891");
-    camera.publish("gatehouse/door/media/e:1/snapshot.jpg", picture.clone(), false, PATIENCE).await.unwrap();
-    camera.publish("gatehouse/door/event", event, false, PATIENCE).await.unwrap();
-    camera.publish("gatehouse/door/event", "not json", false, PATIENCE).await.unwrap();
+    camera
+        .publish("gatehouse/door/media/e:1/snapshot.jpg", picture.clone(), false, TEST_TIMEOUT)
+        .await
+        .unwrap();
+    camera.publish("gatehouse/door/event", event, false, TEST_TIMEOUT).await.unwrap();
+    camera.publish("gatehouse/door/event", "not json", false, TEST_TIMEOUT).await.unwrap();
     until("the messages", || home.json(&["ledger"])["events"]["received"] == 2);
     until("the picture", || home.json(&["ledger"])["files"]["stored"] == 1);
 
@@ -69,7 +72,7 @@ async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
 }
 
 fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     while !there() {
         assert!(Instant::now() < end, "waited for {what} in vain");
         std::thread::sleep(Duration::from_millis(50));

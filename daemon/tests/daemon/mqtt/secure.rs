@@ -3,7 +3,7 @@
 use gatehouse_testkit::broker::{Broker, BrokerOptions};
 use gatehouse_testkit::wait;
 
-use super::house::{House, PATIENCE, connected};
+use super::setup::{Setup, TEST_TIMEOUT, connected};
 
 fn tls() -> BrokerOptions {
     BrokerOptions { tls: true, client_certificates: true, ..BrokerOptions::default() }
@@ -19,20 +19,20 @@ fn certificates(broker: &Broker) -> String {
     )
 }
 
-async fn error(house: &House, part: &str) {
-    let pipeline = house.start();
-    let told = || async { pipeline.stats().error.is_some_and(|words| words.contains(part)) };
-    let found = wait::until_async("the words", PATIENCE, told).await;
+async fn error(setup: &Setup, part: &str) {
+    let pipeline = setup.start();
+    let is_reported = || async { pipeline.stats().error.is_some_and(|words| words.contains(part)) };
+    let found = wait::until_async("the error", TEST_TIMEOUT, is_reported).await;
     assert!(found.is_ok(), "{:?}", pipeline.stats().error);
     assert!(!pipeline.stats().connected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_lets_it_in_over_tls() {
-    let house = House::with_broker(&tls(), certificates).await;
-    let pipeline = house.start();
+    let setup = Setup::with_broker(&tls(), certificates).await;
+    let pipeline = setup.start();
     connected(&pipeline).await;
-    assert!(pipeline.drain(PATIENCE).await);
+    assert!(pipeline.drain(TEST_TIMEOUT).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,12 +42,12 @@ async fn a_broker_of_a_foreign_authority_is_not_trusted() {
         certificates(broker).replace(&*files.ca.to_string_lossy(), &files.stranger_ca.to_string_lossy())
     };
     let words =
-        "the broker's certificate: it is signed by an unknown authority; name its authority in mqtt.ca_file";
-    error(&House::with_broker(&tls(), foreign).await, words).await;
+        "the broker's certificate: it is signed by an unknown authority; set mqtt.ca_file to its authority";
+    error(&Setup::with_broker(&tls(), foreign).await, words).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_refuses_the_own_certificate_is_told_from_one_that_is_not_trusted() {
+async fn a_broker_that_refuses_the_own_certificate_is_distinguished_from_one_that_is_not_trusted() {
     let expired = |broker: &Broker| {
         let files = broker.certificates().unwrap();
         let text = |path: &std::path::Path| path.display().to_string();
@@ -55,18 +55,18 @@ async fn a_broker_that_refuses_the_own_certificate_is_told_from_one_that_is_not_
             .replace(&text(&files.client), &text(&files.expired.certificate))
             .replace(&text(&files.client_key), &text(&files.expired.key))
     };
-    let house = House::with_broker(&tls(), expired).await;
-    error(&house, "the broker does not accept this appliance's certificate").await;
+    let setup = Setup::with_broker(&tls(), expired).await;
+    error(&setup, "the broker does not accept this appliance's certificate").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_certificate_file_is_named() {
     let missing = |broker: &Broker| certificates(broker).replace("client.pem", "nowhere.pem");
-    error(&House::with_broker(&tls(), missing).await, "nowhere.pem").await;
+    error(&Setup::with_broker(&tls(), missing).await, "nowhere.pem").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_lets_it_in_and_a_wrong_one_is_told() {
+async fn a_password_signs_in_and_a_wrong_one_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let options = BrokerOptions { users: vec![("edge".into(), "secret".into())], ..BrokerOptions::default() };
     let file = |name: &str, password: &str| {
@@ -74,9 +74,9 @@ async fn a_password_lets_it_in_and_a_wrong_one_is_told() {
         std::fs::write(&path, password).unwrap();
         format!("username = \"edge\"\npassword_file = \"{}\"", path.display())
     };
-    let house = House::with_broker(&options, |_| file("right", "secret\n")).await;
-    let pipeline = house.start();
+    let setup = Setup::with_broker(&options, |_| file("right", "secret\n")).await;
+    let pipeline = setup.start();
     connected(&pipeline).await;
-    assert!(pipeline.drain(PATIENCE).await);
-    error(&House::with_broker(&options, |_| file("wrong", "guess")).await, "mqtt.username").await;
+    assert!(pipeline.drain(TEST_TIMEOUT).await);
+    error(&Setup::with_broker(&options, |_| file("wrong", "guess")).await, "mqtt.username").await;
 }

@@ -7,7 +7,7 @@ use gatehouse_store::store::EventQuery;
 use gatehouse_testkit::wait;
 use serde_json::{Value, json};
 
-use super::house::{House, PATIENCE, anna, idle, visit};
+use super::setup::{Setup, TEST_TIMEOUT, anna, idle, visit};
 
 /// 128 numbers with these digits in every one, and a part of their base64.
 const MARK: &str = "0.7315";
@@ -18,8 +18,8 @@ fn numbers() -> Vec<f64> {
 }
 
 /// Everything that the store has of events, in the clear.
-fn stored(house: &House) -> String {
-    let all = house.store.events.list(&EventQuery { limit: 1000, ..EventQuery::default() }).unwrap();
+fn stored(setup: &Setup) -> String {
+    let all = setup.store.events.list(&EventQuery { limit: 1000, ..EventQuery::default() }).unwrap();
     all.iter().map(|view| format!("{:?} {:?}\n", view.event, view.identification)).collect()
 }
 
@@ -60,33 +60,33 @@ fn misplaced() -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misplaced_encoding_is_never_stored() {
-    let house = House::new().await;
-    let pipeline = house.open().await;
+    let setup = Setup::new().await;
+    let pipeline = setup.open().await;
     let events = misplaced();
     let count = events.len() as u64;
     for (nth, mut event) in events.into_iter().enumerate() {
         event["id"] = json!(format!("without-{nth}"));
-        house.event(&event).await;
-        let refused = house.answer("rejected", &format!("without-{nth}")).await.json();
+        setup.event(&event).await;
+        let refused = setup.answer("rejected", &format!("without-{nth}")).await.json();
         assert_eq!(refused["reason"], "misplaced_encoding", "{refused}");
         assert!(refused["detail"].as_str().unwrap().contains("faces[].encoding"), "{refused}");
         event["id"] = json!(format!("with-{nth}"));
         event["faces"] = visit("")["faces"].clone();
         event["zone"] = json!("porch");
-        house.event(&event).await;
-        let answer = house.answer("identification", &format!("with-{nth}")).await.json();
+        setup.event(&event).await;
+        let answer = setup.answer("identification", &format!("with-{nth}")).await.json();
         assert_eq!((&answer["faces"][0]["outcome"], &answer["actionable"]), (&json!("match"), &json!(true)));
         assert!(answer["notes"][0].as_str().unwrap().contains("looks like a face encoding"), "{answer}");
     }
-    house.stored(count).await;
+    setup.stored(count).await;
     idle(&pipeline).await;
-    assert_eq!(house.store.events.ledger().events.rejected["misplaced_encoding"], count);
+    assert_eq!(setup.store.events.ledger().events.rejected["misplaced_encoding"], count);
     assert!(pipeline.stats().fields_dropped >= count);
-    let kept = stored(&house);
+    let kept = stored(&setup);
     assert_eq!(kept.matches("zone").count() as u64, count);
-    let answers: String = house.listener.messages().iter().map(|m| m.json().to_string()).collect();
-    assert!(pipeline.drain(PATIENCE).await);
-    let disk = bytes_below(&house.config.state.directory);
+    let answers: String = setup.listener.messages().iter().map(|m| m.json().to_string()).collect();
+    assert!(pipeline.drain(TEST_TIMEOUT).await);
+    let disk = bytes_below(&setup.config.state.directory);
     assert!(!disk.is_empty());
     for part in [MARK, BASE64_PART] {
         assert!(!kept.contains(part), "{part} in {kept}");
@@ -97,8 +97,8 @@ async fn a_misplaced_encoding_is_never_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_time_is_not_understood_is_answered_and_opens_no_door() {
-    let house = House::new().await;
-    let pipeline = house.open().await;
+    let setup = Setup::new().await;
+    let pipeline = setup.open().await;
     let now = Timestamp::now();
     let (seconds, text) = (now.0 / 1_000_000, now.to_string());
     let plain = text.trim_end_matches('Z').to_owned();
@@ -120,39 +120,39 @@ async fn an_event_whose_time_is_not_understood_is_answered_and_opens_no_door() {
         let id = nth.to_string();
         let mut event = visit(&id);
         event["time"] = time.clone();
-        house.event(&event).await;
-        let answer = house.answer("identification", &id).await.json();
+        setup.event(&event).await;
+        let answer = setup.answer("identification", &id).await.json();
         assert_eq!(answer["faces"][0]["outcome"], "match", "{time}");
         assert_eq!(answer["actionable"], *actionable, "{time}: {answer}");
         let is_old = *time == json!(seconds - 3600);
         assert_eq!(answer.get("notes").is_some(), !actionable && !is_old, "{time}: {answer}");
         assert_eq!(answer["replayed"], is_old, "{answer}");
     }
-    house.stored(cases.len() as u64).await;
-    assert!(pipeline.drain(PATIENCE).await);
+    setup.stored(cases.len() as u64).await;
+    assert!(pipeline.drain(TEST_TIMEOUT).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn padding_numbers_as_ids_and_large_side_fields_cost_no_visit() {
-    let house = House::new().await;
-    let pipeline = house.open().await;
+    let setup = Setup::new().await;
+    let pipeline = setup.open().await;
     let mut event = visit("padded").to_string().into_bytes();
     event.extend([0; 7]);
-    house.publish("gatehouse/door/event", [&b"\xef\xbb\xbf"[..], &event].concat()).await;
-    assert_eq!(house.answer("identification", "padded").await.json()["actionable"], true);
-    house.event(&json!({"id": 17, "faces": [{"encoding": anna()}]})).await;
-    assert_eq!(house.answer("identification", "17").await.json()["actionable"], true);
+    setup.publish("gatehouse/door/event", [&b"\xef\xbb\xbf"[..], &event].concat()).await;
+    assert_eq!(setup.answer("identification", "padded").await.json()["actionable"], true);
+    setup.event(&json!({"id": 17, "faces": [{"encoding": anna()}]})).await;
+    assert_eq!(setup.answer("identification", "17").await.json()["actionable"], true);
     let path: Vec<Value> = (0..400).map(|at| json!([[0.5, 0.6], at])).collect();
     let event = json!({"id": "path", "faces": [{"encoding": anna()}], "path_data": path, "label": "person"});
-    house.event(&event).await;
-    let answer = house.answer("identification", "path").await.json();
+    setup.event(&event).await;
+    let answer = setup.answer("identification", "path").await.json();
     assert_eq!(answer["actionable"], true);
     assert!(answer["notes"][0].as_str().unwrap().contains("path_data"), "{answer}");
-    house.stored(3).await;
-    let kept = stored(&house);
+    setup.stored(3).await;
+    let kept = stored(&setup);
     assert!(kept.contains("label") && !kept.contains("path_data"), "{kept}");
-    house.publish("gatehouse/door/event", b"ON".to_vec()).await;
-    let counted = || async { house.store.events.ledger().events.rejected.get("not_json") == Some(&1) };
-    wait::until_async("the refusal to be counted", PATIENCE, counted).await.unwrap();
-    assert!(pipeline.drain(PATIENCE).await);
+    setup.publish("gatehouse/door/event", b"ON".to_vec()).await;
+    let counted = || async { setup.store.events.ledger().events.rejected.get("not_json") == Some(&1) };
+    wait::until_async("the refusal to be counted", TEST_TIMEOUT, counted).await.unwrap();
+    assert!(pipeline.drain(TEST_TIMEOUT).await);
 }

@@ -1,4 +1,4 @@
-//! The tasks of the pipeline: which of them ended, also by a panic.
+//! The tasks of the pipeline, and which of them ended, also by a panic.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -9,19 +9,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
 
-/// Runs tasks under names. Dropped, it cuts them off.
-pub(crate) struct Crew {
+/// Runs named tasks. Dropping it aborts them.
+pub(crate) struct TaskSet {
     tasks: Mutex<JoinSet<()>>,
     ended: watch::Sender<Vec<&'static str>>,
 }
 
-impl Default for Crew {
+impl Default for TaskSet {
     fn default() -> Self {
         Self { tasks: Mutex::new(JoinSet::new()), ended: watch::Sender::new(Vec::new()) }
     }
 }
 
-/// Tells that a task ended, however it did.
+/// Reports the end of a task when it is dropped.
 struct End(watch::Sender<Vec<&'static str>>, &'static str);
 
 impl Drop for End {
@@ -30,7 +30,7 @@ impl Drop for End {
     }
 }
 
-impl Crew {
+impl TaskSet {
     /// Starts a task on a runtime.
     pub(crate) fn spawn(
         &self,
@@ -40,7 +40,7 @@ impl Crew {
     ) {
         let end = End(self.ended.clone(), name);
         let task = async move {
-            // Moved in here, so that a task that is cut off before its first step ends as well.
+            // Moved in here, so that the end of a task is reported that is aborted before it is polled.
             let _end = end;
             task.await;
         };
@@ -61,7 +61,7 @@ impl Crew {
         });
     }
 
-    /// Waits for the first task that ends; its name.
+    /// Waits for the first task that ends and returns its name.
     pub(crate) async fn first_ended(&self) -> &'static str {
         let mut ended = self.ended.subscribe();
         let first = ended.wait_for(|ended| !ended.is_empty()).await;
@@ -71,11 +71,11 @@ impl Crew {
     /// Waits until all of `names` have ended.
     pub(crate) async fn all_ended(&self, names: &[&'static str]) {
         let mut ended = self.ended.subscribe();
-        // The sender lives in here: no error.
+        // No error: `self` owns the sender.
         let _ = ended.wait_for(|ended| names.iter().all(|name| ended.contains(name))).await;
     }
 
-    /// Cuts off whatever still runs.
+    /// Aborts all running tasks.
     pub(crate) fn abort(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
@@ -88,21 +88,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_task_is_seen_also_when_it_panics() {
-        let (crew, here) = (Crew::default(), Handle::current());
-        crew.spawn(&here, "steady", std::future::pending());
-        crew.spawn(&here, "frail", async { panic!("on purpose") });
-        assert_eq!(crew.first_ended().await, "frail");
-        crew.abort();
-        crew.all_ended(&["frail", "steady"]).await;
+        let (set, here) = (TaskSet::default(), Handle::current());
+        set.spawn(&here, "steady", std::future::pending());
+        set.spawn(&here, "frail", async { panic!("on purpose") });
+        assert_eq!(set.first_ended().await, "frail");
+        set.abort();
+        set.all_ended(&["frail", "steady"]).await;
     }
 
     #[tokio::test]
     async fn a_panic_on_the_thread_of_events_is_seen_and_so_is_the_end_of_the_thread() {
-        let (crew, thread) = (Crew::default(), EventThread::start().unwrap());
-        crew.spawn(thread.handle(), "steady", std::future::pending());
-        crew.spawn(thread.handle(), "frail", async { panic!("on purpose") });
-        assert_eq!(crew.first_ended().await, "frail");
+        let (set, thread) = (TaskSet::default(), EventThread::start().unwrap());
+        set.spawn(thread.handle(), "steady", std::future::pending());
+        set.spawn(thread.handle(), "frail", async { panic!("on purpose") });
+        assert_eq!(set.first_ended().await, "frail");
         drop(thread);
-        crew.all_ended(&["frail", "steady"]).await;
+        set.all_ended(&["frail", "steady"]).await;
     }
 }

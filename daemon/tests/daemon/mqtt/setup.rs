@@ -1,4 +1,4 @@
-//! A broker, a store, a camera and somebody who listens.
+//! A broker, a store, a camera and a client that listens.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use gatehouse_vault::keys::RootKey;
 use serde_json::{Value, json};
 
 /// Long enough for a loaded machine; nothing here takes it when it works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(crate) struct House {
+pub(crate) struct Setup {
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) config: Config,
@@ -26,7 +26,7 @@ pub(crate) struct House {
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl Setup {
     pub(crate) async fn new() -> Self {
         let broker = Broker::start().unwrap();
         let (camera, listener) = ends(&broker).await;
@@ -78,14 +78,14 @@ impl House {
     }
 
     pub(crate) async fn publish(&self, topic: &str, payload: Vec<u8>) {
-        self.camera.publish(topic, payload, false, PATIENCE).await.unwrap();
+        self.camera.publish(topic, payload, false, TEST_TIMEOUT).await.unwrap();
     }
 
     /// The first message of a topic's last level (`identification`, `rejected`) about an event.
     pub(crate) async fn answer(&self, level: &str, event: &str) -> Received {
         let wanted = |m: &Received| m.topic.ends_with(level) && m.json()["event_id"] == event;
         let what = format!("{level} of {event}");
-        self.listener.wait_for(&what, PATIENCE, wanted).await.unwrap()
+        self.listener.wait_for(&what, TEST_TIMEOUT, wanted).await.unwrap()
     }
 
     /// All identifications of an event so far.
@@ -98,26 +98,26 @@ impl House {
     /// Waits until the store has this many events.
     pub(crate) async fn stored(&self, events: u64) {
         let enough = || async { self.store.events.ledger().events.stored >= events };
-        wait::until_async("the events to be stored", PATIENCE, enough).await.unwrap();
+        wait::until_async("the events to be stored", TEST_TIMEOUT, enough).await.unwrap();
     }
 }
 
 pub(crate) async fn connected(handle: &PipelineHandle) {
     let stands = || async { handle.stats().connected };
-    let found = wait::until_async("the pipeline to connect", PATIENCE, stands).await;
+    let found = wait::until_async("the pipeline to connect", TEST_TIMEOUT, stands).await;
     assert!(found.is_ok(), "{:?}", handle.stats());
 }
 
 /// Waits until nothing is under way.
 pub(crate) async fn idle(handle: &PipelineHandle) {
     let idle = || async { handle.stats().in_flight_messages == 0 };
-    wait::until_async("everything to be acknowledged", PATIENCE, idle).await.unwrap();
+    wait::until_async("everything to be acknowledged", TEST_TIMEOUT, idle).await.unwrap();
 }
 
 async fn ends(broker: &Broker) -> (Camera, Listener) {
     let address = Address::local(broker.port());
     let filters = ["gatehouse/+/identification", "gatehouse/+/rejected", "gatehouse/status"];
-    let listener = Listener::subscribe("test", &address, &filters, PATIENCE).await.unwrap();
+    let listener = Listener::subscribe("test", &address, &filters, TEST_TIMEOUT).await.unwrap();
     (Camera::connect("test", &address), listener)
 }
 

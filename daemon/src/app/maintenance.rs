@@ -1,5 +1,4 @@
-//! What is looked at again and again: all of it in one round, with each pulse of the watchdog, so that none of it wakes a
-//! board at which nothing happens once more.
+//! Periodic checks. They run together with each probe of the watchdog, so that they do not wake an idle board once more.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::{clock, status_line};
 use crate::control::Services;
 use crate::supervise::{stopped, systemd};
 
-/// Goes its rounds until it is told to stop.
+/// Runs periodic maintenance until `stop` is true.
 pub(super) async fn run(
     services: Arc<Services>,
     mut beats: watch::Receiver<()>,
@@ -20,22 +19,22 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
-            Ok(()) = beats.changed() => round(&services).await,
-            // The watchdog has ended, and with it the daemon.
+            Ok(()) = beats.changed() => check(&services).await,
+            // The watchdog ended, and so does the daemon.
             else => return,
         }
     }
 }
 
-async fn round(services: &Services) {
-    // Faces in memory that have had their time; what ends at midnight ends with the next pulse.
+async fn check(services: &Services) {
+    // Recent faces that expired. What expires at midnight is removed at the next check.
     services.store.galleries.forget_old();
-    clock::look(&services.store.events).await;
+    clock::check(&services.store.events).await;
     thresholds(&services.store.galleries).await;
     systemd::status(&status_line(services).await);
 }
 
-/// Derives thresholds anew where the gallery changed or strangers came.
+/// Derives thresholds again if the gallery or the strangers changed.
 async fn thresholds(galleries: &Galleries) {
     if !galleries.wants_thresholds() {
         return;
@@ -43,7 +42,7 @@ async fn thresholds(galleries: &Galleries) {
     let galleries = galleries.clone();
     match tokio::task::spawn_blocking(move || galleries.renew_thresholds()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "thresholds could not be derived; those of before hold"),
-        Err(_) => warn!("thresholds could not be derived; those of before hold"),
+        Ok(Err(error)) => warn!(%error, "thresholds could not be derived; the previous ones apply"),
+        Err(_) => warn!("thresholds could not be derived; the previous ones apply"),
     }
 }
