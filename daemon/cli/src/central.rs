@@ -14,6 +14,7 @@ use gatehouse_config::Config;
 
 use super::session::Session;
 use super::table::printable;
+use super::terminal::{Style, Terminal};
 use gatehouse_config::DEFAULT_CONFIG;
 use gatehouse_control::exit;
 use gatehouse_control::types::Fault;
@@ -138,7 +139,8 @@ fn steps_text(steps: &[Step]) -> String {
 
 fn findings_text(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
-        let mark = if finding.ok { "ok   " } else { "WRONG" };
+        let mark =
+            if finding.ok { "ok   ".to_owned() } else { Terminal::of_stdout().paint(Style::Red, "WRONG") };
         let advice = finding.advice.as_ref().map(|advice| format!("\n       -> {}", printable(advice)));
         let what = printable(&finding.what);
         let message = printable(&finding.message);

@@ -14,6 +14,7 @@ use gatehouse_config::Config;
 
 use super::session::Session;
 use super::table::printable;
+use super::terminal::{Style, Terminal};
 use gatehouse_config::DEFAULT_CONFIG;
 use gatehouse_control::answers::{Finding, Grade, Status};
 use gatehouse_control::exit;
@@ -27,6 +28,9 @@ pub(super) struct Args {
     /// Settings file to check while the daemon is not reachable.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    /// Print only notes and faults.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
@@ -46,7 +50,9 @@ pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
         }
         Err(fault) => return Err(fault),
     };
-    session.show(&findings, |findings| text(findings))?;
+    let mut findings = findings;
+    findings.retain(|finding| !args.quiet || finding.grade != Grade::Ok);
+    session.show(&findings, |findings| text(findings, Terminal::of_stdout()))?;
     match code {
         exit::OK => Ok(()),
         // The findings are already on standard output.
@@ -104,28 +110,52 @@ fn settings(config: &Path) -> Finding {
     }
 }
 
-pub(super) fn text(findings: &[Finding]) -> String {
+/// The findings with the faults last, next to their number.
+pub(super) fn text(findings: &[Finding], terminal: Terminal) -> String {
     let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
     let indent = " ".repeat(width + 9);
     let mut text = String::new();
-    for finding in findings {
-        let grade = match finding.grade {
-            Grade::Ok => "ok   ",
-            Grade::Note => "note ",
-            Grade::Wrong => "WRONG",
-        };
+    let of_grade = |grade| findings.iter().filter(move |finding| finding.grade == grade);
+    for finding in of_grade(Grade::Ok).chain(of_grade(Grade::Note)).chain(of_grade(Grade::Wrong)) {
         let lines: Vec<_> = finding.words.lines().map(printable).collect();
         let message = lines.join(&format!("\n{indent}"));
-        text.push_str(&format!("{grade}  {:width$}  {message}\n", finding.what));
+        let what = printable(&finding.what);
+        let line = match finding.grade {
+            Grade::Ok => terminal.paint(Style::Dim, &format!("ok     {what:width$}  {message}")),
+            Grade::Note => format!("{}   {what:width$}  {message}", terminal.paint(Style::Yellow, "note")),
+            Grade::Wrong => terminal.paint(Style::Red, &format!("WRONG  {what:width$}  {message}")),
+        };
+        text.push_str(&format!("{line}\n"));
         if let Some(advice) = &finding.advice {
             text.push_str(&format!("{indent}-> {}\n", printable(advice)));
         }
     }
-    let wrong = findings.iter().filter(|finding| finding.grade == Grade::Wrong).count();
-    text.push_str(&match wrong {
+    text.push_str(&match of_grade(Grade::Wrong).count() {
         0 => "\nno faults\n".to_owned(),
         1 => "\n1 fault\n".to_owned(),
         many => format!("\n{many} faults\n"),
     });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_red_and_last() {
+        let findings = [
+            Finding::wrong("broker", "away", "check"),
+            Finding::ok("disk", "free"),
+            Finding::note("x", "y", "z"),
+        ];
+        assert_eq!(
+            text(&findings, Terminal::default()),
+            "ok     disk    free\nnote   x       y\n               -> z\nWRONG  broker  away\n               -> check\n\n\
+             1 fault\n"
+        );
+        let colored = text(&findings, Terminal { width: Some(80), has_color: true });
+        assert!(colored.contains("\u{1b}[1;31mWRONG  broker  away"), "{colored}");
+        assert!(text(&[], Terminal::default()).contains("no faults"));
+    }
 }

@@ -11,6 +11,7 @@ use gatehouse_control::types::{Fault, LIST_MAX, Request};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List events, newest first.
+    #[command(alias = "ls")]
     List {
         /// Only events of this camera.
         #[arg(long, value_name = "CAMERA")]

@@ -53,7 +53,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example("person list", "List the enrolled people", "gatehouse person list"),
     example("person show", "Show one person", "gatehouse person show anna"),
-    example("person rename", "Change a name", "gatehouse person rename anna --name \"Anna Holm\""),
+    example("person rename", "Change a name", "gatehouse person rename anna \"Anna Holm\""),
     example("person erase", "Erase a person", "gatehouse person erase anna"),
     example("person erase", "Erase a person in a script", "gatehouse person erase anna --yes"),
     example(
@@ -167,11 +167,7 @@ const EXAMPLES: &[Example] = &[
         "List people without a visit for half a year",
         "gatehouse central person absent --days 180",
     ),
-    example(
-        "central person rename",
-        "Change a name",
-        "gatehouse central person rename anna --name \"Anna Holm\"",
-    ),
+    example("central person rename", "Change a name", "gatehouse central person rename anna \"Anna Holm\""),
     example(
         "central person erase",
         "Erase a person on all appliances",

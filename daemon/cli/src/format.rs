@@ -1,9 +1,13 @@
 //! Sizes, times and ages in the form in which the tool prints them.
 
-use chrono::{DateTime, Utc};
+use std::fmt::Display;
+
+use chrono::{DateTime, Local, TimeZone, Utc};
 use gatehouse_store::clock::ClockSource;
 
 use gatehouse_control::answers::ClockLine;
+
+use super::terminal::Terminal;
 
 /// `1.5 MB`, decimal like the settings.
 pub(super) fn bytes(bytes: u64) -> String {
@@ -32,10 +36,24 @@ pub(super) fn duration(seconds: u64) -> String {
     largest.map(|(count, unit)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
-/// `2026-11-20 22:54:01Z` from RFC 3339. Other text is returned unchanged.
+/// `2026-11-20 23:54:01+01:00` on a terminal, in local time, and `2026-11-20 22:54:01Z` elsewhere, from RFC 3339. Other
+/// text is returned unchanged.
 pub(super) fn time(text: &str) -> String {
+    match Terminal::of_stdout().width {
+        Some(_) => time_in(&Local, text),
+        None => time_in(&Utc, text),
+    }
+}
+
+fn time_in<Z: TimeZone>(zone: &Z, text: &str) -> String
+where
+    Z::Offset: Display,
+{
     match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => time.with_timezone(&Utc).format("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Ok(time) => {
+            let time = time.with_timezone(zone).format("%Y-%m-%d %H:%M:%S%:z").to_string();
+            time.strip_suffix("+00:00").map_or_else(|| time.clone(), |utc| format!("{utc}Z"))
+        }
         Err(_) => text.to_owned(),
     }
 }
@@ -94,6 +112,9 @@ mod tests {
         assert_eq!(duration(62), "1 min 2 s");
         assert_eq!(duration(3600), "1 h");
         assert_eq!(duration(86_400 * 3 + 3600 * 4 + 59), "3 d 4 h");
-        assert_eq!(time("2026-11-20T22:54:01.123456Z"), "2026-11-20 22:54:01Z");
+        let berlin = chrono::FixedOffset::east_opt(3600).unwrap();
+        assert_eq!(time_in(&Utc, "2026-11-20T22:54:01.123456Z"), "2026-11-20 22:54:01Z");
+        assert_eq!(time_in(&berlin, "2026-11-20T22:54:01.123456Z"), "2026-11-20 23:54:01+01:00");
+        assert_eq!(time_in(&berlin, "never"), "never");
     }
 }

@@ -15,7 +15,7 @@ const FILE_BYTES_MAX: usize = REQUEST_BYTES_MAX;
 
 /// Reads an array of encodings, or a single one. `-` is standard input.
 pub(super) fn encodings(file: &Path) -> Result<Vec<RawEncoding>, Fault> {
-    let name = file.display();
+    let name = if file == Path::new("-") { "standard input".into() } else { file.to_string_lossy() };
     let text = read(file).map_err(|error| Fault::refused(format!("cannot read {name}: {error}")))?;
     if text.len() > FILE_BYTES_MAX {
         return Err(Fault::refused(format!("{name} is larger than {FILE_BYTES_MAX} bytes"))

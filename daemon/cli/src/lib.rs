@@ -23,6 +23,7 @@ mod status;
 mod store;
 mod sync;
 mod table;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ enum Command {
     /// Test the running daemon: search for a face, write to the journal; stores no event.
     SelfTest(selftest::Args),
     /// Enroll, list, rename and erase people.
-    #[command(subcommand)]
+    #[command(subcommand, alias = "people")]
     Person(person::Command),
     /// Measure recognition, and change to another face model.
     #[command(subcommand)]

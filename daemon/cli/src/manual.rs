@@ -72,6 +72,9 @@ const DAEMON_FILES: &[Entry] = &[SETTINGS_FILE, SETTINGS_FOLDER, EDGE_FILE, STAT
 const SETTINGS_FILES: &[Entry] = &[SETTINGS_FILE, SETTINGS_FOLDER, EDGE_FILE];
 const SOCKET_VARIABLE: Entry =
     entry("GATEHOUSE_SOCKET", "Path of the control socket. The option --socket overrides it.");
+const NO_COLOR_VARIABLE: Entry = entry("NO_COLOR", "If set and not empty, the output has no colors.");
+const TZ_VARIABLE: Entry =
+    entry("TZ", "Time zone of the output on a terminal. JSON, files and pipes always get UTC.");
 const SETTING_VARIABLE: Entry =
     entry("GATEHOUSE__SECTION__KEY", "Overrides a setting, for example GATEHOUSE__MQTT__URL for mqtt.url.");
 const LOG_VARIABLE: Entry =
@@ -140,7 +143,7 @@ fn tool_page(tool: &Command) -> Page {
     let tail = Tail {
         examples: single.iter().flat_map(|command| examples(command)).collect(),
         files: TOOL_FILES,
-        environment: vec![&SOCKET_VARIABLE],
+        environment: vec![&SOCKET_VARIABLE, &NO_COLOR_VARIABLE, &TZ_VARIABLE],
         exit_meaning: |code| code.tool,
         see_also: pages.chain(["gatehoused(8)".to_owned(), "gatehouse.toml(5)".to_owned()]).collect(),
     };
@@ -161,14 +164,11 @@ fn group_page(group: &Command, tool: &Command) -> Page {
     page.section("OPTIONS");
     page.paragraph("Every command also has these options.");
     options(&mut page, tool);
-    let mut environment = vec![&SOCKET_VARIABLE];
-    if group.get_name() == "central" {
-        environment = vec![&SETTING_VARIABLE];
-    }
+    let own = if group.get_name() == "central" { &SETTING_VARIABLE } else { &SOCKET_VARIABLE };
     let tail = Tail {
         examples: all_examples(group),
         files: TOOL_FILES,
-        environment,
+        environment: vec![own, &NO_COLOR_VARIABLE, &TZ_VARIABLE],
         exit_meaning: |code| code.tool,
         see_also: vec!["gatehouse(1)".into(), "gatehoused(8)".into(), "gatehouse.toml(5)".into()],
     };

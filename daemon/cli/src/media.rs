@@ -19,6 +19,7 @@ use gatehouse_control::types::{Fault, Request};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List media files, newest first.
+    #[command(alias = "ls")]
     List {
         /// Only files of this event.
         #[arg(long, value_name = "CAMERA/EVENT-ID")]

@@ -1,6 +1,5 @@
 //! `gatehouse person enroll|list|show|rename|erase`
 
-use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
 
 use gatehouse_store::people::PersonSummary;
@@ -8,13 +7,14 @@ use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
 
 use super::session::Session;
 use super::table::{Table, pairs, printable};
+use super::terminal::{Confirmation, confirm};
 use super::{format, input};
-use gatehouse_control::exit;
 use gatehouse_control::types::{Fault, Request};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Enroll a person, or add encodings to an enrolled person.
+    #[command(alias = "enrol")]
     Enroll {
         #[command(flatten)]
         enrollment: Enrollment,
@@ -23,6 +23,7 @@ pub(super) enum Command {
         gallery: Option<String>,
     },
     /// List the enrolled people.
+    #[command(alias = "ls")]
     List,
     /// Show one person.
     Show {
@@ -30,8 +31,9 @@ pub(super) enum Command {
         id: String,
     },
     /// Change a person's display name.
-    Rename(Rename),
+    Rename(NewName),
     /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
+    #[command(alias = "rm")]
     Erase {
         /// Identifier of the person.
         id: String,
@@ -60,12 +62,22 @@ pub(super) struct Enrollment {
 
 /// A new name, also for `gatehouse central person rename`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Rename {
+pub(super) struct NewName {
     /// Identifier of the person.
     pub(super) id: String,
     /// New display name.
-    #[arg(long)]
-    pub(super) name: String,
+    #[arg(value_name = "NAME", required_unless_present = "name")]
+    new_name: Option<String>,
+    /// New display name.
+    #[arg(long, conflicts_with = "new_name")]
+    name: Option<String>,
+}
+
+impl NewName {
+    /// The new name, which can be given in two ways.
+    pub(super) fn name(&self) -> String {
+        self.new_name.clone().or_else(|| self.name.clone()).unwrap_or_default()
+    }
 }
 
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
@@ -79,12 +91,13 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             session.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people))
         }
         Command::Show { id } => session.ask_and_show(&Request::PersonShow { id }, show),
-        Command::Rename(Rename { id, name }) => session
-            .ask_and_show(&Request::PersonRename { id, name }, |person: &PersonSummary| {
-                format!("{} is now {}", printable(&person.id), printable(&person.name))
-            }),
+        Command::Rename(rename) => session.ask_and_show(
+            &Request::PersonRename { id: rename.id.clone(), name: rename.name() },
+            |person: &PersonSummary| format!("{} is now {}", printable(&person.id), printable(&person.name)),
+        ),
         Command::Erase { id, yes } => {
-            confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            let step = format!("Erases {}: its encodings, and the link to all past visits.", printable(&id));
+            confirm(&Confirmation { yes, step: &step, answer: &id })?;
             session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
                 let encodings = format::count(erased.samples as u64, "encoding", "encodings");
                 format!("{} is erased, with {encodings}", printable(&erased.id))
@@ -121,15 +134,6 @@ fn enrolled(answer: &Enrolled, gallery: Option<&str>) -> String {
         text.push_str(&format!("no face is recognized at present: {cause}\n"));
     }
     text
-}
-
-/// Refuses a step that cannot be undone on a terminal without `--yes`.
-pub(super) fn confirmed(yes: bool, terminal: bool, what: &str) -> Result<(), Fault> {
-    if yes || !terminal {
-        return Ok(());
-    }
-    Err(Fault::with_code(exit::USAGE, format!("{what} cannot be undone"))
-        .advise("repeat the command with --yes"))
 }
 
 fn list(people: &[PersonSummary]) -> String {
@@ -194,12 +198,5 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-    }
-
-    #[test]
-    fn an_erasure_on_a_terminal_needs_yes() {
-        assert_eq!(confirmed(false, true, "it").unwrap_err().code, exit::USAGE);
-        assert!(confirmed(true, true, "it").is_ok());
-        assert!(confirmed(false, false, "it").is_ok(), "scripts are not asked");
     }
 }

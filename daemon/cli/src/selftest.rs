@@ -8,6 +8,7 @@ use gatehouse_config::{Config, parse_duration};
 
 use super::doctor::{self, outside};
 use super::session::Session;
+use super::terminal::Terminal;
 use gatehouse_config::DEFAULT_CONFIG;
 use gatehouse_control::answers::{BrokerStatus, Finding, Grade, Status};
 use gatehouse_control::types::{Fault, Request};
@@ -33,7 +34,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
     let reached =
         || Config::load(&args.config, &[]).is_ok_and(|known| outside::broker(&known).grade == Grade::Ok);
     findings.push(broker(&status.broker, reached));
-    session.show(&findings, |findings| doctor::text(findings))?;
+    session.show(&findings, |findings| doctor::text(findings, Terminal::of_stdout()))?;
     match findings.iter().any(|finding| finding.grade == Grade::Wrong) {
         false => Ok(()),
         // The result is already on standard output.

@@ -1,6 +1,7 @@
 //! `gatehouse sync status|now|pause|resume|conflicts`
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use gatehouse_store::record::Sink;
 use gatehouse_sync::{Conflict, PAUSE_MAX, SinkState};
@@ -13,6 +14,11 @@ use gatehouse_control::types::{Fault, Request};
 
 /// Shortest pause; shorter ones would end before an operator sees their effect.
 const PAUSE_MIN: Duration = Duration::from_secs(60);
+
+/// Maximum wait for the sinks to take a command; a sink with an upload in progress takes longer.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between two requests for their state.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -37,32 +43,53 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault> {
     match command {
         Command::Status => session.ask_and_show(&Request::SyncStatus, |sinks: &Vec<SinkLine>| text(sinks)),
-        Command::Now => session.ask_and_show(&Request::SyncNow, |sinks: &Vec<SinkLine>| {
-            let any = |state| sinks.iter().any(|sink| sink.state == state);
-            let message = match (any(SinkState::Paused), any(SinkState::Scheduled)) {
-                (true, _) => "delivery is paused; `gatehouse sync resume` ends the pause",
-                (_, true) => {
-                    "delivery to the database starts now; pictures and clips wait for sync.media_hours"
-                }
-                _ => "delivery starts now",
-            };
-            format!("{message}\n{}", text(sinks))
-        }),
+        Command::Now => {
+            let sinks = ask_and_settle(session, &Request::SyncNow, |sink| sink.state != SinkState::Waiting)?;
+            session.show(&sinks, |sinks| format!("{}\n{}", started(sinks), text(sinks)))
+        }
         Command::Pause { time } => {
-            session.ask_and_show(&Request::SyncPause { seconds: *time }, |sinks: &Vec<SinkLine>| {
+            let is_paused = |sink: &SinkLine| sink.state == SinkState::Paused;
+            let sinks = ask_and_settle(session, &Request::SyncPause { seconds: *time }, is_paused)?;
+            session.show(&sinks, |sinks| {
+                let time = format::duration(*time);
                 format!(
-                    "delivery is paused for {}; `gatehouse sync resume` ends the pause\n{}",
-                    format::duration(*time),
+                    "delivery is paused for {time}; `gatehouse sync resume` ends the pause\n{}",
                     text(sinks)
                 )
             })
         }
-        Command::Resume => session.ask_and_show(&Request::SyncResume, |sinks: &Vec<SinkLine>| {
-            format!("delivery resumes\n{}", text(sinks))
-        }),
+        Command::Resume => {
+            let sinks =
+                ask_and_settle(session, &Request::SyncResume, |sink| sink.state != SinkState::Paused)?;
+            session.show(&sinks, |sinks| format!("delivery resumes\n{}", text(sinks)))
+        }
         Command::Conflicts => {
             session.ask_and_show(&Request::SyncConflicts, |list: &Vec<Conflict>| conflicts(list))
         }
+    }
+}
+
+/// Sends a command, and returns the sinks after they have taken it. Their answer may still show the state before it.
+fn ask_and_settle(
+    session: &Session,
+    request: &Request,
+    is_settled: impl Fn(&SinkLine) -> bool,
+) -> Result<Vec<SinkLine>, Fault> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut sinks: Vec<SinkLine> = session.ask(request)?;
+    while sinks.iter().any(|sink| sink.configured && !is_settled(sink)) && Instant::now() < deadline {
+        sleep(POLL_INTERVAL);
+        sinks = session.ask(&Request::SyncStatus)?;
+    }
+    Ok(sinks)
+}
+
+fn started(sinks: &[SinkLine]) -> &'static str {
+    let any = |state| sinks.iter().any(|sink| sink.state == state);
+    match (any(SinkState::Paused), any(SinkState::Scheduled)) {
+        (true, _) => "delivery is paused; `gatehouse sync resume` ends the pause",
+        (_, true) => "delivery to the database starts now; pictures and clips wait for sync.media_hours",
+        _ => "delivery starts now",
     }
 }
 
@@ -104,6 +131,7 @@ fn text(sinks: &[SinkLine]) -> String {
         ]);
     }
     let mut text = table.text("");
+    text.push_str("DELIVERED, PEOPLE and SET ASIDE count since the start of the daemon.\n");
     for sink in sinks {
         let lines = [("", &sink.error), ("set aside: ", &sink.last_set_aside)];
         for (what, message) in lines.into_iter().filter_map(|(what, message)| Some((what, message.as_ref()?)))

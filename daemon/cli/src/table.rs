@@ -1,9 +1,16 @@
 //! Text tables: aligned columns, numbers to the right.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::terminal::Terminal;
 
 /// Space between two columns.
 const GAP: &str = "  ";
+/// Width below which a column is not cut, so that names remain distinct.
+const CUT_WIDTH_MIN: usize = 10;
 
 /// Rows under a head.
 #[derive(Debug)]
@@ -22,29 +29,56 @@ impl Table {
         self.rows.push(cells.map(|cell| printable(&cell)).into());
     }
 
-    /// The table as text, or `empty` without rows.
+    /// The table as text, or `empty` without rows. It fits the terminal; a file or pipe gets all text.
     pub(super) fn text(&self, empty: &str) -> String {
+        self.render(empty, Terminal::of_stdout().width)
+    }
+
+    fn render(&self, empty: &str, limit: Option<usize>) -> String {
         if self.rows.len() < 2 {
             return empty.to_owned();
         }
-        let columns = self.rows[0].len();
-        let width = |at: usize| self.rows.iter().map(|row| length(&row[at])).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let right: Vec<bool> = (0..columns).map(|at| self.is_number(at)).collect();
+        let widths = self.widths(limit);
+        let right: Vec<bool> = (0..widths.len()).map(|at| self.is_number(at)).collect();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
             for (at, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths[at] - length(cell));
-                let (before, after) = if right[at] { (pad.as_str(), "") } else { ("", pad.as_str()) };
+                let cell = cut(cell, widths[at]);
+                let pad = " ".repeat(widths[at] - cell.width());
                 let gap = if at == 0 { "" } else { GAP };
                 // Writing to a String cannot fail.
-                let _ = write!(line, "{gap}{before}{cell}{after}");
+                let _ = match right[at] {
+                    true => write!(line, "{gap}{pad}{cell}"),
+                    false => write!(line, "{gap}{cell}{pad}"),
+                };
             }
             text.push_str(line.trim_end());
             text.push('\n');
         }
         text
+    }
+
+    /// The width of each column. While the table is wider than the limit, the widest column that may be cut gets narrower.
+    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
+        let columns = self.rows[0].len();
+        let width = |at: usize| self.rows.iter().map(|row| row[at].width()).max().unwrap_or(0);
+        let mut widths: Vec<usize> = (0..columns).map(width).collect();
+        let least = |at: usize| self.rows[0][at].width().max(CUT_WIDTH_MIN);
+        let gaps = GAP.len() * (columns - 1);
+        while limit.is_some_and(|limit| widths.iter().sum::<usize>() + gaps > limit) {
+            let cuttable = (0..columns).filter(|at| widths[*at] > least(*at) && !self.is_whole(*at));
+            let Some(widest) = cuttable.max_by_key(|at| widths[*at]) else { break };
+            widths[widest] -= 1;
+        }
+        widths
+    }
+
+    /// Whether cells of a column must not be cut: part of a number or of a time is wrong.
+    fn is_whole(&self, at: usize) -> bool {
+        let is_time =
+            |cell: &String| cell.len() >= 10 && cell.bytes().take(4).all(|byte| byte.is_ascii_digit());
+        self.is_number(at) || self.rows.iter().skip(1).all(|row| row[at] == "-" || is_time(&row[at]))
     }
 
     /// Whether a column holds only numbers, with or without a unit, and empty cells.
@@ -61,10 +95,10 @@ impl Table {
 
 /// One line per name and value, with the values aligned.
 pub(super) fn pairs(list: &[(&str, String)]) -> String {
-    let width = list.iter().map(|(name, _)| length(name)).max().unwrap_or(0);
+    let width = list.iter().map(|(name, _)| name.width()).max().unwrap_or(0);
     let mut text = String::new();
     for (name, value) in list {
-        let pad = " ".repeat(width - length(name));
+        let pad = " ".repeat(width - name.width());
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name}{pad}{GAP}{}", printable(value));
     }
@@ -76,8 +110,22 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn length(text: &str) -> usize {
-    text.chars().count()
+/// The text, or its beginning and an ellipsis if it is wider than the limit.
+fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.width() <= limit {
+        return text.into();
+    }
+    let mut short = String::new();
+    let mut width = 1;
+    for c in text.chars() {
+        width += c.width().unwrap_or(0);
+        if width > limit {
+            break;
+        }
+        short.push(c);
+    }
+    short.push('…');
+    short.into()
 }
 
 #[cfg(test)]
@@ -95,6 +143,26 @@ mod tests {
              a              5  1.5 MB  Zoë\n\
              long-id       12       -  B\n"
         );
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_by_cutting_its_widest_texts() {
+        let mut table = Table::new(["SEQ", "RECEIVED", "NAME", "EVENT"]);
+        let event = "content-4c3bc5565ccd37c4221a1cc139c6f23d1-6617f0d6bd4d3";
+        let time = "2026-11-20 22:54:01+01:00";
+        table.row(["1742".into(), time.into(), "徐志摩 🚪".into(), event.into()]);
+        table.row(["1743".into(), time.into(), "Anna".into(), "e1".into()]);
+        let text = table.render("", Some(80));
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.width() <= 80), "{text}");
+        assert!(
+            lines[1].contains(time) && lines[1].contains("content-4c3bc5") && lines[1].ends_with('…'),
+            "{text}"
+        );
+        let event_at = |line: &str, event: &str| line[..line.find(event).unwrap()].width();
+        assert_eq!(event_at(lines[1], "content"), event_at(lines[2], "e1"), "{text}");
+        assert!(table.render("", None).contains(event), "a pipe gets all text");
+        assert!(table.render("", Some(20)).contains("1742"), "numbers and times stay whole");
     }
 
     #[test]

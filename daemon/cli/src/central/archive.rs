@@ -94,7 +94,10 @@ fn archived_text(archived: &Archived) -> String {
             ));
         }
     }
-    text.push_str(&format!("archived up to {}\n", archived.until));
+    text.push_str(&format!(
+        "archived up to {}; later days are archived when they are over\n",
+        archived.until
+    ));
     text
 }
 

@@ -1,7 +1,7 @@
 //! `gatehouse central person|identify|make-key`: people in the central database, without an appliance.
 
 use std::fs::OpenOptions;
-use std::io::{IsTerminal as _, Write as _, stdin};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,11 @@ use gatehouse_store::deployment::DeploymentKey;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::super::person::{Enrollment, Rename};
+use super::super::person::{Enrollment, NewName};
 use super::super::session::Session;
 use super::super::table::{Table, printable};
-use super::super::{format, identify, input, person};
+use super::super::terminal::{Confirmation, confirm};
+use super::super::{format, identify, input};
 use super::{Args, settings};
 use gatehouse_control::answers::FaceLine;
 use gatehouse_control::types::Fault;
@@ -26,6 +27,7 @@ use gatehouse_machine::gallery::gallery_settings;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Enroll a person on all appliances, or add encodings to an enrolled person.
+    #[command(alias = "enrol")]
     Enroll {
         #[command(flatten)]
         enrollment: Enrollment,
@@ -33,6 +35,7 @@ pub(crate) enum Command {
         args: Args,
     },
     /// List the people in the central database.
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         args: Args,
@@ -57,11 +60,12 @@ pub(crate) enum Command {
     /// Change a person's display name.
     Rename {
         #[command(flatten)]
-        rename: Rename,
+        rename: NewName,
         #[command(flatten)]
         args: Args,
     },
     /// Erase a person in the database; appliances follow when they receive the erasure.
+    #[command(alias = "rm")]
     Erase {
         /// Identifier of the person.
         id: String,
@@ -125,13 +129,16 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
         }
         Command::Absent { days, erase, yes, args } => {
             if erase {
-                person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
+                let step = format!("Erases all people without a visit for {days} days, on all appliances.");
+                confirm(&Confirmation { yes, step: &step, answer: "erase" })?;
             }
             let config = settings(&args.config)?;
             let absence = runtime.block_on(absent(&config, days, erase)).map_err(Fault::refused)?;
             session.show(&absence, absence_text)
         }
-        Command::Rename { rename: Rename { id, name }, args } => {
+        Command::Rename { rename, args } => {
+            let id = rename.id.clone();
+            let name = rename.name();
             let config = settings(&args.config)?;
             let renamed = async { People::open(&config).await?.rename(&id, &name).await };
             runtime.block_on(renamed).map_err(Fault::refused)?;
@@ -140,7 +147,8 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
             })
         }
         Command::Erase { id, yes, args } => {
-            person::confirmed(yes, stdin().is_terminal(), "an erasure")?;
+            let step = format!("Erases {} on all appliances.", printable(&id));
+            confirm(&Confirmation { yes, step: &step, answer: &id })?;
             let config = settings(&args.config)?;
             runtime
                 .block_on(async { People::open(&config).await?.erase(&id).await })

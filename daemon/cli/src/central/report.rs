@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gatehouse_admin::{self as central, Appliance, Person, Report};
+use gatehouse_admin::{self as central, Person, Report};
 
 use super::settings;
 use crate::format;
@@ -10,6 +10,9 @@ use crate::session::Session;
 use crate::table::Table;
 use gatehouse_config::DEFAULT_CONFIG;
 use gatehouse_control::types::Fault;
+
+/// Maximum number of unknown visitors in the text; `--json` lists all.
+const UNKNOWN_SHOWN_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,8 +42,17 @@ pub(super) async fn run(args: &Args, session: &mut Session) -> Result<(), Fault>
 }
 
 fn report_text(report: &Report) -> String {
-    let mut fleet =
-        Table::new(["APPLIANCE", "SITE", "VERSION", "LAST SEEN", "DELIVERED", "PENDING", "OLDEST", "LOST"]);
+    let mut fleet = Table::new([
+        "APPLIANCE",
+        "SITE",
+        "VERSION",
+        "LAST SEEN",
+        "DELIVERED",
+        "EVENTS PENDING",
+        "FILES PENDING",
+        "OLDEST",
+        "LOST",
+    ]);
     for one in &report.fleet {
         fleet.row([
             one.device_id.clone(),
@@ -48,7 +60,8 @@ fn report_text(report: &Report) -> String {
             one.version.clone(),
             one.last_seen.as_deref().map_or_else(|| "never".to_owned(), format::ago),
             one.delivered.to_string(),
-            pending(one),
+            pending(one.pending_events),
+            pending(one.pending_files),
             one.oldest_pending.as_deref().map_or_else(|| "-".to_owned(), format::ago),
             one.lost.to_string(),
         ]);
@@ -60,7 +73,7 @@ fn report_text(report: &Report) -> String {
         days.row([day.day.clone(), day.device_id.clone(), day.camera.clone(), visits, recognised, unknown]);
     }
     let mut unknown = Table::new(["UNKNOWN VISITOR", "APPLIANCE", "CAMERA", "EVENT", "FILES"]);
-    for one in &report.unknown {
+    for one in report.unknown.iter().take(UNKNOWN_SHOWN_MAX) {
         unknown.row([
             format::time(&one.received_at),
             one.device_id.clone(),
@@ -74,15 +87,17 @@ fn report_text(report: &Report) -> String {
         days.text("no visits in this period\n"),
         unknown.text("no unknown visitors in this period\n"),
     ];
-    tables.join("\n")
+    let mut text = tables.join("\n");
+    let more = report.unknown.len().saturating_sub(UNKNOWN_SHOWN_MAX);
+    if more > 0 {
+        text.push_str(&format!("and {more} more; --json lists all\n"));
+    }
+    text
 }
 
-/// Pending events and files, as last reported by the appliance.
-fn pending(one: &Appliance) -> String {
-    match (one.pending_events, one.pending_files) {
-        (Some(events), Some(files)) => format!("{events}+{files}"),
-        _ => "-".to_owned(),
-    }
+/// A number as last reported by the appliance.
+fn pending(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn person_text(person: &Person) -> String {

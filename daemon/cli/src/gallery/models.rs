@@ -1,7 +1,7 @@
 //! `gatehouse gallery list|add|calibrate|compare|switch|remove`: change to another model.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 
 use gatehouse_gallery::calibration::Calibration;
@@ -9,9 +9,9 @@ use gatehouse_model::{Metric, Model, Verdict};
 use gatehouse_store::store::{GalleryChanged, GalleryComparison, GalleryLine};
 
 use crate::format;
-use crate::person::confirmed;
 use crate::session::Session;
 use crate::table::{Table, pairs, printable};
+use crate::terminal::{Confirmation, confirm};
 use gatehouse_control::types::{Fault, Request};
 
 /// Maximum number of missing people in the text of a comparison; `--json` lists more.
@@ -22,6 +22,7 @@ const CALIBRATION_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the gallery in use and the second gallery.
+    #[command(alias = "ls")]
     List,
     /// Add an empty second gallery for another model.
     ///
@@ -106,7 +107,8 @@ pub(crate) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             session.ask_and_show(&Request::GallerySwitch { gallery: name, force }, switched)
         }
         Command::Remove { name, yes } => {
-            confirmed(yes, stdin().is_terminal(), "a removal")?;
+            let step = format!("Removes gallery {} with all its encodings.", printable(&name));
+            confirm(&Confirmation { yes, step: &step, answer: &name })?;
             let request = Request::GalleryRemove { gallery: name.clone() };
             session.ask_and_show(&request, |done: &GalleryChanged| {
                 format!("{} is removed; {} is in use", printable(&name), printable(&done.in_use))
