@@ -448,7 +448,7 @@ impl Thresholds<'_> {
         };
         let title =
             CalibrationTitle { model: self.gallery.model.clone(), source: "the enrolled people".to_owned() };
-        faces.measure(title, SEED).map(Arc::new)
+        faces.measure(title, SEED).map(|measured| Arc::new(measured.calibration))
     }
 
     /// Mean Euclidean distance between the first samples of different people.

@@ -11,14 +11,14 @@
 //!   smallest measured share the curve goes on along its last decade, linear in `log p`. For every model measured so far
 //!   `log p` is concave in the distance, so that this line lies below the true distance: an error rejects more.
 //! - `s(S)`: several samples of a person, and their mean, lie nearer to everyone than one sample does.
-//! - `b(N, t)`: the 2 % quantile, over galleries and strangers of resampled people, of the true threshold
+//! - `b(N, t)`: the 2.5 % quantile, over galleries and strangers of resampled people, of the true threshold
 //!   divided by `d(p) * s(S)`. It covers who happens to be enrolled, and how few people the statistics rest on.
 
 pub(crate) mod known;
 pub(crate) mod measure;
 
 pub use known::{known_calibration, known_calibrations, model_advice};
-pub use measure::{CALIBRATION_PEOPLE_MIN, CalibrationTitle};
+pub use measure::{CALIBRATION_PEOPLE_MIN, CalibrationTitle, Measured};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -20,7 +20,7 @@ pub use samples::{Samples, SamplesFault};
 
 use super::Metric;
 use super::calibration::measure::Faces;
-use super::calibration::{CALIBRATION_PEOPLE_MIN, Calibration, CalibrationTitle};
+use super::calibration::{CALIBRATION_PEOPLE_MIN, CalibrationTitle, Measured};
 use super::encoding::norm;
 use super::rates::Scores;
 use trial::{Found, Prepared, Rule};
@@ -230,7 +230,7 @@ pub fn calibrate(
     metric: Metric,
     title: CalibrationTitle,
     seed: u64,
-) -> Result<Calibration, EvaluateError> {
+) -> Result<Measured, EvaluateError> {
     let mut people: Vec<Vec<&[f32]>> = vec![Vec::new(); samples.people()];
     for (person, encoding) in samples.list() {
         people[*person as usize].push(encoding.as_slice());

@@ -49,6 +49,20 @@ pub(crate) struct Args {
     source: String,
 }
 
+/// The evaluation, and what a saved calibration leaves out.
+#[derive(serde::Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    /// Pairs of people; none where no calibration was saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs_set_aside: Option<usize>,
+}
+
+fn pairs_of_people(pairs: usize) -> String {
+    format::count(pairs as u64, "pair of people", "pairs of people")
+}
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum MetricName {
     Euclidean,
@@ -72,15 +86,25 @@ pub(crate) fn run(args: &Args, session: &mut Session) -> Result<(), Fault> {
         samples: args.samples,
         seed: args.seed,
     };
+    let mut pairs_set_aside = None;
     if let Some((file, model)) = args.save_calibration.as_ref().zip(args.model.as_ref()) {
         let title = CalibrationTitle { model: model.clone(), source: args.source.clone() };
-        let calibration = calibrate(&samples, plan.metric, title, args.seed).map_err(Fault::refused)?;
-        let json = serde_json::to_vec_pretty(&calibration).map_err(Fault::refused)?;
+        let measured = calibrate(&samples, plan.metric, title, args.seed).map_err(Fault::refused)?;
+        let json = serde_json::to_vec_pretty(&measured.calibration).map_err(Fault::refused)?;
         let written = std::fs::write(file, [&json[..], b"\n"].concat());
         written.map_err(|error| Fault::refused(format!("cannot write {}: {error}", file.display())))?;
+        pairs_set_aside = Some(measured.pairs_set_aside);
     }
     let evaluation = evaluate(&samples, &plan).map_err(Fault::refused)?;
-    session.show(&evaluation, |evaluation| text(evaluation, args.metric))
+    session.show(&Answer { evaluation, pairs_set_aside }, |answer| {
+        let mut text = text(&answer.evaluation, args.metric);
+        if let Some(pairs) = answer.pairs_set_aside {
+            // Writing to a String cannot fail.
+            let _ =
+                writeln!(text, "\nSet aside in the calibration as label errors: {}.", pairs_of_people(pairs));
+        }
+        text
+    })
 }
 
 fn read(file: &Path) -> Result<Samples, Fault> {

@@ -3,6 +3,9 @@
 //! Every person weighs the same, however many encodings there are. Bounds come from galleries and strangers that are
 //! drawn from resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6): encodings of
 //! one person are not independent.
+//!
+//! Pairs of people who are far too near to each other are set aside as label errors (see [`Faces::set_aside_below`]),
+//! but only where at least one stranger in all may be accepted. At a smaller target one label error decides.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,16 +39,16 @@ const TARGETS: [f64; 4] = [0.0001, 0.001, 0.01, 0.1];
 const DRAWS: usize = 400;
 /// People whose samples may stand in a drawn gallery: bounds the memory of the matrix.
 const CANDIDATES_MAX: usize = 1000;
-/// Share of draws whose threshold lies below the bound: less than 5 %, since people who were not measured differ more than
-/// resampling shows.
-const BOUND_SHARE: f64 = 0.02;
-/// The same picture under two names is an error of the labels and left out, except for targets that so few people
-/// decide: there nothing can be shown, and the bound must say so.
-const DECIDING_PEOPLE_MIN: f64 = 1.5;
-/// Resampling knows nothing of people who were not measured: bounds widen by so many people over those measured.
-const UNSEEN_PEOPLE: f64 = 4.0;
-/// Added to the people measured, so that the widening stays finite.
-const UNSEEN_PEOPLE_OFFSET: f64 = 20.0;
+/// Share of draws whose threshold lies below the bound: the lower end of a two-sided 95 % interval.
+const BOUND_SHARE: f64 = 0.025;
+/// Standard deviations of that end, for people without number.
+const BOUND_DEVIATIONS: f64 = 1.96;
+/// Probability that any pair of people is set aside where all labels are right.
+const SET_ASIDE_PROBABILITY: f64 = 0.05;
+/// Share of wrong labels that is expected at most. The curve above ten times their share is taken to be free of them.
+const LABEL_ERRORS_MAX: f64 = 0.01;
+/// In the matrix of bounds: the candidate and the person of the row are taken to be one person.
+const SET_ASIDE: f32 = 0.0;
 /// Columns of the matrix of a small set.
 const COLUMNS_WANTED: usize = 400;
 /// Columns of one person.
@@ -67,6 +70,17 @@ pub struct CalibrationTitle {
     pub source: String,
 }
 
+/// A calibration and what was left out of it.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The statistics.
+    pub calibration: Calibration,
+    /// Pairs of people that were set aside as label errors.
+    pub pairs_set_aside: usize,
+    /// The distance below which two people are taken to be one, in the model's metric.
+    pub set_aside_below: f64,
+}
+
 /// Encodings with the number of their person.
 pub(crate) struct Faces {
     metric: Metric,
@@ -81,8 +95,10 @@ pub(crate) struct Faces {
 
 /// Distances of rows to people who may be enrolled.
 struct Matrix {
-    /// By row, then by candidate; infinite for the candidate's own rows.
+    /// By candidate, then by row; infinite for the candidate's own rows.
     distances: Vec<f32>,
+    /// Rows of each candidate.
+    rows: usize,
     /// The person of each candidate.
     candidates: Vec<usize>,
     /// The people, each once.
@@ -119,12 +135,12 @@ impl Faces {
     }
 
     /// Measures; `None` where there are fewer people than [`CALIBRATION_PEOPLE_MIN`].
-    pub(crate) fn measure(&self, title: CalibrationTitle, seed: u64) -> Option<Calibration> {
+    pub(crate) fn measure(&self, title: CalibrationTitle, seed: u64) -> Option<Measured> {
         if self.people() < CALIBRATION_PEOPLE_MIN {
             return None;
         }
         let mut random = Rng::with_seed(seed);
-        let matrix = self.matrix(1, CANDIDATES_MAX, &mut random);
+        let mut matrix = self.matrix(1, CANDIDATES_MAX, &mut random);
         let mut calibration = Calibration {
             format: CALIBRATION_FORMAT,
             model: title.model,
@@ -144,9 +160,54 @@ impl Faces {
         self.impostor(&matrix, &mut calibration)?;
         self.gallery_deviation(&matrix, &mut calibration, &mut random);
         self.samples(&mut calibration, &mut random);
+        let limit = self.set_aside_below(&matrix, &calibration)?;
+        let pairs_set_aside = self.set_aside(&mut matrix, limit);
         self.bounds(&matrix, &mut calibration, &mut random);
         calibration.check().ok()?;
-        Some(calibration)
+        let set_aside_below = self.metric.distance_of(limit);
+        Some(Measured { calibration, pairs_set_aside, set_aside_below })
+    }
+
+    /// The Euclidean distance below which two people are taken to be one. If all labels are right, a pair so near occurs
+    /// among all measured distances with a probability of at most [`SET_ASIDE_PROBABILITY`] (Bonferroni's inequality).
+    ///
+    /// The line through the decade of the curve that label errors cannot reach gives the distance: the logarithm of the
+    /// share is concave, so that the true distance is larger and no look-alikes are set aside. 0 where the line ends.
+    fn set_aside_below(&self, matrix: &Matrix, calibration: &Calibration) -> Option<f64> {
+        // A wrong label brings one of all people near.
+        let from = 10.0 * 2.0 * LABEL_ERRORS_MAX / count(self.people());
+        let (near, far) = (calibration.impostor_at(from)?, calibration.impostor_at(10.0 * from)?);
+        let wanted = SET_ASIDE_PROBABILITY / count(matrix.distances.len());
+        Some((near + (far - near) * (wanted / from).log10()).max(0.0))
+    }
+
+    /// Marks all distances of people who come nearer to each other than the limit, and of repeated pictures. The number of
+    /// such pairs of people.
+    fn set_aside(&self, matrix: &mut Matrix, limit: f64) -> usize {
+        let height = matrix.rows;
+        let pair = |row: usize, column: usize| {
+            let (one, other) = (self.persons[row], matrix.candidates[column]);
+            (one.min(other), one.max(other))
+        };
+        let radius = |row: usize| limit.max(f64::from(self.repeat_radius(row)));
+        let radii: Vec<f64> = (0..self.rows.len()).map(radius).collect();
+        let mut pairs: HashSet<(usize, usize)> = HashSet::new();
+        for (column, distances) in matrix.distances.chunks(matrix.rows).enumerate() {
+            let near = distances.iter().zip(&radii).map(|(distance, radius)| f64::from(*distance) <= *radius);
+            pairs.extend(near.enumerate().filter(|(_, is_near)| *is_near).map(|(row, _)| pair(row, column)));
+        }
+        let people: HashSet<usize> = pairs.iter().flat_map(|(one, other)| [*one, *other]).collect();
+        let columns: Vec<usize> = (0..matrix.candidates.len())
+            .filter(|column| people.contains(&matrix.candidates[*column]))
+            .collect();
+        let rows = (0..self.rows.len()).filter(|row| people.contains(&self.persons[*row]));
+        let marked: Vec<usize> = rows
+            .flat_map(|row| columns.iter().map(move |column| (row, *column)))
+            .filter(|(row, column)| pairs.contains(&pair(*row, *column)))
+            .map(|(row, column)| column * height + row)
+            .collect();
+        marked.into_iter().for_each(|at| matrix.distances[at] = SET_ASIDE);
+        pairs.len()
     }
 
     fn norms(&self) -> Spread {
@@ -180,12 +241,12 @@ impl Faces {
         let templates: Vec<Vec<Probe>> =
             candidates.iter().map(|person| self.enroll(*person, samples, random).0).collect();
         let mut distances = Vec::with_capacity(self.rows.len() * candidates.len());
-        for (row, person) in self.rows.iter().zip(&self.persons) {
-            for (candidate, templates) in candidates.iter().zip(&templates) {
+        for (candidate, templates) in candidates.iter().zip(&templates) {
+            for (row, person) in self.rows.iter().zip(&self.persons) {
                 distances.push(if candidate == person { f32::INFINITY } else { nearest(row, templates) });
             }
         }
-        Matrix { distances, candidates, people }
+        Matrix { distances, rows: self.rows.len(), candidates, people }
     }
 
     /// Templates of a person from `samples` random rows, with their mean, and the rows that are left.
@@ -205,11 +266,11 @@ impl Faces {
     /// The curve of impostor distances and their mean.
     fn impostor(&self, matrix: &Matrix, calibration: &mut Calibration) -> Option<()> {
         let mut histogram = Histogram::new(matrix.largest());
-        let width = matrix.candidates.len();
-        for (row, distances) in matrix.distances.chunks(width).enumerate() {
-            let radius = self.repeat_radius(row);
-            let different = distances.iter().filter(|distance| **distance > radius);
-            different.for_each(|distance| histogram.add(*distance, self.weight(row)));
+        let row = |row: usize| (self.repeat_radius(row), self.weight(row));
+        let rows: Vec<(f32, f64)> = (0..self.rows.len()).map(row).collect();
+        for distances in matrix.distances.chunks(matrix.rows) {
+            let different = distances.iter().zip(&rows).filter(|(distance, (radius, _))| *distance > radius);
+            different.for_each(|(distance, (_, weight))| histogram.add(*distance, *weight));
         }
         let mut shares = vec![0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5];
         let lowest = TAIL_DISTANCES_MIN / histogram.counted.max(1.0);
@@ -231,12 +292,10 @@ impl Faces {
     /// How much the mean impostor distance differs from gallery to gallery.
     fn gallery_deviation(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
         const PEOPLE: usize = 5;
-        let width = matrix.candidates.len();
         let mean = |random: &mut Rng| {
-            let chosen = random.choose_multiple(0..width, PEOPLE);
+            let chosen = random.choose_multiple(0..matrix.candidates.len(), PEOPLE);
             let rows = chosen.iter().map(|column| self.by_person[matrix.candidates[*column]][0]);
-            let pairs =
-                rows.flat_map(|row| chosen.iter().map(move |column| matrix.distances[row * width + column]));
+            let pairs = rows.flat_map(|row| chosen.iter().map(move |column| matrix.column(*column)[row]));
             let finite: Vec<f64> = pairs.filter(|distance| distance.is_finite()).map(f64::from).collect();
             (finite.iter().sum::<f64>() / count(finite.len().max(1)), 1.0)
         };
@@ -270,13 +329,11 @@ impl Faces {
     /// Weighted distances to some candidates; to all where none are named.
     fn histogram(&self, matrix: &Matrix, columns: &[usize]) -> Histogram {
         let mut histogram = Histogram::new(matrix.largest());
-        let width = matrix.candidates.len();
-        for (row, distances) in matrix.distances.chunks(width).enumerate() {
-            let weight = self.weight(row);
-            match columns {
-                [] => distances.iter().for_each(|distance| histogram.add(*distance, weight)),
-                some => some.iter().for_each(|column| histogram.add(distances[*column], weight)),
-            }
+        let weights: Vec<f64> = (0..self.rows.len()).map(|row| self.weight(row)).collect();
+        let all: Vec<usize> = (0..matrix.candidates.len()).collect();
+        for column in if columns.is_empty() { &all } else { columns } {
+            let distances = matrix.column(*column).iter().zip(&weights);
+            distances.for_each(|(distance, weight)| histogram.add(*distance, *weight));
         }
         histogram
     }
@@ -308,7 +365,7 @@ impl Faces {
     /// Lower bounds of thresholds over drawn galleries.
     fn bounds(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
         let most = (count(matrix.people.len()) * GALLERY_SHARE_MAX) as usize;
-        let widening = 1.0 + UNSEEN_PEOPLE / (count(self.people()) + UNSEEN_PEOPLE_OFFSET);
+        let widening = widening(count(self.people()));
         for people in GALLERIES.into_iter().filter(|people| *people <= most) {
             let draws: Vec<[Share; TARGETS.len()]> =
                 (0..DRAWS).filter_map(|_| self.draw(matrix, calibration, people, random)).collect();
@@ -341,29 +398,37 @@ impl Faces {
         for person in &enrolled {
             times[*person] = 0;
         }
-        let width = matrix.candidates.len();
-        let mut nearest: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
-        let mut without_repeats: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
-        for (row, distances) in matrix.distances.chunks(width).enumerate() {
-            let weight = f64::from(times[self.persons[row]]) * self.weight(row);
-            if weight > 0.0 {
-                let distances = || gallery.iter().map(|column| distances[*column]);
-                let radius = self.repeat_radius(row);
-                let different = distances().filter(|distance| *distance > radius);
-                nearest.push((distances().fold(f32::INFINITY, f32::min), weight));
-                without_repeats.push((different.fold(f32::INFINITY, f32::min), weight));
+        let mut nearest_of_all = vec![f32::INFINITY; matrix.rows];
+        let mut nearest_not_set_aside = nearest_of_all.clone();
+        for column in &gallery {
+            let distances = matrix.column(*column);
+            for ((distance, all), different) in
+                distances.iter().zip(&mut nearest_of_all).zip(&mut nearest_not_set_aside)
+            {
+                *all = all.min(*distance);
+                *different = different.min(if *distance > SET_ASIDE { *distance } else { f32::INFINITY });
             }
         }
-        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
-        without_repeats.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut nearest: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
+        let mut not_set_aside: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
+        for (row, person) in self.persons.iter().enumerate() {
+            let weight = f64::from(times[*person]) * self.weight(row);
+            if weight > 0.0 {
+                nearest.push((nearest_of_all[row], weight));
+                not_set_aside.push((nearest_not_set_aside[row], weight));
+            }
+        }
+        nearest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        not_set_aside.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let smallest = 1.0 / count(nearest.len().max(1));
         let enrolled = Enrolled { people, samples: 1.0 };
         let mut shares = [0.0; TARGETS.len()];
         for (share, target) in shares.iter_mut().zip(TARGETS) {
             // So few strangers say nothing of a smaller share.
             let target = target.max(smallest);
-            let is_shown = target * count(self.people()) >= DECIDING_PEOPLE_MIN;
-            let strangers = if is_shown { &without_repeats } else { &nearest };
+            // Where one person of all exceeds the target, a label error cannot be distinguished from a stranger.
+            let is_decided = target * count(self.people()) >= 1.0;
+            let strangers = if is_decided { &not_set_aside } else { &nearest };
             *share = weighted_quantile(strangers, target) / calibration.central(enrolled, target)?;
         }
         Some(shares)
@@ -371,6 +436,11 @@ impl Faces {
 }
 
 impl Matrix {
+    /// Distances of all rows to a candidate.
+    fn column(&self, candidate: usize) -> &[f32] {
+        &self.distances[candidate * self.rows..][..self.rows]
+    }
+
     fn largest(&self) -> f32 {
         self.distances.iter().copied().filter(|distance| distance.is_finite()).fold(0.0, f32::max)
     }
@@ -471,7 +541,21 @@ fn nearest(row: &Probe, templates: &[Probe]) -> f32 {
         .sqrt()
 }
 
+/// By how much a bound from so many people is widened, as for the next value of a normal distribution whose mean and
+/// deviation come from them: Student's quantile instead of the normal one, and the error of the mean.
+fn widening(people: f64) -> f64 {
+    let (z, freedom) = (BOUND_DEVIATIONS, (people - 1.0).max(1.0));
+    // The expansion of Student's quantile around the normal one (Abramowitz and Stegun, 26.7.5).
+    let first = (z.powi(3) + z) / 4.0;
+    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+    let student = z + first / freedom + second / freedom.powi(2);
+    student / z * (1.0 + 1.0 / people).sqrt()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts of people and encodings are far below 2^52")]
 fn count(of: usize) -> f64 {
     of as f64
 }
+
+#[cfg(test)]
+mod tests;

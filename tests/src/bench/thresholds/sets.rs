@@ -9,10 +9,15 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use gatehouse_gallery::calibration::{Calibration, CalibrationTitle};
+use gatehouse_gallery::calibration::{CALIBRATION_PEOPLE_MIN, CalibrationTitle, Measured};
 use gatehouse_gallery::evaluate::{Samples, calibrate};
 use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::Metric;
+
+use super::MEASURED_ONE_OF;
+
+/// Strangers of a draw at least.
+const STRANGERS_MIN: usize = 5;
 
 /// A file of encodings and how they are compared.
 #[derive(Debug, Clone)]
@@ -23,6 +28,39 @@ pub struct EncodingSet {
     pub metric: Metric,
     /// CSV: person, number, number, ...
     pub file: PathBuf,
+}
+
+/// One of two fixed halves of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// For choosing a constant.
+    Choice,
+    /// For judging it.
+    Report,
+}
+
+impl Half {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Choice => "choice",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// How many of the people are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Split {
+    /// One of so many.
+    OneOf(usize),
+    /// None: the calibration that comes with the program is used, which contains the people who are drawn.
+    Program,
+}
+
+/// The people who are measured, and those who are drawn.
+pub(crate) struct Parts {
+    pub(crate) measured: Vec<usize>,
+    pub(crate) drawn: Vec<usize>,
 }
 
 /// The people of a set.
@@ -97,16 +135,52 @@ impl People {
         &self.faces[person]
     }
 
-    /// The people in two random parts: two thirds to measure, one third to draw from.
-    pub(crate) fn parts(&self, random: &mut Rng) -> (Vec<usize>, Vec<usize>) {
+    /// People with more encodings than that.
+    pub(crate) fn with_more_than(&self, samples: usize) -> usize {
+        self.faces.iter().filter(|faces| faces.len() > samples).count()
+    }
+
+    /// Every other person of the file.
+    pub(crate) fn half(&self, half: Half) -> Self {
+        let first = usize::from(half == Half::Report);
+        let faces = self.faces.iter().skip(first).step_by(2).cloned().collect();
+        Self { dimensions: self.dimensions, faces }
+    }
+
+    /// The first split that leaves enough people to enroll and as strangers.
+    pub(crate) fn split_for(&self, enrolled: usize, samples: usize) -> Option<Split> {
+        let leaves_enough = |one_of: usize| {
+            let (people, fit) = (self.count(), self.with_more_than(samples));
+            people / one_of >= CALIBRATION_PEOPLE_MIN
+                && fit - fit.div_ceil(one_of) >= enrolled
+                && people - people.div_ceil(one_of) >= enrolled + STRANGERS_MIN
+        };
+        if let Some(one_of) = MEASURED_ONE_OF.into_iter().find(|one_of| leaves_enough(*one_of)) {
+            return Some(Split::OneOf(one_of));
+        }
+        let is_small = self.count() < 2 * CALIBRATION_PEOPLE_MIN;
+        let is_enough = self.with_more_than(samples) >= enrolled && self.count() >= enrolled + STRANGERS_MIN;
+        (is_small && is_enough).then_some(Split::Program)
+    }
+
+    /// Two random parts. People with many encodings and with few are in both.
+    pub(crate) fn parts(&self, split: Split, random: &mut Rng) -> Parts {
         let mut all: Vec<usize> = (0..self.faces.len()).collect();
         random.shuffle(&mut all);
-        let other = all.split_off(all.len() * 2 / 3);
-        (all, other)
+        all.sort_by_key(|person| std::cmp::Reverse(self.faces[*person].len()));
+        let Split::OneOf(one_of) = split else { return Parts { measured: Vec::new(), drawn: all } };
+        let (mut measured, mut drawn) = (Vec::new(), Vec::new());
+        for people in all.chunks(one_of) {
+            let chosen = random.usize(..people.len());
+            for (at, person) in people.iter().enumerate() {
+                if at == chosen { measured.push(*person) } else { drawn.push(*person) }
+            }
+        }
+        Parts { measured, drawn }
     }
 
     /// The calibration of some of the people.
-    pub(crate) fn calibrate(&self, set: &EncodingSet, people: &[usize]) -> Result<Calibration> {
+    pub(crate) fn calibrate(&self, set: &EncodingSet, people: &[usize]) -> Result<Measured> {
         let mut samples = Samples::default();
         for person in people {
             let faces = self.faces[*person].iter().cloned();
