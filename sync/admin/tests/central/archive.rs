@@ -282,7 +282,7 @@ async fn check_names_what_is_missing_too_many_or_another() {
     let message: Vec<(String, String)> =
         found.faults.into_iter().map(|fault| (fault.key, fault.message)).collect();
     let at = day(MARCH + DAY);
-    let holds = format!("it holds events 1 to 1 of {at} to {at}, which is not what its name says");
+    let holds = format!("it contains events 1 to 1 of {at} to {at}, which differs from its name");
     let reported = [
         (name(2), "size or SHA-256 differs from its row"),
         (name(3), "there is no object"),
