@@ -122,12 +122,3 @@ async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
     assert_eq!(store.people.cursor().unwrap(), PeopleCursor { upto: 0, ..some });
     store.close();
 }
-
-#[test]
-fn profiles_of_before_have_the_time_of_the_enrolment_as_that_of_the_name() {
-    let person = Person { id: "anna".into(), name: "Anna".into() };
-    let before = postcard::to_stdvec(&(&person, Timestamp(5), Timestamp(6))).unwrap();
-    let profile = Profile::read(&before).unwrap();
-    assert_eq!((profile.person, profile.named_at, profile.updated_at), (person, Timestamp(5), Timestamp(6)));
-    assert!(Profile::read(&before[..3]).is_err());
-}
