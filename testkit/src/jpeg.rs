@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use fastrand::Rng;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use jpeg_encoder::{ColorType, Encoder};
 
 /// Quality of the JPEGs.
 const QUALITY: u8 = 80;
@@ -29,12 +28,7 @@ pub fn jpeg(seed: u64, width: u16, height: u16) -> Result<Vec<u8>> {
         }
     }
     let mut out = Vec::new();
-    JpegEncoder::new_with_quality(&mut out, QUALITY).write_image(
-        &pixels,
-        u32::from(width),
-        u32::from(height),
-        ExtendedColorType::Rgb8,
-    )?;
+    Encoder::new(&mut out, QUALITY).encode(&pixels, width, height, ColorType::Rgb)?;
     Ok(out)
 }
 

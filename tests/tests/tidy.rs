@@ -58,7 +58,7 @@ const KEEPERS: [(&str, &[&str]); 13] = [
     ("zstd", &["sync"]),
     ("tokio_postgres", &["sync/central", "sync", "sync/admin", "testkit"]),
     ("jpeg_decoder", &["sync"]),
-    ("jpeg_encoder", &["sync"]),
+    ("jpeg_encoder", &["sync", "testkit"]),
     ("postgres_protocol", &["sync/admin"]),
     ("rumqttc", &["daemon/mqtt", "testkit"]),
     ("systemd", &["daemon"]),

@@ -53,7 +53,7 @@ fn a_bad_file_is_1_and_says_what_is_needed() {
     assert!(said.contains("cannot read"), "{said}");
     let nan = format!("[[{}1e38]]", "1e38,".repeat(127));
     for (content, word) in [
-        ("nonsense", "holds no encodings"),
+        ("nonsense", "does not contain encodings"),
         ("[]", "1 to 32 encodings"),
         ("[[1, 2, 3]]", "128"),
         (&format!("[[{}0]]", "0,".repeat(127)), "encoding 1"),
