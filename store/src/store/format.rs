@@ -1,8 +1,8 @@
-//! The format file: the version of the newest records of this state directory, and the directory's id. It lies there
-//! twice, each time with a checksum, so that no flipped bit keeps the appliance from starting.
+//! The format file: the version of the newest records of this state directory, and the directory's id. There are two
+//! copies, each with a checksum, so that a flipped bit never prevents the appliance from starting.
 //!
-//! A program that finds a larger number than its own [`RECORD_VERSION`] refuses to open, and so does its package before it
-//! is installed (`packaging/debian/preinst`); a smaller one is raised before the first record is written.
+//! A program that finds a larger number than its own [`RECORD_VERSION`] refuses to open. Its package refuses to be
+//! installed (`packaging/debian/preinst`). A smaller number is raised before the first record is written.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::record::RECORD_VERSION;
 
 /// First word of the file.
 const KIND: &str = "gatehouse-state";
-/// Name of the file, and of its twin.
+/// Names of the file and of its copy.
 const FILES: [&str; 2] = ["format", "format.copy"];
 /// Hexadecimal digits of an id.
 const ID_DIGITS: usize = 32;
-/// Bytes of the SHA-256 of all that stands before it.
+/// Bytes of the SHA-256 of the preceding text.
 const SUM_BYTES: usize = 8;
 
-/// What a copy says.
+/// The content of a copy.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     /// It is not there.
@@ -31,13 +31,13 @@ enum Said {
     Id(String),
     /// The id, as an earlier version wrote it.
     Earlier(String),
-    /// It is whole, and of a version that is not known here.
+    /// It is intact and has an unknown version.
     Foreign(String),
     /// It is not what was written.
     Damaged(String),
 }
 
-/// The directory's id, made where there is none, and what had to be repaired, in words.
+/// The directory's id, created where there is none, and descriptions of what was repaired.
 ///
 /// # Errors
 /// [`StoreError::Format`] for a directory of a later version, or where both copies are damaged.
@@ -66,10 +66,10 @@ fn open_as(version: u8, directory: &Path) -> Result<(String, Vec<String>), Store
         if said == Said::Id(id.clone()) {
             continue;
         }
-        // Where that fails, the next start tries again; one copy is enough for this one.
+        // One copy is enough for this start. After a failure the next start retries.
         let _ = write(version, directory, name, &id);
         if matches!(said, Said::Damaged(_)) {
-            repaired.push(format!("the file `{name}` was damaged and is written anew from its copy"));
+            repaired.push(format!("the file `{name}` was damaged and was restored from its copy"));
         }
     }
     Ok((id, repaired))
@@ -87,7 +87,7 @@ fn parse(version: u8, text: &str) -> Said {
     let shown = || text.trim_end().chars().take(64).collect();
     let Some(text) = text.strip_suffix('\n') else { return Said::Damaged(shown()) };
     match text.rsplit_once(' ') {
-        Some((told, last)) if last == sum(told) => match words(told) {
+        Some((line, checksum)) if checksum == sum(line) => match fields(line) {
             Some((number, id)) if number == version => Said::Id(id.to_owned()),
             Some((number, id)) if (1..version).contains(&number) => Said::Earlier(id.to_owned()),
             _ => Said::Foreign(shown()),
@@ -97,7 +97,7 @@ fn parse(version: u8, text: &str) -> Said {
 }
 
 /// Number and id of a line without its checksum.
-fn words(line: &str) -> Option<(u8, &str)> {
+fn fields(line: &str) -> Option<(u8, &str)> {
     let (number, id) = line.strip_prefix(KIND)?.strip_prefix(' ')?.split_once(' ')?;
     let is_id = id.len() == ID_DIGITS && id.chars().all(|c| c.is_ascii_hexdigit());
     Some((number.parse().ok()?, id)).filter(|_| is_id)
@@ -109,8 +109,8 @@ fn sum(text: &str) -> String {
 
 fn write(version: u8, directory: &Path, name: &str, id: &str) -> Result<(), IoError> {
     let (temp, path) = (directory.join(format!("{name}.new")), directory.join(name));
-    let told = format!("{KIND} {version} {id}");
-    fs::write(&temp, format!("{told} {}\n", sum(&told))).map_err(IoError::at("write", &temp))?;
+    let line = format!("{KIND} {version} {id}");
+    fs::write(&temp, format!("{line} {}\n", sum(&line))).map_err(IoError::at("write", &temp))?;
     sync(&temp)?;
     fs::rename(&temp, &path).map_err(IoError::at("rename", &path))?;
     sync(directory)
@@ -147,8 +147,8 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
     fn line(number: u8) -> String {
-        let told = format!("{KIND} {number} {ID}");
-        format!("{told} {}\n", sum(&told))
+        let text = format!("{KIND} {number} {ID}");
+        format!("{text} {}\n", sum(&text))
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn two_damaged_copies_are_said_to_be_so() {
+    fn two_damaged_copies_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         open(folder.path()).unwrap();
         FILES.iter().for_each(|name| fs::write(folder.path().join(name), "gate").unwrap());

@@ -1,9 +1,8 @@
 //! Opening the state directory, and repairing what a crash or a damaged flash left.
 //!
-//! Order: format, keys, views (made anew where they cannot be trusted), journal, then the records that the views do
-//! not have yet; people and recent events come from the views. Last, what nobody refers to is cleared away: keys of
-//! enrolments that never reached the journal, files that never did; and a pending file that is gone is counted as
-//! dropped.
+//! Order: format, keys, views (rebuilt where they cannot be trusted), journal, then the records that the views do not
+//! have yet. People and recent events are loaded from the views. Last, unreferenced data is removed: keys of
+//! enrollments and files that never reached the journal. A pending file that is missing is counted as dropped.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -34,7 +33,7 @@ use crate::record::Record;
 use crate::views::entries::{self, FileEntry, Key, MediaState};
 use crate::views::{ViewError, Views};
 
-/// Records that are taken into the views in one go while catching up.
+/// Records that are applied to the views in one batch while catching up.
 const CATCH_UP_BATCH: usize = 1024;
 
 /// What was found and done at open.
@@ -44,23 +43,23 @@ pub struct OpenReport {
     pub head: Position,
     /// Bytes of an unfinished write that were cut off: nothing in them was ever acknowledged.
     pub torn_bytes: u64,
-    /// Damaged places of the journal, in words.
+    /// Descriptions of the damage that was found.
     pub damaged: Vec<String>,
-    /// Why the views were made anew, where they were.
+    /// Why the views were rebuilt; none where they were not.
     pub views_rebuilt: Option<String>,
-    /// Records that the views took at open.
+    /// Records that were applied to the views at open.
     pub caught_up: u64,
-    /// Keys and files that nobody referred to, removed.
+    /// Unreferenced keys and files that were removed.
     pub cleared: usize,
-    /// Pending media files that are gone from the disk.
+    /// Pending media files that are missing on the disk.
     pub media_lost: usize,
 }
 
 impl Store {
-    /// Opens or makes the state directory. Blocking: call it off the async threads.
+    /// Opens or creates the state directory. Blocking: call it off the async threads.
     ///
     /// # Errors
-    /// [`StoreError`] for a wrong root key, a foreign format, or a disk that fails. Damage is no error: it is repaired
+    /// [`StoreError`] for a wrong root key, an unknown format, or a disk failure. Damage is no error: it is repaired
     /// and reported.
     pub fn open(settings: StoreSettings, root: &RootKey) -> Result<(Self, OpenReport), StoreError> {
         let directory = settings.directory.clone();
@@ -112,10 +111,10 @@ impl Store {
         let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
         report.damaged.extend(damaged_index(&events));
         match beginning {
-            // Keys of people that only a later program or a copy may still know must not be destroyed.
+            // A later version or a backup may still refer to keys of people: they must not be destroyed.
             Beginning::Lost => report.damaged.push(
-                "the beginning of the journal is gone and no snapshot of it is whole; people and files of then may be \
-                 missing, their keys are kept: enrol them again or put a copy of the state directory back"
+                "the beginning of the journal is gone and no snapshot of it is complete; people and files of that time \
+                 may be missing, their keys are kept: enroll them again or restore a backup of the state directory"
                     .to_owned(),
             ),
             Beginning::Record | Beginning::Snapshot => {
@@ -162,36 +161,36 @@ impl Store {
             retention_lock: tokio::sync::Mutex::new(()),
         };
         let store = Self::new(core);
-        if let Ok(mut stands) = store.core.clock_lock.try_lock() {
-            *stands = store.core.clocks()?.stands();
+        if let Ok(mut last_reading) = store.core.clock_lock.try_lock() {
+            *last_reading = store.core.clocks()?.stands();
         }
         Ok((store, report))
     }
 }
 
-/// What the key table and the media files say of themselves, in words.
+/// Descriptions of the damage in the key table and the media files.
 fn damaged_keys(keys: &KeyTable, files: &FilesReport) -> Vec<String> {
-    let mut words: Vec<String> =
+    let mut messages: Vec<String> =
         keys.damaged().iter().map(|slot| format!("slot {} of the key table is damaged", slot.slot)).collect();
     if files.unreadable > 0 {
-        words.push(format!("{} media files have no key; they are left where they are", files.unreadable));
+        messages.push(format!("{} media files have no key; they are left where they are", files.unreadable));
     }
     if files.idle_keys > 0 {
-        words.push(format!("{} keys have no media file; is a disk not mounted?", files.idle_keys));
+        messages.push(format!("{} keys have no media file; is a disk not mounted?", files.idle_keys));
     }
-    words
+    messages
 }
 
 fn damaged_index(events: &EventIndex) -> impl Iterator<Item = String> {
-    let words =
-        |segment| format!("the event index of journal segment {segment} was damaged; it was made anew");
-    events.damaged().into_iter().map(words)
+    let message =
+        |segment| format!("the event index of journal segment {segment} was damaged; it was rebuilt");
+    events.damaged().into_iter().map(message)
 }
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
     let views = directory.join("views");
     if compaction::is_ordered(directory) {
-        return rebuild_views(&views, keys, "it was asked for with `store compact`", report);
+        return rebuild_views(&views, keys, "it was requested with `store compact`", report);
     }
     match Views::open(&views, keys) {
         Ok(views) => Ok(views),
@@ -210,7 +209,7 @@ fn rebuild_views(
     Ok(Views::open(directory, keys)?)
 }
 
-/// Opens the journal. Numbers that the views have seen are never given again, even where the journal lost its tail.
+/// Opens the journal. Numbers that the views contain are never reused, even where the journal lost its tail.
 fn open_journal(
     settings: &StoreSettings,
     keys: &Arc<KeyTable>,
@@ -220,7 +219,7 @@ fn open_journal(
     report: &mut OpenReport,
 ) -> Result<(Journal, Arc<Views>), StoreError> {
     let on_commit = Box::new(move |batch: Vec<Committed>| {
-        // Where the views have stopped the daemon is about to end; the journal alone is the truth.
+        // An error means that the views stopped: the daemon is about to end. Nothing is lost, the journal has it.
         let _ = commits.send(batch);
     });
     let mut options = JournalOptions::new(settings.directory.join("journal"));
@@ -253,18 +252,18 @@ fn catch_up(applier: &mut Applier, journal: &Journal, damaged: &mut Vec<String>)
     }
 }
 
-/// Who was loaded.
+/// The people that were loaded.
 #[derive(Default)]
 struct Loaded {
     people: PeopleTable,
-    /// Those whose templates are to be sealed anew.
+    /// People whose templates must be sealed again.
     behind: Vec<Known>,
     unreadable: usize,
-    /// Galleries of which damage left only templates.
+    /// Galleries of which only templates are left after damage.
     lost: BTreeSet<u8>,
 }
 
-/// Loads everybody whose key and profile can be read; a person who is damaged is reported and has to enrol again.
+/// Loads all people whose key and profile can be read. A damaged person is reported and must be enrolled again.
 fn load_people(
     views: &Views,
     keys: &KeyTable,
@@ -282,17 +281,17 @@ fn load_people(
                 loaded.lost.extend(&known.lost);
                 loaded.behind.extend(Some(known).filter(|known| known.is_behind));
             }
-            // Another model is a fault of the configuration, not of the flash.
+            // Another model is a configuration error, not damage.
             Err(StoreError::Template { nth, fault }) => return Err(StoreError::Template { nth, fault }),
             Err(error) => {
                 loaded.unreadable += 1;
-                report.damaged.push(format!("a person cannot be read, enrol them again: {error}"));
+                report.damaged.push(format!("a person cannot be read, enroll them again: {error}"));
             }
         }
     }
     for number in &loaded.lost {
-        let words = "what it is of is lost; its templates are left where they are, enrol people into another";
-        report.damaged.push(format!("gallery {number}: {words}"));
+        let message = "its model is lost; its templates are kept, enroll people into another gallery";
+        report.damaged.push(format!("gallery {number}: {message}"));
     }
     Ok(loaded)
 }
@@ -312,7 +311,7 @@ fn load_person(
     Ok((Member { profile, key }, known))
 }
 
-/// Removes keys and files that neither journal nor views know: a crash came before they were told of.
+/// Removes keys and files that are in neither journal nor views: a crash prevented the record of them.
 fn clear_unknown(views: &Views, keys: &KeyTable, files: &MediaFiles) -> Result<usize, StoreError> {
     let mut known = HashSet::new();
     for kind in [entries::PROFILE, entries::FILE] {
@@ -338,7 +337,7 @@ fn clear_unknown(views: &Views, keys: &KeyTable, files: &MediaFiles) -> Result<u
     Ok(cleared)
 }
 
-/// The drops of files that should lie on the disk and do not.
+/// Drop records for the files that should be on the disk and are not.
 fn lost_media(views: &Views, files: &MediaFiles) -> Result<Vec<Record>, StoreError> {
     let there: HashSet<KeyId> = files.ids()?.into_iter().collect();
     let mut lost = Vec::new();

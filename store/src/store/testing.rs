@@ -1,4 +1,4 @@
-//! What the tests of the store's parts open it with.
+//! Helpers that open a store for unit tests.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use gatehouse_vault::keys::RootKey;
 
 use super::{OpenReport, Store, StoreSettings};
 
-/// Opens a state directory whose gallery is of this model until somebody is enrolled.
+/// Opens a state directory whose gallery has this model until a person is enrolled.
 pub(in crate::store) fn open(directory: &Path, model: &str, dimensions: usize) -> (Store, OpenReport) {
     open_as(settings(directory, model, dimensions))
 }
@@ -32,7 +32,7 @@ pub(in crate::store) fn visit(id: &str) -> Event {
     }
 }
 
-/// Room for little, patience for an hour, no central side.
+/// Settings with a small media quota, an orphan timeout of one hour, and no central services.
 pub(in crate::store) fn settings(directory: &Path, model: &str, dimensions: usize) -> StoreSettings {
     let gallery = GallerySettings {
         model: model.into(),

@@ -2,7 +2,7 @@ use super::super::{EventQuery, testing};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn views_of_before_the_event_index_are_made_anew() {
+async fn views_older_than_the_event_index_are_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = testing::open(folder.path(), "test", 4);
     let event = testing::visit("1");
