@@ -1,8 +1,9 @@
-//! The thread that brings the views after the journal.
+//! The thread that applies the journal to the views.
 //!
-//! It takes committed records in order, does what must happen outside of sled, then writes the views with the new
-//! position in one step. Stopped anywhere it starts again from that position. When a view fails it stops, and with
-//! it the channel that tells the position: everybody who waits hears of it, the daemon ends, the next start rebuilds.
+//! It takes committed records in order and carries out their effects outside of sled. Then it writes the views and
+//! the new position atomically. After an interruption it resumes from that position. When a view fails, the thread
+//! ends and closes the channel of the position. All waiting tasks then fail, the daemon ends, and the next start
+//! rebuilds the views.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use crate::views::apply::{Draft, Effect};
 use crate::views::entries::State;
 use crate::views::{BATCH_KEYS, Views};
 
-/// Commits that may wait for the views; then the journal waits too, and with it the broker.
+/// Commits that may wait for the views. Beyond that the journal waits, and with it the broker.
 pub(super) const COMMITS_WAITING: usize = 64;
-/// The views are brought to flash this often: a crash costs the replay of so much.
-const FLUSH_EVERY: Duration = Duration::from_secs(10);
-/// Quiet time after which views that changed are flushed.
-const FLUSH_WHEN_QUIET: Duration = Duration::from_secs(2);
+/// Interval of flushes of the views: a crash costs the replay of at most this much.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+/// Idle time after which changed views are flushed.
+const FLUSH_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Applier {
     pub(super) views: Arc<Views>,
@@ -38,7 +39,7 @@ pub(super) struct Applier {
     pub(super) state: State,
     pub(super) applied: watch::Sender<Position>,
     pub(super) numbers: watch::Sender<State>,
-    /// Says nothing; its end is the end of the thread.
+    /// Never sends; it closes when the thread ends.
     pub(super) _following: watch::Sender<()>,
 }
 
@@ -58,11 +59,11 @@ impl Applier {
         loop {
             let dirty = self.state.totals.applied.lsn > flushed;
             let next = match dirty {
-                true => commits.recv_timeout(FLUSH_WHEN_QUIET),
+                true => commits.recv_timeout(FLUSH_IDLE_TIMEOUT),
                 false => commits.recv().map_err(RecvTimeoutError::from),
             };
             if !self.space.wait_for_free_bytes() {
-                // The next start goes on from here.
+                // The next start continues from here.
                 return Err(StoreError::Stopping);
             }
             let quiet = match next {
@@ -75,7 +76,7 @@ impl Applier {
                     return Ok(self.views.flush(&self.state)?);
                 }
             };
-            if quiet || flushed_at.elapsed() >= FLUSH_EVERY {
+            if quiet || flushed_at.elapsed() >= FLUSH_INTERVAL {
                 flushed = self.state.totals.applied.lsn;
                 self.views.flush(&self.state)?;
                 flushed_at = Instant::now();
@@ -83,7 +84,7 @@ impl Applier {
         }
     }
 
-    /// Takes committed records into the views and tells how far they are.
+    /// Applies committed records to the views and publishes the new position.
     pub(super) fn take(&mut self, batch: impl IntoIterator<Item = Committed>) -> Result<(), StoreError> {
         let views = Arc::clone(&self.views);
         let _still = views.hold();

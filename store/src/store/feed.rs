@@ -1,7 +1,7 @@
-//! What sync reads, and what it reports back.
+//! The interface of sync: reads changes, and reports what was delivered.
 //!
-//! The journal is the only queue: a sink is a position in it. [`Feed::changes`] reads on from a position,
-//! [`Feed::rows_delivered`] moves it, so nothing has to be kept consistent with anything.
+//! The journal is the only queue, and each sink has a cursor in it. [`Feed::changes`] reads from a position and
+//! [`Feed::rows_delivered`] advances the cursor. There is no second queue that could become inconsistent.
 
 use std::sync::Arc;
 
@@ -19,43 +19,43 @@ use crate::files::content_type;
 use crate::record::{ErasureNotice, Media, ObjectPlace, Record, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key};
 
-/// Records that one call of [`Feed::changes`] reads at most for each change that it may give.
+/// Records that one call of [`Feed::changes`] reads at most for each change that it may return.
 const RECORDS_PER_CHANGE: usize = 8;
 
 /// Payload bytes after which one call of [`Feed::changes`] stops: a batch of the largest events must fit into RAM
 /// twice, since sync reads ahead.
 const CHANGE_BYTES_MAX: usize = 4 << 20;
 
-/// Something that the central rows must follow.
+/// A change that must be applied to the central rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A visit.
     Event {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
         /// The visit.
         event: Event,
-        /// The answer; people that were erased meanwhile are none.
+        /// The answer, without people that were erased since.
         identification: Identification<Person>,
-        /// When it really came, as far as that is known now.
+        /// When it was received, corrected as far as known now.
         time: Known,
     },
     /// A media file was delivered to the objects sink.
     File {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
         /// The file.
         media: Media,
-        /// Where it lies centrally.
+        /// Its object in the central storage.
         place: ObjectPlace,
         /// Its MIME type.
         content_type: &'static str,
-        /// Why it cannot be shown, in words; none for a whole picture, and for what is none.
+        /// Why it cannot be displayed; none for an intact picture and for other files.
         fault: Option<String>,
     },
     /// Thumbnails of a picture were delivered to the objects sink, before the picture itself.
     Thumbnails {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
         /// The picture.
         picture: Media,
@@ -64,31 +64,31 @@ pub enum Change {
     },
     /// A person was erased.
     Erasure {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
-        /// The person's id, for the last time.
+        /// The person's id. It is not available afterwards.
         person_id: String,
-        /// The person among those that are shared; none where people are not.
+        /// The reference of a shared person; none where people are not shared.
         reference: Option<Reference>,
         /// When.
         at: Timestamp,
     },
-    /// A person who is shared is new or has changed: what is known of them now.
+    /// A shared person is new or has changed: the current state.
     Person {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
         /// The person.
         person: Box<Shared>,
     },
-    /// Nothing for the central side up to here.
+    /// Nothing for the central services up to here.
     Nothing {
-        /// Where in the journal.
+        /// Position in the journal.
         position: Position,
     },
 }
 
 impl Change {
-    /// Where in the journal the change lies.
+    /// The position of the change in the journal.
     pub fn position(&self) -> Position {
         match self {
             Self::Event { position, .. }
@@ -135,7 +135,7 @@ impl Feed {
         self.core.applied.clone()
     }
 
-    /// Returns once everything appended before is durable and in the views, so that [`Feed::changes`] contains it.
+    /// Returns once all earlier appends are durable and in the views, so that [`Feed::changes`] contains them.
     ///
     /// # Errors
     /// [`StoreError`] where journal or views have failed.
@@ -157,9 +157,9 @@ impl Feed {
         self.core.rows_cursor()
     }
 
-    /// What came after a position, oldest first, at most `limit` changes or about 4 MiB of them,
-    /// and never past what the views have. Ends
-    /// with [`Change::Nothing`] where uninteresting records follow; empty where there is nothing at all. Blocking.
+    /// The changes after a position, oldest first: at most `limit`, or about 4 MiB of them, and never beyond the
+    /// position of the views. Ends with [`Change::Nothing`] where only records without a change follow. Empty where
+    /// no record follows. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the journal cannot be read.
@@ -182,7 +182,7 @@ impl Feed {
             changes.extend(self.to_change(&committed, &clocks)?);
         }
         for damage in reader.damaged() {
-            tracing::error!(%damage, "the journal is damaged here; the rest goes on");
+            tracing::error!(%damage, "the journal is damaged here; delivery continues with the next record");
         }
         *slot = Some((at.lsn, reader));
         if at.lsn > changes.last().map_or(after, Change::position).lsn {
@@ -191,7 +191,7 @@ impl Feed {
         Ok(changes)
     }
 
-    /// Erasures behind a journal position of which the central side has not heard, oldest first, at most `limit`. Blocking.
+    /// Erasures after a journal position that are not delivered, oldest first, at most `limit`. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where views or journal cannot be read.
@@ -215,7 +215,7 @@ impl Feed {
 
     fn to_change(&self, committed: &Committed, clocks: &Clocks) -> Result<Option<Change>, StoreError> {
         let position = committed.position;
-        // A damaged payload is not delivered; the log of the next start names it.
+        // A damaged payload is not delivered. The log of the next start reports it.
         let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
         Ok(match record {
             Record::Event { event, identification } => {
@@ -238,11 +238,11 @@ impl Feed {
                     thumbnails,
                 })
             }
-            Record::Erased { at, notice: Some(notice), .. } => self.heard_of(&notice).map(|person_id| {
+            Record::Erased { at, notice: Some(notice), .. } => self.open_notice(&notice).map(|person_id| {
                 let reference = self.core.deployment().map(|key| key.reference(&person_id));
                 Change::Erasure { position, person_id, reference, at }
             }),
-            // As they are now, not as they were: a person who was erased meanwhile is nobody any more.
+            // The current state, not that of the record: a person who was erased since is not delivered.
             Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => self
                 .people
                 .shared(&person)
@@ -251,13 +251,13 @@ impl Feed {
         })
     }
 
-    fn heard_of(&self, notice: &ErasureNotice) -> Option<String> {
-        // The key is gone once the central side has heard of the erasure.
+    fn open_notice(&self, notice: &ErasureNotice) -> Option<String> {
+        // The key is destroyed once the erasure is delivered.
         let id = self.core.keys.key(&notice.key).ok()?.open(NOTICE_AD, &notice.sealed).ok()?;
         String::from_utf8(id.to_vec()).ok()
     }
 
-    /// Moves the cursor of the rows sink.
+    /// Advances the cursor of the rows sink.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
