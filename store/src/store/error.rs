@@ -12,13 +12,13 @@ use crate::files::FileError;
 use crate::record::RECORD_VERSION;
 use crate::views::ViewError;
 
-/// Why the store failed. What a user may do differently is a [`Refusal`](super::Refusal) instead.
+/// Why the store failed. What a user can correct is a [`Refusal`](super::Refusal) instead.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The journal cannot take records any more; the daemon has to be started again.
+    /// The journal cannot accept records any more; the daemon must be restarted.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A key cannot be had.
+    /// A key is not available.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A value cannot be sealed or opened.
@@ -30,7 +30,7 @@ pub enum StoreError {
     /// A view cannot be read or written.
     #[error(transparent)]
     View(#[from] ViewError),
-    /// A record is not one.
+    /// A record cannot be encoded or decoded.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The disk failed.
@@ -41,12 +41,12 @@ pub enum StoreError {
     ViewsStopped,
     /// The state directory was written by another version.
     #[error(
-        "state directory has format {0}, this program knows {known} at most; install the version that wrote it",
+        "state directory has format {0}, this program supports {known} at most; install the version that wrote it",
         known = RECORD_VERSION
     )]
     Format(String),
     /// A blocking step was cancelled at shutdown.
-    #[error("gatehoused is stopping; ask again once it runs")]
+    #[error("gatehoused is stopping; try again once it runs")]
     Stopping,
     /// A stored template is not of the gallery's model.
     #[error("encoding {nth}: {fault}")]

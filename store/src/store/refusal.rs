@@ -1,4 +1,4 @@
-//! Refusals: what a user asked for and cannot have, each with what to do next.
+//! Refusals: requests of a user that cannot be carried out, each with what to do next.
 
 use gatehouse_gallery::EncodingFault;
 use gatehouse_gallery::calibration::CalibrationFault;
@@ -40,7 +40,7 @@ pub enum Refusal {
         /// Why.
         fault: EncodingFault,
     },
-    /// An encoding for a gallery of a model whose encodings are of length 1 is not.
+    /// An encoding is not of length 1, which the gallery's model requires.
     #[error("encoding {nth} is not of length 1, as all of the gallery's model are; is it of another model?")]
     NotNormalised {
         /// Which, from 1.
@@ -49,23 +49,23 @@ pub enum Refusal {
     /// No gallery is of that model.
     #[error("there is no gallery `{0}`; see `gatehouse gallery list`")]
     UnknownGallery(String),
-    /// There is one of that model already.
+    /// A gallery of that model exists already.
     #[error("there is a gallery `{0}` already; see `gatehouse gallery list`")]
     GalleryExists(String),
-    /// There are as many as there can be.
-    #[error("there are {GALLERIES_MAX} galleries already; `gatehouse gallery remove` makes room for another")]
+    /// The maximum number of galleries exists already.
+    #[error("there are {GALLERIES_MAX} galleries already; remove one with `gatehouse gallery remove`")]
     GalleriesFull,
-    /// The gallery answers, so it can neither be switched to nor removed.
+    /// The gallery is in use, so it can neither be switched to nor removed.
     #[error("gallery `{0}` is in use; name the other one")]
     GalleryInUse(String),
-    /// There is nothing to compare with.
-    #[error("there is no second gallery; `gatehouse gallery add` makes one")]
+    /// There is no second gallery to compare with.
+    #[error("there is no second gallery; add one with `gatehouse gallery add`")]
     OneGallery,
-    /// There can be no gallery of such a model.
+    /// The model of a gallery is not valid.
     #[error(transparent)]
     Model(#[from] ModelFault),
     /// After a switch no face would be recognized.
-    #[error("gallery `{gallery}` would recognize no face: {cause}; --force switches all the same")]
+    #[error("gallery `{gallery}` would recognize no face: {cause}; --force switches anyway")]
     NoThreshold {
         /// The gallery that was to be switched to.
         gallery: String,
@@ -74,7 +74,7 @@ pub enum Refusal {
     },
     /// After a switch people would not be recognised any more.
     #[error(
-        "missing in gallery `{gallery}`, {people} in all: {named}; enrol them with --gallery {gallery}, or switch with --force"
+        "missing in gallery `{gallery}`, {people} in all: {named}; enroll them with --gallery {gallery}, or switch with --force"
     )]
     Missing {
         /// The gallery that was to be switched to.
@@ -91,7 +91,7 @@ pub enum Refusal {
     #[error(transparent)]
     Correction(#[from] CorrectionFault),
     /// A sample looks more like another enrolled person than like its own.
-    #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrols it all the same", beside(*own))]
+    #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrolls it anyway", own_distance(*own))]
     Foreign {
         /// Which, from 1.
         nth: usize,
@@ -107,22 +107,22 @@ pub enum Refusal {
     UnknownMedia,
 }
 
-fn beside(own: Option<f32>) -> String {
+fn own_distance(own: Option<f32>) -> String {
     own.map(|own| format!(" than like its own person ({own:.3})")).unwrap_or_default()
 }
 
 /// Why a request was not carried out.
 #[derive(Debug, Error)]
 pub enum RequestError {
-    /// The user has to ask for something else.
+    /// The request is not valid.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store could not do it.
+    /// The store failed.
     #[error(transparent)]
     Failed(#[from] StoreError),
 }
 
-/// `?` on the error of a part passes it on as a refusal or as a failure.
+/// Converts the error of a component into a refusal or a failure, for `?`.
 macro_rules! passes_on {
     ($variant:ident, $through:ident: $($error:ty),+) => {
         $(impl From<$error> for RequestError {
