@@ -1,7 +1,7 @@
 //! Media files: sealed on disk first, then in the journal, then in the catalogue.
 //!
-//! A crash between file and journal leaves a file that nobody knows; opening removes it. Room for a new one is made
-//! before it is written, see [`eviction`](super::upkeep).
+//! A crash between file and journal leaves an unreferenced file, which opening removes. Disk space is freed before a
+//! file is written, see [`eviction`](super::upkeep).
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ pub(in crate::store) mod queries;
 pub(in crate::store) mod tasks;
 pub(in crate::store) mod uploads;
 
-/// What became of a media file. Everything is durable when this is given.
+/// The outcome of storing a media file. Everything is durable when this is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaOutcome {
     /// Sealed on disk and in the journal.
     Stored(Position),
-    /// The same file of the same event was there already.
+    /// The same file of the same event is stored already.
     Duplicate(Position),
-    /// Refused, with the reason of the contract.
+    /// Refused, with a reason code of the MQTT contract.
     Refused(&'static str, Position),
 }
 
@@ -44,10 +44,10 @@ impl Media {
         Self { core: Arc::clone(core), upkeep: upkeep.clone() }
     }
 
-    /// Takes a media file of an event that came or will come.
+    /// Stores a media file. Its event may arrive before or after it.
     ///
     /// # Errors
-    /// [`StoreError`] where the disk or the journal failed; then nothing was acknowledged.
+    /// [`StoreError`] where the disk or the journal failed. The file must not be acknowledged then.
     pub async fn put(
         &self,
         event: EventKey,
@@ -90,7 +90,7 @@ impl Media {
         }
     }
 
-    /// The object of this file is at the central side, verified.
+    /// Notes that the object of this file is delivered to the central services and verified.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -102,8 +102,8 @@ impl Media {
         Ok(())
     }
 
-    /// A picture was looked at: these thumbnails of it are at the central side, verified, and where it cannot be shown
-    /// `fault` says why. Counts nothing: it is still to be delivered.
+    /// Notes that a picture was examined and that these thumbnails are delivered and verified. `fault` says why it
+    /// cannot be displayed. The picture itself is still pending, so no counter changes.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -120,7 +120,7 @@ impl Media {
         Ok(())
     }
 
-    /// Gives up a file that cannot be delivered.
+    /// Drops a file that cannot be delivered.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -132,7 +132,7 @@ impl Media {
         Ok(())
     }
 
-    /// Drops the media files whose event has not come in time. Returns how many.
+    /// Drops the media files whose event did not arrive before the timeout. Returns how many.
     ///
     /// # Errors
     /// [`StoreError`] where the views or the journal failed.
@@ -145,7 +145,8 @@ impl Media {
         Ok(dropped)
     }
 
-    /// What becomes of the files whose event has not come in time. The event may be older than the index in memory.
+    /// Records for the files whose event did not arrive before the timeout. The event may be older than the index in
+    /// memory.
     fn late_files(&self) -> Result<Vec<Record>, StoreError> {
         let (ages, timeout) = (Ages::read(&self.core)?, self.core.settings.orphan_media);
         let mut records = Vec::new();

@@ -1,4 +1,4 @@
-//! Queries of media files. They change nothing.
+//! Read-only queries of media files.
 
 use gatehouse_model::{EventKey, KeyId};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::Media;
 use crate::record::{Media as MediaFile, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key, MediaState, Preview};
 
-/// Catalogue entries held beside those that are asked for: few hundred kilobytes.
+/// Catalogue entries held in addition to the requested ones: a few hundred kilobytes.
 const MEDIA_AT_ONCE: usize = 1000;
 
 /// Which media files, newest first.
@@ -16,22 +16,22 @@ const MEDIA_AT_ONCE: usize = 1000;
 pub struct MediaQuery {
     /// Only of this event.
     pub event: Option<EventKey>,
-    /// At most so many.
+    /// Maximum number of results.
     pub limit: usize,
 }
 
-/// A media file as it is told.
+/// A media file as queries return it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaView {
     /// The file.
     pub media: MediaFile,
-    /// How far it is.
+    /// Its delivery state.
     pub state: MediaState,
-    /// Whether it still lies on this device.
+    /// Whether it is still on this device.
     pub on_disk: bool,
-    /// Thumbnails of it at the central side.
+    /// Its thumbnails in the central storage.
     pub thumbnails: Vec<Thumbnail>,
-    /// Why it cannot be shown, in words; none for a whole picture, and for what is none.
+    /// Why it cannot be displayed; none for an intact picture and for other files.
     pub fault: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Media {
                 for entry in views.scan(vec![entries::FILE], false) {
                     let (name, value) = entry?;
                     files.push(views.unseal::<FileEntry>(&name, &value)?);
-                    // The catalogue may hold millions; by their keys they come in no order.
+                    // The catalogue may have millions of entries, and the scan returns them in no order.
                     if files.len() >= query.limit.saturating_add(MEDIA_AT_ONCE) {
                         newest(&mut files, query.limit);
                     }

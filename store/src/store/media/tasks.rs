@@ -1,4 +1,4 @@
-//! Which media files are to be delivered next.
+//! Selects the media files that are delivered next.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,10 @@ use crate::files::content_type;
 use crate::record::Media as MediaFile;
 use crate::views::entries::{self, FileEntry, Key};
 
-/// What of a media file is to be delivered.
+/// Which part of a media file is to be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Thumbnails of it, which are to be made.
+    /// Its thumbnails, which must be created first.
     Thumbnails,
     /// The file itself.
     Whole,
@@ -24,17 +24,18 @@ pub enum Part {
 pub struct MediaTask {
     /// The file.
     pub media: MediaFile,
-    /// When its event came, by the clock of then, right or wrong: the object's key has its date and must not change.
+    /// Receive time of its event by the uncorrected clock: the object's key contains its date and must never change.
     pub event_received_at: Timestamp,
     /// MIME type by name.
     pub content_type: &'static str,
-    /// What of it.
+    /// Which part of it.
     pub part: Part,
 }
 
 impl Media {
-    /// What of media files is to be delivered next, without those in `skip`: thumbnails (where they are wanted, and then
-    /// no picture before its own), else pictures, else anything else; of one of these alone, the oldest first. Blocking.
+    /// The next deliveries, without the files in `skip`. Thumbnails come first, then pictures, then other files. All
+    /// tasks of one call are of one kind, the oldest first. With `thumbnails`, a picture is never returned before its
+    /// own thumbnails are delivered. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.

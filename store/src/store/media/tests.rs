@@ -18,7 +18,7 @@ fn state_of(store: &Store, event: &str) -> MediaState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_picture_of_an_event_that_ram_has_forgotten_is_delivered_and_not_given_up() {
+async fn a_picture_of_an_event_that_left_the_memory_index_is_delivered_and_not_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let settings = testing::settings(folder.path(), "test", 4);
     let (store, _) = testing::open_as(StoreSettings { orphan_media: Duration::ZERO, ..settings });

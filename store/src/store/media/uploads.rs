@@ -15,14 +15,14 @@ pub struct SentPart<'a> {
     pub upload: &'a str,
     /// Bytes of each part but the last.
     pub part_bytes: u64,
-    /// Number of the part, from 1.
+    /// Part number, from 1.
     pub number: u16,
     /// The server's name of the part.
     pub etag: &'a str,
 }
 
 impl Media {
-    /// What is known of an upload of this file that has not ended. Blocking.
+    /// The recorded progress of an unfinished upload of this file. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -30,7 +30,7 @@ impl Media {
         Ok(self.core.views.get(&Key::Upload(*id))?)
     }
 
-    /// Notes that the server has a part of this file.
+    /// Records that the server has a part of this file.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -40,7 +40,7 @@ impl Media {
         self.core.change(&Record::PartSent { id, upload, part_bytes, number, etag }).await.map(drop)
     }
 
-    /// Notes that the server has nothing of an upload of this file any more.
+    /// Records that the server has no parts of an upload of this file any more.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
