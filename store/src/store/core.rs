@@ -1,7 +1,7 @@
-//! What all handles share: the journal, the views, the keys, the state in memory, and the locks.
+//! State shared by all handles: the journal, the views, the keys, the state in memory, and the locks.
 //!
-//! [`Core`] has no operation of its own that a user of the store sees. It appends records, waits for the views, and
-//! answers what more than one handle asks.
+//! [`Core`] has no operation of its own that is public. It appends records, waits for the views, and
+//! answers queries that more than one handle needs.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,4 @@
-//! Events: what the pipeline records for each message, what is known of their time, and queries.
+//! Events: the records of each message, timestamps, and queries.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Events {
         Self { core: Arc::clone(core) }
     }
 
-    /// Goes through the journal's writer and back: returns once everything appended before is durable.
+    /// A round trip through the journal's writer: returns once all earlier appends are durable.
     ///
     /// # Errors
     /// [`StoreError::Journal`] where the journal has failed.
@@ -31,10 +31,10 @@ impl Events {
         Ok(self.core.journal.ping().await?)
     }
 
-    /// Whether this event was taken before: at least the last million events are remembered, across restarts.
+    /// Whether this event is a duplicate. At least the last million events are known, across restarts.
     ///
     /// # Errors
-    /// [`StoreError`] where neither RAM nor the journal can tell.
+    /// [`StoreError`] where neither memory nor the journal has the answer.
     pub async fn seen(&self, key: &EventKey) -> Result<bool, StoreError> {
         if !self.core.events.is_recent(key) {
             return Ok(false);
@@ -47,7 +47,7 @@ impl Events {
         self.known(key).await
     }
 
-    /// Off the async threads: it reads files, and may rebuild a part of the index.
+    /// Runs off the async threads: it reads files, and may rebuild a part of the index.
     async fn known(&self, key: &EventKey) -> Result<bool, StoreError> {
         let (core, key) = (Arc::clone(&self.core), key.clone());
         blocking(move || Ok(core.events.find(&key, u64::MAX)?.is_some())).await
@@ -56,7 +56,7 @@ impl Events {
     /// Appends an event with its answer. Durable once the [`Pending`] resolves.
     ///
     /// # Errors
-    /// [`StoreError`] where the journal does not take it; then the daemon has to end.
+    /// [`StoreError`] where the journal cannot accept it; the daemon must end then.
     pub async fn record(&self, event: Event, answer: Identification<Person>) -> Result<Pending, StoreError> {
         if let Ok(slot) = self.core.galleries().named(Some(&answer.model)) {
             slot.impostors().take(&event.key.camera, event.received_at, &answer);

@@ -1,7 +1,7 @@
 //! Timestamps of events on boards without a reliable clock; see [`crate::clock`].
 //!
-//! Order: where the clock was set since the last reading, the new reading is appended before the event. `clock_lock` is
-//! held until the event is in the queue, so that no other reading comes in between.
+//! Order: where the clock was set since the last reading, the new reading is appended before the event. `clock_lock`
+//! is held until the event is in the queue, so that no other reading is appended in between.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::Events;
 use crate::clock::{Clocks, Known, Moment, Reading, Truth, is_plausible};
 use crate::record::Record;
 
-/// What is known of the clock at one moment.
+/// State of the clock at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStatus {
-    /// What time it is.
+    /// The corrected time.
     pub now: Known,
-    /// What the wall clock says.
+    /// The wall clock.
     pub wall: Timestamp,
-    /// Who said so last in this boot; none where nobody has.
+    /// The last reference time of this boot; none where there is none.
     pub truth: Option<Truth>,
 }
 
-/// How old things are.
+/// Ages of records, with clock correction.
 pub(in crate::store) struct Ages {
     clocks: Clocks,
     now: Reading,
@@ -36,35 +36,35 @@ impl Ages {
         Ok(Self { clocks: core.clocks()?, now: Reading::now() })
     }
 
-    /// Whether a record's time says anything.
-    pub(in crate::store) fn knows(&self, moment: Moment, told: Timestamp) -> bool {
-        self.clocks.knows(moment) || is_plausible(told)
+    /// Whether a record's time is usable.
+    pub(in crate::store) fn knows(&self, moment: Moment, recorded: Timestamp) -> bool {
+        self.clocks.knows(moment) || is_plausible(recorded)
     }
 
-    /// At least so old; by the wall clock where no other was ever noted.
-    pub(in crate::store) fn least(&self, moment: Moment, told: Timestamp) -> Duration {
+    /// The minimum age; by the wall clock where no reading was ever recorded.
+    pub(in crate::store) fn least(&self, moment: Moment, recorded: Timestamp) -> Duration {
         if self.clocks.is_empty() {
-            let age = self.now.wall.0.saturating_sub(told.0);
+            let age = self.now.wall.0.saturating_sub(recorded.0);
             return Duration::from_micros(u64::try_from(age).unwrap_or(0));
         }
-        self.clocks.least_age(moment, told, &self.now)
+        self.clocks.least_age(moment, recorded, &self.now)
     }
 
-    /// Whether the wall clock is right, by what is known; `believed` where nothing was ever noted.
+    /// Whether the wall clock is right within the uncertainty; `believed` where no reading was ever recorded.
     pub(in crate::store) fn wall_is_right(&self, believed: bool) -> bool {
         let known = self.clocks.now(&self.now);
         let fits = |off| known.at.0.abs_diff(self.now.wall.0) / 1000 <= off;
         if self.clocks.is_empty() { believed } else { known.uncertainty_ms.is_some_and(fits) }
     }
 
-    /// Whether a truth of this boot is known.
-    pub(in crate::store) fn are_true(&self) -> bool {
+    /// Whether a reference time of this boot is known.
+    pub(in crate::store) fn has_reference(&self) -> bool {
         self.clocks.now(&self.now).uncertainty_ms.is_some()
     }
 }
 
 impl Events {
-    /// Appends an event that came with this reading of the clocks, of which `wall` is its own time. Durable once the
+    /// Appends an event that was received at this clock reading; `wall` is the event's own time. Durable once the
     /// [`Pending`] resolves.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Events {
         self.record(event, answer).await
     }
 
-    /// Notes how the clocks stand, if the wall clock was set since the last time. To be called again and again.
+    /// Records a clock reading if the wall clock was set since the last one. Call it periodically.
     ///
     /// # Errors
-    /// [`StoreError`] where the journal does not take it.
+    /// [`StoreError`] where the journal cannot accept it.
     pub async fn note_clock(&self, reading: Reading) -> Result<(), StoreError> {
         let mut last_reading = self.core.clock_lock.lock().await;
         self.set_clock(&mut last_reading, reading).await
@@ -102,13 +102,13 @@ impl Events {
         Ok(())
     }
 
-    /// Takes in what time it was at an uptime of this boot, where that says more than what is known. From then on all
-    /// events of this boot, and those of boots beside it, have their true time. Whether it did.
+    /// Records a reference time of this boot if it reduces the uncertainty. Afterwards all events of this boot and of
+    /// adjacent boots have corrected timestamps. Returns whether it was recorded.
     ///
     /// # Errors
-    /// [`StoreError`] where the views cannot be read or the journal does not take it.
+    /// [`StoreError`] where the views cannot be read or the journal cannot accept it.
     pub async fn learn_time(&self, truth: Truth) -> Result<bool, StoreError> {
-        // A boot is known by its first reading.
+        // A boot is known only after its first reading.
         let last_reading = *self.core.clock_lock.lock().await;
         if last_reading.is_none_or(|last_reading| last_reading.boot != truth.boot) {
             self.note_clock(Reading::now()).await?;
@@ -120,22 +120,22 @@ impl Events {
         Ok(true)
     }
 
-    /// Takes in that a time server set the wall clock, when that clock itself said `set`; not where the clock was
-    /// set by anybody else since, or that is long ago. Whether it says more than what is known.
+    /// Records that a time server set the wall clock, at `set` by that clock. It is ignored where the clock was set
+    /// again since, or where it is too long ago. Returns whether it was recorded as a reference time.
     ///
     /// # Errors
     /// As [`Events::learn_time`].
     pub async fn clock_synchronized(&self, reading: Reading, set: Timestamp) -> Result<bool, StoreError> {
         let Some(truth) = Truth::of_system(&reading, set) else { return Ok(false) };
         let then = reading.uptime.saturating_sub(reading.wall.0.saturating_sub(set.0));
-        // A step that was noted a moment ago counts.
+        // A step that was recorded just now counts, too.
         if self.clocks_now().await?.boot(&reading.boot).is_some_and(|boot| boot.was_set_after(then)) {
             return Ok(false);
         }
         self.learn_time(truth).await
     }
 
-    /// What is known of the clock now. Blocking, for microseconds.
+    /// The current state of the clock. Blocking, for microseconds.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -144,12 +144,12 @@ impl Events {
         Ok(ClockStatus { now: clocks.now(&now), wall: now.wall, truth: clocks.truth(&now) })
     }
 
-    /// The time, as far as it is known; what the wall clock says where it is not.
+    /// The corrected time; the wall clock where no correction is known.
     pub fn time(&self) -> Timestamp {
         self.core.time()
     }
 
-    /// With all that was noted until now.
+    /// All clock records, including those that were appended just now.
     async fn clocks_now(&self) -> Result<Clocks, StoreError> {
         self.core.caught_up().await?;
         self.core.clocks()

@@ -1,4 +1,4 @@
-//! Queries of events. They change nothing.
+//! Read-only queries of events.
 
 use gatehouse_journal::{JournalError, Location};
 use gatehouse_model::{CameraName, Event, EventKey, Identification, Person, Timestamp};
@@ -17,13 +17,13 @@ pub struct EventQuery {
     pub camera: Option<CameraName>,
     /// Only those in which this person was matched.
     pub person: Option<String>,
-    /// Only those that came at or after, by what is known of the time.
+    /// Only those received at this time or later, by the corrected time.
     pub since: Option<Timestamp>,
-    /// At most so many.
+    /// Maximum number of results.
     pub limit: usize,
 }
 
-/// An event as it is told.
+/// An event as queries return it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
     /// Its number.
@@ -32,7 +32,7 @@ pub struct EventView {
     pub event: Event,
     /// The answer, with the people that are still enrolled.
     pub identification: Identification<Person>,
-    /// When it really came, as far as that is known now.
+    /// When it was received, corrected as far as known now.
     pub time: Known,
 }
 
@@ -48,13 +48,13 @@ impl Events {
             let time = clocks.when(Moment::Event(entry.seq), entry.received_at);
             match query.since {
                 _ if found.len() >= query.limit => break,
-                // Of a clock that was never set nothing follows for those before.
+                // The time of a clock that was never set does not bound earlier events.
                 Some(since) if time.at < since && !is_plausible(time.at) => continue,
                 Some(since) if time.at < since => break,
                 _ => {}
             }
             let view = match self.event_in(entry.location, &clocks) {
-                // One damaged record must not hide all the others. Opening and delivery report it.
+                // One damaged record must not hide the others. Opening and delivery report it.
                 Err(StoreError::Journal(JournalError::Damaged { .. })) => continue,
                 view => view?,
             };
@@ -100,14 +100,14 @@ impl Events {
         Ok(Some(EventView { seq, event, identification, time }))
     }
 
-    /// The ledger at the position that the views have.
+    /// The ledger at the position of the views.
     pub fn ledger(&self) -> Ledger {
         self.core.numbers.borrow().totals.ledger.clone()
     }
 }
 
 impl EventQuery {
-    /// Whether an event is of the camera and the person that are asked for.
+    /// Whether an event matches the camera and the person of the query.
     fn fits(&self, view: &EventView) -> bool {
         self.camera.as_ref().is_none_or(|camera| *camera == view.event.key.camera)
             && self.person.as_ref().is_none_or(|person| view.shows(person))

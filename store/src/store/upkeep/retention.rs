@@ -89,7 +89,7 @@ impl Upkeep {
     /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
     pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
         let ages = Arc::new(Ages::read(&self.core)?);
-        let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.are_true(), ..*policy };
+        let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.has_reference(), ..*policy };
         let mut retained = Retained::default();
         self.retain_files(&policy, &ages, &mut retained).await?;
         // Who does not come to this door may come to another one.

@@ -13,13 +13,13 @@ fn open(directory: &Path) -> Store {
     testing::open(directory, "test", 4).0
 }
 
-fn again(store: Store, directory: &Path) -> Store {
+fn reopen(store: Store, directory: &Path) -> Store {
     store.close();
     drop(store);
     open(directory)
 }
 
-/// Records an event that came under a clock that is wrong by so much; the true time of it.
+/// Records an event that was received while the clock was off by `wrong_by`. Returns its true time.
 async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
     let now = Reading::now();
     let mut event = testing::visit(id);
@@ -27,13 +27,13 @@ async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
     let reading = Reading { wall: event.received_at, ..now };
     let answer = store.galleries.identify(&event.key.camera, &[]);
     let position = store.events.record_arrival(event, answer, reading).await.unwrap().await.unwrap();
-    // What is durable is listed a moment later.
+    // A durable event is listed once the views have it.
     store.core.wait_applied(position).await.unwrap();
     now.wall
 }
 
-/// The true time, as another machine tells it.
-fn told() -> Truth {
+/// The true time, as a database server returns it.
+fn reference_time() -> Truth {
     let from = uptime();
     Truth::asked(ClockSource::Rows, Timestamp::now(), from, uptime()).unwrap()
 }
@@ -60,11 +60,11 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
     let mut truths = Vec::new();
     for (id, years) in [("a", -50), ("b", 50), ("c", 0), ("d", -50)] {
         truths.push((id, event(&store, id, years * YEAR).await));
-        store = again(store, folder.path());
+        store = reopen(store, folder.path());
     }
     assert!(times(&store).iter().all(|(_, known)| known.uncertainty_ms.is_none()));
-    assert!(store.events.learn_time(told()).await.unwrap());
-    assert!(!store.events.learn_time(told()).await.unwrap(), "it says nothing new");
+    assert!(store.events.learn_time(reference_time()).await.unwrap());
+    assert!(!store.events.learn_time(reference_time()).await.unwrap(), "it does not reduce the uncertainty");
     truths.push(("e", event(&store, "e", 50 * YEAR).await));
     assert_right(&store, &truths);
     let delivered = store.feed.changes(Position::default(), 100).unwrap();
@@ -75,12 +75,12 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
     assert_eq!(delivered.collect::<Vec<_>>(), times(&store));
     let since = Some(Timestamp(truths[2].1.0 - 60 * SECOND));
     let query = EventQuery { since, limit: usize::MAX, ..EventQuery::default() };
-    assert_eq!(store.events.list(&query).unwrap().len(), 5, "since is asked of the true time");
+    assert_eq!(store.events.list(&query).unwrap().len(), 5, "`since` uses the true time");
 
-    // The same from the journal alone, and from a snapshot alone.
+    // The same result from the journal alone, and from a snapshot alone.
     let before = times(&store);
     store.upkeep.snapshot().await.unwrap();
-    let store = again(store, folder.path());
+    let store = reopen(store, folder.path());
     assert_eq!(times(&store), before);
     store.close();
     drop(store);
@@ -92,7 +92,7 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_is_noted_once_until_it_is_set() {
+async fn a_clock_reading_is_recorded_once_until_the_clock_is_set() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let head = |store: &Store| store.upkeep.status().head.lsn;
@@ -103,10 +103,10 @@ async fn a_clock_is_noted_once_until_it_is_set() {
     for _ in 0..3 {
         store.events.note_clock(Reading::now()).await.unwrap();
     }
-    let store = again(store, folder.path());
+    let store = reopen(store, folder.path());
     store.events.note_clock(Reading::now()).await.unwrap();
     store.events.ping().await.unwrap();
-    assert_eq!(head(&store), noted, "neither a look nor a start is a step");
+    assert_eq!(head(&store), noted, "neither a reading nor a start is a step");
     store.events.note_clock(Reading { wall: Timestamp(now.wall.0 - 50 * YEAR), ..now }).await.unwrap();
     store.events.ping().await.unwrap();
     assert_eq!(head(&store), noted + 1);
@@ -114,20 +114,20 @@ async fn a_clock_is_noted_once_until_it_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_server_is_believed_while_nobody_else_sets_the_clock() {
+async fn a_time_server_is_trusted_while_the_clock_is_not_set_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let now = Reading::now();
-    // Long before this machine was started the clock was noted already.
+    // A reading was recorded long before this machine was started.
     let noted = |uptime: i64, wrong: i64| Reading { uptime, wall: Timestamp(now.wall.0 + wrong), ..now };
     store.events.note_clock(noted(now.uptime - 7200 * SECOND, -7200 * SECOND)).await.unwrap();
     let ago = |seconds: i64| Timestamp(now.wall.0 - seconds * SECOND);
     assert!(!store.events.clock_synchronized(now, ago(86_400)).await.unwrap(), "too long ago");
-    assert!(!store.events.clock_synchronized(now, ago(-60)).await.unwrap(), "still to come");
+    assert!(!store.events.clock_synchronized(now, ago(-60)).await.unwrap(), "in the future");
     assert!(store.events.clock_synchronized(now, ago(600)).await.unwrap());
     let off = store.events.clock().unwrap().now.uncertainty_ms.unwrap();
     assert!((500..5_000).contains(&off), "{off}");
-    // An operator sets it by hand an hour ahead, after the time server did.
+    // An operator sets it an hour ahead by hand, after the time server set it.
     let wrong = Reading { wall: Timestamp(now.wall.0 + 3600 * SECOND), ..now };
     store.events.note_clock(wrong).await.unwrap();
     assert!(!store.events.clock_synchronized(wrong, Timestamp(wrong.wall.0 - 4000 * SECOND)).await.unwrap());
