@@ -1,9 +1,9 @@
-//! The galleries: one answers, a second may stand beside it, be filled, watched and switched to.
+//! The galleries: one is in use; a second one, the candidate, can be filled, compared and switched to.
 //!
-//! Which galleries there are and which one is in use is told by journal records; the settings describe the first one
-//! only while nobody is enrolled. A probe takes a [`GallerySet`] once and keeps it to its end, so that it sees the state
-//! before or after a switch and nothing in between. Order of each change: the record is durable, then answers
-//! change; a crash in between loses nothing. A removal that is cut short is finished at the next start.
+//! Journal records define which galleries exist and which one is in use. The settings describe the first gallery only
+//! while no person is enrolled. A probe takes a [`GallerySet`] once and keeps it until it is answered. It sees the
+//! state before or after a switch and nothing in between. Order of each change: the record is durable, then answers
+//! change. A crash in between loses nothing. An interrupted removal is completed at the next start.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -30,18 +30,18 @@ pub(in crate::store) mod thresholds;
 
 pub use identify::ProbeFace;
 
-/// Galleries at a time: the one in use, and one to go over to.
+/// Maximum number of galleries: the one in use, and one candidate.
 pub const GALLERIES_MAX: usize = 2;
-/// People that a refused switch names; `gatehouse gallery compare` names more.
+/// People listed in the refusal of a switch; `gatehouse gallery compare` lists more.
 const MISSING_NAMED: usize = 20;
-/// Share of strangers that may be let in where nobody has said another one.
+/// Default target for the share of strangers that are falsely accepted.
 const TARGET_FPIR: f64 = 0.001;
 
 /// One gallery.
 pub(in crate::store) struct Slot {
     pub(in crate::store) mark: GalleryMark,
     pub(in crate::store) gallery: Gallery,
-    /// Strangers as numbers, for its thresholds.
+    /// Impostor scores, from which its thresholds are derived.
     pub(in crate::store) impostors: Mutex<Impostors>,
 }
 
@@ -49,48 +49,48 @@ pub(in crate::store) struct Slot {
 pub struct GallerySet {
     models: Models,
     pub(in crate::store) in_use: Arc<Slot>,
-    pub(in crate::store) beside: Option<Arc<Slot>>,
+    pub(in crate::store) candidate: Option<Arc<Slot>>,
 }
 
-/// What the galleries are of.
+/// The models of the galleries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Models {
-    /// Of the one that answers.
+    /// The model of the gallery in use.
     pub in_use: Model,
-    /// Of the one beside it.
+    /// The model of the candidate gallery.
     pub beside: Option<Model>,
 }
 
-/// What the settings say of thresholds.
+/// Threshold settings.
 #[derive(Clone)]
 pub(in crate::store) struct Rules {
-    /// For the gallery whose model they name.
+    /// Settings of the gallery whose model they name.
     pub(in crate::store) settings: GallerySettings,
-    /// The share of strangers that it follows; none: its thresholds are set.
+    /// The target share of false accepts of that gallery; none: its thresholds are fixed.
     pub(in crate::store) target: Option<f64>,
-    /// The share that any other gallery follows, since set thresholds are of one model.
+    /// The target share of any other gallery, since fixed thresholds are valid for one model only.
     pub(in crate::store) target_of_others: f64,
 }
 
 /// A gallery as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GalleryLine {
-    /// What it is of; its name is the gallery's.
+    /// Its model, whose name is also the gallery's name.
     #[serde(flatten)]
     pub model: Model,
-    /// Whether answers come from it.
+    /// Whether it is in use.
     pub in_use: bool,
     /// People in it.
     pub people: usize,
     /// Their templates.
     pub templates: usize,
-    /// The threshold in force where a camera has none of its own.
+    /// The threshold in force for cameras without their own.
     pub threshold: f32,
-    /// Where it comes from.
+    /// How it was determined.
     pub basis: Basis,
-    /// Why there is none, and what to do.
+    /// Why there is no threshold, and what to do.
     pub no_threshold: Option<String>,
-    /// Where the impostor statistics of the model come from; none for an unknown model.
+    /// Source of the impostor statistics of the model; none for an unknown model.
     pub calibration: Option<String>,
 }
 
@@ -99,9 +99,9 @@ pub struct GalleryLine {
 pub struct GalleryChanged {
     /// Name of the gallery in use now.
     pub in_use: String,
-    /// Name of the one beside it.
+    /// Name of the candidate gallery.
     pub beside: Option<String>,
-    /// People who are enrolled only beside it: they are not recognised any more.
+    /// People who are enrolled only in the candidate gallery: they are not recognised any more.
     pub missing: usize,
 }
 
@@ -114,7 +114,7 @@ impl Rules {
         model.measures_as(&Model::from(&self.settings))
     }
 
-    /// The settings of a gallery of a model.
+    /// The settings of the gallery of a model.
     fn settings_of(&self, model: &Model) -> GallerySettings {
         let mut settings = self.settings.clone();
         if !self.are_of(model) {
@@ -151,38 +151,38 @@ impl Slot {
 }
 
 impl GallerySet {
-    pub(in crate::store) fn new(in_use: Arc<Slot>, beside: Option<Arc<Slot>>) -> Self {
+    pub(in crate::store) fn new(in_use: Arc<Slot>, candidate: Option<Arc<Slot>>) -> Self {
         let model = |slot: &Arc<Slot>| slot.mark.model.clone();
-        let models = Models { in_use: model(&in_use), beside: beside.as_ref().map(model) };
-        Self { models, in_use, beside }
+        let models = Models { in_use: model(&in_use), beside: candidate.as_ref().map(model) };
+        Self { models, in_use, candidate }
     }
 
-    /// Where the threshold of a camera comes from, in the gallery that answers.
+    /// How the threshold of a camera was determined, in the gallery in use.
     pub fn basis(&self, camera: &CameraName) -> Basis {
         self.in_use.gallery.thresholds().basis(camera.as_str())
     }
 
-    /// The threshold in force for a camera, or where a camera has none of its own, in the gallery in use.
+    /// The threshold in force in the gallery in use, for a camera or for cameras without their own.
     pub fn threshold(&self, camera: Option<&str>) -> Derived {
         self.in_use.gallery.thresholds().derived(camera)
     }
 
-    /// What they are of.
+    /// The models of the galleries.
     pub fn models(&self) -> &Models {
         &self.models
     }
 
     pub(in crate::store) fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        std::iter::once(&self.in_use).chain(&self.beside)
+        std::iter::once(&self.in_use).chain(&self.candidate)
     }
 
-    /// A gallery by its name; without one the one in use.
+    /// A gallery by its name, or the one in use.
     pub(in crate::store) fn named(&self, name: Option<&str>) -> Result<&Arc<Slot>, Refusal> {
         let Some(name) = name else { return Ok(&self.in_use) };
         self.all().find(|slot| slot.name() == name).ok_or_else(|| Refusal::UnknownGallery(name.to_owned()))
     }
 
-    /// What a gallery is of, by its name; without one the one in use.
+    /// The model of a gallery, by its name, or of the one in use.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`].
@@ -190,7 +190,7 @@ impl GallerySet {
         self.named(name).map(|slot| &slot.mark.model)
     }
 
-    /// What the galleries have of a person.
+    /// Numbers of samples and corrections of a person in the galleries.
     pub(in crate::store) fn count(&self, person: &KeyId) -> Counted {
         let galleries = self.all().map(|slot| (slot.name().to_owned(), slot.gallery.samples(person)));
         Counted {
@@ -201,12 +201,12 @@ impl GallerySet {
     }
 }
 
-/// The galleries that the views know, and what the journal is to be told of them.
+/// The galleries in the views, and the record that must be appended for them.
 pub(in crate::store) struct Described {
     marks: Vec<GalleryMark>,
     gone: BTreeSet<u8>,
     in_use: u8,
-    /// The first gallery where no record describes it, or another model is set while nobody is enrolled.
+    /// The first gallery, where no record describes it or the model was changed before the first enrollment.
     pub(in crate::store) fresh: Option<GalleryMark>,
 }
 
@@ -221,10 +221,10 @@ impl Described {
         let gone = gone.map(|entry| Ok(entry?.0.get(1).copied().unwrap_or_default()));
         let gone = gone.collect::<Result<BTreeSet<u8>, ViewError>>()?;
         let model = Model::from(settings);
-        let nobody = views.scan(vec![entries::TEMPLATE], false).next().is_none();
+        let is_empty = views.scan(vec![entries::TEMPLATE], false).next().is_none();
         let fresh = match marks.as_slice() {
             [] => Some(GalleryMark { number: 0, model }),
-            [only] if nobody && only.model != model => Some(GalleryMark { number: only.number, model }),
+            [only] if is_empty && only.model != model => Some(GalleryMark { number: only.number, model }),
             _ => None,
         };
         if let Some(fresh) = &fresh {
@@ -279,12 +279,12 @@ impl Galleries {
         self.core.galleries().all().for_each(|slot| rules.apply_to(slot));
     }
 
-    /// The galleries at this moment. Whoever identifies with them sees neither a later switch nor half of one.
+    /// The current galleries. An identification with them is not affected by a later or a concurrent switch.
     pub fn current(&self) -> Arc<GallerySet> {
         self.core.galleries()
     }
 
-    /// Applies thresholds and least quality of new settings to the gallery whose model the settings name.
+    /// Applies thresholds and minimum quality of new settings to the gallery whose model the settings name.
     pub fn apply_settings(&self, thresholds: HashMap<String, f32>, threshold: f32, minimum_quality: f32) {
         self.apply_rules(|rules| {
             rules.settings.camera_thresholds = thresholds;
@@ -293,8 +293,8 @@ impl Galleries {
         });
     }
 
-    /// Derives thresholds for a share of strangers from now on, as far as the settings give none; none: they hold
-    /// everywhere, but for a gallery of another model than the settings name, which follows `of_others`.
+    /// Sets the target share of false accepts for which thresholds are derived where the settings give none. Without
+    /// a target the fixed thresholds hold. A gallery of another model than the settings name uses `of_others`.
     pub fn set_target_fpir(&self, target: Option<f64>, of_others: f64) {
         self.apply_rules(|rules| (rules.target, rules.target_of_others) = (target, of_others));
     }
@@ -322,11 +322,11 @@ impl Galleries {
         galleries.all().map(line).collect()
     }
 
-    /// Puts an empty gallery beside the one in use. [`People::reset_cursor`](super::People::reset_cursor) then requests
-    /// the samples of its model from the central services again.
+    /// Adds an empty candidate gallery. [`People::reset_cursor`](super::People::reset_cursor) then requests the samples
+    /// of its model from the central services again.
     ///
     /// # Errors
-    /// A refusal where the name is taken, there are two already, or there can be no gallery of the model.
+    /// A refusal where the name is taken, there are two already, or the model is not valid.
     pub async fn add(&self, model: Model) -> Result<Vec<GalleryLine>, RequestError> {
         model.check()?;
         let _lock = self.core.people_lock.lock().await;
@@ -351,8 +351,8 @@ impl Galleries {
         Ok(self.list())
     }
 
-    /// Gives a gallery the impostor statistics of its model, by its name or the one in use; none: those that come with
-    /// the program. Durable on return.
+    /// Sets the impostor statistics of a gallery, by its name, or of the one in use. None selects the statistics that
+    /// are included in the program. Durable on return.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`]; [`Refusal::Calibration`] where they are damaged or of another model.
@@ -370,11 +370,11 @@ impl Galleries {
         Ok(self.list())
     }
 
-    /// Goes over to the other gallery: every probe that begins afterwards is answered by it.
+    /// Switches to the candidate gallery: it answers every probe that begins afterwards.
     ///
     /// # Errors
-    /// A refusal where it is not there or in use already, and, unless `force` is set, where people of the gallery in
-    /// use are missing in it.
+    /// A refusal where it does not exist or is in use already. Without `force` also where it has no threshold, or where
+    /// people of the gallery in use are missing in it.
     pub async fn switch(&self, name: &str, force: bool) -> Result<GalleryChanged, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
@@ -390,18 +390,18 @@ impl Galleries {
             let named = missing.iter().take(MISSING_NAMED).cloned().collect::<Vec<_>>().join(", ");
             return Err(Refusal::Missing { gallery: name.to_owned(), people: missing.len(), named }.into());
         }
-        // Said once more, so that no single damaged record takes what the gallery in use is of.
+        // A second copy, so that one damaged record never loses the model of the gallery in use.
         drop(self.core.append(&Record::GalleryAdded(other.mark.clone())).await?);
         self.core.change(&Record::GallerySwitched { gallery: other.mark.number }).await?;
         self.core.set_galleries(GallerySet::new(other, Some(Arc::clone(&now.in_use))));
         Ok(self.changed(missing.len()))
     }
 
-    /// Removes the gallery beside the one in use, with all templates in it. People who were enrolled only there stay
-    /// known by name, without templates.
+    /// Removes the candidate gallery with all its templates. People who were enrolled only there keep their names,
+    /// without templates.
     ///
     /// # Errors
-    /// A refusal where it is not there or in use.
+    /// A refusal where it does not exist or is in use.
     pub async fn remove(&self, name: &str) -> Result<GalleryChanged, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
@@ -422,7 +422,7 @@ impl Galleries {
         Ok(self.changed(0))
     }
 
-    /// Ids of those who have samples in one gallery and none in the other, in order.
+    /// Sorted ids of people with samples in `but_in` and none in `gallery`.
     pub(in crate::store) fn missing_in(&self, gallery: &Slot, but_in: &Slot) -> Vec<String> {
         let people = self.core.people();
         let is_missing = |(key, id): (&KeyId, &str)| {

@@ -1,9 +1,8 @@
-//! The dual run: while two galleries are there, what the other one would have said of an event.
+//! The dual run: while there are two galleries, the candidate gallery identifies each event, too.
 //!
-//! Only events are compared whose faces came with encodings of both models. What is kept is a verdict per event, a
-//! record of the journal like any other, and from these the counts and the newest events in which the two differ. It
-//! says of no event who was recognised. A switch, or another gallery, begins a comparison anew; an event that a crash
-//! cut off and that comes again may count twice.
+//! Only events whose faces have encodings of both models are compared. The journal keeps a verdict per event. The
+//! views derive the counts and the newest differing events from the verdicts. Neither contains who was recognised. A
+//! switch or another gallery restarts the comparison. An event that is redelivered after a crash may count twice.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use super::super::{Refusal, RequestError};
 use super::{Galleries, GallerySet, ProbeFace};
 use crate::views::entries::{Comparison, Key};
 
-/// People of a list at most; what is beyond is counted.
+/// Maximum length of the list of people; the rest is only counted.
 const PEOPLE_MAX: usize = 1000;
 
 /// How the two galleries compare.
@@ -24,15 +23,15 @@ pub struct GalleryComparison {
     pub in_use: String,
     /// Name of the other.
     pub other: String,
-    /// Events in which both recognised the same people, or nobody.
+    /// Events in which both recognised the same people, or none.
     pub same: u64,
-    /// Events in which only the gallery in use recognised somebody.
+    /// Events in which only the gallery in use recognised a person.
     pub only_in_use: u64,
-    /// Events in which only the other recognised somebody.
+    /// Events in which only the other recognised a person.
     pub only_other: u64,
-    /// Events in which each recognised somebody whom the other did not.
+    /// Events in which each recognised a person whom the other did not.
     pub different: u64,
-    /// Events that could not be compared: not every face came with an encoding of both models that can be read.
+    /// Events that could not be compared: a face lacks a readable encoding of one of the models.
     pub incomplete: u64,
     /// The newest events in which they differ, the newest first.
     pub differing: Vec<Differing>,
@@ -47,22 +46,22 @@ pub struct GalleryComparison {
 pub struct Differing {
     /// `camera/event id`.
     pub event: String,
-    /// How.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// Faces of an event as the model of the other gallery tells them.
+/// Faces of an event, encoded by the model of the other gallery.
 #[derive(Debug, Default)]
 pub struct Others {
     /// The faces, in the order of the camera.
     pub faces: Vec<ProbeFace>,
-    /// Whether there were encodings that cannot be read. They are no reason to refuse the event.
+    /// Whether there were unreadable encodings. They never cause a refusal of the event.
     pub unreadable: bool,
 }
 
 impl Galleries {
-    /// Holds what was answered against what the other gallery says of the same faces. None where there is no other
-    /// gallery or the event has no face for it. Touches no disk.
+    /// Compares an answer with the answer of the other gallery for the same faces. None where there is no other gallery
+    /// or the event has no face for it. Accesses no disk.
     pub fn compare(
         &self,
         galleries: &GallerySet,
@@ -70,15 +69,15 @@ impl Galleries {
         answer: &Identification<Person>,
         others: &Others,
     ) -> Option<Compared> {
-        let beside = galleries.beside.as_ref()?;
+        let candidate = galleries.candidate.as_ref()?;
         if others.faces.is_empty() && !others.unreadable {
             return None;
         }
-        let theirs = self.identify_with(beside, &event.camera, &others.faces);
-        beside.impostors().take(&event.camera, Timestamp::now(), &theirs);
+        let theirs = self.identify_with(candidate, &event.camera, &others.faces);
+        candidate.impostors().take(&event.camera, Timestamp::now(), &theirs);
         let is_whole = !others.unreadable && others.faces.len() == answer.faces.len();
         let verdict = if is_whole { verdict(&people(answer), &people(&theirs)) } else { Verdict::Incomplete };
-        let (in_use, other) = (galleries.in_use.name().to_owned(), beside.name().to_owned());
+        let (in_use, other) = (galleries.in_use.name().to_owned(), candidate.name().to_owned());
         Some(Compared { event: event.clone(), in_use, other, verdict })
     }
 
@@ -88,10 +87,11 @@ impl Galleries {
     /// [`Refusal::OneGallery`] where there is no second one, or where the views cannot be read.
     pub fn comparison(&self) -> Result<GalleryComparison, RequestError> {
         let galleries = self.core.galleries();
-        let (in_use, beside) = (&galleries.in_use, galleries.beside.as_ref().ok_or(Refusal::OneGallery)?);
+        let in_use = &galleries.in_use;
+        let candidate = galleries.candidate.as_ref().ok_or(Refusal::OneGallery)?;
         let stored: Option<Comparison> = self.core.views.get(&Key::Comparison)?;
         let is_of_these =
-            |stored: &Comparison| stored.in_use == in_use.name() && stored.other == beside.name();
+            |stored: &Comparison| stored.in_use == in_use.name() && stored.other == candidate.name();
         let stored = stored.filter(is_of_these).unwrap_or_default();
         let count = |verdict| {
             stored.counts.iter().find(|(known, _)| *known == verdict).map_or(0, |(_, count)| *count)
@@ -100,12 +100,12 @@ impl Galleries {
             event: format!("{}/{}", event.camera, event.id),
             verdict: *verdict,
         };
-        let mut missing = self.missing_in(beside, in_use);
+        let mut missing = self.missing_in(candidate, in_use);
         let missing_people = missing.len();
         missing.truncate(PEOPLE_MAX);
         Ok(GalleryComparison {
             in_use: in_use.name().to_owned(),
-            other: beside.name().to_owned(),
+            other: candidate.name().to_owned(),
             same: count(Verdict::Same),
             only_in_use: count(Verdict::OnlyInUse),
             only_other: count(Verdict::OnlyOther),
@@ -138,13 +138,13 @@ mod tests {
 
     #[test]
     fn a_verdict_says_who_recognised_more() {
-        let told = |ours: &[&'static str], theirs: &[&'static str]| {
+        let compared = |ours: &[&'static str], theirs: &[&'static str]| {
             verdict(&ours.iter().copied().collect(), &theirs.iter().copied().collect())
         };
-        assert_eq!(told(&[], &[]), Verdict::Same);
-        assert_eq!(told(&["a", "b"], &["b", "a"]), Verdict::Same);
-        assert_eq!(told(&["a"], &[]), Verdict::OnlyInUse);
-        assert_eq!(told(&["a"], &["a", "b"]), Verdict::OnlyOther);
-        assert_eq!(told(&["a", "c"], &["a", "b"]), Verdict::Different);
+        assert_eq!(compared(&[], &[]), Verdict::Same);
+        assert_eq!(compared(&["a", "b"], &["b", "a"]), Verdict::Same);
+        assert_eq!(compared(&["a"], &[]), Verdict::OnlyInUse);
+        assert_eq!(compared(&["a"], &["a", "b"]), Verdict::OnlyOther);
+        assert_eq!(compared(&["a", "c"], &["a", "b"]), Verdict::Different);
     }
 }

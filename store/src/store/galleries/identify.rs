@@ -8,7 +8,7 @@ use gatehouse_model::{CameraName, Effort, Face, Identification, Outcome, Person}
 use super::super::Refusal;
 use super::{Galleries, GallerySet, Slot};
 
-/// One face of an event on its way through RAM.
+/// One face of an event. It exists in memory only.
 #[derive(Debug)]
 pub struct ProbeFace {
     /// The validated encoding.
@@ -18,12 +18,12 @@ pub struct ProbeFace {
 }
 
 impl Galleries {
-    /// Says who the faces are, by the gallery in use. Touches no disk.
+    /// Identifies faces with the gallery in use. Accesses no disk.
     pub fn identify(&self, camera: &CameraName, faces: &[ProbeFace]) -> Identification<Person> {
         self.identify_in(&self.core.galleries(), camera, faces)
     }
 
-    /// The same by the gallery that was in use when `galleries` were taken.
+    /// As [`Galleries::identify`], with the gallery that is in use in `galleries`.
     pub fn identify_in(
         &self,
         galleries: &GallerySet,
@@ -33,7 +33,7 @@ impl Galleries {
         self.identify_with(&galleries.in_use, camera, faces)
     }
 
-    /// The same by a gallery of this name; without one by the one in use.
+    /// As [`Galleries::identify`], with the gallery of this name, or the one in use.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`].
@@ -77,7 +77,7 @@ impl Galleries {
         answer
     }
 
-    /// Whether everybody whom an answer of before names is still enrolled, under this name.
+    /// Whether all people in an earlier answer are still enrolled under the same names.
     pub fn still_valid(&self, answer: &Identification<Person>) -> bool {
         let people = self.core.people();
         let member = |person: &Person| people.member(&people.key_of(&person.id)?);

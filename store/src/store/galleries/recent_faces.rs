@@ -1,6 +1,6 @@
-//! What RAM keeps of faces after the answer, and for how long; nothing of it is ever on disk.
+//! Faces that are kept in memory after the answer, and for how long. They are never written to disk.
 //!
-//! - Strangers of today, where labels are switched on: see [`gatehouse_gallery::StrangerMark`].
+//! - Strangers of today, where labels are enabled: see [`gatehouse_gallery::StrangerMark`].
 //! - The faces of the last events with a match, so that a wrong match can be corrected: [`MATCHES_MAX`] events, for
 //!   [`MATCHES_HOURS`] hours. Faces that were not matched are not kept for this.
 
@@ -15,27 +15,27 @@ use gatehouse_model::{EventKey, Identification, Metric, Outcome, Person};
 use super::super::people::corrections::CorrectionFault;
 use super::{Galleries, ProbeFace};
 
-/// Events with a match whose faces are kept: a busy day of a door, and below 1 MB.
+/// Events with a match whose faces are kept: a busy day of one door, and less than 1 MB.
 pub const MATCHES_MAX: usize = 256;
-/// Hours for which they are kept: who is told of a wrong match tells so on the same day.
+/// Hours for which they are kept: a wrong match is usually reported on the same day.
 pub const MATCHES_HOURS: u64 = 24;
 
-/// How an event came.
+/// How an event arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// As it happened.
+    /// Immediately.
     Fresh,
-    /// For the first time, but not as it happened: the broker had kept it, or sends it again.
+    /// For the first time but delayed: the broker had retained it, or redelivered it.
     Late,
-    /// It is stored already.
+    /// Again: it is stored already.
     Known,
 }
 
-/// See the module.
+/// Faces that are kept in memory; see the module.
 #[derive(Default)]
 pub(in crate::store) struct RecentFaces {
     strangers: Strangers,
-    /// The model of their faces.
+    /// The model of the strangers' encodings.
     model: String,
     /// Oldest first.
     matches: VecDeque<Kept>,
@@ -55,15 +55,15 @@ pub(in crate::store) struct Matched {
     pub(in crate::store) nth: usize,
     /// Id of the person it was taken for.
     pub(in crate::store) person: String,
-    /// The model of the gallery that did, and of the encoding.
+    /// The model of the matching gallery and of the encoding.
     pub(in crate::store) model: String,
     pub(in crate::store) encoding: Encoding,
     corrected: bool,
 }
 
 impl Galleries {
-    /// Takes the faces of an event after the gallery has answered, and tells for each what is known of a stranger.
-    /// Everything that is not kept is wiped.
+    /// Takes the faces of an answered event and returns for each the mark of a known stranger. Faces that are not kept
+    /// are zeroized.
     pub fn take_faces(
         &self,
         event: &EventKey,
@@ -76,33 +76,33 @@ impl Galleries {
         let now = moment();
         let mut recent = self.recent_faces();
         recent.strangers_of(&answer.model);
-        let (mut told, mut matched) = (Vec::new(), Vec::new());
+        let (mut marks, mut matched) = (Vec::new(), Vec::new());
         for (at, (ProbeFace { encoding, .. }, face)) in faces.into_iter().zip(&answer.faces).enumerate() {
             let is_stranger = face.outcome == Outcome::Stranger;
             let mut mark = || {
                 recent.strangers.visit(&encoding, (metric, face.threshold), now, arrival == Arrival::Fresh)
             };
-            told.push(is_stranger.then(&mut mark).flatten());
-            // Whoever was erased meanwhile is not kept: that forgets under the lock that is held here.
+            marks.push(is_stranger.then(&mut mark).flatten());
+            // A person who was erased since must not be kept. An erasure takes the lock that is held here.
             let is_there = |person: &&Person| self.core.people().key_of(&person.id).is_some();
             if let (Outcome::Match, Some(person)) = (face.outcome, face.person.as_ref().filter(is_there)) {
                 let (person, model) = (person.id.clone(), answer.model.clone());
                 matched.push(Matched { nth: at + 1, person, model, encoding, corrected: false });
             }
         }
-        // An event that comes again was answered again; what was corrected is the first answer.
+        // A redelivered event is answered again. Corrections must refer to the first answer.
         if arrival != Arrival::Known {
             recent.keep(event, matched, now.at);
         }
-        told
+        marks
     }
 
-    /// Switches labels for strangers on or off; off forgets all of them at once.
+    /// Enables or disables labels for strangers. Disabling removes all labels at once.
     pub fn label_strangers(&self, on: bool) {
         self.recent_faces().strangers.switch(on);
     }
 
-    /// Forgets what has had its time. To be called often: what is due goes at the next call.
+    /// Removes expired faces. Call it periodically: an expired face is removed at the next call.
     pub fn forget_old(&self) {
         let now = moment();
         let mut recent = self.recent_faces();
@@ -110,7 +110,7 @@ impl Galleries {
         recent.drop_old(now.at);
     }
 
-    /// Forgets the faces that were taken for a person.
+    /// Removes the faces that were matched to a person.
     pub(in crate::store) fn forget_matches_of(&self, person: &str) {
         self.recent_faces().forget(person);
     }
@@ -124,7 +124,7 @@ impl Galleries {
         self.recent_faces().find(event, face, Instant::now()).cloned()
     }
 
-    /// Notes that a match is corrected.
+    /// Marks a match as corrected.
     pub(in crate::store) fn match_corrected(&self, event: &EventKey, nth: usize) {
         let mut recent = self.recent_faces();
         let kept = recent.matches.iter_mut().filter(|kept| kept.event == *event);
@@ -139,7 +139,7 @@ impl Galleries {
 }
 
 impl RecentFaces {
-    /// Forgets the strangers whose faces are of another model: they cannot be compared.
+    /// Removes the strangers whose encodings have another model: they cannot be compared.
     fn strangers_of(&mut self, model: &str) {
         if self.model != model {
             self.strangers.forget();
@@ -189,7 +189,7 @@ impl RecentFaces {
     }
 }
 
-/// Now, with the day of the machine's time zone: midnight is that of the people at the door.
+/// The current moment. Its day is that of the local time zone, so that days change at local midnight.
 fn moment() -> Moment {
     Moment { day: Local::now().num_days_from_ce(), at: Instant::now() }
 }

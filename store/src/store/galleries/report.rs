@@ -1,7 +1,7 @@
 //! Gallery report: expected error rates, look-alikes, weak enrollments.
 //!
-//! Every sample is a probe against its own person without it (that gives FNIR), and against everybody else as if its
-//! person were a stranger (that gives FPIR at this gallery size). Nothing but distances leaves the gallery.
+//! Every sample is a probe against the other samples of its person, which gives FNIR. It is also a probe against all
+//! other people, which gives FPIR at this gallery size. Only distances leave the gallery.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::super::Refusal;
 use super::Galleries;
 
-/// Samples measured at most: enough for one in a thousand, and a few seconds in the largest gallery.
+/// Maximum number of measured samples: enough for a rate of 0.001, and a few seconds in the largest gallery.
 const SAMPLES_MEASURED: usize = 10_000;
-/// Lines of a list at most; what is beyond is counted.
+/// Maximum length of a list; the rest is only counted.
 const LINES_MAX: usize = 50;
 /// Bins of the two distributions.
 const BINS: usize = 60;
-/// Shares of strangers for which a threshold is told.
+/// Shares of false accepts for which a threshold is reported.
 const TARGETS: [f64; 2] = [0.001, 0.01];
 
 /// The report.
@@ -33,23 +33,23 @@ pub struct GalleryReport {
     pub samples: usize,
     /// Samples that were measured.
     pub measured: usize,
-    /// The threshold in force where a camera has none of its own.
+    /// The threshold in force for cameras without their own.
     pub threshold: f32,
-    /// The share of strangers that thresholds are derived for; none where one is set.
+    /// The target share of false accepts; none where the threshold is fixed.
     pub target_fpir: Option<f64>,
-    /// Where the threshold comes from, and its error rates by the statistics of the model.
+    /// How the threshold was determined, and its error rates by the statistics of the model.
     pub derived: Derived,
-    /// Where these statistics come from.
+    /// Source of these statistics.
     pub calibration: Option<String>,
-    /// Independent measurements that the enrolled people are worth for FPIR.
+    /// Effective number of independent measurements for FPIR.
     pub independent: f64,
-    /// What other numbers of samples would give.
+    /// Expected results with other numbers of samples.
     pub prospects: Vec<Prospect>,
     /// Cameras with a threshold of their own.
     pub cameras: Vec<CameraLine>,
-    /// Strangers taken for somebody, at that threshold; none with fewer than two people.
+    /// Strangers falsely accepted at that threshold; none with fewer than two people.
     pub fpir: Option<Estimate>,
-    /// Enrolled people not found, at that threshold; none where nobody has two samples.
+    /// Enrolled people not found at that threshold; none where no person has two samples.
     pub fnir: Option<Estimate>,
     /// Thresholds for a share of strangers.
     pub targets: Vec<TargetLine>,
@@ -57,7 +57,7 @@ pub struct GalleryReport {
     pub alike: Vec<Pair>,
     /// How many such pairs there are.
     pub alike_pairs: usize,
-    /// People who will be recognised badly.
+    /// People who are likely to be missed.
     pub weak: Vec<Weak>,
     /// How many there are.
     pub weak_people: usize,
@@ -80,7 +80,7 @@ pub struct CameraLine {
 pub struct TargetLine {
     /// The share.
     pub fpir: f64,
-    /// The threshold; none where there are too few people to tell.
+    /// The threshold; none where there are too few people.
     pub threshold: Option<Threshold>,
     /// Enrolled people not found there.
     pub fnir: Option<Estimate>,
@@ -95,7 +95,7 @@ pub struct Pair {
     pub distance: f32,
 }
 
-/// A person who will be recognised badly.
+/// A person who is likely to be missed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Weak {
     /// The person's id.
@@ -118,7 +118,7 @@ pub struct Bin {
 }
 
 impl Galleries {
-    /// The report on a gallery as it is, by its name or on the one in use. Takes up to a few seconds.
+    /// The report on the current state of a gallery, by its name, or of the one in use. Takes up to a few seconds.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`].
@@ -205,7 +205,7 @@ impl Galleries {
     }
 }
 
-/// Distances to the nearest other person, and to the own one where nobody else is nearer.
+/// Distances to the nearest other person, and to the own person where no other is nearer.
 fn scores(measured: &[Measured]) -> (Scores, Scores) {
     let mut numbers: HashMap<KeyId, u32> = HashMap::new();
     let (mut others, mut owns) = (Vec::new(), Vec::new());

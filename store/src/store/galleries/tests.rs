@@ -32,7 +32,7 @@ fn stored(store: &Store) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_that_a_crash_cut_short_is_finished_at_the_next_start() {
+async fn a_removal_that_a_crash_interrupted_is_completed_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     store.people.enroll("ada", "Ada", vec![face(0)]).await.unwrap();

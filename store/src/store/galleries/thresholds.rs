@@ -1,48 +1,61 @@
-//! What thresholds are derived from, and when.
+//! Impostor scores from which thresholds are derived, and the schedule of the derivation.
 //!
-//! Strangers at the door are remembered as numbers: how near the nearest person was, among how many, at which camera.
-//! That is in the journal with every event anyway, so nothing more is written: at the start the newest
-//! [`EVENTS_LOOKED_AT`] events are read again, and from then on each event adds its own.
+//! Each stranger is kept as an impostor score: the distance to the nearest person, the gallery size, and the camera.
+//! The journal has these numbers with every event, so nothing more is written. At the start the newest
+//! [`EVENTS_READ_MAX`] events are read, and afterwards each event adds its scores.
 
 use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gatehouse_gallery::StrangerFace;
+use gatehouse_gallery::{Gallery, StrangerFace};
 use gatehouse_model::{CameraName, Identification, Outcome, Timestamp};
 
 use super::super::StoreError;
 use super::{Galleries, Slot};
 use crate::record::Record;
 
-/// Strangers' faces that are remembered: about 1 MB, and enough for one in a thousand.
+/// Impostor scores that are kept: about 1 MB, and enough for a rate of 0.001.
 const STRANGERS_MAX: usize = 20_000;
-/// Newest events that are read at the start: a busy door's last months, in less than a second.
-const EVENTS_LOOKED_AT: usize = 20_000;
-/// Faces of strangers that are worth a new fit.
+/// Newest events that are read at the start: the last months of a busy door, in less than a second.
+const EVENTS_READ_MAX: usize = 20_000;
+/// New impostor scores that trigger a fit.
 const STRANGERS_DUE: usize = 64;
-/// A fit is not made again before so many times the time that the last one took.
+/// Minimum pause before the next fit, as a multiple of the duration of the last one.
 const PAUSE_FACTOR: u32 = 20;
-/// The same where only strangers came, at a door with a crowd before it: a hundredth of a core.
+/// The same factor where the people did not change: fits then use at most 1 % of a core.
 const PAUSE_FACTOR_OF_STRANGERS: u32 = 100;
 
-/// See the module.
+/// Impostor scores of one gallery; see the module.
 #[derive(Default)]
 pub(in crate::store) struct Impostors {
     /// Oldest first.
     seen: VecDeque<StrangerFace>,
     /// Whether the journal was read.
     is_loaded: bool,
-    /// Faces since the last fit.
+    /// Scores since the last fit.
     fresh: usize,
-    /// People and templates at the last fit.
-    fitted: Option<(usize, usize)>,
+    /// Size of the gallery at the last fit.
+    fitted: Option<GallerySize>,
     /// When the last fit ended and how long it took.
     last_fit: Option<(Instant, Duration)>,
 }
 
+/// Size of a gallery. A change of it makes a fit due.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct GallerySize {
+    people: usize,
+    templates: usize,
+}
+
+impl GallerySize {
+    fn of(gallery: &Gallery) -> Self {
+        Self { people: gallery.people(), templates: gallery.templates() }
+    }
+}
+
 impl Impostors {
-    /// Takes the strangers of an answer to an event that came at `at`.
+    /// Adds the impostor scores of an answer to an event that was received at `at`.
     pub(in crate::store) fn take<P>(
         &mut self,
         camera: &CameraName,
@@ -60,11 +73,11 @@ impl Impostors {
         }
     }
 
-    fn is_due(&self, now: (usize, usize)) -> bool {
-        let changed = self.fitted != Some(now);
+    fn is_due(&self, size: GallerySize) -> bool {
+        let changed = self.fitted != Some(size);
         let factor = if changed { PAUSE_FACTOR } else { PAUSE_FACTOR_OF_STRANGERS };
-        let rests = self.last_fit.is_some_and(|(end, took)| end.elapsed() < took.saturating_mul(factor));
-        !rests && (changed || self.fresh >= STRANGERS_DUE)
+        let is_paused = self.last_fit.is_some_and(|(end, took)| end.elapsed() < took.saturating_mul(factor));
+        !is_paused && (changed || self.fresh >= STRANGERS_DUE)
     }
 }
 
@@ -73,13 +86,13 @@ impl Galleries {
     pub fn wants_thresholds(&self) -> bool {
         self.core.galleries().all().any(|slot| {
             let (gallery, impostors) = (&slot.gallery, slot.impostors());
-            let now = (gallery.people(), gallery.templates());
-            gallery.thresholds().target().is_some() && (!impostors.is_loaded || impostors.is_due(now))
+            let size = GallerySize::of(gallery);
+            gallery.thresholds().target().is_some() && (!impostors.is_loaded || impostors.is_due(size))
         })
     }
 
-    /// Fits thresholds anew where people or enough strangers came since the last time. To be called again and again.
-    /// Blocking; seconds in the largest gallery, while probes go on.
+    /// Derives thresholds again where people changed, or enough impostor scores were added. Call it periodically.
+    /// Blocking: seconds in the largest gallery. Probes are answered meanwhile.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -95,34 +108,35 @@ impl Galleries {
         if !slot.impostors().is_loaded {
             self.load_impostors(slot)?;
         }
-        let now = (gallery.people(), gallery.templates());
+        let size = GallerySize::of(gallery);
         let seen = {
             let mut impostors = slot.impostors();
-            if !impostors.is_due(now) {
+            if !impostors.is_due(size) {
                 return Ok(());
             }
-            (impostors.fresh, impostors.fitted) = (0, Some(now));
+            impostors.fresh = 0;
+            impostors.fitted = Some(size);
             impostors.seen.clone()
         };
         let begin = Instant::now();
         gallery.thresholds().derive(seen.iter());
         let took = begin.elapsed();
         slot.impostors().last_fit = Some((Instant::now(), took));
-        let told = gallery.thresholds().derived(None);
+        let derived = gallery.thresholds().derived(None);
         tracing::debug!(
             model = slot.name(),
-            people = now.0,
-            threshold = told.threshold,
+            people = size.people,
+            threshold = derived.threshold,
             micros = micros(took),
             "thresholds derived"
         );
         Ok(())
     }
 
-    /// Reads the strangers of the newest events that the gallery answered. What is damaged or gone is left out.
+    /// Reads the impostor scores of the newest events that the gallery answered. Damaged or removed events are skipped.
     fn load_impostors(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut newest = Vec::new();
-        for entry in self.core.events.newest_first(None).take(EVENTS_LOOKED_AT) {
+        for entry in self.core.events.newest_first(None).take(EVENTS_READ_MAX) {
             let Ok(committed) = self.core.journal.read_at(entry?.location) else { continue };
             let record = Record::decode(&committed.payload);
             if let Ok(Record::Event { event, identification }) = record
@@ -132,7 +146,7 @@ impl Galleries {
             }
         }
         let mut impostors = slot.impostors();
-        // What came meanwhile is among the newest events or comes twice, which is few; it must not come first.
+        // Scores that were added meanwhile are read again from the journal, so they are dropped to keep the order.
         impostors.seen.clear();
         for (event, answer) in newest.iter().rev() {
             impostors.take(&event.key.camera, event.received_at, answer);
