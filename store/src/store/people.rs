@@ -1,10 +1,10 @@
-//! Enrol, rename, erase.
+//! Enroll, rename, erase.
 //!
-//! Order of an enrolment: the person's key is durable, then the sealed profile and templates are in the journal,
-//! then RAM answers. A crash in between leaves a key that nobody refers to; opening destroys it.
-//! Order of an erasure: RAM forgets, then the journal says so, then the key is destroyed and the views forget. A
-//! crash after the journal is finished by the replay; a crash before it leaves the person enrolled, and the caller
-//! has had no answer.
+//! Order of an enrollment: the person's key is durable, then the sealed profile and templates are in the journal,
+//! then the state in memory changes. A crash in between leaves an unreferenced key, which opening destroys.
+//! Order of an erasure: the person is removed from memory, then the journal records it. Then the key is destroyed and
+//! the views change. After a crash behind the journal record, the replay completes the erasure. A crash before it
+//! leaves the person enrolled, and the caller has received no response.
 
 use std::sync::Arc;
 
@@ -27,19 +27,19 @@ pub(in crate::store) mod enrollment;
 pub(in crate::store) mod shared;
 pub(in crate::store) mod templates;
 
-/// What a profile is bound to when it is sealed.
+/// Associated data of a sealed profile.
 pub(in crate::store) const PROFILE_AD: &[u8] = b"profile";
-/// What the person id in an erasure notice is bound to.
+/// Associated data of the sealed person id in an erasure notice.
 pub(in crate::store) const NOTICE_AD: &[u8] = b"erasure notice";
 
 /// A finished erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
-    /// The id that was asked for.
+    /// The requested id.
     pub id: String,
-    /// Templates that are gone.
+    /// Templates that were removed.
     pub samples: usize,
-    /// RFC 3339.
+    /// Time of the erasure, RFC 3339.
     pub erased_at: String,
 }
 
@@ -55,8 +55,8 @@ impl People {
         Self { core: Arc::clone(core), galleries: galleries.clone() }
     }
 
-    /// Adds encodings to a person in the gallery in use; the person is made where the id is new. Answers change at
-    /// once.
+    /// Adds encodings to a person in the gallery in use. The person is created where the id is new. Answers change
+    /// immediately.
     ///
     /// # Errors
     /// A refusal for a bad id or name, a name that differs from the enrolled one, or too many samples.
@@ -80,7 +80,7 @@ impl People {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
         people::check(&person)?;
         let _lock = self.core.people_lock.lock().await;
-        // It may have been removed meanwhile.
+        // The gallery may have been removed meanwhile.
         if !self.core.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
             return Err(Refusal::UnknownGallery(slot.name().to_owned()).into());
         }
@@ -101,7 +101,7 @@ impl People {
         Ok(self.get(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?)
     }
 
-    /// Makes a profile and further samples durable, then lets RAM answer. The caller holds the door.
+    /// Makes a profile and new samples durable, then updates the state in memory. The caller must hold `people_lock`.
     pub(in crate::store) async fn put_person(
         &self,
         key_id: KeyId,
@@ -144,8 +144,8 @@ impl People {
         Ok(self.get(id).ok_or_else(unknown)?)
     }
 
-    /// Forgets a person: gone from every answer at once, and when this returns the key is destroyed, with it every
-    /// template and the link to every past visit.
+    /// Erases a person. Answers change immediately. On return the key is destroyed, and with it every template and the
+    /// link to every past visit.
     ///
     /// # Errors
     /// A refusal for an unknown id.
@@ -155,7 +155,7 @@ impl People {
         Ok(self.erase_member(person, id, self.core.stamp()).await?)
     }
 
-    /// As [`People::erase`], of an enrolled person, at a time. The caller holds the lock of people.
+    /// As [`People::erase`], for an enrolled person and at a given time. The caller must hold `people_lock`.
     pub(in crate::store) async fn erase_member(
         &self,
         person: KeyId,

@@ -1,9 +1,9 @@
 //! Erasure of people without a visit for a configured time.
 //!
-//! Who was seen is kept in RAM and written into the sealed profile now and then, of all of them together: what a
-//! profile record in the journal tells of somebody who was erased since is the week in which they were there, and not the visit.
-//! The time of a person begins when the policy first looks at them, not when they were enrolled: switched on, it erases
-//! nobody who came every day.
+//! The last visit of each person is kept in memory and written into the sealed profile about once a week. The profile
+//! records of a person who was erased since therefore reveal at most the week of a visit, not the visit itself.
+//! The time of a person starts when the policy first examines them, not at enrollment. Otherwise enabling the policy
+//! would erase people who came every day.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use super::{People, profile_record};
 use crate::clock::is_plausible;
 use crate::people::{Member, Profile};
 
-/// How far what is written down of a visit lies behind: so much later is a person forgotten.
+/// Maximum lag of the recorded last visit; a person is erased later by this time.
 pub const SEEN_GRAIN: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is to be done about a person.
+/// The action that is due for a person.
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     Nothing,
-    /// They were there then.
+    /// Record this time as their last visit.
     Note(Timestamp),
     Erase,
 }
 
 impl People {
-    /// Writes down who was at the door, where that is not written yet and people are of this appliance alone. Returns
-    /// how many were.
+    /// Records the last visits that are not recorded yet, unless people are shared with other appliances. Returns how
+    /// many were recorded.
     ///
     /// # Errors
     /// [`StoreError`] where journal or keys failed.
@@ -36,18 +36,18 @@ impl People {
         if self.core.deployment().is_some() {
             return Ok(0);
         }
-        // A clock that was never set must not take back what is written down.
+        // A clock that was never set must not overwrite recorded visits.
         let now = Some(self.core.time()).filter(|now| is_plausible(*now));
         let Some(now) = now else { return Ok(0) };
-        let (noted, _) = self.look_after(None, now).await?;
+        let (noted, _) = self.update_absence(None, now).await?;
         Ok(noted)
     }
 
-    /// As [`People::note_visits`]; erases whoever has not been there for so long, and not been changed. Returns how many were
-    /// noted, and erased.
-    pub(in crate::store) async fn look_after(
+    /// As [`People::note_visits`]; also erases people without a visit or change for `absence_max`. Returns how many
+    /// visits were recorded and how many people were erased.
+    pub(in crate::store) async fn update_absence(
         &self,
-        patience: Option<Duration>,
+        absence_max: Option<Duration>,
         now: Timestamp,
     ) -> Result<(usize, usize), StoreError> {
         let _lock = self.core.people_lock.lock().await;
@@ -58,7 +58,7 @@ impl People {
             else {
                 continue;
             };
-            match due(&profile, last, patience, now) {
+            match due(&profile, last, absence_max, now) {
                 Due::Nothing => {}
                 Due::Note(at) => {
                     self.note(key_id, Profile { seen_at: at, ..profile }).await?;
@@ -81,12 +81,12 @@ impl People {
     }
 }
 
-fn due(profile: &Profile, last: Option<Timestamp>, patience: Option<Duration>, now: Timestamp) -> Due {
+fn due(profile: &Profile, last: Option<Timestamp>, absence_max: Option<Duration>, now: Timestamp) -> Due {
     let Profile { seen_at, .. } = *profile;
-    // Never looked at, or noted by a clock that was ahead: the time begins now.
+    // Never examined, or recorded by a clock that was ahead: the time starts now.
     let Some(last) = last.filter(|_| seen_at.0 > 0 && seen_at <= now) else { return Due::Note(now) };
-    match patience {
-        Some(patience) if last.is_older_than(patience.saturating_add(SEEN_GRAIN), now) => Due::Erase,
+    match absence_max {
+        Some(limit) if last.is_older_than(limit.saturating_add(SEEN_GRAIN), now) => Due::Erase,
         _ if seen_at.is_older_than(SEEN_GRAIN, last) => Due::Note(last),
         _ => Due::Nothing,
     }
@@ -101,7 +101,7 @@ mod tests {
     use gatehouse_model::{Outcome, Person};
 
     const DAY: Duration = Duration::from_secs(86_400);
-    const MONTH: Duration = DAY.saturating_mul(30);
+    const ABSENCE_MAX: Duration = DAY.saturating_mul(30);
 
     fn later(than: Timestamp, days: u32) -> Timestamp {
         Timestamp(than.0 + i64::try_from((DAY * days).as_micros()).unwrap())
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stays_away_is_forgotten_and_who_comes_is_not_also_across_restarts() {
+    async fn absent_people_are_erased_and_visitors_are_not_across_restarts() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = open(folder.path(), "m", 4);
         store.people.enroll("comes", "Comes", vec![encoding(0)]).await.unwrap();
@@ -135,17 +135,17 @@ mod tests {
         let begin = Timestamp::now();
         let night = |days: u32| later(begin, days);
 
-        // Long after the enrolment: the policy looks at them for the first time.
-        assert_eq!(store.people.look_after(Some(MONTH), night(400)).await.unwrap(), (2, 0));
+        // Long after the enrollment: the policy examines them for the first time.
+        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(400)).await.unwrap(), (2, 0));
         comes(&store, 0, night(430)).await;
-        assert_eq!(store.people.look_after(Some(MONTH), night(431)).await.unwrap(), (1, 0));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(431)).await.unwrap(), (1, 0));
         store.close();
         drop(store);
 
         let (store, _) = open(folder.path(), "m", 4);
-        assert_eq!(store.people.look_after(Some(MONTH), night(436)).await.unwrap(), (0, 0));
-        assert_eq!(store.people.look_after(None, night(438)).await.unwrap(), (0, 0), "it erases nobody");
-        assert_eq!(store.people.look_after(Some(MONTH), night(438)).await.unwrap(), (0, 1));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(436)).await.unwrap(), (0, 0));
+        assert_eq!(store.people.update_absence(None, night(438)).await.unwrap(), (0, 0), "no limit");
+        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(438)).await.unwrap(), (0, 1));
         assert_eq!(ids(&store), ["comes"]);
         let face = ProbeFace { encoding: encoding(1), quality: None };
         let answer = store.galleries.identify(&visit("v").key.camera, &[face]);
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_ahead_erases_nobody_and_keeps_nobody_for_ever() {
+    fn a_clock_that_was_ahead_neither_erases_a_person_nor_prevents_erasure() {
         let person = Person { id: "a".into(), name: "A".into() };
         let (now, ahead) = (Timestamp(1_800_000_000_000_000), Timestamp(3_400_000_000_000_000));
         let noted_ahead = Profile { seen_at: ahead, ..Profile::new(person, ahead) };
-        assert_eq!(due(&noted_ahead, None, Some(MONTH), now), Due::Note(now));
+        assert_eq!(due(&noted_ahead, None, Some(ABSENCE_MAX), now), Due::Note(now));
         let seen_now = Profile { seen_at: now, ..noted_ahead };
-        assert_eq!(due(&seen_now, Some(now), Some(MONTH), later(now, 37)), Due::Nothing);
-        assert_eq!(due(&seen_now, Some(now), Some(MONTH), later(now, 38)), Due::Erase);
+        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_MAX), later(now, 37)), Due::Nothing);
+        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_MAX), later(now, 38)), Due::Erase);
     }
 }

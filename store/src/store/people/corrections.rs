@@ -1,8 +1,8 @@
-//! "Not this person": an operator's word on a match.
+//! Corrections: an operator marks a match as wrong.
 //!
-//! The face of the match comes from RAM ([`crate::store::galleries::recent_faces`]), since no event keeps an encoding on disk. It is sealed
-//! like a template of the person it was taken for, in a record of its own, and is gone with that person. Order: the
-//! record is durable, then answers change. A crash in between loses nothing: opening loads it.
+//! The face of the match comes from memory ([`crate::store::galleries::recent_faces`]), since no event has an encoding
+//! on disk. It is sealed like a template of the matched person, in its own record, and is erased with that person.
+//! Order: the record is durable, then answers change. A crash in between loses nothing: opening loads it.
 
 use gatehouse_gallery::CORRECTIONS_MAX;
 use gatehouse_model::{EventKey, Person};
@@ -17,16 +17,16 @@ use crate::record::Record;
 /// Why a match cannot be corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CorrectionFault {
-    /// Nobody was recognised there, or the face does not exist.
-    #[error("nobody was recognised in this face of the event; see `gatehouse event show`")]
+    /// No person was recognised in the face, or the face does not exist.
+    #[error("no person was recognised in this face of the event; see `gatehouse event show`")]
     NoMatch,
     /// More than one face was recognised.
-    #[error("{0} people were recognised in this event; say which one is wrong with --face")]
+    #[error("{0} people were recognised in this event; select the wrong one with --face")]
     Several(usize),
     /// It was corrected before.
     #[error("this match is corrected already")]
     Corrected,
-    /// RAM does not have the face any more.
+    /// The face is not in memory any more.
     #[error(
         "the face of this event is gone: for corrections the last {MATCHES_MAX} events with a match are kept, for \
          {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
@@ -35,23 +35,23 @@ pub enum CorrectionFault {
     /// The gallery that recognised the person is removed.
     #[error("the gallery that recognised this face is removed; there is nothing to correct any more")]
     NoGallery,
-    /// The person has enough of them.
-    #[error("a person has at most {CORRECTIONS_MAX} corrections; erase them and enrol better pictures")]
+    /// The person has the maximum number of corrections.
+    #[error("a person has at most {CORRECTIONS_MAX} corrections; erase them and enroll better pictures")]
     Full,
 }
 
 /// A correction that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Corrected {
-    /// Who it was not.
+    /// The person who was matched by mistake.
     pub person: Person,
     /// Corrections of that person so far.
     pub corrections: usize,
 }
 
 impl People {
-    /// Takes a match back: the `face`th face of the event, from 1, is not the person it was taken for, and faces
-    /// like it are not from now on. Without `face` the only match of the event.
+    /// Corrects a match: face number `face` of the event, from 1, is not the matched person. Similar faces are not
+    /// matched to that person from now on. Without `face` the only match of the event is corrected.
     ///
     /// # Errors
     /// A [`CorrectionFault`], or a refusal where the person is not enrolled any more.

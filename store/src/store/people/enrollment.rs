@@ -1,4 +1,4 @@
-//! Enrollment with a review of the samples: repeated ones are left out, foreign ones are refused.
+//! Enrollment with a review of the samples: repeated ones are skipped, foreign ones are refused.
 
 use std::sync::Arc;
 
@@ -33,11 +33,11 @@ pub struct Enrolled {
     pub person: PersonSummary,
     /// Samples that were added.
     pub added: usize,
-    /// Samples that were left out, since they repeat others of the person.
+    /// Samples that were skipped, since they repeat others of the person.
     pub repeated: usize,
     /// People who look so much alike that one may be taken for the other.
     pub alike: Vec<Alike>,
-    /// Samples that are nearer to another person than to their own, from 1: worth a second look.
+    /// Samples that are nearer to another person than to their own, numbered from 1; the operator should check them.
     pub doubtful: Vec<Doubt>,
     /// Why no face is recognized at present, and what to do.
     pub no_threshold: Option<String>,
@@ -64,7 +64,7 @@ pub struct Alike {
 }
 
 impl People {
-    /// Enrolls after a review of the samples. A sample that repeats another of the person is left out. Where one looks
+    /// Enrolls after a review of the samples. A sample that repeats another of the person is skipped. Where one looks
     /// more like another person, the whole enrollment is refused, unless `force` is set.
     ///
     /// # Errors
@@ -78,7 +78,8 @@ impl People {
             return Err(self.foreign(at, reviews[at]).into());
         }
         let given = encodings.len();
-        let fresh = encodings.into_iter().zip(&reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
+        let fresh =
+            encodings.into_iter().zip(&reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
         let fresh: Vec<Encoding> = fresh.map(|(encoding, _)| encoding).collect();
         let added = fresh.len();
         let person = match self.get(id) {
@@ -101,7 +102,7 @@ impl People {
         let person = key.and_then(|key| people.member(&key)).map(|member| member.profile.person.id.clone());
         Refusal::Foreign {
             nth: at + 1,
-            person: person.unwrap_or_else(|| "somebody else".to_owned()),
+            person: person.unwrap_or_else(|| "another person".to_owned()),
             other: other.unwrap_or_default(),
             own: review.own,
         }
@@ -116,7 +117,7 @@ impl People {
         reviews.iter().enumerate().filter_map(doubt).collect()
     }
 
-    /// Everybody within the threshold of one of the samples, the nearest first.
+    /// All people within the threshold of one of the samples, the nearest first.
     fn alike_to(&self, slot: &Slot, reviews: &[Review]) -> Vec<Alike> {
         let threshold = slot.gallery.threshold();
         let mut near: Vec<_> = reviews.iter().filter_map(|review| review.other).collect();

@@ -1,13 +1,13 @@
-//! People that the appliances of a deployment share: what leaves of a person, and how what comes is taken in.
+//! People that the appliances of a deployment share: export of a person, and merge of received changes.
 //!
-//! A person is merged field by field, and every appliance and the central side merge alike: the later name holds, samples
-//! are a set to which everybody adds, and an erasure holds against everything that was enrolled before it. "Later" is by
-//! stamps: the appliance's clock, moved past every stamp that it has seen (a hybrid logical clock, Kulkarni and others,
-//! "Logical physical clocks", 2014, with the counter in the lowest digits of the microseconds). So whoever has
-//! seen a change and makes another is later, whatever the clocks say.
+//! A person is merged field by field. All appliances and the central services use the same rules: the later name wins,
+//! samples are a grow-only set, and an erasure applies to all earlier enrollments. "Later" is defined by stamps: the
+//! appliance's clock, advanced beyond every stamp that it has received. This is a hybrid logical clock (Kulkarni and
+//! others, "Logical physical clocks", 2014) with the counter in the lowest digits of the microseconds. A change that
+//! is made after another one was received therefore always has the later stamp, even where clocks are wrong.
 //!
-//! What is taken in is enrolled as if it had been enrolled here: key, journal, RAM. The journal then tells the
-//! central side what it knows already, which changes nothing there.
+//! A received person is enrolled like a local one: key, journal, memory. The journal then sends the change back to the
+//! central services, where it changes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ use crate::people::{self, Profile};
 use crate::record::Record;
 use crate::views::entries::Key;
 
-/// How far a stamp may be ahead of the central side's clock in microseconds; one further ahead is of a clock that is
-/// wrong, and counts as older than anything.
+/// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong clock and
+/// counts as older than all others.
 const AHEAD_MAX: i64 = 5 * 60 * 1_000_000;
 
-/// A person as the appliances of a deployment know them.
+/// A person as the appliances of a deployment share them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shared {
     /// The keyed hash of their id.
     pub reference: Reference,
     /// Operator's id and name.
     pub person: Person,
-    /// Stamp of the first enrolment: an erasure after it is of this person.
+    /// Stamp of the first enrollment: a later erasure applies to this person.
     pub born: Timestamp,
     /// Stamp of the name.
     pub named_at: Timestamp,
-    /// Id and name as [`DeploymentKey::seal`] gives them.
+    /// Id and name, sealed by [`DeploymentKey::seal`].
     pub sealed: Vec<u8>,
     /// The samples of all models.
     pub samples: Vec<SharedSample>,
@@ -56,17 +56,17 @@ pub struct SharedSample {
     pub template: Protected,
 }
 
-/// How far the people of the central side were taken in.
+/// How far the central changes of people were merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeopleCursor {
-    /// Number of the last change that was taken in; 0: none.
+    /// Number of the last merged change; 0: none.
     pub upto: u64,
     /// The latest stamp among all changes.
     pub newest: Timestamp,
 }
 
 impl People {
-    /// Shares people under this key from now on; the first key holds until the end.
+    /// Shares people under this key from now on. The first key stays in force until the process ends.
     pub fn share(&self, key: Arc<DeploymentKey>) {
         let _ = self.core.deployment.set(key);
     }
@@ -76,7 +76,7 @@ impl People {
         self.core.deployment.get()
     }
 
-    /// What the others may know of a person; none where people are not shared or this one was erased.
+    /// The shared data of a person; none where people are not shared or the person was erased.
     pub fn shared(&self, key_id: &KeyId) -> Option<Shared> {
         let deployment = self.core.deployment()?;
         let Profile { person, enrolled_at, named_at, .. } =
@@ -92,7 +92,7 @@ impl People {
         Some(Shared { reference, person, born: enrolled_at, named_at, sealed, samples })
     }
 
-    /// Everybody's key id, for [`People::shared`].
+    /// The key ids of all people, for [`People::shared`].
     pub fn keys(&self) -> Vec<KeyId> {
         self.core.people().ids().map(|(key_id, _)| *key_id).collect()
     }
@@ -103,7 +103,7 @@ impl People {
         self.core.people().ids().map(|(_, id)| (deployment.reference(id), id.to_owned())).collect()
     }
 
-    /// How far the people of the central side were taken in.
+    /// How far the central changes of people were merged.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -113,8 +113,7 @@ impl People {
         Ok(PeopleCursor { upto, newest })
     }
 
-    /// Notes that they were taken in on from `before` up to `now`; nothing where somebody has meanwhile let all of
-    /// them come again.
+    /// Advances the cursor from `before` to `now`. It is unchanged where it was reset meanwhile.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -131,7 +130,7 @@ impl People {
         self.core.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
     }
 
-    /// Requests all people again. To be called after a gallery was added: until then samples of its model were left out.
+    /// Requests all people again. Call it after adding a gallery: samples of its model were skipped until then.
     ///
     /// # Errors
     /// [`StoreError`] where journal or views failed.
@@ -143,8 +142,8 @@ impl People {
         }
     }
 
-    /// Takes in what the central side knows of a person, at its time `now`; whether anything changed by it. Samples of
-    /// models that no gallery here is of are left out.
+    /// Merges the central state of a person at the central time `now`. Returns whether anything changed. Samples of
+    /// models without a gallery here are skipped.
     ///
     /// # Errors
     /// As [`People::enroll`].
@@ -174,8 +173,8 @@ impl People {
         Ok(true)
     }
 
-    /// Takes in an erasure, at the central side's time `now`: whoever was enrolled before it is erased here, too.
-    /// Whether somebody was.
+    /// Merges an erasure at the central time `now`: a person who was enrolled before it is erased here, too. Returns
+    /// whether a person was erased.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -198,7 +197,7 @@ impl People {
         }
     }
 
-    /// Their samples that are not here, by gallery.
+    /// Received samples that are not stored here, by gallery.
     fn missing_samples(&self, theirs: &Shared) -> Vec<(Arc<Slot>, Vec<Encoding>)> {
         let Some(deployment) = self.core.deployment() else { return Vec::new() };
         let known = self.core.people().key_of(&theirs.person.id);
@@ -213,7 +212,7 @@ impl People {
                 of_model.filter_map(|sample| deployment.encoding(&sample.template)).collect();
             let reviews = slot.gallery.review(known.as_ref(), &encodings);
             let fresh =
-                encodings.into_iter().zip(reviews).filter(|(_, told)| told.verdict != Verdict::Repeated);
+                encodings.into_iter().zip(reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
             let have = known.map_or(0, |key_id| slot.gallery.samples(&key_id));
             let fresh: Vec<_> =
                 fresh.map(|(encoding, _)| encoding).take(SAMPLES_MAX.saturating_sub(have)).collect();
@@ -225,12 +224,12 @@ impl People {
     }
 }
 
-/// A stamp as it counts at the central side's time `now`.
+/// The effective value of a stamp at the central time `now`.
 fn believed(stamp: Timestamp, now: Timestamp) -> Timestamp {
     if stamp.0 > now.0.saturating_add(AHEAD_MAX) { Timestamp(i64::MIN) } else { stamp }
 }
 
-/// Both together. Of two names with one stamp the greater one holds, so that all choose alike.
+/// The merged profile. Of two names with equal stamps the greater one wins, so that all appliances agree.
 fn merged(ours: &Profile, theirs: &Shared, now: Timestamp) -> Profile {
     let our_name = (believed(ours.named_at, now), ours.person.name.as_str());
     let mut merged = ours.clone();
@@ -238,7 +237,7 @@ fn merged(ours: &Profile, theirs: &Shared, now: Timestamp) -> Profile {
         merged.person.name.clone_from(&theirs.person.name);
         merged.named_at = theirs.named_at;
     }
-    // The earlier one: an erasure of either is one of both.
+    // The earlier enrollment: an erasure of either must erase both.
     if believed(ours.enrolled_at, now) != ours.enrolled_at || theirs.born < ours.enrolled_at {
         merged.enrolled_at = theirs.born;
     }

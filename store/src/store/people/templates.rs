@@ -1,26 +1,26 @@
 //! Templates on disk: protected, sealed, and renewable.
 //!
-//! A template passes the transform of the deployment's template key ([`gatehouse_gallery::transform`]) and is sealed
-//! with a key that is derived from the person's key and the template key together: whoever lacks either has
-//! nothing. On disk: the id of the template key, 16 bytes, then what [`DataKey::seal`] makes, bound to that id and to
+//! A template is an encoding after the transform of the deployment's template key ([`gatehouse_gallery::transform`]).
+//! It is sealed with a key that is derived from the person's key and the template key, so both are required to open
+//! it. On disk: the id of the template key, 16 bytes, then the output of [`DataKey::seal`], bound to that id and to
 //! the gallery.
-//! Plain encodings exist in RAM only, between the door and the answer.
+//! Plain encodings exist in memory only, until the answer.
 //!
-//! Renewal ([`People::rotate_templates`]) goes over to a new template key without anybody coming to the door again:
-//! 1. The new key is made, durable. A crash here leaves a key that seals nothing; the next opening retires it.
-//! 2. A record says that it is in force. From here on every opening goes forward.
-//! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template says
-//!    which key it is under, both keys are there, and opening brings all into the space of the key in force: RAM
-//!    never holds two generations, and after a crash everybody is known. What had been left over is replaced then.
-//! 4. Once all of it is durable, RAM goes over gallery by gallery, each in one step; a probe sees the old or the new
-//!    state as a whole.
-//! 5. A record retires the old key, and the views' thread destroys it. A crash in between is finished by the replay.
+//! Renewal ([`People::rotate_templates`]) replaces the template key without new samples of any person:
+//! 1. The new key is created, durable. A crash here leaves a key that seals nothing; the next opening retires it.
+//! 2. A record puts it in force. From here on every opening continues the renewal.
+//! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template names
+//!    its key, both keys exist, and opening converts all templates into the space of the key in force. Memory never
+//!    holds two generations, and after a crash all people are recognised. Opening then replaces the remaining ones.
+//! 4. Once all of it is durable, the galleries in memory are switched one by one, each atomically. A probe sees
+//!    either the old or the new state.
+//! 5. A record retires the old key, and the applier destroys it. After a crash in between the replay completes this.
 //!
-//! From then on every template of before is noise, in old journal segments and in backups of them as well, for
-//! whoever has the person's key too. A person who cannot be read when this happens (a damaged slot or view) would be
-//! lost with the old key; so it is kept while there is one, and each opening tries again.
+//! Afterwards all older templates are unusable, also in old journal segments and their backups, and even with the
+//! person's key. A person who cannot be read at that time (a damaged slot or view) would be lost with the old key.
+//! The old key is therefore kept while there is such a person, and each opening retries.
 //!
-//! Enrolments and erasures wait for a renewal, a second or so for ten thousand templates; answers do not wait.
+//! Enrollments and erasures wait for a renewal, about a second for ten thousand templates. Answers do not wait.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,11 +45,11 @@ use crate::views::entries::{Key, gallery_in, templates_of};
 /// Bytes of the key id in front of a sealed template.
 const ID_BYTES: usize = 16;
 
-/// A template key with what follows from it.
+/// A template key with its transforms.
 pub(in crate::store) struct TemplateKey {
     pub(in crate::store) mark: TemplateMark,
     data: Arc<DataKey>,
-    /// By the length of encodings: one or two.
+    /// By the length of encodings: one or two entries.
     transforms: Mutex<HashMap<usize, Arc<Transform>>>,
 }
 
@@ -73,64 +73,76 @@ impl TemplateKey {
         gallery: u8,
         templates: &[Protected],
     ) -> Result<Vec<Vec<u8>>, SealError> {
-        self.seal_as((SAMPLE, gallery), person, templates)
+        self.seal_as(Binding { role: SAMPLE, gallery }, person, templates)
     }
 
-    /// Seals faces that were taken for a person and are not them.
+    /// Seals faces that were wrongly matched to a person.
     pub(in crate::store) fn seal_negatives(
         &self,
         person: &DataKey,
         gallery: u8,
         templates: &[Protected],
     ) -> Result<Vec<Vec<u8>>, SealError> {
-        self.seal_as((NEGATIVE, gallery), person, templates)
+        self.seal_as(Binding { role: NEGATIVE, gallery }, person, templates)
     }
 
-    /// Whether a stored template of a person is what was written, as far as this key can tell: of a template under
-    /// another one it cannot.
+    /// Whether a stored template of a person is intact. True for a template under another key, which this key cannot
+    /// check.
     pub(in crate::store) fn can_open(&self, person: &DataKey, gallery: u8, stored: &[u8]) -> bool {
         let Some((id, sealed)) = stored.split_first_chunk::<ID_BYTES>() else { return false };
         if id != self.mark.key.as_bytes() {
             return true;
         }
         let opens = |key: DataKey| {
-            [SAMPLE, NEGATIVE].iter().any(|role| key.open(&bound_to((role, gallery), id), sealed).is_ok())
+            let bindings = [SAMPLE, NEGATIVE].map(|role| Binding { role, gallery });
+            bindings.iter().any(|binding| key.open(&binding.bytes(id), sealed).is_ok())
         };
         person.joined(&self.data).is_ok_and(opens)
     }
 
     fn seal_as(
         &self,
-        role: (&[u8], u8),
+        binding: Binding,
         person: &DataKey,
         templates: &[Protected],
     ) -> Result<Vec<Vec<u8>>, SealError> {
         let (key, id) = (person.joined(&self.data)?, self.mark.key.as_bytes());
         let seal = |template: &Protected| {
-            Ok([id.as_slice(), &key.seal(&bound_to(role, id), &template.to_bytes())?].concat())
+            Ok([id.as_slice(), &key.seal(&binding.bytes(id), &template.to_bytes())?].concat())
         };
         templates.iter().map(seal).collect()
     }
 }
 
-/// What a template is bound to beside its key: a sample of the person.
+/// Role of a sample of the person.
 const SAMPLE: &[u8] = b"template ";
-/// Or a face that was taken for the person and is not them.
+/// Role of a face that was wrongly matched to the person.
 const NEGATIVE: &[u8] = b"negative ";
 
-fn bound_to((role, gallery): (&[u8], u8), id: &[u8; ID_BYTES]) -> Vec<u8> {
-    // The first gallery's were sealed before there were several.
-    let number = if gallery == 0 { &[][..] } else { &[gallery] };
-    [role, number, id].concat()
+/// What a template is bound to when it is sealed, in addition to the id of its template key.
+#[derive(Clone, Copy)]
+struct Binding {
+    role: &'static [u8],
+    gallery: u8,
 }
 
-/// The template key in force, and those that stored templates still name.
+impl Binding {
+    /// The associated data of a template under the template key with this id.
+    fn bytes(&self, id: &[u8; ID_BYTES]) -> Vec<u8> {
+        let gallery = self.gallery;
+        // Templates of the first gallery have no number: they were sealed before there were several galleries.
+        let number = if gallery == 0 { &[][..] } else { &[gallery] };
+        [self.role, number, id].concat()
+    }
+}
+
+/// The template key in force, and the keys of stored templates.
 pub(in crate::store) struct TemplateKeys {
     pub(in crate::store) now: Arc<TemplateKey>,
-    /// Whether no record tells of `now` yet.
+    /// Whether there is no record of `now` yet.
     is_new: bool,
     table: Arc<KeyTable>,
-    /// The galleries that there are.
+    /// The existing galleries.
     galleries: Numbers,
     others: HashMap<KeyId, Arc<TemplateKey>>,
 }
@@ -138,22 +150,22 @@ pub(in crate::store) struct TemplateKeys {
 /// Galleries by their numbers.
 #[derive(Default)]
 pub(in crate::store) struct Numbers {
-    /// Lengths of encodings of those that there are.
+    /// Lengths of encodings of the existing galleries.
     pub(in crate::store) dimensions: BTreeMap<u8, usize>,
-    /// Those that were removed: what is left of them is to go.
+    /// Removed galleries, whose remaining templates must be removed.
     pub(in crate::store) gone: BTreeSet<u8>,
 }
 
-/// All that is stored of a person in the space of the key in force. Whatever else comes to be sealed under a
-/// template key belongs in here, so that opening loads it and a renewal takes it along.
+/// All stored templates of a person, in the space of the key in force. All data that is sealed under a template key
+/// must be part of it, so that opening loads it and a renewal re-seals it.
 pub(in crate::store) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
-    /// By gallery; empty for one that was removed while not all of it is gone from the disk.
+    /// By gallery; empty for a removed gallery that still has templates on disk.
     galleries: BTreeMap<u8, Part>,
-    /// Galleries of which there are templates and nothing else is known: damage took it.
+    /// Galleries with templates but without a record, which damage destroyed.
     pub(in crate::store) lost: BTreeSet<u8>,
-    /// Whether some of it lies under another key than the one in force, or is of a removed gallery.
+    /// Whether any template is under another key than the one in force, or of a removed gallery.
     pub(in crate::store) is_behind: bool,
 }
 
@@ -161,7 +173,7 @@ pub(in crate::store) struct Known {
 #[derive(Default)]
 struct Part {
     templates: Vec<Protected>,
-    /// Faces that were taken for the person and are not them.
+    /// Faces that were wrongly matched to the person.
     negatives: Vec<Protected>,
 }
 
@@ -171,14 +183,14 @@ impl Known {
         self.galleries.values().map(|part| part.templates.len()).sum()
     }
 
-    /// Loads what is of the gallery of this number.
+    /// Loads the templates of the gallery with this number.
     pub(in crate::store) fn load_into(&self, number: u8, gallery: &Gallery) {
         let Some(part) = self.galleries.get(&number) else { return };
         gallery.load(self.person, &part.templates);
         gallery.correct(self.person, &part.negatives);
     }
 
-    /// The records that put what is known under the key in force.
+    /// The records that re-seal all templates under the key in force.
     fn records(&self, now: &TemplateKey) -> Result<Vec<Record>, StoreError> {
         let record = |(gallery, part): (&u8, &Part)| {
             let mut sealed = now.seal(&self.key, *gallery, &part.templates)?;
@@ -190,8 +202,8 @@ impl Known {
 }
 
 impl TemplateKeys {
-    /// The key that the views name. Where they name none, as in a new state directory or after damage, one that is
-    /// there, else a new one; also where the named one is lost, for the door must go on.
+    /// Opens the key that the views name. Where they name none (a new state directory, or damage), an existing key is
+    /// used, else a new one. A new key is also created where the named one is lost: the appliance must keep working.
     pub(in crate::store) fn open(
         views: &Views,
         table: &Arc<KeyTable>,
@@ -216,7 +228,7 @@ impl TemplateKeys {
         Ok(Self { now, is_new, table: Arc::clone(table), galleries, others: HashMap::new() })
     }
 
-    /// What is stored of a person.
+    /// Reads the stored templates of a person.
     pub(in crate::store) fn read(
         &mut self,
         views: &Views,
@@ -250,9 +262,12 @@ impl TemplateKeys {
                     new.insert((of, both))
                 }
             };
-            let (plain, list) = match both.open(&bound_to((SAMPLE, gallery), id), sealed) {
+            let (plain, list) = match both.open(&Binding { role: SAMPLE, gallery }.bytes(id), sealed) {
                 Ok(plain) => (plain, &mut part.templates),
-                Err(_) => (both.open(&bound_to((NEGATIVE, gallery), id), sealed)?, &mut part.negatives),
+                Err(_) => {
+                    let binding = Binding { role: NEGATIVE, gallery };
+                    (both.open(&binding.bytes(id), sealed)?, &mut part.negatives)
+                }
             };
             let nth = list.len() + 1;
             let template = Protected::from_bytes(&plain, dimensions)
@@ -269,8 +284,8 @@ impl TemplateKeys {
         Ok(known)
     }
 
-    /// The records that bring what is stored to the key in force, and retire all others unless somebody is still to
-    /// be read with them.
+    /// Appends the records that re-seal templates under the key in force. All other keys are retired, unless a person
+    /// could not be read: that person may need them.
     pub(in crate::store) fn finish(
         &self,
         behind: &[Known],
@@ -310,10 +325,10 @@ impl TemplateKeys {
     }
 }
 
-/// Appends a record; what tests let fail.
+/// Appends a record. Tests replace it to inject failures.
 pub(in crate::store) type Append<'a> = dyn FnMut(&Record) -> Result<Pending, StoreError> + 'a;
 
-/// Appends to the journal, from a thread that may wait.
+/// Appends to the journal, from a thread that may block.
 pub(in crate::store) fn append_to(journal: &Journal) -> impl FnMut(&Record) -> Result<Pending, StoreError> {
     |record| {
         let entry = journal::Entry { payload: record.encode()?, is_event: false };
@@ -335,11 +350,11 @@ pub struct TemplatesRotated {
 }
 
 impl People {
-    /// Goes over to a new template key, with all templates, while probes are answered. When this returns the old
-    /// key is destroyed, and every template of before is worthless.
+    /// Replaces the template key and re-seals all templates, while probes are answered. On return the old key is
+    /// destroyed, and all older templates are unusable.
     ///
     /// # Errors
-    /// Where the disk, the journal or the views fail. What was begun is finished when the store is opened again.
+    /// Where the disk, the journal or the views fail. The next opening of the store completes an interrupted renewal.
     pub async fn rotate_templates(&self) -> Result<TemplatesRotated, StoreError> {
         let people = self.clone();
         let handle = Handle::current();
@@ -349,11 +364,11 @@ impl People {
         rotation.await.map_err(|_| StoreError::Stopping)?
     }
 
-    /// As [`People::rotate_templates`], on a thread that may wait.
+    /// As [`People::rotate_templates`], on a thread that may block.
     fn rotate_with(&self, handle: &Handle, append: &mut Append<'_>) -> Result<TemplatesRotated, StoreError> {
         let core = &*self.core;
         let _lock = core.people_lock.blocking_lock();
-        // What is durable is to be in the views, from which the templates are read.
+        // The templates are read from the views, so they must have all durable records.
         handle.block_on(self.core.wait_applied(core.journal.head()))?;
         let generation = core.templates().mark.generation.saturating_add(1);
         let mark =
@@ -371,7 +386,7 @@ impl People {
         for (person, key) in members {
             all.push(keys.read(&core.views, person, &key)?);
         }
-        // One more than needed: the old keys stay until RAM has gone over.
+        // One unreadable person more than there are: the old keys stay until memory uses the new one.
         keys.finish(&all, 1, append)?;
 
         for slot in galleries.all() {

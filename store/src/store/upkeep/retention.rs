@@ -95,7 +95,7 @@ impl Upkeep {
         // Who does not come to this door may come to another one.
         let apart = self.core.deployment().is_none();
         if let Some(patience) = policy.people.filter(|_| ages.wall_is_right(policy.clock_is_set) && apart) {
-            (_, retained.people_erased) = self.people.look_after(Some(patience), Timestamp::now()).await?;
+            (_, retained.people_erased) = self.people.update_absence(Some(patience), Timestamp::now()).await?;
         }
         let upkeep = self.clone();
         let ripe =

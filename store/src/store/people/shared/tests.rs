@@ -32,24 +32,24 @@ fn now() -> Timestamp {
 }
 
 #[tokio::test]
-async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() {
+async fn a_person_is_merged_into_another_appliance_once() {
     let (folder, other, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), key());
     let (one, two) = (open(folder.path(), &key), open(other.path(), &key));
     one.people.enroll("anna", "Anna", vec![sample(0), sample(1)]).await.unwrap();
     let anna = shared(&one, "anna");
     assert!(two.people.merge(&anna, now()).await.unwrap());
-    assert!(!two.people.merge(&anna, now()).await.unwrap(), "the same once more");
-    assert!(!one.people.merge(&shared(&two, "anna"), now()).await.unwrap(), "nor does it come back as new");
+    assert!(!two.people.merge(&anna, now()).await.unwrap(), "merged already");
+    assert!(!one.people.merge(&shared(&two, "anna"), now()).await.unwrap(), "nothing new comes back");
     assert_eq!(two.people.get("anna").unwrap().samples, 2);
 
-    // Templates lie in another space at each, and are the same in the deployment's.
+    // Each appliance has its own template space. In the deployment's space the templates are equal.
     let (a, b) = (shared(&one, "anna").samples, shared(&two, "anna").samples);
     let near = |(a, b): (&SharedSample, &SharedSample)| {
         a.template.as_slice().iter().zip(b.template.as_slice()).all(|(a, b)| (a - b).abs() < 1e-5)
     };
     assert!(a.iter().zip(&b).all(near));
 
-    // Both add something; after a restart, too, both have all of it.
+    // Both change the person. Both have all changes, also after a restart.
     one.people.enroll("anna", "Anna", vec![sample(2)]).await.unwrap();
     two.people.rename("anna", "Anna B.").await.unwrap();
     two.close();
@@ -65,7 +65,7 @@ async fn what_leaves_one_appliance_arrives_at_another_and_nothing_comes_twice() 
 }
 
 #[tokio::test]
-async fn the_later_name_holds_unless_its_clock_is_wrong() {
+async fn the_later_name_wins_unless_its_clock_is_wrong() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
     store.people.enroll("anna", "Anna", vec![sample(0)]).await.unwrap();
@@ -79,18 +79,18 @@ async fn the_later_name_holds_unless_its_clock_is_wrong() {
     assert!(!store.people.merge(&renamed("Earlier", at - 1), now()).await.unwrap());
     assert!(store.people.merge(&renamed("Later", at + 1), now()).await.unwrap());
     assert_eq!(store.people.get("anna").unwrap().name, "Later");
-    // Central time is an hour before ours: our clock is wrong, and theirs holds.
+    // Central time is an hour behind the local clock: the local clock is wrong, and the central name wins.
     let central = Timestamp(at - 3_600_000_000);
     assert!(store.people.merge(&renamed("Central", central.0), central).await.unwrap());
     assert_eq!(store.people.get("anna").unwrap().name, "Central");
-    // What is changed here afterwards is later than all that was seen.
+    // A later local change has a later stamp than all received ones.
     store.people.rename("anna", "Here").await.unwrap();
     assert!(shared(&store, "anna").named_at > central);
     store.close();
 }
 
 #[tokio::test]
-async fn an_erasure_is_of_those_who_were_enrolled_before_it() {
+async fn an_erasure_applies_to_earlier_enrollments() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
     store.people.enroll("anna", "Anna", vec![sample(0)]).await.unwrap();
@@ -103,7 +103,7 @@ async fn an_erasure_is_of_those_who_were_enrolled_before_it() {
 }
 
 #[tokio::test]
-async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
+async fn the_cursor_survives_a_restart_and_a_new_gallery_resets_it() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     let store = open(folder.path(), &key);
     let none = store.people.cursor().unwrap();
@@ -113,8 +113,8 @@ async fn how_far_was_taken_survives_and_a_new_gallery_asks_for_all_again() {
     store.people.advance_cursor(none, PeopleCursor { upto: 9, ..some }).await.unwrap();
     store.close();
     let store = open(folder.path(), &key);
-    assert_eq!(store.people.cursor().unwrap(), some, "only who goes on from there goes on");
-    assert!(store.core.stamp() > some.newest, "the clock does not fall behind what was seen");
+    assert_eq!(store.people.cursor().unwrap(), some, "the cursor advances only from its current value");
+    assert!(store.core.stamp() > some.newest, "a stamp is never behind received ones");
     let model =
         gatehouse_model::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
     store.galleries.add(model).await.unwrap();

@@ -10,12 +10,14 @@ use crate::store::{OpenReport, ProbeFace, Store, testing};
 const DIMENSIONS: usize = 128;
 const PEOPLE: usize = 12;
 const SAMPLES: usize = 3;
+/// Binding of a sample in the first gallery.
+const FIRST_SAMPLE: Binding = Binding { role: SAMPLE, gallery: 0 };
 
 fn open(directory: &Path) -> (Store, OpenReport) {
     testing::open(directory, "test", DIMENSIONS)
 }
 
-/// A sample of a person, by chance but always the same; samples of one person lie close together.
+/// A sample of a person, pseudo-random but reproducible; samples of one person are close together.
 fn sample(person: usize, nth: usize) -> Encoding {
     let mut of_person = fastrand::Rng::with_seed(person as u64);
     let mut of_sample = fastrand::Rng::with_seed((person * 1000 + nth) as u64);
@@ -23,7 +25,7 @@ fn sample(person: usize, nth: usize) -> Encoding {
     Encoding::new((0..DIMENSIONS).map(|_| component()).collect(), DIMENSIONS).unwrap()
 }
 
-async fn enrol(store: &Store) {
+async fn enroll_all(store: &Store) {
     for person in 0..PEOPLE {
         let samples = (0..SAMPLES).map(|nth| sample(person, nth)).collect();
         store.people.enroll(&format!("p{person}"), "Name", samples).await.unwrap();
@@ -36,7 +38,7 @@ fn identify(store: &Store, encoding: Encoding) -> (Outcome, Option<String>) {
     (answer.faces[0].outcome, answer.faces[0].person.as_ref().map(|person| person.id.clone()))
 }
 
-fn assert_everybody_is_known(store: &Store, what: &str) {
+fn assert_all_are_recognised(store: &Store, what: &str) {
     for person in 0..PEOPLE {
         let found = identify(store, sample(person, 99));
         assert_eq!(found, (Outcome::Match, Some(format!("p{person}"))), "{what}");
@@ -65,44 +67,44 @@ fn close(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_template_is_nothing_for_who_has_only_the_persons_key() {
+async fn a_stored_template_cannot_be_opened_with_one_of_its_keys() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     store.people.enroll("p0", "Name", vec![sample(0, 0)]).await.unwrap();
     let (person, bytes) = stored(&store).remove(0);
     let key = store.core.keys.key(&person).unwrap();
     let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().unwrap();
-    assert!(key.open(&bound_to((SAMPLE, 0), id), sealed).is_err(), "the person's key alone opens it");
+    assert!(key.open(&FIRST_SAMPLE.bytes(id), sealed).is_err(), "the person's key alone opens it");
     assert!(
-        store.core.templates().data.open(&bound_to((SAMPLE, 0), id), sealed).is_err(),
+        store.core.templates().data.open(&FIRST_SAMPLE.bytes(id), sealed).is_err(),
         "the template key alone opens it"
     );
-    // And where both keys are there it is a template of this deployment, not an encoding of the model.
+    // With both keys it is a template of this deployment, not an encoding of the model.
     let both = key.joined(&store.core.templates().data).unwrap();
     let template =
-        Protected::from_bytes(&both.open(&bound_to((SAMPLE, 0), id), sealed).unwrap(), DIMENSIONS).unwrap();
+        Protected::from_bytes(&both.open(&FIRST_SAMPLE.bytes(id), sealed).unwrap(), DIMENSIONS).unwrap();
     let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
     let plain = sample(0, 0);
     assert!(distance(plain.as_slice(), template.as_slice()) > distance(plain.as_slice(), &[0.0; DIMENSIONS]));
-    // It is the one that the gallery compares with.
+    // The gallery compares with the same template.
     assert_eq!(store.core.templates().transform(DIMENSIONS).protect(&plain).unwrap(), template);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views() {
+async fn all_are_recognised_after_a_restart_a_renewal_and_a_rebuild_of_the_views() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     assert_eq!(template_keys(&store).len(), 1, "a new state has a template key");
-    enrol(&store).await;
+    enroll_all(&store).await;
     close(store);
     let (store, report) = open(directory.path());
     assert_eq!(report.damaged, Vec::<String>::new());
-    assert_everybody_is_known(&store, "after a restart");
+    assert_all_are_recognised(&store, "after a restart");
     let before = (template_keys(&store), stored(&store));
     let rotated = store.people.rotate_templates().await.unwrap();
     let want = TemplatesRotated { generation: 2, people: PEOPLE, templates: PEOPLE * SAMPLES, unreadable: 0 };
     assert_eq!(rotated, want);
-    assert_everybody_is_known(&store, "after a renewal");
+    assert_all_are_recognised(&store, "after a renewal");
     let after = template_keys(&store);
     assert!(after.len() == 1 && after != before.0, "the old key is destroyed");
     for (person, bytes) in &before.1 {
@@ -129,15 +131,15 @@ async fn everybody_is_known_after_a_restart_a_renewal_and_a_rebuild_of_the_views
 async fn probes_are_answered_while_templates_are_renewed() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    enrol(&store).await;
+    enroll_all(&store).await;
     let done = Arc::new(AtomicBool::new(false));
     let probing = std::thread::spawn({
         let (store, done) = (store.clone(), Arc::clone(&done));
         move || {
-            let mut rounds = 0;
-            while !done.load(Ordering::Relaxed) || rounds == 0 {
-                assert_everybody_is_known(&store, "during a renewal");
-                rounds += 1;
+            let mut passes = 0;
+            while !done.load(Ordering::Relaxed) || passes == 0 {
+                assert_all_are_recognised(&store, "during a renewal");
+                passes += 1;
             }
         }
     });
@@ -149,7 +151,7 @@ async fn probes_are_answered_while_templates_are_renewed() {
     assert_eq!(template_keys(&store).len(), 1);
 }
 
-/// Stops a renewal at its append number `at`; whether it came so far.
+/// Fails a renewal after `at` appends. Returns whether it failed.
 async fn rotate_until(store: &Store, at: usize) -> bool {
     let (store, handle) = (store.clone(), Handle::current());
     let rotation = tokio::task::spawn_blocking(move || {
@@ -164,16 +166,16 @@ async fn rotate_until(store: &Store, at: usize) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_known() {
-    // The key, everybody, and the old key's end.
+async fn a_renewal_interrupted_at_any_step_leaves_one_generation_and_all_recognised() {
+    // The key record, one per person, and the retirement of the old key.
     for at in 0..PEOPLE + 3 {
         let directory = tempfile::tempdir().unwrap();
         let (store, _) = open(directory.path());
-        enrol(&store).await;
+        enroll_all(&store).await;
         let cut_off = rotate_until(&store, at).await;
         assert_eq!(cut_off, at < PEOPLE + 2, "{at}");
-        // Where the daemon goes on after all, it works; what it enrols now is under either key.
-        assert_everybody_is_known(&store, "right after");
+        // A daemon that keeps running works. New enrollments are under either key.
+        assert_all_are_recognised(&store, "right after");
         store.people.enroll("late", "Late", vec![sample(77, 0)]).await.unwrap();
         store.people.erase("late").await.unwrap();
         close(store);
@@ -182,7 +184,7 @@ async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_
         }
         let (store, report) = open(directory.path());
         assert_eq!(report.damaged, Vec::<String>::new(), "{at}");
-        assert_everybody_is_known(&store, &format!("cut off after {at} appends"));
+        assert_all_are_recognised(&store, &format!("cut off after {at} appends"));
         store.core.wait_applied(store.core.journal.head()).await.unwrap();
         let keys = template_keys(&store);
         assert_eq!(keys, [store.core.templates().mark.key], "{at}: one key is left");
@@ -193,10 +195,10 @@ async fn a_renewal_that_is_cut_off_anywhere_leaves_one_generation_and_everybody_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_old_key_is_kept_while_somebody_cannot_be_read() {
+async fn the_old_key_is_kept_while_a_person_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    enrol(&store).await;
+    enroll_all(&store).await;
     let person = store.core.keys.create(KeyKind::Person).unwrap();
     store.core.change(&Record::Profile { person, sealed: vec![1; 40] }).await.unwrap();
     close(store);
@@ -204,18 +206,18 @@ async fn the_old_key_is_kept_while_somebody_cannot_be_read() {
     assert_eq!(report.damaged.len(), 1);
     assert_eq!(store.people.rotate_templates().await.unwrap().unreadable, 1);
     assert_eq!(template_keys(&store).len(), 2);
-    assert_everybody_is_known(&store, "with an unreadable person");
+    assert_all_are_recognised(&store, "with an unreadable person");
     close(store);
     let (store, _) = open(directory.path());
     assert_eq!(template_keys(&store).len(), 2);
-    assert_everybody_is_known(&store, "with an unreadable person, later");
+    assert_all_are_recognised(&store, "with an unreadable person, later");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_template_key_the_door_goes_on_and_knows_nobody() {
+async fn without_its_template_key_the_store_opens_and_recognises_no_person() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
-    enrol(&store).await;
+    enroll_all(&store).await;
     store.core.keys.destroy(&template_keys(&store)[0]).unwrap();
     close(store);
     let (store, report) = open(directory.path());
@@ -244,7 +246,7 @@ async fn templates_of_a_gallery_of_which_nothing_else_is_known_are_left_alone() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_template_that_rots_is_seen() {
+async fn damage_of_a_stored_template_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     store.people.enroll("p0", "Name", vec![sample(0, 0)]).await.unwrap();
