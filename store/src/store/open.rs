@@ -99,9 +99,9 @@ impl Store {
         }
         let beginning = snapshot::restore(&mut applier, &journal)?;
         report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
-        if compaction::is_ordered(&directory) {
+        if compaction::is_requested(&directory) {
             applier.views.flush(&applier.state)?;
-            compaction::is_done(&directory)?;
+            compaction::remove_request(&directory)?;
         }
 
         let described = Described::read(&views, &settings.gallery)?;
@@ -189,7 +189,7 @@ fn damaged_index(events: &EventIndex) -> impl Iterator<Item = String> {
 
 fn open_views(directory: &Path, keys: &KeyTable, report: &mut OpenReport) -> Result<Views, StoreError> {
     let views = directory.join("views");
-    if compaction::is_ordered(directory) {
+    if compaction::is_requested(directory) {
         return rebuild_views(&views, keys, "it was requested with `store compact`", report);
     }
     match Views::open(&views, keys) {

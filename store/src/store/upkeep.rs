@@ -30,7 +30,7 @@ impl Upkeep {
         Self { core: Arc::clone(core), events: events.clone(), people: people.clone() }
     }
 
-    /// Resolves while a writer waits because the disk is full. Then standing still is no failure.
+    /// Resolves while a writer waits because the disk is full. A lack of progress is no failure then.
     pub async fn waits_for_space(&self) {
         let mut pressure = self.core.space.pressure();
         if pressure.wait_for(|pressure| pressure.waiting > 0).await.is_err() {
@@ -38,7 +38,7 @@ impl Upkeep {
         }
     }
 
-    /// How short the disk is, whenever that changes.
+    /// Watches the disk pressure.
     pub fn pressure(&self) -> watch::Receiver<Pressure> {
         self.core.space.pressure()
     }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::super::StoreError;
 use super::Upkeep;
 
-/// File in the state directory from the request until it is carried out, however often a start is interrupted.
-const ORDER: &str = "compact";
+/// File that stores the request in the state directory. It exists until a rebuild is complete.
+const REQUEST_FILE: &str = "compact";
 
 /// A compaction that the next start will carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,30 +23,30 @@ pub struct Compacting {
 }
 
 impl Upkeep {
-    /// Has the next start make the views anew. Blocking.
+    /// Requests that the next start rebuilds the views. Blocking.
     ///
     /// # Errors
-    /// [`StoreError`] where the disk does not take the order.
+    /// [`StoreError`] where the request cannot be written.
     pub fn compact(&self) -> Result<Compacting, StoreError> {
         let directory = &self.core.settings.directory;
-        let order = directory.join(ORDER);
-        let written = File::create(&order).and_then(|_| File::open(directory)?.sync_all());
-        written.map_err(IoError::at("write", &order))?;
+        let request = directory.join(REQUEST_FILE);
+        let written = File::create(&request).and_then(|_| File::open(directory)?.sync_all());
+        written.map_err(IoError::at("write", &request))?;
         Ok(Compacting { bytes: bytes_in(&directory.join("views"))? })
     }
 }
 
-/// Whether the views are to be made anew.
-pub(in crate::store) fn is_ordered(directory: &Path) -> bool {
-    directory.join(ORDER).exists()
+/// Whether a rebuild of the views is requested.
+pub(in crate::store) fn is_requested(directory: &Path) -> bool {
+    directory.join(REQUEST_FILE).exists()
 }
 
-/// Forgets the order, once the views are made and on the disk.
-pub(in crate::store) fn is_done(directory: &Path) -> Result<(), StoreError> {
-    let order = directory.join(ORDER);
-    match fs::remove_file(&order) {
+/// Removes the request. Call it once the rebuilt views are durable.
+pub(in crate::store) fn remove_request(directory: &Path) -> Result<(), StoreError> {
+    let request = directory.join(REQUEST_FILE);
+    match fs::remove_file(&request) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(IoError::at("remove", &order)(error))?
+            Err(IoError::at("remove", &request)(error))?
         }
         _ => Ok(()),
     }
@@ -56,8 +56,8 @@ fn bytes_in(folder: &PathBuf) -> Result<u64, StoreError> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder).map_err(IoError::at("read", folder))? {
         let entry = entry.map_err(IoError::at("read", folder))?;
-        let about = entry.metadata().map_err(IoError::at("look at", &entry.path()))?;
-        bytes += if about.is_dir() { bytes_in(&entry.path())? } else { about.len() };
+        let metadata = entry.metadata().map_err(IoError::at("read metadata of", &entry.path()))?;
+        bytes += if metadata.is_dir() { bytes_in(&entry.path())? } else { metadata.len() };
     }
     Ok(bytes)
 }
@@ -71,14 +71,14 @@ mod tests {
         testing::open(directory, "test", 4)
     }
 
-    fn again(store: Store, directory: &Path) -> (Store, OpenReport) {
+    fn reopen(store: Store, directory: &Path) -> (Store, OpenReport) {
         store.close();
         drop(store);
         open(directory)
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn an_order_is_carried_out_once_by_the_next_start_and_nothing_is_lost() {
+    async fn a_request_is_carried_out_once_by_the_next_start_and_nothing_is_lost() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = open(folder.path());
         for number in 0..200 {
@@ -86,17 +86,17 @@ mod tests {
             let answer = store.galleries.identify(&event.key.camera, &[]);
             store.events.record(event, answer).await.unwrap().await.unwrap();
         }
-        let (store, report) = again(store, folder.path());
+        let (store, report) = reopen(store, folder.path());
         assert_eq!(report.views_rebuilt, None);
         let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
         let (before, ledger) = (store.events.list(&all).unwrap(), store.events.ledger());
         assert_eq!(before.len(), 200);
         assert!(store.upkeep.compact().unwrap().bytes > 0);
-        let (store, report) = again(store, folder.path());
+        let (store, report) = reopen(store, folder.path());
         assert!(report.views_rebuilt.is_some_and(|why| why.contains("store compact")));
         assert_eq!((store.events.list(&all).unwrap(), store.events.ledger()), (before, ledger));
-        let (store, report) = again(store, folder.path());
-        assert_eq!(report.views_rebuilt, None, "one order is carried out once");
+        let (store, report) = reopen(store, folder.path());
+        assert_eq!(report.views_rebuilt, None, "one request is carried out once");
         store.close();
     }
 }

@@ -1,9 +1,10 @@
 //! Eviction: frees disk space for media files and on a full disk, the least valuable data first.
 //!
-//! Order: files that the central side has, then events that it has, in whole segments of the journal; files whose event did not come; clips; pictures of nobody who is known;
-//! other pictures; within each the oldest first. What is not delivered is a drop, and each is a line in the ledger. Such events
-//! are the last to go, and only where the operator allows it: they are small, and they are what the appliance is for. An
-//! erasure of which the central side has not heard never goes.
+//! Order: delivered files, then delivered events in whole segments of the journal; files without an event; clips;
+//! pictures of events without a match; other pictures. Within each step the oldest are removed first. The removal of
+//! undelivered data is a drop, and the ledger counts each one. Undelivered events are removed last, and only where the
+//! operator allows it: they are small, and they are the purpose of the appliance. An undelivered erasure is never
+//! removed.
 
 use gatehouse_journal::JournalError;
 use gatehouse_model::Outcome;
@@ -17,15 +18,15 @@ use crate::files::is_picture;
 use crate::record::Record;
 use crate::views::entries::{self, FileEntry};
 
-/// What is given up, in this order.
-const STEPS: [Step; 5] = [Step::Delivered, Step::WithoutEvent, Step::Clips, Step::Nobody, Step::Pictures];
+/// The steps of the eviction, in this order.
+const STEPS: [Step; 5] = [Step::Delivered, Step::WithoutEvent, Step::Clips, Step::Unmatched, Step::Pictures];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Delivered,
     WithoutEvent,
     Clips,
-    Nobody,
+    Unmatched,
     Pictures,
 }
 
@@ -41,8 +42,8 @@ impl Step {
 }
 
 impl Upkeep {
-    /// Frees what `bytes` more of media need; false where even everything would not do. The caller holds the media
-    /// door.
+    /// Frees space for `bytes` more of media; false where evicting all files would not suffice. The caller must hold
+    /// `media_lock`.
     pub(in crate::store) async fn make_space(&self, bytes: u64) -> Result<bool, StoreError> {
         let settings = &self.core.settings;
         let used = self.core.numbers.borrow().totals.media_bytes;
@@ -53,12 +54,12 @@ impl Upkeep {
         if short > used {
             return Ok(false);
         }
-        Ok(self.give_up(short, &STEPS, "quota").await? >= short)
+        Ok(self.evict_files(short, &STEPS, "quota").await? >= short)
     }
 
-    /// Keeps room on the disk: what the central side has goes when the reserve is touched, and what it does not
-    /// have when the appliance itself cannot write any more; events of that only with `events_too`. Returns the bytes
-    /// that were freed.
+    /// Keeps disk space free. Delivered data is removed when the reserve is used. Undelivered files are removed when
+    /// the appliance itself cannot write any more, and undelivered events only with `events_too`. Returns the freed
+    /// bytes.
     ///
     /// # Errors
     /// [`StoreError`] where views or journal failed.
@@ -66,25 +67,25 @@ impl Upkeep {
         let _lock = self.core.media_lock.lock().await;
         let space = &self.core.space;
         let reserve = self.core.settings.reserve_free_bytes;
-        let mut freed = self.give_up(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
+        let mut freed = self.evict_files(reserve.saturating_sub(space.free()?), &STEPS[..1], "quota").await?;
         let before = space.free()?;
         if before < reserve {
-            self.forget_delivered().await?;
+            self.remove_delivered().await?;
             freed += space.free()?.saturating_sub(before);
         }
         if space.pressure().borrow().reserve_used {
             let short = BALLAST_FREE_BYTES_MIN.saturating_sub(space.free()?);
-            freed += self.give_up(short, &STEPS, DISK_FULL).await?;
+            freed += self.evict_files(short, &STEPS, DISK_FULL).await?;
             if events_too {
-                freed += self.give_up_events(short.saturating_sub(freed)).await?;
+                freed += self.evict_events(short.saturating_sub(freed)).await?;
             }
         }
         space.restore_ballast();
         Ok(freed)
     }
 
-    /// Gives files up until `short` bytes are free or nothing is left to give. Returns the bytes.
-    async fn give_up(&self, short: u64, steps: &[Step], reason: &str) -> Result<u64, StoreError> {
+    /// Removes files until `short` bytes are free or no candidate is left. Returns the freed bytes.
+    async fn evict_files(&self, short: u64, steps: &[Step], reason: &str) -> Result<u64, StoreError> {
         let mut freed = 0;
         for step in steps {
             if freed >= short {
@@ -113,7 +114,7 @@ impl Upkeep {
             if bytes >= short {
                 break;
             }
-            if self.goes(step, &file)? {
+            if self.is_candidate(step, &file)? {
                 bytes += file.media.size;
                 files.push(file);
             }
@@ -121,12 +122,12 @@ impl Upkeep {
         Ok(files)
     }
 
-    /// Gives the oldest events up until `short` bytes are free or no more may go. Returns the bytes.
-    async fn give_up_events(&self, short: u64) -> Result<u64, StoreError> {
+    /// Removes the oldest events until `short` bytes are free or the rest must be kept. Returns the freed bytes.
+    async fn evict_events(&self, short: u64) -> Result<u64, StoreError> {
         let space = &self.core.space;
         let before = space.free()?;
         while space.free()?.saturating_sub(before) < short {
-            let Some(dropped) = self.give_up_oldest_events().await? else { break };
+            let Some(dropped) = self.evict_oldest_events().await? else { break };
             tracing::error!(
                 dropped,
                 "the disk is full: events that were not delivered were evicted to free disk space"
@@ -135,17 +136,17 @@ impl Upkeep {
         Ok(space.free()?.saturating_sub(before))
     }
 
-    /// Whether a file goes with this step.
-    fn goes(&self, step: Step, file: &FileEntry) -> Result<bool, StoreError> {
+    /// Whether this step removes a file.
+    fn is_candidate(&self, step: Step, file: &FileEntry) -> Result<bool, StoreError> {
         match step {
-            // Clips of before they had a queue of their own lie among the pictures.
-            Step::Nobody => Ok(!is_picture(file.media.name.as_str()) || !self.shows_somebody(file)?),
+            // Clips from before clips had their own queue are in the queue of pictures.
+            Step::Unmatched => Ok(!is_picture(file.media.name.as_str()) || !self.may_have_match(file)?),
             _ => Ok(true),
         }
     }
 
-    /// Whether the event of a file knew somebody. One that cannot be read any more might have.
-    fn shows_somebody(&self, file: &FileEntry) -> Result<bool, StoreError> {
+    /// Whether the event of a file has a match. An unreadable event counts as one with a match.
+    fn may_have_match(&self, file: &FileEntry) -> Result<bool, StoreError> {
         match self.events.get(&file.media.event) {
             Ok(Some(event)) => Ok(event.identification.faces.iter().any(|f| f.outcome == Outcome::Match)),
             Ok(None) | Err(StoreError::Journal(JournalError::Damaged { .. })) => Ok(true),

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Upkeep;
 
-/// The keys of this appliance. No secret and no id of a live key is in it.
+/// The keys of this appliance. It contains no secret and no id of a live key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyStatus {
-    /// Each kind, also those without a key.
+    /// All kinds, including those without a key.
     pub kinds: Vec<KeyCount>,
     /// Counts the template keys of this deployment, from 1.
     pub template_generation: u32,
@@ -16,16 +16,16 @@ pub struct KeyStatus {
     pub template_since: String,
     /// Slots whose key is lost.
     pub damaged: Vec<DamagedKey>,
-    /// Slots that were found damaged in one copy at the start and were mended from the other.
+    /// Slots that were damaged in one copy at the start and were restored from the other.
     pub healed: usize,
 }
 
-/// How many keys there are of a kind.
+/// Number of keys of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCount {
-    /// The kind, in a word.
+    /// The kind, as text.
     pub kind: String,
-    /// Keys of it.
+    /// Number of its keys.
     pub keys: usize,
 }
 
@@ -34,12 +34,12 @@ pub struct KeyCount {
 pub struct DamagedKey {
     /// Number of the slot.
     pub slot: u32,
-    /// The key that was probably in it.
+    /// The id of the key that was probably in it.
     pub id: Option<String>,
 }
 
 impl Upkeep {
-    /// How many keys there are, of which generation the templates are, and what is damaged.
+    /// Numbers of keys, the generation of the templates, and damaged slots.
     pub fn key_status(&self) -> KeyStatus {
         let (keys, templates) = (&self.core.keys, self.core.templates());
         let count = |kind: KeyKind| KeyCount { kind: kind.as_str().to_owned(), keys: keys.ids(kind).len() };

@@ -1,9 +1,9 @@
-//! How long the appliance keeps what it has: whole segments of the journal with their keys, and pictures.
+//! Retention: how long the appliance keeps segments of the journal with their keys, pictures, and clips.
 //!
-//! A segment goes only with all before it, so that the journal stays one piece; a snapshot is durable before. What the
-//! central side does not have goes only where the policy says so, and is a line in the ledger before it is gone; never
-//! while the time is not known, nor while the central side has not heard of an erasure that lies there. Ages are
-//! what is certain of them ([`crate::clock`]): a clock that jumps makes nothing older.
+//! A segment is removed only together with all earlier ones, so that the journal stays contiguous. A snapshot must be
+//! durable before. Undelivered data is removed only where the policy allows it, and the ledger counts it before. It is
+//! never removed while the time is not known. A segment with an undelivered erasure is never removed. Ages are lower
+//! bounds ([`crate::clock`]), so a clock that jumps never makes data older.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,30 +20,30 @@ use crate::clock::Moment;
 use crate::record::Record;
 use crate::views::entries::{self, FileEntry};
 
-/// Segments that are worth a snapshot, as long as there is room on the disk.
-const SEGMENTS_WORTH: usize = 4;
-/// Why something is dropped, in the ledger.
+/// Minimum number of removable segments that justify a snapshot, while the disk has enough free space.
+const SEGMENTS_MIN: usize = 4;
+/// Drop reason in the ledger: the retention policy.
 const TOO_OLD: &str = "retention";
-/// The same, where nothing else makes room.
+/// Drop reason in the ledger: the disk is full.
 pub(in crate::store) const DISK_FULL: &str = "disk_full";
 
-/// How long what is kept, counted from its arrival here.
+/// Retention periods, counted from the receive time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// Events, once the central side has them.
+    /// Delivered events.
     pub delivered: Duration,
-    /// Pictures and clips, once it has them.
+    /// Delivered pictures and clips.
     pub media: Duration,
-    /// Both where it has them not; none: for ever.
+    /// Undelivered events, pictures and clips; none: no limit.
     pub undelivered: Option<Duration>,
-    /// People who are not at the door, from their last visit or change on; none: for ever.
+    /// People, from their last visit or change; none: no limit.
     pub people: Option<Duration>,
-    /// Whether the wall clock can be believed; where it cannot, and nobody told the time in this boot, nothing goes
-    /// that is not delivered.
+    /// Whether the wall clock is reliable. Otherwise undelivered data is removed only with a reference time of this
+    /// boot.
     pub clock_is_set: bool,
 }
 
-/// What went.
+/// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Retained {
     /// Segments of the journal.
@@ -52,80 +52,81 @@ pub struct Retained {
     pub events_dropped: u64,
     /// Pictures and clips that were delivered.
     pub files_evicted: u64,
-    /// Those that were not.
+    /// Pictures and clips that were not delivered.
     pub files_dropped: u64,
-    /// People who had not been at the door for long, erased.
+    /// People who were erased because of their absence.
     pub people_erased: usize,
 }
 
-/// What went of the journal.
+/// What was removed from the journal.
 #[derive(Default)]
-struct Forgotten {
+struct RemovedSegments {
     segments: usize,
     events_dropped: u64,
 }
 
-/// The end of what may go.
-struct Ripe {
-    /// First record of the segment that stays.
-    stays: u64,
+/// The removable beginning of the journal.
+struct Removable {
+    /// First record of the first segment that is kept.
+    first_kept: u64,
     /// Number of the last event before it.
     seq: u64,
     segments: usize,
 }
 
-/// What is asked of a segment.
+/// Age of a segment compared with its limit.
 enum Age {
     Old,
     Young,
-    /// No event in it tells a time that can be believed; it is as old as what follows.
+    /// No event in it has a reliable time; it counts as old as the next segment.
     Unknown,
 }
 
 impl Upkeep {
-    /// Lets go what has been kept long enough.
+    /// Applies the retention policy.
     ///
     /// # Errors
-    /// [`StoreError`] where journal, views or disk failed; what was not done is done by the next call.
+    /// [`StoreError`] where journal, views or disk failed; the next call continues.
     pub async fn retain(&self, policy: &RetentionPolicy) -> Result<Retained, StoreError> {
         let ages = Arc::new(Ages::read(&self.core)?);
         let policy = RetentionPolicy { clock_is_set: policy.clock_is_set || ages.has_reference(), ..*policy };
         let mut retained = Retained::default();
         self.retain_files(&policy, &ages, &mut retained).await?;
-        // Who does not come to this door may come to another one.
-        let apart = self.core.deployment().is_none();
-        if let Some(patience) = policy.people.filter(|_| ages.wall_is_right(policy.clock_is_set) && apart) {
-            (_, retained.people_erased) = self.people.update_absence(Some(patience), Timestamp::now()).await?;
+        // People who are shared may visit other appliances, so a local absence proves nothing.
+        let is_unshared = self.core.deployment().is_none();
+        let can_erase = ages.wall_is_right(policy.clock_is_set) && is_unshared;
+        if let Some(limit) = policy.people.filter(|_| can_erase) {
+            (_, retained.people_erased) = self.people.update_absence(Some(limit), Timestamp::now()).await?;
         }
         let upkeep = self.clone();
-        let ripe =
-            blocking(move || upkeep.ripe(|segment, last| upkeep.is_old(&policy, &ages, segment, last)));
-        if let Some(ripe) = ripe.await?.filter(|ripe| ripe.segments >= SEGMENTS_WORTH) {
-            let Forgotten { segments, events_dropped } = self.forget(ripe, TOO_OLD).await?;
+        let removable =
+            blocking(move || upkeep.removable(|segment, last| upkeep.is_old(&policy, &ages, segment, last)));
+        if let Some(range) = removable.await?.filter(|range| range.segments >= SEGMENTS_MIN) {
+            let RemovedSegments { segments, events_dropped } = self.remove_segments(range, TOO_OLD).await?;
             (retained.segments, retained.events_dropped) = (segments, events_dropped);
         }
         Ok(retained)
     }
 
-    /// Lets all segments go that the central side has, for room on the disk.
-    pub(in crate::store) async fn forget_delivered(&self) -> Result<(), StoreError> {
+    /// Removes all delivered segments to free disk space.
+    pub(in crate::store) async fn remove_delivered(&self) -> Result<(), StoreError> {
         let rows = self.core.rows_cursor();
         let delivered = move |_, last| Ok(if rows.lsn >= last { Age::Old } else { Age::Young });
         let upkeep = self.clone();
-        if let Some(ripe) = blocking(move || upkeep.ripe(delivered)).await? {
-            self.forget(ripe, TOO_OLD).await?;
+        if let Some(range) = blocking(move || upkeep.removable(delivered)).await? {
+            self.remove_segments(range, TOO_OLD).await?;
         }
         Ok(())
     }
 
-    /// Gives the oldest segment up, delivered or not, for room on a full disk. How many events in it were not delivered;
-    /// none where it must stay: the last segment, and one with an erasure of which the central side has not heard.
-    pub(in crate::store) async fn give_up_oldest_events(&self) -> Result<Option<u64>, StoreError> {
+    /// Removes the oldest segment, delivered or not, to free space on a full disk. Returns the number of undelivered
+    /// events in it. None where it must be kept: the last segment, and one with an undelivered erasure.
+    pub(in crate::store) async fn evict_oldest_events(&self) -> Result<Option<u64>, StoreError> {
         let oldest = self.core.journal.segments().list().first().map(|segment| segment.first);
         let first = move |segment, _| Ok(if Some(segment) == oldest { Age::Old } else { Age::Young });
         let upkeep = self.clone();
-        let Some(ripe) = blocking(move || upkeep.ripe(first)).await? else { return Ok(None) };
-        self.forget(ripe, DISK_FULL).await.map(|forgotten| Some(forgotten.events_dropped))
+        let Some(range) = blocking(move || upkeep.removable(first)).await? else { return Ok(None) };
+        self.remove_segments(range, DISK_FULL).await.map(|removed| Some(removed.events_dropped))
     }
 
     async fn retain_files(
@@ -145,11 +146,11 @@ impl Upkeep {
         Ok(())
     }
 
-    /// The records that remove the files which have been kept long enough.
+    /// The records that remove the files which are older than their limit.
     fn old_files(&self, policy: &RetentionPolicy, ages: &Ages) -> Result<Vec<Record>, StoreError> {
         let older = |file: &FileEntry, than: Duration| {
-            let (moment, told) = (Moment::Record(file.lsn), file.media.received_at);
-            ages.knows(moment, told) && ages.least(moment, told) > than
+            let (moment, recorded) = (Moment::Record(file.lsn), file.media.received_at);
+            ages.knows(moment, recorded) && ages.least(moment, recorded) > than
         };
         let mut records = Vec::new();
         for file in self.core.queued(entries::DELIVERED)? {
@@ -169,25 +170,30 @@ impl Upkeep {
         Ok(records)
     }
 
-    /// How far the journal's beginning may go, by a rule about a segment and its last record.
-    fn ripe(&self, rule: impl Fn(u64, u64) -> Result<Age, StoreError>) -> Result<Option<Ripe>, StoreError> {
+    /// The removable beginning of the journal, by a rule about a segment and its last record.
+    fn removable(
+        &self,
+        rule: impl Fn(u64, u64) -> Result<Age, StoreError>,
+    ) -> Result<Option<Removable>, StoreError> {
         let applied = *self.core.applied.borrow();
-        let unheard = self.oldest_unheard_erasure()?.unwrap_or(u64::MAX);
+        let undelivered = self.oldest_undelivered_erasure()?.unwrap_or(u64::MAX);
         let segments = self.core.journal.segments().list();
-        let mut ripe = None;
+        let mut removable = None;
         for (at, pair) in segments.windows(2).enumerate() {
             let last = pair[1].first - 1;
-            if last > applied.lsn || last >= unheard {
+            if last > applied.lsn || last >= undelivered {
                 break;
             }
             match (rule(pair[0].first, last)?, pair[1].before_seq) {
                 (Age::Young, _) => break,
-                (Age::Old, Some(seq)) => ripe = Some(Ripe { stays: pair[1].first, seq, segments: at + 1 }),
-                // Where a header is damaged, the next whole one counts.
+                (Age::Old, Some(seq)) => {
+                    removable = Some(Removable { first_kept: pair[1].first, seq, segments: at + 1 });
+                }
+                // Where a header is damaged, the next intact one counts.
                 (Age::Old, None) | (Age::Unknown, _) => {}
             }
         }
-        Ok(ripe)
+        Ok(removable)
     }
 
     fn is_old(
@@ -199,42 +205,43 @@ impl Upkeep {
     ) -> Result<Age, StoreError> {
         let newest = self.core.events.newest_in(segment)?;
         let newest = newest.map(|event| (Moment::Event(event.seq), event.received_at));
-        let Some((moment, told)) = newest.filter(|(moment, told)| ages.knows(*moment, *told)) else {
+        let known = newest.filter(|(moment, recorded)| ages.knows(*moment, *recorded));
+        let Some((moment, recorded)) = known else {
             return Ok(Age::Unknown);
         };
-        let age = ages.least(moment, told);
-        let patience = match self.core.rows_cursor().lsn >= last {
+        let age = ages.least(moment, recorded);
+        let limit = match self.core.rows_cursor().lsn >= last {
             true => Some(policy.delivered),
             false => policy.undelivered.filter(|_| policy.clock_is_set),
         };
-        Ok(if patience.is_some_and(|patience| age > patience) { Age::Old } else { Age::Young })
+        Ok(if limit.is_some_and(|limit| age > limit) { Age::Old } else { Age::Young })
     }
 
-    /// Where the oldest erasure lies of which the central side has not heard.
-    fn oldest_unheard_erasure(&self) -> Result<Option<u64>, StoreError> {
+    /// Number of the oldest record of an undelivered erasure.
+    fn oldest_undelivered_erasure(&self) -> Result<Option<u64>, StoreError> {
         let first = self.core.views.scan(vec![entries::ERASURE], false).next().transpose()?;
-        let asked = first.filter(|_| self.core.settings.central_rows);
-        Ok(asked.and_then(|(name, _)| entries::number_in(&name)))
+        let undelivered = first.filter(|_| self.core.settings.central_rows);
+        Ok(undelivered.and_then(|(name, _)| entries::number_in(&name)))
     }
 
-    /// Lets the journal's beginning go; what of it is not delivered is given up for this reason.
-    async fn forget(&self, ripe: Ripe, reason: &str) -> Result<Forgotten, StoreError> {
+    /// Removes the beginning of the journal. Its undelivered events are dropped for this reason.
+    async fn remove_segments(&self, range: Removable, reason: &str) -> Result<RemovedSegments, StoreError> {
         let _lock = self.core.retention_lock.lock().await;
-        let kept = self.core.numbers.borrow().totals.kept_until(ripe.seq);
-        let mut forgotten = Forgotten::default();
+        let kept = self.core.numbers.borrow().totals.kept_until(range.seq);
+        let mut removed = RemovedSegments::default();
         for (from, to) in kept {
             self.core.change(&Record::EventsDropped { from, to, reason: reason.to_owned() }).await?;
-            forgotten.events_dropped += to - from + 1;
+            removed.events_dropped += to - from + 1;
         }
         let Position { lsn, .. } = self.snapshot().await?;
-        debug_assert!(lsn + 1 >= ripe.stays, "what goes is in the views already");
+        debug_assert!(lsn + 1 >= range.first_kept, "removed records must be in the views");
         let upkeep = self.clone();
         let gone = blocking(move || {
-            let gone = upkeep.core.journal.forget_before(ripe.stays)?;
+            let gone = upkeep.core.journal.forget_before(range.first_kept)?;
             upkeep.core.events.forget(&gone);
             Ok(gone.len())
         });
-        forgotten.segments = gone.await?;
-        Ok(forgotten)
+        removed.segments = gone.await?;
+        Ok(removed)
     }
 }

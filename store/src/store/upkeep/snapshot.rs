@@ -1,9 +1,9 @@
-//! Snapshots: what the journal must still know when its beginning goes.
+//! Snapshots: the state that the journal must keep when its beginning is removed.
 //!
-//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]), among those that
-//! come meanwhile. One that was cut off has no end and counts for nothing. While the journal
-//! begins with its first record nobody needs one: the views are folded from there. Where it does not, views that have to be
-//! made anew begin with the newest whole snapshot and go on with what came after its position.
+//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]). Other records
+//! may be appended in between. An interrupted snapshot has no end record and is ignored. While the journal begins with
+//! its first record, no snapshot is needed: the views are rebuilt from there. Otherwise a rebuild starts with the
+//! newest complete snapshot and continues with the records after its position.
 
 use gatehouse_journal::{Journal, Position};
 use gatehouse_vault::space::FREE_BYTES_MIN;
@@ -16,18 +16,18 @@ use crate::ledger::Totals;
 use crate::record::Record;
 use crate::views::snapshot::Taking;
 
-/// How fresh views begin.
+/// Start of a rebuild of the views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Beginning {
-    /// With the first record, or where they are.
+    /// The first record, or the position of existing views.
     Record,
-    /// With a snapshot.
+    /// A snapshot.
     Snapshot,
-    /// The beginning of the journal is gone, and no whole snapshot reaches to what is left of it: changes of then are lost.
+    /// The beginning of the journal is gone, and no complete snapshot covers it: changes of that time are lost.
     Lost,
 }
 
-/// A whole snapshot in the journal.
+/// A complete snapshot in the journal.
 struct Found {
     /// Its first record.
     from: u64,
@@ -35,7 +35,7 @@ struct Found {
 }
 
 impl Upkeep {
-    /// Takes a snapshot. Durable on return; the position that it is of. A part at a time is in memory.
+    /// Takes a snapshot and returns its position. Durable on return. Memory holds one part at a time.
     pub(in crate::store) async fn snapshot(&self) -> Result<Position, StoreError> {
         let core = self.core.clone();
         let begun = blocking(move || {
@@ -53,16 +53,15 @@ impl Upkeep {
                     .await?;
             let Some(entries) = part else { break };
             if !entries.is_empty() {
-                // That the last is durable says it of all before.
+                // No need to await: the journal is ordered, so the durable end record implies all parts.
                 drop(self.core.append(&Record::SnapshotPart { at: at.lsn, entries }).await?);
                 parts += 1;
             }
         }
         let core = self.core.clone();
         blocking(move || {
-            // Below it the next snapshot does it.
-            let room = core.space.free()? >= FREE_BYTES_MIN;
-            if room {
+            // Without enough free space the next snapshot does this.
+            if core.space.free()? >= FREE_BYTES_MIN {
                 taking.end()?;
             }
             Ok(())
@@ -73,7 +72,7 @@ impl Upkeep {
     }
 }
 
-/// Brings fresh views to the newest snapshot where the journal does not begin with its first record.
+/// Restores new views from the newest snapshot where the journal does not begin with its first record.
 pub(in crate::store) fn restore(applier: &mut Applier, journal: &Journal) -> Result<Beginning, StoreError> {
     let oldest = journal.segments().list().first().map_or(1, |segment| segment.first);
     if applier.state.totals.applied.lsn > 0 || oldest <= 1 {

@@ -1,4 +1,4 @@
-//! The store in numbers.
+//! Status of the store.
 
 use gatehouse_journal::Position;
 use gatehouse_model::Timestamp;
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::Upkeep;
 
-/// The store in numbers.
+/// Status of the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoreStatus {
     /// Last durable position.
     pub head: Position,
-    /// Records that the views have still to take.
+    /// Records that the views have not applied yet.
     pub view_lag: u64,
     /// People in the gallery in use.
     pub people: usize,
-    /// Templates in it.
+    /// Templates in the gallery in use.
     pub templates: usize,
     /// Events that the rows sink does not have.
     pub pending_events: u64,
     /// Media files that the objects sink does not have.
     pub pending_media: u64,
-    /// Age mark: when the oldest pending event came.
+    /// Receive time of the oldest pending event.
     pub oldest_pending: Option<Timestamp>,
     /// Plaintext bytes of media files on disk.
     pub media_bytes: u64,
-    /// Their quota.
+    /// Quota of media files on disk.
     pub media_quota_bytes: u64,
-    /// Media files in the catalogue, delivered and gone ones included.
+    /// Media files in the catalogue, including delivered and removed ones.
     pub media_files: u64,
 }
 
@@ -37,7 +37,7 @@ impl Upkeep {
         self.core.journal.head()
     }
 
-    /// The store in numbers. Blocking.
+    /// Status of the store. Blocking.
     pub fn status(&self) -> StoreStatus {
         let numbers = self.core.numbers.borrow().clone();
         let head = self.core.journal.head();

@@ -17,9 +17,9 @@ use crate::files::FileError;
 use crate::views::ViewError;
 use crate::views::entries::{self, FileEntry, Key};
 
-/// Time after which a step ends: far below what a request may take.
-const STEP_TIME: Duration = Duration::from_secs(2);
-/// Findings that one step tells; a disk with more needs no more words.
+/// Time after which a step ends: far below the timeout of a request.
+const STEP_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Maximum number of findings that one step reports: more would not help.
 const FINDINGS_MAX: usize = 100;
 /// Bytes of a media file read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -31,13 +31,13 @@ pub enum VerifyAt {
     /// The key table.
     #[default]
     Keys,
-    /// The journal, behind this record.
+    /// The journal, after this record.
     Journal(u64),
-    /// The views, behind this entry.
+    /// The views, after this entry.
     Views(Vec<u8>),
-    /// The media files, behind this one in the order of ids.
+    /// The media files, after this one in the order of ids.
     Media(Option<KeyId>),
-    /// The event index, behind this journal segment.
+    /// The event index, after this journal segment.
     Index(u64),
 }
 
@@ -56,25 +56,25 @@ pub struct Verified {
     pub records_lost: u64,
     /// Media files that cannot be read any more.
     pub files_lost: u64,
-    /// What is damaged, in words.
+    /// Descriptions of the damage.
     pub damaged: Vec<String>,
     /// Where the next step begins; none after the last.
     pub next: Option<VerifyAt>,
 }
 
 impl Verified {
-    fn found(&mut self, words: impl Into<String>) {
+    fn found(&mut self, message: impl Into<String>) {
         if self.damaged.len() < FINDINGS_MAX {
-            self.damaged.push(words.into());
+            self.damaged.push(message.into());
         }
     }
 }
 
 impl Upkeep {
-    /// One step of reading everything. Blocking.
+    /// One step of the verification. Blocking.
     ///
     /// # Errors
-    /// [`StoreError`] where the disk does not answer at all; damage is no error.
+    /// [`StoreError`] where the disk cannot be read at all; damage is no error.
     pub fn verify(&self, at: VerifyAt) -> Result<Verified, StoreError> {
         let mut step = Verified::default();
         step.next = match at {
@@ -100,7 +100,7 @@ impl Upkeep {
         let begin = Instant::now();
         let mut reader = self.core.journal.reader(after);
         let mut done = false;
-        while !done && begin.elapsed() < STEP_TIME {
+        while !done && begin.elapsed() < STEP_DURATION_MAX {
             match reader.next()? {
                 Some(_) => step.records += 1,
                 None => done = true,
@@ -116,16 +116,16 @@ impl Upkeep {
     fn verify_views(&self, after: Vec<u8>, step: &mut Verified) -> Option<VerifyAt> {
         let begin = Instant::now();
         let mut last = after;
-        // sled panics on what it cannot read; the journal makes the views anew.
+        // sled panics on damaged data. The views can be rebuilt from the journal.
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<bool, ViewError> {
             for name in self.core.views.names_after(&last) {
                 let name = name?;
                 match self.is_whole(&name)? {
                     true => step.entries += 1,
-                    false => step.found("an entry of the views is damaged; a restart makes them anew"),
+                    false => step.found("an entry of the views is damaged; a restart rebuilds the views"),
                 }
                 last = name;
-                if begin.elapsed() >= STEP_TIME {
+                if begin.elapsed() >= STEP_DURATION_MAX {
                     return Ok(false);
                 }
             }
@@ -146,21 +146,21 @@ impl Upkeep {
             match whole {
                 true => step.entries += 1,
                 false => step.found(format!(
-                    "the event index of journal segment {segment} is damaged; it is made anew when it is needed"
+                    "the event index of journal segment {segment} is damaged; it is rebuilt when it is needed"
                 )),
             }
-            if begin.elapsed() >= STEP_TIME {
+            if begin.elapsed() >= STEP_DURATION_MAX {
                 return Some(VerifyAt::Index(segment));
             }
         }
         Some(VerifyAt::Media(None))
     }
 
-    /// Whether an entry of the views is what was written, or gone meanwhile.
+    /// Whether an entry of the views is intact, or was removed meanwhile.
     fn is_whole(&self, name: &[u8]) -> Result<bool, ViewError> {
         let core = &*self.core;
         let Some(stored) = core.views.stored(name)? else { return Ok(true) };
-        // What a snapshot keeps for a while is looked at by that.
+        // Entries that a running snapshot holds are checked by the snapshot.
         if name.first() == Some(&entries::KEPT) {
             return Ok(true);
         }
@@ -172,7 +172,7 @@ impl Upkeep {
             Some(&entries::PROFILE) => key.open(PROFILE_AD, &stored).is_ok(),
             _ => core.templates().can_open(&key, entries::gallery_in(name), &stored),
         });
-        // Whoever is erased at this moment has no key any more.
+        // A person who is being erased has no key any more: check whether the entry changed.
         Ok(opens || core.views.stored(name)?.is_none_or(|now| now != stored))
     }
 
@@ -188,7 +188,7 @@ impl Upkeep {
         for id in &ids[from..] {
             match self.read_through(id) {
                 Ok(()) => step.files += 1,
-                // Taken away meanwhile.
+                // Removed meanwhile.
                 Err(FileError::Missing(_)) => {}
                 Err(error) => {
                     step.files_lost += 1;
@@ -199,7 +199,7 @@ impl Upkeep {
                     step.found(format!("{error}{}", of.unwrap_or_default()));
                 }
             }
-            if begin.elapsed() >= STEP_TIME {
+            if begin.elapsed() >= STEP_DURATION_MAX {
                 return Ok(Some(VerifyAt::Media(Some(*id))));
             }
         }
