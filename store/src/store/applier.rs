@@ -1,9 +1,9 @@
 //! The thread that applies the journal to the views.
 //!
-//! It takes committed records in order and carries out their effects outside of sled. Then it writes the views and
-//! the new position atomically. After an interruption it resumes from that position. When a view fails, the thread
-//! ends and closes the channel of the position. All waiting tasks then fail, the daemon ends, and the next start
-//! rebuilds the views.
+//! It takes committed records in order and carries out their effects outside of sled. Then it writes the
+//! views and the new position atomically. After an interruption it resumes from that position. When a view
+//! fails, the thread ends and closes the channel of the position. All waiting tasks then fail, the daemon
+//! ends, and the next start rebuilds the views.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -41,7 +41,8 @@ pub enum StoreError {
     ViewsStopped,
     /// The state directory was written by another version.
     #[error(
-        "state directory has format {0}, this program supports {known} at most; install the version that wrote it",
+        "state directory has format {0}, this program supports {known} at most; install the \
+         version that wrote it",
         known = RECORD_VERSION
     )]
     Format(String),

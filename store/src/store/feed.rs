@@ -1,7 +1,7 @@
 //! The interface of sync: reads changes, and reports what was delivered.
 //!
-//! The journal is the only queue, and each sink has a cursor in it. [`Feed::changes`] reads from a position and
-//! [`Feed::rows_delivered`] advances the cursor. There is no second queue that could become inconsistent.
+//! The journal is the only queue, and each sink has a cursor in it. [`Feed::changes`] reads from a position
+//! and [`Feed::rows_delivered`] advances the cursor. There is no second queue that could become inconsistent.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::views::entries::{self, FileEntry, Key};
 /// Records that one call of [`Feed::changes`] reads at most for each change that it may return.
 const RECORDS_PER_CHANGE: usize = 8;
 
-/// Payload bytes after which one call of [`Feed::changes`] stops: a batch of the largest events must fit into RAM
-/// twice, since sync reads ahead.
+/// Payload bytes after which one call of [`Feed::changes`] stops: a batch of the largest events must fit into
+/// RAM twice, since sync reads ahead.
 const CHANGE_BYTES_MAX: usize = 4 << 20;
 
 /// A change that must be applied to the central rows.
@@ -124,8 +124,8 @@ impl Feed {
         Self { core: Arc::clone(core), people: people.clone() }
     }
 
-    /// Identity of this state directory, created with it and never changed. The central services refuse a second state
-    /// directory under the same device id.
+    /// Identity of this state directory, created with it and never changed. The central services refuse a
+    /// second state directory under the same device id.
     pub fn state_id(&self) -> &str {
         &self.core.state_id
     }
@@ -135,7 +135,8 @@ impl Feed {
         self.core.applied.clone()
     }
 
-    /// Returns once all earlier appends are durable and in the views, so that [`Feed::changes`] contains them.
+    /// Returns once all earlier appends are durable and in the views, so that [`Feed::changes`] contains
+    /// them.
     ///
     /// # Errors
     /// [`StoreError`] where journal or views have failed.
@@ -157,9 +158,9 @@ impl Feed {
         self.core.rows_cursor()
     }
 
-    /// The changes after a position, oldest first: at most `limit`, or about 4 MiB of them, and never beyond the
-    /// position of the views. Ends with [`Change::Nothing`] where only records without a change follow. Empty where
-    /// no record follows. Blocking.
+    /// The changes after a position, oldest first: at most `limit`, or about 4 MiB of them, and never beyond
+    /// the position of the views. Ends with [`Change::Nothing`] where only records without a change follow.
+    /// Empty where no record follows. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the journal cannot be read.

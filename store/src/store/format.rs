@@ -1,8 +1,9 @@
-//! The format file: the version of the newest records of this state directory, and the directory's id. There are two
-//! copies, each with a checksum, so that a flipped bit never prevents the appliance from starting.
+//! The format file: the version of the newest records of this state directory, and the directory's id. There
+//! are two copies, each with a checksum, so that a flipped bit never prevents the appliance from starting.
 //!
-//! A program that finds a larger number than its own [`RECORD_VERSION`] refuses to open. Its package refuses to be
-//! installed (`packaging/debian/preinst`). A smaller number is raised before the first record is written.
+//! A program that finds a larger number than its own [`RECORD_VERSION`] refuses to open. Its package refuses
+//! to be installed (`packaging/debian/preinst`). A smaller number is raised before the first record is
+//! written.
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,10 @@
 //! The galleries: one is in use; a second one, the candidate, can be filled, compared and switched to.
 //!
-//! Journal records define which galleries exist and which one is in use. The settings describe the first gallery only
-//! while no person is enrolled. A probe takes a [`GallerySet`] once and keeps it until it is answered. It sees the
-//! state before or after a switch and nothing in between. Order of each change: the record is durable, then answers
-//! change. A crash in between loses nothing. An interrupted removal is completed at the next start.
+//! Journal records define which galleries exist and which one is in use. The settings describe the first
+//! gallery only while no person is enrolled. A probe takes a [`GallerySet`] once and keeps it until it is
+//! answered. It sees the state before or after a switch and nothing in between. Order of each change: the
+//! record is durable, then answers change. A crash in between loses nothing. An interrupted removal is
+//! completed at the next start.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -293,8 +294,9 @@ impl Galleries {
         });
     }
 
-    /// Sets the target share of false accepts for which thresholds are derived where the settings give none. Without
-    /// a target the fixed thresholds hold. A gallery of another model than the settings name uses `of_others`.
+    /// Sets the target share of false accepts for which thresholds are derived where the settings give none.
+    /// Without a target the fixed thresholds hold. A gallery of another model than the settings name uses
+    /// `of_others`.
     pub fn set_target_fpir(&self, target: Option<f64>, of_others: f64) {
         self.apply_rules(|rules| (rules.target, rules.target_of_others) = (target, of_others));
     }
@@ -322,8 +324,8 @@ impl Galleries {
         galleries.all().map(line).collect()
     }
 
-    /// Adds an empty candidate gallery. [`People::reset_cursor`](super::People::reset_cursor) then requests the samples
-    /// of its model from the central services again.
+    /// Adds an empty candidate gallery. [`People::reset_cursor`](super::People::reset_cursor) then requests
+    /// the samples of its model from the central services again.
     ///
     /// # Errors
     /// A refusal where the name is taken, there are two already, or the model is not valid.
@@ -351,8 +353,8 @@ impl Galleries {
         Ok(self.list())
     }
 
-    /// Sets the impostor statistics of a gallery, by its name, or of the one in use. None selects the statistics that
-    /// are included in the program. Durable on return.
+    /// Sets the impostor statistics of a gallery, by its name, or of the one in use. None selects the
+    /// statistics that are included in the program. Durable on return.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`]; [`Refusal::Calibration`] where they are damaged or of another model.
@@ -373,8 +375,8 @@ impl Galleries {
     /// Switches to the candidate gallery: it answers every probe that begins afterwards.
     ///
     /// # Errors
-    /// A refusal where it does not exist or is in use already. Without `force` also where it has no threshold, or where
-    /// people of the gallery in use are missing in it.
+    /// A refusal where it does not exist or is in use already. Without `force` also where it has no
+    /// threshold, or where people of the gallery in use are missing in it.
     pub async fn switch(&self, name: &str, force: bool) -> Result<GalleryChanged, RequestError> {
         let _lock = self.core.people_lock.lock().await;
         let now = self.core.galleries();
@@ -397,8 +399,8 @@ impl Galleries {
         Ok(self.changed(missing.len()))
     }
 
-    /// Removes the candidate gallery with all its templates. People who were enrolled only there keep their names,
-    /// without templates.
+    /// Removes the candidate gallery with all its templates. People who were enrolled only there keep their
+    /// names, without templates.
     ///
     /// # Errors
     /// A refusal where it does not exist or is in use.

@@ -1,7 +1,7 @@
 //! Media files: sealed on disk first, then in the journal, then in the catalogue.
 //!
-//! A crash between file and journal leaves an unreferenced file, which opening removes. Disk space is freed before a
-//! file is written, see [`eviction`](super::upkeep).
+//! A crash between file and journal leaves an unreferenced file, which opening removes. Disk space is freed
+//! before a file is written, see [`eviction`](super::upkeep).
 
 use std::sync::Arc;
 
@@ -102,8 +102,8 @@ impl Media {
         Ok(())
     }
 
-    /// Notes that a picture was examined and that these thumbnails are delivered and verified. `fault` says why it
-    /// cannot be displayed. The picture itself is still pending, so no counter changes.
+    /// Notes that a picture was examined and that these thumbnails are delivered and verified. `fault` says
+    /// why it cannot be displayed. The picture itself is still pending, so no counter changes.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
@@ -145,8 +145,8 @@ impl Media {
         Ok(dropped)
     }
 
-    /// Records for the files whose event did not arrive before the timeout. The event may be older than the index in
-    /// memory.
+    /// Records for the files whose event did not arrive before the timeout. The event may be older than the
+    /// index in memory.
     fn late_files(&self) -> Result<Vec<Record>, StoreError> {
         let (ages, timeout) = (Ages::read(&self.core)?, self.core.settings.orphan_media);
         let mut records = Vec::new();

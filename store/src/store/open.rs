@@ -1,8 +1,9 @@
 //! Opening the state directory, and repairing what a crash or a damaged flash left.
 //!
-//! Order: format, keys, views (rebuilt where they cannot be trusted), journal, then the records that the views do not
-//! have yet. People and recent events are loaded from the views. Last, unreferenced data is removed: keys of
-//! enrollments and files that never reached the journal. A pending file that is missing is counted as dropped.
+//! Order: format, keys, views (rebuilt where they cannot be trusted), journal, then the records that the
+//! views do not have yet. People and recent events are loaded from the views. Last, unreferenced data is
+//! removed: keys of enrollments and files that never reached the journal. A pending file that is missing is
+//! counted as dropped.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -59,8 +60,8 @@ impl Store {
     /// Opens or creates the state directory. Blocking: call it off the async threads.
     ///
     /// # Errors
-    /// [`StoreError`] for a wrong root key, an unknown format, or a disk failure. Damage is no error: it is repaired
-    /// and reported.
+    /// [`StoreError`] for a wrong root key, an unknown format, or a disk failure. Damage is no error: it is
+    /// repaired and reported.
     pub fn open(settings: StoreSettings, root: &RootKey) -> Result<(Self, OpenReport), StoreError> {
         let directory = settings.directory.clone();
         fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
@@ -113,8 +114,9 @@ impl Store {
         match beginning {
             // A later version or a backup may still refer to keys of people: they must not be destroyed.
             Beginning::Lost => report.damaged.push(
-                "the beginning of the journal is gone and no snapshot of it is complete; people and files of that time \
-                 may be missing, their keys are kept: enroll them again or restore a backup of the state directory"
+                "the beginning of the journal is gone and no snapshot of it is complete; people and files of \
+                 that time may be missing, their keys are kept: enroll them again or restore a backup of the \
+                 state directory"
                     .to_owned(),
             ),
             Beginning::Record | Beginning::Snapshot => {
@@ -219,7 +221,8 @@ fn open_journal(
     report: &mut OpenReport,
 ) -> Result<(Journal, Arc<Views>), StoreError> {
     let on_commit = Box::new(move |batch: Vec<Committed>| {
-        // An error means that the views stopped: the daemon is about to end. Nothing is lost, the journal has it.
+        // An error means that the views stopped: the daemon is about to end. Nothing is lost, the journal has
+        // it.
         let _ = commits.send(batch);
     });
     let mut options = JournalOptions::new(settings.directory.join("journal"));
@@ -263,7 +266,8 @@ struct Loaded {
     lost: BTreeSet<u8>,
 }
 
-/// Loads all people whose key and profile can be read. A damaged person is reported and must be enrolled again.
+/// Loads all people whose key and profile can be read. A damaged person is reported and must be enrolled
+/// again.
 fn load_people(
     views: &Views,
     keys: &KeyTable,

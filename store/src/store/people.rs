@@ -1,10 +1,10 @@
 //! Enroll, rename, erase.
 //!
-//! Order of an enrollment: the person's key is durable, then the sealed profile and templates are in the journal,
-//! then the state in memory changes. A crash in between leaves an unreferenced key, which opening destroys.
-//! Order of an erasure: the person is removed from memory, then the journal records it. Then the key is destroyed and
-//! the views change. After a crash behind the journal record, the replay completes the erasure. A crash before it
-//! leaves the person enrolled, and the caller has received no response.
+//! Order of an enrollment: the person's key is durable, then the sealed profile and templates are in the
+//! journal, then the state in memory changes. A crash in between leaves an unreferenced key, which opening
+//! destroys. Order of an erasure: the person is removed from memory, then the journal records it. Then the
+//! key is destroyed and the views change. After a crash behind the journal record, the replay completes the
+//! erasure. A crash before it leaves the person enrolled, and the caller has received no response.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ impl People {
         Self { core: Arc::clone(core), galleries: galleries.clone() }
     }
 
-    /// Adds encodings to a person in the gallery in use. The person is created where the id is new. Answers change
-    /// immediately.
+    /// Adds encodings to a person in the gallery in use. The person is created where the id is new. Answers
+    /// change immediately.
     ///
     /// # Errors
     /// A refusal for a bad id or name, a name that differs from the enrolled one, or too many samples.
@@ -101,7 +101,8 @@ impl People {
         Ok(self.get(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?)
     }
 
-    /// Makes a profile and new samples durable, then updates the state in memory. The caller must hold `people_lock`.
+    /// Makes a profile and new samples durable, then updates the state in memory. The caller must hold
+    /// `people_lock`.
     pub(in crate::store) async fn put_person(
         &self,
         key_id: KeyId,
@@ -144,8 +145,8 @@ impl People {
         Ok(self.get(id).ok_or_else(unknown)?)
     }
 
-    /// Erases a person. Answers change immediately. On return the key is destroyed, and with it every template and the
-    /// link to every past visit.
+    /// Erases a person. Answers change immediately. On return the key is destroyed, and with it every
+    /// template and the link to every past visit.
     ///
     /// # Errors
     /// A refusal for an unknown id.

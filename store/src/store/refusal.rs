@@ -74,7 +74,8 @@ pub enum Refusal {
     },
     /// After a switch people would not be recognised any more.
     #[error(
-        "missing in gallery `{gallery}`, {people} in all: {named}; enroll them with --gallery {gallery}, or switch with --force"
+        "missing in gallery `{gallery}`, {people} in all: {named}; enroll them with \
+         --gallery {gallery}, or switch with --force"
     )]
     Missing {
         /// The gallery that was to be switched to.
@@ -91,7 +92,11 @@ pub enum Refusal {
     #[error(transparent)]
     Correction(#[from] CorrectionFault),
     /// A sample looks more like another enrolled person than like its own.
-    #[error("encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? --force enrolls it anyway", own_distance(*own))]
+    #[error(
+        "encoding {nth} looks more like {person} (distance {other:.3}){}; is it the right picture? \
+         --force enrolls it anyway",
+        own_distance(*own)
+    )]
     Foreign {
         /// Which, from 1.
         nth: usize,

@@ -17,7 +17,8 @@ pub(in crate::store) mod snapshot;
 pub(in crate::store) mod status;
 pub(in crate::store) mod verification;
 
-/// Maintenance of the state directory: disk space, retention, verification, compaction, status. Cheap to clone.
+/// Maintenance of the state directory: disk space, retention, verification, compaction, status. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Upkeep {
     core: Arc<Core>,

@@ -1,7 +1,7 @@
 //! Timestamps of events on boards without a reliable clock; see [`crate::clock`].
 //!
-//! Order: where the clock was set since the last reading, the new reading is appended before the event. `clock_lock`
-//! is held until the event is in the queue, so that no other reading is appended in between.
+//! Order: where the clock was set since the last reading, the new reading is appended before the event.
+//! `clock_lock` is held until the event is in the queue, so that no other reading is appended in between.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl Ages {
 }
 
 impl Events {
-    /// Appends an event that was received at this clock reading; `wall` is the event's own time. Durable once the
-    /// [`Pending`] resolves.
+    /// Appends an event that was received at this clock reading; `wall` is the event's own time. Durable once
+    /// the [`Pending`] resolves.
     ///
     /// # Errors
     /// As [`Events::record`].
@@ -102,8 +102,8 @@ impl Events {
         Ok(())
     }
 
-    /// Records a reference time of this boot if it reduces the uncertainty. Afterwards all events of this boot and of
-    /// adjacent boots have corrected timestamps. Returns whether it was recorded.
+    /// Records a reference time of this boot if it reduces the uncertainty. Afterwards all events of this
+    /// boot and of adjacent boots have corrected timestamps. Returns whether it was recorded.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read or the journal cannot accept it.
@@ -120,8 +120,8 @@ impl Events {
         Ok(true)
     }
 
-    /// Records that a time server set the wall clock, at `set` by that clock. It is ignored where the clock was set
-    /// again since, or where it is too long ago. Returns whether it was recorded as a reference time.
+    /// Records that a time server set the wall clock, at `set` by that clock. It is ignored where the clock
+    /// was set again since, or where it is too long ago. Returns whether it was recorded as a reference time.
     ///
     /// # Errors
     /// As [`Events::learn_time`].

@@ -1,8 +1,9 @@
 //! The dual run: while there are two galleries, the candidate gallery identifies each event, too.
 //!
-//! Only events whose faces have encodings of both models are compared. The journal keeps a verdict per event. The
-//! views derive the counts and the newest differing events from the verdicts. Neither contains who was recognised. A
-//! switch or another gallery restarts the comparison. An event that is redelivered after a crash may count twice.
+//! Only events whose faces have encodings of both models are compared. The journal keeps a verdict per event.
+//! The views derive the counts and the newest differing events from the verdicts. Neither contains who was
+//! recognised. A switch or another gallery restarts the comparison. An event that is redelivered after a
+//! crash may count twice.
 
 use std::collections::BTreeSet;
 
@@ -60,8 +61,8 @@ pub struct Others {
 }
 
 impl Galleries {
-    /// Compares an answer with the answer of the other gallery for the same faces. None where there is no other gallery
-    /// or the event has no face for it. Accesses no disk.
+    /// Compares an answer with the answer of the other gallery for the same faces. None where there is no
+    /// other gallery or the event has no face for it. Accesses no disk.
     pub fn compare(
         &self,
         galleries: &GallerySet,

@@ -1,8 +1,8 @@
 //! Faces that are kept in memory after the answer, and for how long. They are never written to disk.
 //!
 //! - Strangers of today, where labels are enabled: see [`gatehouse_gallery::StrangerMark`].
-//! - The faces of the last events with a match, so that a wrong match can be corrected: [`MATCHES_MAX`] events, for
-//!   [`MATCHES_HOURS`] hours. Faces that were not matched are not kept for this.
+//! - The faces of the last events with a match, so that a wrong match can be corrected: [`MATCHES_MAX`]
+//!   events, for [`MATCHES_HOURS`] hours. Faces that were not matched are not kept for this.
 
 use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
@@ -62,8 +62,8 @@ pub(in crate::store) struct Matched {
 }
 
 impl Galleries {
-    /// Takes the faces of an answered event and returns for each the mark of a known stranger. Faces that are not kept
-    /// are zeroized.
+    /// Takes the faces of an answered event and returns for each the mark of a known stranger. Faces that are
+    /// not kept are zeroized.
     pub fn take_faces(
         &self,
         event: &EventKey,

@@ -1,7 +1,7 @@
 //! Gallery report: expected error rates, look-alikes, weak enrollments.
 //!
-//! Every sample is a probe against the other samples of its person, which gives FNIR. It is also a probe against all
-//! other people, which gives FPIR at this gallery size. Only distances leave the gallery.
+//! Every sample is a probe against the other samples of its person, which gives FNIR. It is also a probe
+//! against all other people, which gives FPIR at this gallery size. Only distances leave the gallery.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -118,7 +118,8 @@ pub struct Bin {
 }
 
 impl Galleries {
-    /// The report on the current state of a gallery, by its name, or of the one in use. Takes up to a few seconds.
+    /// The report on the current state of a gallery, by its name, or of the one in use. Takes up to a few
+    /// seconds.
     ///
     /// # Errors
     /// [`Refusal::UnknownGallery`].

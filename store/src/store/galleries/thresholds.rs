@@ -1,8 +1,8 @@
 //! Impostor scores from which thresholds are derived, and the schedule of the derivation.
 //!
-//! Each stranger is kept as an impostor score: the distance to the nearest person, the gallery size, and the camera.
-//! The journal has these numbers with every event, so nothing more is written. At the start the newest
-//! [`EVENTS_READ_MAX`] events are read, and afterwards each event adds its scores.
+//! Each stranger is kept as an impostor score: the distance to the nearest person, the gallery size, and the
+//! camera. The journal has these numbers with every event, so nothing more is written. At the start the
+//! newest [`EVENTS_READ_MAX`] events are read, and afterwards each event adds its scores.
 
 use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
@@ -91,8 +91,8 @@ impl Galleries {
         })
     }
 
-    /// Derives thresholds again where people changed, or enough impostor scores were added. Call it periodically.
-    /// Blocking: seconds in the largest gallery. Probes are answered meanwhile.
+    /// Derives thresholds again where people changed, or enough impostor scores were added. Call it
+    /// periodically. Blocking: seconds in the largest gallery. Probes are answered meanwhile.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -133,7 +133,8 @@ impl Galleries {
         Ok(())
     }
 
-    /// Reads the impostor scores of the newest events that the gallery answered. Damaged or removed events are skipped.
+    /// Reads the impostor scores of the newest events that the gallery answered. Damaged or removed events
+    /// are skipped.
     fn load_impostors(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut newest = Vec::new();
         for entry in self.core.events.newest_first(None).take(EVENTS_READ_MAX) {
@@ -146,7 +147,8 @@ impl Galleries {
             }
         }
         let mut impostors = slot.impostors();
-        // Scores that were added meanwhile are read again from the journal, so they are dropped to keep the order.
+        // Scores that were added meanwhile are read again from the journal, so they are dropped to keep the
+        // order.
         impostors.seen.clear();
         for (event, answer) in newest.iter().rev() {
             impostors.take(&event.key.camera, event.received_at, answer);

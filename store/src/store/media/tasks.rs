@@ -24,7 +24,8 @@ pub enum Part {
 pub struct MediaTask {
     /// The file.
     pub media: MediaFile,
-    /// Receive time of its event by the uncorrected clock: the object's key contains its date and must never change.
+    /// Receive time of its event by the uncorrected clock: the object's key contains its date and must never
+    /// change.
     pub event_received_at: Timestamp,
     /// MIME type by name.
     pub content_type: &'static str,
@@ -33,9 +34,9 @@ pub struct MediaTask {
 }
 
 impl Media {
-    /// The next deliveries, without the files in `skip`. Thumbnails come first, then pictures, then other files. All
-    /// tasks of one call are of one kind, the oldest first. With `thumbnails`, a picture is never returned before its
-    /// own thumbnails are delivered. Blocking.
+    /// The next deliveries, without the files in `skip`. Thumbnails come first, then pictures, then other
+    /// files. All tasks of one call are of one kind, the oldest first. With `thumbnails`, a picture is never
+    /// returned before its own thumbnails are delivered. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.

@@ -1,5 +1,5 @@
-//! Progress of multipart uploads, recorded part by part. A broken connection or a restart costs one part, not the whole
-//! clip. The record is only a hint: without it an upload starts again.
+//! Progress of multipart uploads, recorded part by part. A broken connection or a restart costs one part, not
+//! the whole clip. The record is only a hint: without it an upload starts again.
 
 use gatehouse_model::KeyId;
 

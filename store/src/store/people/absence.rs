@@ -1,9 +1,9 @@
 //! Erasure of people without a visit for a configured time.
 //!
-//! The last visit of each person is kept in memory and written into the sealed profile about once a week. The profile
-//! records of a person who was erased since therefore reveal at most the week of a visit, not the visit itself.
-//! The time of a person starts when the policy first examines them, not at enrollment. Otherwise enabling the policy
-//! would erase people who came every day.
+//! The last visit of each person is kept in memory and written into the sealed profile about once a week. The
+//! profile records of a person who was erased since therefore reveal at most the week of a visit, not the
+//! visit itself. The time of a person starts when the policy first examines them, not at enrollment.
+//! Otherwise enabling the policy would erase people who came every day.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ enum Due {
 }
 
 impl People {
-    /// Records the last visits that are not recorded yet, unless people are shared with other appliances. Returns how
-    /// many were recorded.
+    /// Records the last visits that are not recorded yet, unless people are shared with other appliances.
+    /// Returns how many were recorded.
     ///
     /// # Errors
     /// [`StoreError`] where journal or keys failed.
@@ -43,8 +43,8 @@ impl People {
         Ok(noted)
     }
 
-    /// As [`People::note_visits`]; also erases people without a visit or change for `absence_max`. Returns how many
-    /// visits were recorded and how many people were erased.
+    /// As [`People::note_visits`]; also erases people without a visit or change for `absence_max`. Returns
+    /// how many visits were recorded and how many people were erased.
     pub(in crate::store) async fn update_absence(
         &self,
         absence_max: Option<Duration>,

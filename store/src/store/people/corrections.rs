@@ -1,8 +1,9 @@
 //! Corrections: an operator marks a match as wrong.
 //!
-//! The face of the match comes from memory ([`crate::store::galleries::recent_faces`]), since no event has an encoding
-//! on disk. It is sealed like a template of the matched person, in its own record, and is erased with that person.
-//! Order: the record is durable, then answers change. A crash in between loses nothing: opening loads it.
+//! The face of the match comes from memory ([`crate::store::galleries::recent_faces`]), since no event has an
+//! encoding on disk. It is sealed like a template of the matched person, in its own record, and is erased
+//! with that person. Order: the record is durable, then answers change. A crash in between loses nothing:
+//! opening loads it.
 
 use gatehouse_gallery::CORRECTIONS_MAX;
 use gatehouse_model::{EventKey, Person};
@@ -28,8 +29,8 @@ pub enum CorrectionFault {
     Corrected,
     /// The face is not in memory any more.
     #[error(
-        "the face of this event is gone: for corrections the last {MATCHES_MAX} events with a match are kept, for \
-         {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
+        "the face of this event is gone: for corrections the last {MATCHES_MAX} events with a match are kept \
+         for {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
     )]
     TooOld,
     /// The gallery that recognised the person is removed.
@@ -50,8 +51,8 @@ pub struct Corrected {
 }
 
 impl People {
-    /// Corrects a match: face number `face` of the event, from 1, is not the matched person. Similar faces are not
-    /// matched to that person from now on. Without `face` the only match of the event is corrected.
+    /// Corrects a match: face number `face` of the event, from 1, is not the matched person. Similar faces
+    /// are not matched to that person from now on. Without `face` the only match of the event is corrected.
     ///
     /// # Errors
     /// A [`CorrectionFault`], or a refusal where the person is not enrolled any more.

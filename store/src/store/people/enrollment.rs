@@ -37,7 +37,8 @@ pub struct Enrolled {
     pub repeated: usize,
     /// People who look so much alike that one may be taken for the other.
     pub alike: Vec<Alike>,
-    /// Samples that are nearer to another person than to their own, numbered from 1; the operator should check them.
+    /// Samples that are nearer to another person than to their own, numbered from 1; the operator should
+    /// check them.
     pub doubtful: Vec<Doubt>,
     /// Why no face is recognized at present, and what to do.
     pub no_threshold: Option<String>,
@@ -64,8 +65,8 @@ pub struct Alike {
 }
 
 impl People {
-    /// Enrolls after a review of the samples. A sample that repeats another of the person is skipped. Where one looks
-    /// more like another person, the whole enrollment is refused, unless `force` is set.
+    /// Enrolls after a review of the samples. A sample that repeats another of the person is skipped. Where
+    /// one looks more like another person, the whole enrollment is refused, unless `force` is set.
     ///
     /// # Errors
     /// As [`People::enroll`]; [`Refusal::Foreign`] for the first sample that looks more like another person.

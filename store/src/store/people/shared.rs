@@ -1,13 +1,14 @@
 //! People that the appliances of a deployment share: export of a person, and merge of received changes.
 //!
-//! A person is merged field by field. All appliances and the central services use the same rules: the later name wins,
-//! samples are a grow-only set, and an erasure applies to all earlier enrollments. "Later" is defined by stamps: the
-//! appliance's clock, advanced beyond every stamp that it has received. This is a hybrid logical clock (Kulkarni and
-//! others, "Logical physical clocks", 2014) with the counter in the lowest digits of the microseconds. A change that
-//! is made after another one was received therefore always has the later stamp, even where clocks are wrong.
+//! A person is merged field by field. All appliances and the central services use the same rules: the later
+//! name wins, samples are a grow-only set, and an erasure applies to all earlier enrollments. "Later" is
+//! defined by stamps: the appliance's clock, advanced beyond every stamp that it has received. This is a
+//! hybrid logical clock (Kulkarni and others, "Logical physical clocks", 2014) with the counter in the lowest
+//! digits of the microseconds. A change that is made after another one was received therefore always has the
+//! later stamp, even where clocks are wrong.
 //!
-//! A received person is enrolled like a local one: key, journal, memory. The journal then sends the change back to the
-//! central services, where it changes nothing.
+//! A received person is enrolled like a local one: key, journal, memory. The journal then sends the change
+//! back to the central services, where it changes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use crate::people::{self, Profile};
 use crate::record::Record;
 use crate::views::entries::Key;
 
-/// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong clock and
-/// counts as older than all others.
+/// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong
+/// clock and counts as older than all others.
 const AHEAD_MAX: i64 = 5 * 60 * 1_000_000;
 
 /// A person as the appliances of a deployment share them.
@@ -130,7 +131,8 @@ impl People {
         self.core.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
     }
 
-    /// Requests all people again. Call it after adding a gallery: samples of its model were skipped until then.
+    /// Requests all people again. Call it after adding a gallery: samples of its model were skipped until
+    /// then.
     ///
     /// # Errors
     /// [`StoreError`] where journal or views failed.
@@ -142,8 +144,8 @@ impl People {
         }
     }
 
-    /// Merges the central state of a person at the central time `now`. Returns whether anything changed. Samples of
-    /// models without a gallery here are skipped.
+    /// Merges the central state of a person at the central time `now`. Returns whether anything changed.
+    /// Samples of models without a gallery here are skipped.
     ///
     /// # Errors
     /// As [`People::enroll`].
@@ -173,8 +175,8 @@ impl People {
         Ok(true)
     }
 
-    /// Merges an erasure at the central time `now`: a person who was enrolled before it is erased here, too. Returns
-    /// whether a person was erased.
+    /// Merges an erasure at the central time `now`: a person who was enrolled before it is erased here, too.
+    /// Returns whether a person was erased.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.

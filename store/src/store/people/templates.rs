@@ -1,26 +1,30 @@
 //! Templates on disk: protected, sealed, and renewable.
 //!
-//! A template is an encoding after the transform of the deployment's template key ([`gatehouse_gallery::transform`]).
-//! It is sealed with a key that is derived from the person's key and the template key, so both are required to open
-//! it. On disk: the id of the template key, 16 bytes, then the output of [`DataKey::seal`], bound to that id and to
-//! the gallery.
-//! Plain encodings exist in memory only, until the answer.
+//! A template is an encoding after the transform of the deployment's template key
+//! ([`gatehouse_gallery::transform`]). It is sealed with a key that is derived from the person's key and the
+//! template key, so both are required to open it. On disk: the id of the template key, 16 bytes, then the
+//! output of [`DataKey::seal`], bound to that id and to the gallery. Plain encodings exist in memory only,
+//! until the answer.
 //!
 //! Renewal ([`People::rotate_templates`]) replaces the template key without new samples of any person:
-//! 1. The new key is created, durable. A crash here leaves a key that seals nothing; the next opening retires it.
+//! 1. The new key is created, durable. A crash here leaves a key that seals nothing; the next opening retires
+//!    it.
 //! 2. A record puts it in force. From here on every opening continues the renewal.
-//! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template names
-//!    its key, both keys exist, and opening converts all templates into the space of the key in force. Memory never
-//!    holds two generations, and after a crash all people are recognised. Opening then replaces the remaining ones.
-//! 4. Once all of it is durable, the galleries in memory are switched one by one, each atomically. A probe sees
-//!    either the old or the new state.
-//! 5. A record retires the old key, and the applier destroys it. After a crash in between the replay completes this.
+//! 3. Person by person the samples are re-sealed under it, and a record replaces the old ones. Each template
+//!    names its key, both keys exist, and opening converts all templates into the space of the key in force.
+//!    Memory never holds two generations, and after a crash all people are recognised. Opening then replaces
+//!    the remaining ones.
+//! 4. Once all of it is durable, the galleries in memory are switched one by one, each atomically. A probe
+//!    sees either the old or the new state.
+//! 5. A record retires the old key, and the applier destroys it. After a crash in between the replay
+//!    completes this.
 //!
-//! Afterwards all older templates are unusable, also in old journal segments and their backups, and even with the
-//! person's key. A person who cannot be read at that time (a damaged slot or view) would be lost with the old key.
-//! The old key is therefore kept while there is such a person, and each opening retries.
+//! Afterwards all older templates are unusable, also in old journal segments and their backups, and even with
+//! the person's key. A person who cannot be read at that time (a damaged slot or view) would be lost with the
+//! old key. The old key is therefore kept while there is such a person, and each opening retries.
 //!
-//! Enrollments and erasures wait for a renewal, about a second for ten thousand templates. Answers do not wait.
+//! Enrollments and erasures wait for a renewal, about a second for ten thousand templates. Answers do not
+//! wait.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -86,8 +90,8 @@ impl TemplateKey {
         self.seal_as(Binding { role: NEGATIVE, gallery }, person, templates)
     }
 
-    /// Whether a stored template of a person is intact. True for a template under another key, which this key cannot
-    /// check.
+    /// Whether a stored template of a person is intact. True for a template under another key, which this key
+    /// cannot check.
     pub(in crate::store) fn can_open(&self, person: &DataKey, gallery: u8, stored: &[u8]) -> bool {
         let Some((id, sealed)) = stored.split_first_chunk::<ID_BYTES>() else { return false };
         if id != self.mark.key.as_bytes() {
@@ -130,7 +134,8 @@ impl Binding {
     /// The associated data of a template under the template key with this id.
     fn bytes(&self, id: &[u8; ID_BYTES]) -> Vec<u8> {
         let gallery = self.gallery;
-        // Templates of the first gallery have no number: they were sealed before there were several galleries.
+        // Templates of the first gallery have no number: they were sealed before there were several
+        // galleries.
         let number = if gallery == 0 { &[][..] } else { &[gallery] };
         [self.role, number, id].concat()
     }
@@ -156,8 +161,8 @@ pub(in crate::store) struct Numbers {
     pub(in crate::store) gone: BTreeSet<u8>,
 }
 
-/// All stored templates of a person, in the space of the key in force. All data that is sealed under a template key
-/// must be part of it, so that opening loads it and a renewal re-seals it.
+/// All stored templates of a person, in the space of the key in force. All data that is sealed under a
+/// template key must be part of it, so that opening loads it and a renewal re-seals it.
 pub(in crate::store) struct Known {
     person: KeyId,
     key: Arc<DataKey>,
@@ -202,8 +207,9 @@ impl Known {
 }
 
 impl TemplateKeys {
-    /// Opens the key that the views name. Where they name none (a new state directory, or damage), an existing key is
-    /// used, else a new one. A new key is also created where the named one is lost: the appliance must keep working.
+    /// Opens the key that the views name. Where they name none (a new state directory, or damage), an
+    /// existing key is used, else a new one. A new key is also created where the named one is lost: the
+    /// appliance must keep working.
     pub(in crate::store) fn open(
         views: &Views,
         table: &Arc<KeyTable>,
@@ -284,8 +290,8 @@ impl TemplateKeys {
         Ok(known)
     }
 
-    /// Appends the records that re-seal templates under the key in force. All other keys are retired, unless a person
-    /// could not be read: that person may need them.
+    /// Appends the records that re-seal templates under the key in force. All other keys are retired, unless
+    /// a person could not be read: that person may need them.
     pub(in crate::store) fn finish(
         &self,
         behind: &[Known],
@@ -350,11 +356,12 @@ pub struct TemplatesRotated {
 }
 
 impl People {
-    /// Replaces the template key and re-seals all templates, while probes are answered. On return the old key is
-    /// destroyed, and all older templates are unusable.
+    /// Replaces the template key and re-seals all templates, while probes are answered. On return the old key
+    /// is destroyed, and all older templates are unusable.
     ///
     /// # Errors
-    /// Where the disk, the journal or the views fail. The next opening of the store completes an interrupted renewal.
+    /// Where the disk, the journal or the views fail. The next opening of the store completes an interrupted
+    /// renewal.
     pub async fn rotate_templates(&self) -> Result<TemplatesRotated, StoreError> {
         let people = self.clone();
         let handle = Handle::current();

@@ -1,7 +1,7 @@
 //! Compaction of the views, to return disk space to the file system.
 //!
-//! sled reuses the space of removed entries and never returns it. Views that are rebuilt from the journal have the
-//! smallest size. A request is stored as a file, and the next start rebuilds the views.
+//! sled reuses the space of removed entries and never returns it. Views that are rebuilt from the journal
+//! have the smallest size. A request is stored as a file, and the next start rebuilds the views.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

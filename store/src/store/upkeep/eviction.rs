@@ -1,10 +1,10 @@
 //! Eviction: frees disk space for media files and on a full disk, the least valuable data first.
 //!
-//! Order: delivered files, then delivered events in whole segments of the journal; files without an event; clips;
-//! pictures of events without a match; other pictures. Within each step the oldest are removed first. The removal of
-//! undelivered data is a drop, and the ledger counts each one. Undelivered events are removed last, and only where the
-//! operator allows it: they are small, and they are the purpose of the appliance. An undelivered erasure is never
-//! removed.
+//! Order: delivered files, then delivered events in whole segments of the journal; files without an event;
+//! clips; pictures of events without a match; other pictures. Within each step the oldest are removed first.
+//! The removal of undelivered data is a drop, and the ledger counts each one. Undelivered events are removed
+//! last, and only where the operator allows it: they are small, and they are the purpose of the appliance. An
+//! undelivered erasure is never removed.
 
 use gatehouse_journal::JournalError;
 use gatehouse_model::Outcome;
@@ -42,8 +42,8 @@ impl Step {
 }
 
 impl Upkeep {
-    /// Frees space for `bytes` more of media; false where evicting all files would not suffice. The caller must hold
-    /// `media_lock`.
+    /// Frees space for `bytes` more of media; false where evicting all files would not suffice. The caller
+    /// must hold `media_lock`.
     pub(in crate::store) async fn make_space(&self, bytes: u64) -> Result<bool, StoreError> {
         let settings = &self.core.settings;
         let used = self.core.numbers.borrow().totals.media_bytes;
@@ -57,9 +57,9 @@ impl Upkeep {
         Ok(self.evict_files(short, &STEPS, "quota").await? >= short)
     }
 
-    /// Keeps disk space free. Delivered data is removed when the reserve is used. Undelivered files are removed when
-    /// the appliance itself cannot write any more, and undelivered events only with `events_too`. Returns the freed
-    /// bytes.
+    /// Keeps disk space free. Delivered data is removed when the reserve is used. Undelivered files are
+    /// removed when the appliance itself cannot write any more, and undelivered events only with
+    /// `events_too`. Returns the freed bytes.
     ///
     /// # Errors
     /// [`StoreError`] where views or journal failed.
@@ -122,7 +122,8 @@ impl Upkeep {
         Ok(files)
     }
 
-    /// Removes the oldest events until `short` bytes are free or the rest must be kept. Returns the freed bytes.
+    /// Removes the oldest events until `short` bytes are free or the rest must be kept. Returns the freed
+    /// bytes.
     async fn evict_events(&self, short: u64) -> Result<u64, StoreError> {
         let space = &self.core.space;
         let before = space.free()?;

@@ -1,9 +1,9 @@
 //! Retention: how long the appliance keeps segments of the journal with their keys, pictures, and clips.
 //!
-//! A segment is removed only together with all earlier ones, so that the journal stays contiguous. A snapshot must be
-//! durable before. Undelivered data is removed only where the policy allows it, and the ledger counts it before. It is
-//! never removed while the time is not known. A segment with an undelivered erasure is never removed. Ages are lower
-//! bounds ([`crate::clock`]), so a clock that jumps never makes data older.
+//! A segment is removed only together with all earlier ones, so that the journal stays contiguous. A snapshot
+//! must be durable before. Undelivered data is removed only where the policy allows it, and the ledger counts
+//! it before. It is never removed while the time is not known. A segment with an undelivered erasure is never
+//! removed. Ages are lower bounds ([`crate::clock`]), so a clock that jumps never makes data older.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub struct RetentionPolicy {
     pub undelivered: Option<Duration>,
     /// People, from their last visit or change; none: no limit.
     pub people: Option<Duration>,
-    /// Whether the wall clock is reliable. Otherwise undelivered data is removed only with a reference time of this
-    /// boot.
+    /// Whether the wall clock is reliable. Otherwise undelivered data is removed only with a reference time
+    /// of this boot.
     pub clock_is_set: bool,
 }
 
@@ -119,8 +119,9 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Removes the oldest segment, delivered or not, to free space on a full disk. Returns the number of undelivered
-    /// events in it. None where it must be kept: the last segment, and one with an undelivered erasure.
+    /// Removes the oldest segment, delivered or not, to free space on a full disk. Returns the number of
+    /// undelivered events in it. None where it must be kept: the last segment, and one with an undelivered
+    /// erasure.
     pub(in crate::store) async fn evict_oldest_events(&self) -> Result<Option<u64>, StoreError> {
         let oldest = self.core.journal.segments().list().first().map(|segment| segment.first);
         let first = move |segment, _| Ok(if Some(segment) == oldest { Age::Old } else { Age::Young });

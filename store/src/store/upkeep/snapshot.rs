@@ -1,9 +1,10 @@
 //! Snapshots: the state that the journal must keep when its beginning is removed.
 //!
-//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]). Other records
-//! may be appended in between. An interrupted snapshot has no end record and is ignored. While the journal begins with
-//! its first record, no snapshot is needed: the views are rebuilt from there. Otherwise a rebuild starts with the
-//! newest complete snapshot and continues with the records after its position.
+//! A snapshot is the views at one position, as records at the journal's end ([`crate::views::snapshot`]).
+//! Other records may be appended in between. An interrupted snapshot has no end record and is ignored. While
+//! the journal begins with its first record, no snapshot is needed: the views are rebuilt from there.
+//! Otherwise a rebuild starts with the newest complete snapshot and continues with the records after its
+//! position.
 
 use gatehouse_journal::{Journal, Position};
 use gatehouse_vault::space::FREE_BYTES_MIN;
@@ -23,7 +24,8 @@ pub(in crate::store) enum Beginning {
     Record,
     /// A snapshot.
     Snapshot,
-    /// The beginning of the journal is gone, and no complete snapshot covers it: changes of that time are lost.
+    /// The beginning of the journal is gone, and no complete snapshot covers it: changes of that time are
+    /// lost.
     Lost,
 }
 

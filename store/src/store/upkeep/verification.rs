@@ -1,7 +1,8 @@
 //! Verification: every byte on disk is read and authenticated.
 //!
-//! The work is cut into steps of bounded time, so that a large state directory is verified while the daemon runs. Each
-//! step returns where the next one begins. Findings describe the damage and never contain the damaged data.
+//! The work is cut into steps of bounded time, so that a large state directory is verified while the daemon
+//! runs. Each step returns where the next one begins. Findings describe the damage and never contain the
+//! damaged data.
 
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
