@@ -119,7 +119,7 @@ impl Core {
         Ok(position)
     }
 
-    /// Appends records and waits until the last of them, and with it all, is durable and in the views.
+    /// Appends records and waits until all of them are durable and in the views.
     pub(in crate::store) async fn change_all(&self, mut records: Vec<Record>) -> Result<(), StoreError> {
         let Some(last) = records.pop() else { return Ok(()) };
         for record in records {

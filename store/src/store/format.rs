@@ -23,9 +23,9 @@ const ID_DIGITS: usize = 32;
 /// Bytes of the SHA-256 of the preceding text.
 const SUM_BYTES: usize = 8;
 
-/// The content of a copy.
+/// State of a copy of the file.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum CopyState {
     /// It is not there.
     Missing,
     /// The id, as this version writes it.
@@ -34,7 +34,7 @@ enum Said {
     Earlier(String),
     /// It is intact and has an unknown version.
     Foreign(String),
-    /// It is not what was written.
+    /// It is not intact.
     Damaged(String),
 }
 
@@ -51,49 +51,53 @@ fn open_as(version: u8, directory: &Path) -> Result<(String, Vec<String>), Store
     let [first, second] = FILES.map(|name| read(version, &directory.join(name)));
     let (first, second) = (first?, second?);
     let id = match (&first, &second) {
-        (Said::Foreign(text), _) | (_, Said::Foreign(text)) => return Err(StoreError::Format(text.clone())),
-        (Said::Id(id) | Said::Earlier(id), _) | (_, Said::Id(id) | Said::Earlier(id)) => id.clone(),
-        (Said::Missing, Said::Missing) => {
+        (CopyState::Foreign(text), _) | (_, CopyState::Foreign(text)) => {
+            return Err(StoreError::Format(text.clone()));
+        }
+        (CopyState::Id(id) | CopyState::Earlier(id), _) | (_, CopyState::Id(id) | CopyState::Earlier(id)) => {
+            id.clone()
+        }
+        (CopyState::Missing, CopyState::Missing) => {
             let id = KeyId::random().to_string();
             FILES.iter().try_for_each(|name| write(version, directory, name, &id))?;
             return Ok((id, Vec::new()));
         }
-        (Said::Damaged(text), _) | (_, Said::Damaged(text)) => {
+        (CopyState::Damaged(text), _) | (_, CopyState::Damaged(text)) => {
             return Err(StoreError::Format(text.clone()));
         }
     };
     let mut repaired = Vec::new();
-    for (name, said) in FILES.iter().zip([first, second]) {
-        if said == Said::Id(id.clone()) {
+    for (name, state) in FILES.iter().zip([first, second]) {
+        if state == CopyState::Id(id.clone()) {
             continue;
         }
         // One copy is enough for this start. After a failure the next start retries.
         let _ = write(version, directory, name, &id);
-        if matches!(said, Said::Damaged(_)) {
+        if matches!(state, CopyState::Damaged(_)) {
             repaired.push(format!("the file `{name}` was damaged and was restored from its copy"));
         }
     }
     Ok((id, repaired))
 }
 
-fn read(version: u8, path: &Path) -> Result<Said, IoError> {
+fn read(version: u8, path: &Path) -> Result<CopyState, IoError> {
     match fs::read(path) {
         Ok(bytes) => Ok(parse(version, &String::from_utf8_lossy(&bytes))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Said::Missing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(CopyState::Missing),
         Err(error) => Err(IoError::at("read", path)(error)),
     }
 }
 
-fn parse(version: u8, text: &str) -> Said {
+fn parse(version: u8, text: &str) -> CopyState {
     let shown = || text.trim_end().chars().take(64).collect();
-    let Some(text) = text.strip_suffix('\n') else { return Said::Damaged(shown()) };
+    let Some(text) = text.strip_suffix('\n') else { return CopyState::Damaged(shown()) };
     match text.rsplit_once(' ') {
         Some((line, checksum)) if checksum == sum(line) => match fields(line) {
-            Some((number, id)) if number == version => Said::Id(id.to_owned()),
-            Some((number, id)) if (1..version).contains(&number) => Said::Earlier(id.to_owned()),
-            _ => Said::Foreign(shown()),
+            Some((number, id)) if number == version => CopyState::Id(id.to_owned()),
+            Some((number, id)) if (1..version).contains(&number) => CopyState::Earlier(id.to_owned()),
+            _ => CopyState::Foreign(shown()),
         },
-        _ => Said::Damaged(shown()),
+        _ => CopyState::Damaged(shown()),
     }
 }
 

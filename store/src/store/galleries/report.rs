@@ -111,9 +111,9 @@ pub struct Weak {
 pub struct Bin {
     /// Its upper end.
     pub to: f32,
-    /// Samples whose own person is so far.
+    /// Samples with this distance to their own person.
     pub own: u32,
-    /// Samples whose nearest other person is so far.
+    /// Samples with this distance to the nearest other person.
     pub other: u32,
 }
 

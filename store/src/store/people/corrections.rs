@@ -30,7 +30,8 @@ pub enum CorrectionFault {
     /// The face is not in memory any more.
     #[error(
         "the face of this event is gone: for corrections the last {MATCHES_MAX} events with a match are kept \
-         for {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match sooner"
+         for {MATCHES_HOURS} hours, in memory only, so not across a restart; correct the next wrong match \
+         sooner"
     )]
     TooOld,
     /// The gallery that recognised the person is removed.

@@ -1,7 +1,7 @@
 //! People that the appliances of a deployment share: export of a person, and merge of received changes.
 //!
-//! A person is merged field by field. All appliances and the central services use the same rules: the later
-//! name wins, samples are a grow-only set, and an erasure applies to all earlier enrollments. "Later" is
+//! A person is merged field by field. All appliances and the central services use the same rules. The later
+//! name wins, and samples are a grow-only set. An erasure applies to all earlier enrollments. "Later" is
 //! defined by stamps: the appliance's clock, advanced beyond every stamp that it has received. This is a
 //! hybrid logical clock (Kulkarni and others, "Logical physical clocks", 2014) with the counter in the lowest
 //! digits of the microseconds. A change that is made after another one was received therefore always has the
