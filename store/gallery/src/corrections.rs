@@ -41,11 +41,13 @@ fn reach(metric: Metric, threshold: f32) -> f32 {
     }
 }
 
-/// How a distance becomes a match.
+/// The rule by which a distance is a match.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MatchRule {
-    pub(super) metric: Metric,
-    pub(super) threshold: f32,
+pub struct MatchRule {
+    /// How encodings are compared.
+    pub metric: Metric,
+    /// Largest distance of a match, in the metric.
+    pub threshold: f32,
 }
 
 /// Negative samples by person; wiped on drop.

@@ -47,17 +47,16 @@ pub use adaptive_threshold::{
     Basis, CAMERA_VISITS_MIN, Derived, GALLERY_PEOPLE_MIN, NoThreshold, Prospect, StrangerFace, Thresholds,
 };
 pub use calibrate::EXACT_LIMIT_MEASURED;
-pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX};
+pub use corrections::{CORRECTION_RATIO, CORRECTIONS_MAX, MatchRule};
 pub use decide::AMBIGUITY_RATIO;
 pub use encoding::{Encoding, EncodingFault};
 use gatehouse_model::Metric;
 pub use measure::Measured;
 pub use review::{Review, Verdict, repeat_radius, repeats};
-pub use strangers::{Moment, STRANGERS_MAX, StrangerMark, Strangers, VISIT_GAP};
+pub use strangers::{Moment, SAME_VISIT_WINDOW, STRANGERS_MAX, StrangerMark, Strangers};
 
 use gatehouse_model::{CameraName, Engine as EngineName, Face, KeyId, Model, Outcome};
 
-use corrections::MatchRule;
 use engine::{Engine, Nearest};
 use exact::Exact;
 use indexer::Indexer;

@@ -1,12 +1,13 @@
-//! The same unknown visitor, for one day.
+//! Labels for unknown visitors, valid for one day.
 //!
-//! Constraints: everything here is in RAM and nothing of it is written anywhere, neither to the journal nor to a log.
-//! A label is drawn with a key that is made at random for the day; at midnight key, labels and encodings are
-//! wiped together, so that no label can be linked with a face or with a label of another day. Midnight is noticed
-//! by the next visit, or by [`Strangers::sweep`] where nobody comes. Switched off it holds nothing.
+//! Constraints: all data is in RAM. None of it is written to the journal or to a log. A label is drawn with a
+//! random key of the day. At midnight, key, labels and encodings are wiped together. So no label can be linked
+//! with a face or with a label of another day. The next visit detects midnight; without a visit,
+//! [`Strangers::sweep`] does. Nothing is stored while labels are off.
 //!
-//! A stranger is recognised like a person: nearest sample within the threshold, and clearly nearer than those of
-//! any other stranger; in between there is no label, since two visitors must not be told as one.
+//! A stranger is recognized like a person: by the nearest sample within the threshold, which must be clearly
+//! nearer than those of any other stranger. Otherwise there is no label, because two visitors must never share
+//! one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,39 +20,39 @@ use zeroize::Zeroizing;
 
 use super::decide::decide;
 use super::vector::{Probe, square_distance};
-use super::{Encoding, Metric};
+use super::{Encoding, MatchRule, Metric};
 
-/// Strangers that are remembered: more than a busy door sees in a day, and at most 3 MB of 512-d encodings. Beyond it
-/// the one who was not seen for longest is forgotten.
+/// Maximum number of stored strangers: more than a busy camera sees in a day, and at most 3 MB of 512-d
+/// encodings. Beyond it, the stranger seen least recently is evicted.
 pub const STRANGERS_MAX: usize = 512;
-/// Samples of one stranger. Two samples of one face lie farther apart than the threshold in half of the cases; with
-/// four most later ones find one that is near enough.
+/// Maximum samples of one stranger. Two samples of one face are farther apart than the threshold in half of the
+/// cases. With four samples, most later ones are near enough to one of them.
 const SAMPLES_MAX: usize = 4;
-/// A stranger who comes back sooner has not left: cameras send several events of one visit.
-pub const VISIT_GAP: Duration = Duration::from_secs(600);
-/// Draws of a label. One in a hundred meets a label that is taken, so eight in a row happen never.
+/// Time since the last event within which an event belongs to the same visit: cameras send several per visit.
+pub const SAME_VISIT_WINDOW: Duration = Duration::from_secs(600);
+/// Attempts to draw a free label. At most one in a hundred fails, so eight failures in a row are negligible.
 const DRAWS_MAX: u64 = 8;
 
-/// When somebody came.
+/// Time of a visit.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// The day of the wall clock on which labels depend.
+    /// Day by the wall clock: labels are valid for one day.
     pub day: i32,
-    /// For the time between visits.
+    /// Monotonic time, for the interval between events.
     pub at: Instant,
 }
 
-/// What is told of a stranger.
+/// Label and visits of a stranger, as in the answer to a camera.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct StrangerMark {
-    /// `stranger-` and four hexadecimal digits; means nothing on another day.
+    /// `stranger-` and four hexadecimal digits; valid for one day only.
     pub stranger_label: String,
-    /// Visits of today, this one included.
+    /// Visits today, including this one.
     pub stranger_visits: u32,
 }
 
 impl fmt::Debug for StrangerMark {
-    /// Tells nothing: a label is for the answer and never for a log.
+    /// Prints only the type name: a label must never be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StrangerMark")
     }
@@ -73,10 +74,10 @@ struct Day {
     visitors: Vec<Visitor>,
 }
 
-/// A stranger's place and distance.
+/// Index and distance of a stranger.
 type Near = Option<(usize, f32)>;
 
-/// The strangers of today. Off until it is switched on.
+/// The strangers of today. Off by default.
 #[derive(Default)]
 pub struct Strangers {
     on: bool,
@@ -84,7 +85,7 @@ pub struct Strangers {
 }
 
 impl Strangers {
-    /// Switches labels on or off. Off forgets everybody at once.
+    /// Switches labels on or off. Off removes all strangers at once.
     pub fn switch(&mut self, on: bool) {
         self.on = on;
         if !on {
@@ -92,29 +93,30 @@ impl Strangers {
         }
     }
 
-    /// Forgets everybody; whoever comes next is a new stranger.
+    /// Removes all strangers; the next visitor is a new stranger.
     pub fn forget(&mut self) {
         self.today = None;
     }
 
-    /// Forgets everybody where the day is another one, later or earlier: a clock may be set.
+    /// Removes all strangers if the day differs, later or earlier: a clock may be set back.
     pub fn sweep(&mut self, now: Moment) {
         if self.today.as_ref().is_some_and(|day| day.number != now.day) {
             self.today = None;
         }
     }
 
-    /// The mark of a stranger; none where labels are off or the face lies between two strangers. A visit that does
-    /// not count is only looked up: who is new stays unknown.
+    /// The mark of a stranger. None if labels are off or the face is between two strangers. With `counts` false,
+    /// the face is only looked up: a new stranger is not stored.
     pub fn visit(
         &mut self,
         face: &Encoding,
-        (metric, threshold): (Metric, f32),
+        rule: MatchRule,
         now: Moment,
         counts: bool,
     ) -> Option<StrangerMark> {
+        let MatchRule { metric, threshold } = rule;
         self.sweep(now);
-        // Without a threshold nothing says which faces are of one visitor.
+        // Without a threshold, faces cannot be assigned to a visitor.
         if !self.on || threshold <= 0.0 {
             return None;
         }
@@ -125,18 +127,18 @@ impl Strangers {
         let probe = Probe::new(face.as_slice(), metric == Metric::Cosine);
         let distance = |sample: &Probe| metric.distance(square_distance(&probe.fine, &sample.fine));
         let (best, second) = day.nearest(&distance);
-        let told = decide(threshold, best.map(|near| near.1), second.map(|near| near.1));
-        let at = match (told, best) {
+        let outcome = decide(threshold, best.map(|near| near.1), second.map(|near| near.1));
+        let at = match (outcome, best) {
             (Outcome::Match, Some((at, _))) => {
                 if counts {
-                    // Only what is near to the first sample is kept, so that a label does not wander from face to face.
+                    // A sample must be near the first one: otherwise a label could drift to another face.
                     let keep =
                         day.visitors[at].samples.first().is_some_and(|first| distance(first) <= threshold);
                     day.visitors[at].see(now.at, keep.then_some(probe));
                 }
                 at
             }
-            (Outcome::Stranger, _) if counts => day.remember(probe, now.at)?,
+            (Outcome::Stranger, _) if counts => day.insert(probe, now.at)?,
             _ => return None,
         };
         let Visitor { label, visits, .. } = &day.visitors[at];
@@ -145,7 +147,7 @@ impl Strangers {
 }
 
 impl Day {
-    /// None where no key can be made; then nobody is labelled.
+    /// None if no key can be created; then strangers get no label.
     fn begin(number: i32) -> Option<Self> {
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random());
         let key = DataKey::from_secret(&secret).ok()?;
@@ -166,8 +168,8 @@ impl Day {
         (best, second)
     }
 
-    /// Remembers somebody new; their place.
-    fn remember(&mut self, probe: Probe, now: Instant) -> Option<usize> {
+    /// Stores a new stranger and returns its index.
+    fn insert(&mut self, probe: Probe, now: Instant) -> Option<usize> {
         let visitor = Visitor { label: self.draw()?, samples: vec![probe], visits: 1, seen: now };
         if self.visitors.len() < STRANGERS_MAX {
             self.visitors.push(visitor);
@@ -178,7 +180,7 @@ impl Day {
         Some(oldest)
     }
 
-    /// A label that nobody has who is remembered.
+    /// A label that no stored stranger has.
     fn draw(&mut self) -> Option<u16> {
         (0..DRAWS_MAX).find_map(|_| {
             self.drawn += 1;
@@ -191,7 +193,7 @@ impl Day {
 
 impl Visitor {
     fn see(&mut self, now: Instant, sample: Option<Probe>) {
-        if now.saturating_duration_since(self.seen) >= VISIT_GAP {
+        if now.saturating_duration_since(self.seen) >= SAME_VISIT_WINDOW {
             self.visits = self.visits.saturating_add(1);
         }
         self.seen = self.seen.max(now);

@@ -13,8 +13,8 @@ pub(super) const VISITS_MIN: f64 = 30.0;
 pub const CAMERA_VISITS_MIN: f64 = 100.0;
 /// Visits that are compared; of more, every second or third.
 const VISITS_MAX: usize = 4096;
-/// Faces of strangers at one camera within so many seconds are of one visit.
-const VISIT_GAP_S: i64 = 600;
+/// Faces of strangers at one camera within this time belong to one visit, in seconds.
+const SAME_VISIT_WINDOW_S: i64 = 600;
 /// How far strangers at the door can lower a threshold, as a factor: one visitor who comes again and again must not close
 /// the door to all people.
 const STRANGERS_FACTOR_MIN: f64 = 0.8;
@@ -101,7 +101,7 @@ pub(super) fn visits<'a>(
     let mut by_camera: HashMap<&str, Vec<&StrangerFace>> = HashMap::new();
     for seen in strangers {
         let visits = by_camera.entry(seen.camera.as_str()).or_default();
-        match visits.last_mut().filter(|last| (seen.at_s - last.at_s).abs() < VISIT_GAP_S) {
+        match visits.last_mut().filter(|last| (seen.at_s - last.at_s).abs() < SAME_VISIT_WINDOW_S) {
             Some(last) if seen.distance < last.distance => *last = seen,
             Some(_) => {}
             None => visits.push(seen),

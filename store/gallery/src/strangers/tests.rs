@@ -3,9 +3,9 @@ use std::collections::HashSet;
 use super::*;
 use crate::tests::synthetic::People;
 
-/// A threshold at which two samples of a synthetic person are mostly near enough, and two people never.
+/// At this threshold, two samples of a synthetic person mostly match, and samples of two people never do.
 const T: f32 = 0.5;
-const EUCLIDEAN: (Metric, f32) = (Metric::Euclidean, T);
+const EUCLIDEAN: MatchRule = MatchRule { metric: Metric::Euclidean, threshold: T };
 
 struct Clock {
     day: i32,
@@ -41,10 +41,10 @@ fn come(strangers: &mut Strangers, face: &Encoding, clock: &Clock) -> Option<Str
 }
 
 #[test]
-fn the_same_stranger_is_known_again_and_visits_are_counted_not_events() {
+fn a_stranger_keeps_the_label_and_visits_are_counted_not_events() {
     let (mut strangers, mut clock) = (on(), Clock::new());
-    let somebody = face([1.0, 0.0, 0.0, 0.0]);
-    let first = come(&mut strangers, &somebody, &clock).unwrap();
+    let visitor = face([1.0, 0.0, 0.0, 0.0]);
+    let first = come(&mut strangers, &visitor, &clock).unwrap();
     assert!(first.stranger_label.starts_with("stranger-") && first.stranger_label.len() == 13);
     assert_eq!(first.stranger_visits, 1);
     clock.wait(Duration::from_secs(5));
@@ -54,8 +54,8 @@ fn the_same_stranger_is_known_again_and_visits_are_counted_not_events() {
         "one visit, two events"
     );
     for visits in [2, 3] {
-        clock.wait(VISIT_GAP);
-        let again = come(&mut strangers, &somebody, &clock).unwrap();
+        clock.wait(SAME_VISIT_WINDOW);
+        let again = come(&mut strangers, &visitor, &clock).unwrap();
         assert_eq!((again.stranger_label, again.stranger_visits), (first.stranger_label.clone(), visits));
     }
     let other = come(&mut strangers, &face([0.0, 1.0, 0.0, 0.0]), &clock).unwrap();
@@ -64,7 +64,7 @@ fn the_same_stranger_is_known_again_and_visits_are_counted_not_events() {
 }
 
 #[test]
-fn key_labels_and_encodings_die_at_midnight_even_where_nobody_comes() {
+fn key_labels_and_encodings_are_wiped_at_midnight_without_a_visit() {
     let (mut strangers, mut clock) = (on(), Clock::new());
     let faces: Vec<_> =
         (0..4).map(|at| face(std::array::from_fn(|i| if i == at { 1.0 } else { 0.0 }))).collect();
@@ -72,7 +72,7 @@ fn key_labels_and_encodings_die_at_midnight_even_where_nobody_comes() {
         faces.iter().map(|face| come(strangers, face, clock).unwrap().stranger_label).collect()
     };
     let today = labels(&mut strangers, &clock);
-    clock.wait(VISIT_GAP);
+    clock.wait(SAME_VISIT_WINDOW);
     strangers.sweep(clock.now());
     assert!(strangers.today.is_some(), "the day is not over");
     clock.day += 1;
@@ -91,14 +91,14 @@ fn key_labels_and_encodings_die_at_midnight_even_where_nobody_comes() {
 }
 
 #[test]
-fn off_remembers_nobody_and_forgets_at_once() {
+fn switched_off_no_stranger_is_stored() {
     let clock = Clock::new();
-    let somebody = face([1.0, 0.0, 0.0, 0.0]);
+    let visitor = face([1.0, 0.0, 0.0, 0.0]);
     let mut strangers = Strangers::default();
-    assert_eq!(come(&mut strangers, &somebody, &clock), None);
+    assert_eq!(come(&mut strangers, &visitor, &clock), None);
     assert!(strangers.today.is_none());
     strangers.switch(true);
-    assert!(come(&mut strangers, &somebody, &clock).is_some());
+    assert!(come(&mut strangers, &visitor, &clock).is_some());
     strangers.switch(false);
     assert!(strangers.today.is_none());
 }
@@ -106,11 +106,11 @@ fn off_remembers_nobody_and_forgets_at_once() {
 #[test]
 fn a_late_message_is_looked_up_and_changes_nothing() {
     let (mut strangers, mut clock) = (on(), Clock::new());
-    let somebody = face([1.0, 0.0, 0.0, 0.0]);
-    assert_eq!(strangers.visit(&somebody, EUCLIDEAN, clock.now(), false), None);
-    let first = come(&mut strangers, &somebody, &clock).unwrap();
-    clock.wait(VISIT_GAP * 2);
-    assert_eq!(strangers.visit(&somebody, EUCLIDEAN, clock.now(), false).unwrap(), first);
+    let visitor = face([1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(strangers.visit(&visitor, EUCLIDEAN, clock.now(), false), None);
+    let first = come(&mut strangers, &visitor, &clock).unwrap();
+    clock.wait(SAME_VISIT_WINDOW * 2);
+    assert_eq!(strangers.visit(&visitor, EUCLIDEAN, clock.now(), false).unwrap(), first);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_face_between_two_strangers_has_no_label() {
 }
 
 #[test]
-fn a_label_does_not_wander_from_face_to_face() {
+fn a_label_does_not_drift_to_another_face() {
     let (mut strangers, clock) = (on(), Clock::new());
     let first = come(&mut strangers, &face([1.0, 0.0, 0.0, 0.0]), &clock).unwrap();
     for step in 1..=8_u8 {
@@ -135,40 +135,40 @@ fn a_label_does_not_wander_from_face_to_face() {
 }
 
 #[test]
-fn at_most_so_many_are_remembered_and_who_was_not_seen_for_longest_goes() {
+fn beyond_the_maximum_the_stranger_seen_least_recently_is_evicted() {
     let (mut strangers, mut clock) = (on(), Clock::new());
-    let nobody_near = |number: usize| face([number as f32 * 10.0 + 1.0, 1.0, 0.0, 0.0]);
+    let distinct_face = |number: usize| face([number as f32 * 10.0 + 1.0, 1.0, 0.0, 0.0]);
     let mut labels = HashSet::new();
     for number in 0..STRANGERS_MAX {
         clock.wait(Duration::from_secs(1));
-        labels.insert(come(&mut strangers, &nobody_near(number), &clock).unwrap().stranger_label);
+        labels.insert(come(&mut strangers, &distinct_face(number), &clock).unwrap().stranger_label);
     }
-    assert_eq!(labels.len(), STRANGERS_MAX, "no two who are remembered share a label");
-    clock.wait(VISIT_GAP);
-    assert_eq!(come(&mut strangers, &nobody_near(0), &clock).unwrap().stranger_visits, 2);
-    come(&mut strangers, &nobody_near(STRANGERS_MAX), &clock).unwrap();
+    assert_eq!(labels.len(), STRANGERS_MAX, "every stored stranger has its own label");
+    clock.wait(SAME_VISIT_WINDOW);
+    assert_eq!(come(&mut strangers, &distinct_face(0), &clock).unwrap().stranger_visits, 2);
+    come(&mut strangers, &distinct_face(STRANGERS_MAX), &clock).unwrap();
     let visitors = &strangers.today.as_ref().unwrap().visitors;
     assert_eq!(visitors.len(), STRANGERS_MAX);
-    clock.wait(VISIT_GAP);
-    assert_eq!(come(&mut strangers, &nobody_near(0), &clock).unwrap().stranger_visits, 3, "seen lately");
-    assert_eq!(come(&mut strangers, &nobody_near(1), &clock).unwrap().stranger_visits, 1, "was forgotten");
+    clock.wait(SAME_VISIT_WINDOW);
+    assert_eq!(come(&mut strangers, &distinct_face(0), &clock).unwrap().stranger_visits, 3, "seen recently");
+    assert_eq!(come(&mut strangers, &distinct_face(1), &clock).unwrap().stranger_visits, 1, "was evicted");
 }
 
 #[test]
-fn synthetic_strangers_keep_their_labels_and_share_none() {
+fn synthetic_strangers_keep_distinct_labels() {
     let (mut strangers, mut clock) = (on(), Clock::new());
     let mut people = People::new(128, 9);
     let visitors: Vec<_> = (0..60).map(|_| people.person()).collect();
-    let mut told: Vec<HashSet<String>> = vec![HashSet::new(); visitors.len()];
+    let mut seen: Vec<HashSet<String>> = vec![HashSet::new(); visitors.len()];
     for _ in 0..6 {
-        clock.wait(VISIT_GAP);
-        for (visitor, told) in visitors.iter().zip(&mut told) {
+        clock.wait(SAME_VISIT_WINDOW);
+        for (visitor, labels) in visitors.iter().zip(&mut seen) {
             let sample = people.sample(visitor);
-            told.extend(come(&mut strangers, &sample, &clock).map(|mark| mark.stranger_label));
+            labels.extend(come(&mut strangers, &sample, &clock).map(|mark| mark.stranger_label));
         }
     }
-    let all: HashSet<_> = told.iter().flatten().collect();
-    let labels: usize = told.iter().map(HashSet::len).sum();
+    let all: HashSet<_> = seen.iter().flatten().collect();
+    let labels: usize = seen.iter().map(HashSet::len).sum();
     assert!(labels <= all.len() + 3, "{} labels are shared", labels - all.len());
     assert!(
         all.len() < 2 * visitors.len(),
@@ -181,7 +181,7 @@ fn synthetic_strangers_keep_their_labels_and_share_none() {
 #[test]
 fn a_cosine_gallery_compares_directions() {
     let (mut strangers, clock) = (on(), Clock::new());
-    let cosine = (Metric::Cosine, 0.05);
+    let cosine = MatchRule { metric: Metric::Cosine, threshold: 0.05 };
     let mark = strangers.visit(&face([1.0, 0.0, 0.0, 0.0]), cosine, clock.now(), true).unwrap();
     assert_eq!(strangers.visit(&face([9.0, 0.5, 0.0, 0.0]), cosine, clock.now(), true).unwrap(), mark);
 }

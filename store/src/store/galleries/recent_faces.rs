@@ -9,7 +9,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{Datelike, Local};
-use gatehouse_gallery::{Encoding, Moment, StrangerMark, Strangers};
+use gatehouse_gallery::{Encoding, MatchRule, Moment, StrangerMark, Strangers};
 use gatehouse_model::{EventKey, Identification, Metric, Outcome, Person};
 
 use super::super::people::corrections::CorrectionFault;
@@ -79,9 +79,8 @@ impl Galleries {
         let (mut marks, mut matched) = (Vec::new(), Vec::new());
         for (at, (ProbeFace { encoding, .. }, face)) in faces.into_iter().zip(&answer.faces).enumerate() {
             let is_stranger = face.outcome == Outcome::Stranger;
-            let mut mark = || {
-                recent.strangers.visit(&encoding, (metric, face.threshold), now, arrival == Arrival::Fresh)
-            };
+            let rule = MatchRule { metric, threshold: face.threshold };
+            let mut mark = || recent.strangers.visit(&encoding, rule, now, arrival == Arrival::Fresh);
             marks.push(is_stranger.then(&mut mark).flatten());
             // A person who was erased since must not be kept. An erasure takes the lock that is held here.
             let is_there = |person: &&Person| self.core.people().key_of(&person.id).is_some();
