@@ -1,10 +1,11 @@
-//! How well a model tells people apart, measured on encodings with names: a pure computation, without a store.
+//! How well a model distinguishes people, measured on labeled encodings: a pure computation, without a store.
 //!
-//! Closed set: every encoding against all others (leave one out). Open set: in each of several seeded trials a part
-//! of the people is left out of the gallery and comes as strangers; the enrolled come with each encoding that is then
-//! left out of the gallery. FPIR is the share of strangers' encodings with anybody within the threshold; FNIR the share
-//! of encodings of enrolled people whose own person is not the nearest or not within it. Three ways to measure the
-//! distance of a person stand beside each other, see [`Method`].
+//! Closed set: every encoding is compared with all others (leave one out). Open set: in each of several seeded
+//! trials, a part of the people is not enrolled, and their encodings are the impostor probes. Every encoding of
+//! an enrolled person is a probe as well, against the gallery without this encoding. FPIR is the share of
+//! strangers' encodings with any person within the threshold. FNIR is the share of encodings of enrolled people
+//! whose own person is not the nearest, or not within the threshold. The distance to a person is measured in
+//! three ways, see [`Method`].
 
 mod samples;
 #[cfg(test)]
@@ -25,17 +26,17 @@ use super::encoding::norm;
 use super::rates::Scores;
 use trial::{Found, Prepared, Rule};
 
-/// Share of the people who are enrolled where nothing else is asked for.
+/// Default share of the people who are enrolled.
 const ENROLLED_SHARE: f64 = 0.8;
-/// Trials at least: who is a stranger changes the result by more than the data otherwise shows.
+/// Minimum trials: the selection of strangers changes the result by more than the intervals of one trial show.
 const TRIALS_MIN: usize = 10;
-/// Trials at most: beyond, the people themselves bound what can be known.
+/// Maximum trials: beyond this, the number of people limits the accuracy.
 const TRIALS_MAX: usize = 200;
-/// Probes of enrolled people that small galleries collect over their trials, so that one in a hundred is seen.
+/// Probes of enrolled people over all trials of a small gallery: enough to measure a rate of one in a hundred.
 const ENROLLED_PROBES: usize = 4000;
-/// Shares of strangers for which a threshold is told.
+/// Target FPIR values for which a threshold is reported.
 const TARGETS: [f64; 2] = [0.001, 0.01];
-/// Where no threshold is asked for: so many, between those for one in a thousand and one in ten strangers.
+/// Number of default thresholds, between those at an FPIR of 0.001 and 0.1.
 const STEPS: usize = 5;
 
 /// Number of [`Method`]s.
@@ -67,13 +68,13 @@ impl Method {
 pub struct Plan {
     /// How encodings are compared.
     pub metric: Metric,
-    /// Thresholds to tell the error rates at; a ladder of the data's own where there is none.
+    /// Thresholds at which error rates are reported; derived from the data if empty.
     pub thresholds: Vec<f32>,
-    /// People enrolled in each trial; four of five where not said.
+    /// People enrolled in each trial; by default four of five.
     pub people: Option<usize>,
-    /// Samples enrolled of each of them; then only people with more are enrolled. All, up to 32, where not said.
+    /// Samples enrolled of each person; if set, only people with more are enrolled. By default all, up to 32.
     pub samples: Option<usize>,
-    /// Chooses who is a stranger.
+    /// Random seed that selects the strangers.
     pub seed: u64,
 }
 
@@ -86,8 +87,8 @@ pub enum EvaluateError {
     /// Too few people for a calibration.
     #[error("there are {0} people; a calibration needs at least {CALIBRATION_PEOPLE_MIN}")]
     Calibration(usize),
-    /// Nobody has enough encodings.
-    #[error("nobody has more than {0} encodings; one more than is enrolled is needed as a probe")]
+    /// No person has enough encodings.
+    #[error("no person has more than {0} encodings; one more than is enrolled is needed as a probe")]
     Samples(usize),
     /// More people are to be enrolled than there are.
     #[error(
@@ -119,13 +120,13 @@ pub struct Norms {
 /// Identification without strangers and without a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
-    /// Encodings that were probed: those of people with at least two.
+    /// Probes: the encodings of people with at least two.
     pub probes: usize,
-    /// Share whose own person was the nearest, by nearest sample, mean and either.
+    /// Share of probes whose own person is the nearest, by [`Method`].
     pub rank1: [Estimate; METHODS],
     /// The same for the nearest sample in the other metric.
     pub rank1_other_metric: Estimate,
-    /// Probes whose very vector stands under another name, too.
+    /// Probes whose vector also occurs under another name.
     pub twins: usize,
 }
 
@@ -136,20 +137,20 @@ pub struct Point {
     pub method: Method,
     /// The threshold.
     pub threshold: f32,
-    /// Strangers taken for somebody.
+    /// False positive identification rate: strangers identified as an enrolled person.
     pub fpir: Estimate,
-    /// Enrolled people not found.
+    /// False negative identification rate: enrolled people not identified.
     pub fnir: Estimate,
 }
 
-/// The threshold for a share of strangers.
+/// The threshold for a target FPIR.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// The share.
+    /// The target.
     pub fpir: f64,
     /// How distances were measured.
     pub method: Method,
-    /// The threshold; none where there are too few strangers to tell.
+    /// The threshold; none if there are too few strangers.
     pub threshold: Option<Threshold>,
     /// Error rates there.
     pub point: Option<Point>,
@@ -162,7 +163,7 @@ pub struct Open {
     pub trials: usize,
     /// People enrolled in each.
     pub people: usize,
-    /// Samples of each at most.
+    /// Maximum samples of each.
     pub samples: usize,
     /// Probes of strangers over all trials.
     pub stranger_probes: usize,
@@ -179,7 +180,7 @@ pub struct Open {
 pub struct Evaluation {
     /// People.
     pub people: usize,
-    /// Of them with at least two encodings.
+    /// People with at least two encodings.
     pub people_with_several: usize,
     /// Encodings.
     pub encodings: usize,
@@ -193,10 +194,10 @@ pub struct Evaluation {
     pub open: Open,
 }
 
-/// Evaluates.
+/// Evaluates a model.
 ///
 /// # Errors
-/// Where there are too few people or encodings for what is asked.
+/// If there are too few people or encodings for the plan.
 pub fn evaluate(samples: &Samples, plan: &Plan) -> Result<Evaluation, EvaluateError> {
     let all = Prepared::new(samples, plan.metric);
     let people = samples.people();
@@ -209,7 +210,7 @@ pub fn evaluate(samples: &Samples, plan: &Plan) -> Result<Evaluation, EvaluateEr
     }
     let rule = rule(&all, people, plan)?;
     let closed = closed(samples, &all, plan);
-    let found = open_trials(&all, rule, plan.seed);
+    let (found, trials) = open_trials(&all, rule, plan.seed);
     Ok(Evaluation {
         people,
         people_with_several: several,
@@ -217,14 +218,14 @@ pub fn evaluate(samples: &Samples, plan: &Plan) -> Result<Evaluation, EvaluateEr
         dimensions: samples.dimensions(),
         norms: norms(samples),
         closed,
-        open: open(found, rule, &plan.thresholds),
+        open: open(found, trials, rule, &plan.thresholds),
     })
 }
 
 /// Measures a calibration on the same encodings.
 ///
 /// # Errors
-/// [`EvaluateError::Calibration`] where there are too few people.
+/// [`EvaluateError::Calibration`] if there are too few people.
 pub fn calibrate(
     samples: &Samples,
     metric: Metric,
@@ -255,13 +256,13 @@ fn rule(all: &Prepared, people: usize, plan: &Plan) -> Result<Rule, EvaluateErro
 }
 
 fn closed(samples: &Samples, all: &Prepared, plan: &Plan) -> Closed {
-    let everybody = Rule { people: samples.people(), samples: usize::MAX - 1, is_strict: false };
-    let found = all.trials(everybody, &[plan.seed]);
+    let all_people = Rule { people: samples.people(), samples: usize::MAX - 1, is_strict: false };
+    let found = all.trials(all_people, &[plan.seed]);
     let other = match plan.metric {
         Metric::Euclidean => Metric::Cosine,
         Metric::Cosine => Metric::Euclidean,
     };
-    let [nearest, ..] = Prepared::new(samples, other).trials(everybody, &[plan.seed]).enrolled;
+    let [nearest, ..] = Prepared::new(samples, other).trials(all_people, &[plan.seed]).enrolled;
     let probes = nearest.len();
     Closed {
         probes,
@@ -284,7 +285,7 @@ fn open_trials(all: &Prepared, rule: Rule, seed: u64) -> (Found, usize) {
     (found, trials)
 }
 
-fn open((found, trials): (Found, usize), rule: Rule, thresholds: &[f32]) -> Open {
+fn open(found: Found, trials: usize, rule: Rule, thresholds: &[f32]) -> Open {
     let strangers = found.strangers.map(Scores::new);
     let enrolled = found.enrolled.map(Scores::new);
     let point = |method: Method, threshold: f32| Point {
@@ -293,7 +294,8 @@ fn open((found, trials): (Found, usize), rule: Rule, thresholds: &[f32]) -> Open
         fpir: strangers[method as usize].within(threshold),
         fnir: enrolled[method as usize].beyond(threshold),
     };
-    let thresholds = if thresholds.is_empty() { ladder(&strangers[0]) } else { thresholds.to_vec() };
+    let thresholds =
+        if thresholds.is_empty() { default_thresholds(&strangers[0]) } else { thresholds.to_vec() };
     let points = thresholds.iter().flat_map(|t| Method::ALL.map(|method| point(method, *t))).collect();
     let target = |fpir: f64, method: Method| {
         let threshold = strangers[method as usize].threshold(fpir);
@@ -310,8 +312,8 @@ fn open((found, trials): (Found, usize), rule: Rule, thresholds: &[f32]) -> Open
     }
 }
 
-/// Round thresholds over the range in which strangers begin to be taken for somebody.
-fn ladder(strangers: &Scores) -> Vec<f32> {
+/// Default thresholds, rounded, over the range from an FPIR of 0.001 to 0.1.
+fn default_thresholds(strangers: &Scores) -> Vec<f32> {
     let ends = strangers.threshold(0.001).zip(strangers.threshold(0.1));
     let Some((low, high)) = ends.map(|(low, high)| (low.value, high.value)) else { return Vec::new() };
     let step = |at: usize| low + (high - low) * at as f32 / (STEPS - 1) as f32;

@@ -1,7 +1,8 @@
-//! Encodings with names from a CSV file, as spreadsheets, pandas and numpy write them.
+//! Labeled encodings from a CSV file, as written by spreadsheets, pandas and numpy.
 //!
-//! First the person, then the numbers. Taken as well: a header, blank lines, quotes around anything, brackets and
-//! blanks around the numbers, `;` or tabs instead of commas. Errors tell line and field, never what stands there.
+//! The first field is the person, the others are numbers. Also accepted: a header, blank lines, quotes around any
+//! field, brackets and blanks around the numbers, and `;` or tabs instead of commas. Errors report line and field,
+//! never the content.
 
 use std::collections::HashMap;
 use std::io::{BufRead, ErrorKind, Read};
@@ -11,22 +12,22 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Encoding, EncodingFault};
 
-/// Fewest and most components of an encoding, as in the settings.
+/// Minimum and maximum components of an encoding, as in the settings.
 const DIMENSIONS: std::ops::RangeInclusive<usize> = 2..=4096;
-/// Numbers that count up from 0 or 1 name columns where there are so many; a model's encoding never does that.
+/// From this many numbers on, a row that counts up from 0 or 1 is a header: a model never returns such an encoding.
 const COUNTED_MIN: usize = 8;
 /// Longest line: the longest encoding at 32 characters per number, and a name.
 const LINE_BYTES_MAX: usize = 4096 * 32 + 4096;
 
-/// Why a file holds no encodings to evaluate.
+/// Why a file has no encodings to evaluate.
 #[derive(Debug, Error)]
 pub enum SamplesFault {
-    /// The file cannot be read on.
+    /// Reading the file failed.
     #[error("line {line}: cannot be read: {kind}")]
     Read {
         /// Number of the line, from 1.
         line: usize,
-        /// What the system says.
+        /// The error of the operating system.
         kind: ErrorKind,
     },
     /// Not text, or longer than any encoding.
@@ -36,19 +37,17 @@ pub enum SamplesFault {
         line: usize,
     },
     /// No person in the first field.
-    #[error("line {line}: begins with no person; the first field names whose encoding it is")]
+    #[error("line {line}: has no person; the first field must be the person of the encoding")]
     Person {
         /// Number of the line, from 1.
         line: usize,
     },
-    /// A field after the person is no number.
-    #[error(
-        "line {line}: field {field} is no number; after the person only the encoding's numbers may follow"
-    )]
+    /// A field after the person is not a number.
+    #[error("line {line}: field {field} is not a number; all fields after the person must be numbers")]
     Number {
         /// Number of the line, from 1.
         line: usize,
-        /// Number of the field, from 1, the person being the first.
+        /// Number of the field, from 1; the person is field 1.
         field: usize,
     },
     /// The first encoding is too short or too long.
@@ -56,15 +55,15 @@ pub enum SamplesFault {
     Dimensions {
         /// Number of the line, from 1.
         line: usize,
-        /// Numbers on it.
+        /// Numbers on the line.
         have: usize,
     },
-    /// Numbers that are no encoding, or another count than on the first line.
+    /// Not a valid encoding, or another count of numbers than on the first line.
     #[error("line {line}: {fault}")]
     Encoding {
         /// Number of the line, from 1.
         line: usize,
-        /// Why not.
+        /// The reason.
         fault: EncodingFault,
     },
     /// No encoding at all.
@@ -72,7 +71,7 @@ pub enum SamplesFault {
     Empty,
 }
 
-/// Encodings and whose they are.
+/// Encodings with their people.
 #[derive(Debug, Default)]
 pub struct Samples {
     people: HashMap<String, u32>,
@@ -83,7 +82,7 @@ impl Samples {
     /// Reads all lines of `input`.
     ///
     /// # Errors
-    /// The first line that is wrong, and why.
+    /// The first invalid line, with the reason.
     pub fn read(mut input: impl BufRead) -> Result<Self, SamplesFault> {
         let mut samples = Self::default();
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX + 1));
@@ -127,7 +126,7 @@ impl Samples {
         Ok(())
     }
 
-    /// Adds one encoding of a person. All must be of one length; another one is left out of the evaluation.
+    /// Adds one encoding of a person. All must have the same length; others are excluded from the evaluation.
     pub fn push(&mut self, person: &str, encoding: Encoding) {
         let next = u32::try_from(self.people.len()).unwrap_or(u32::MAX);
         let number = match self.people.get(person) {
@@ -137,12 +136,12 @@ impl Samples {
         self.list.push((number, encoding));
     }
 
-    /// Components of an encoding; 0 where there is none.
+    /// Components of an encoding; 0 without encodings.
     pub fn dimensions(&self) -> usize {
         self.list.first().map_or(0, |(_, encoding)| encoding.as_slice().len())
     }
 
-    /// How many people there are.
+    /// Number of people.
     pub fn people(&self) -> usize {
         self.people.len()
     }
@@ -153,7 +152,7 @@ impl Samples {
     }
 }
 
-/// The person without quotes, and what follows.
+/// The person without quotes, and the rest of the line.
 fn split_person(text: &str) -> (String, &str) {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut from = 0;
@@ -175,7 +174,7 @@ fn fields(rest: &str) -> impl Iterator<Item = &str> {
     rest.split(is_mark).filter(|field| !field.is_empty())
 }
 
-/// Whether the first line names columns: words, or the bare numbers of columns.
+/// Whether the first line is a header: words, or column numbers.
 fn is_header(rest: &str) -> bool {
     let mut numbers = fields(rest).map(|field| field.parse::<f32>().ok()).peekable();
     if numbers.peek().is_none() {
@@ -184,13 +183,13 @@ fn is_header(rest: &str) -> bool {
     let numbers: Vec<Option<f32>> = numbers.collect();
     let is_counted = |from: usize| {
         let mut pairs = numbers.iter().enumerate();
-        // Columns are few: every number of one is exact as f32.
+        // Column numbers are small, so f32 represents them exactly.
         pairs.all(|(at, number)| *number == Some((at + from) as f32))
     };
     numbers.iter().all(Option::is_none) || (numbers.len() >= COUNTED_MIN && (is_counted(0) || is_counted(1)))
 }
 
-/// Reads the numbers; the number of the first field that is none.
+/// Reads the numbers. On failure, returns the number of the first invalid field.
 fn parse(rest: &str, numbers: &mut Vec<f32>) -> Result<(), usize> {
     numbers.zeroize();
     for (at, field) in fields(rest).enumerate() {
@@ -239,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line_and_without_what_stands_there() {
+    fn errors_have_the_line_and_never_the_content() {
         for (text, words) in [
-            ("a,1,2\n\nsecret,1,secret\n", "line 3: field 3 is no number"),
+            ("a,1,2\n\nsecret,1,secret\n", "line 3: field 3 is not a number"),
             ("a,1,2\nb,1,2,3\n", "line 2: encoding has 3 components"),
             ("a,1,2\nb,nan,1\n", "line 2: encoding holds NaN"),
             ("a,1,2\nb,0,0\n", "line 2: encoding is zero"),
-            ("a,1,2\n,1,2\n", "line 2: begins with no person"),
+            ("a,1,2\n,1,2\n", "line 2: has no person"),
             ("a,7\n", "line 1: has 1 numbers"),
             ("a\n", "line 1: has 0 numbers"),
             ("person,e0\n\n", "there is no encoding"),

@@ -1,7 +1,8 @@
-//! One trial: some people enrolled, everybody else a stranger, every encoding a probe.
+//! One trial: some people are enrolled, all others are strangers, and every encoding is a probe.
 //!
-//! A probe of somebody enrolled meets the person without itself: leave one out. The nearest other person comes from
-//! the exact engine, as in the daemon; the own distance is measured directly, so nothing needs to be removed.
+//! A probe of an enrolled person is compared with the person's other samples (leave one out). The nearest other
+//! person comes from the exact engine, as in the daemon. The distance to the own person is computed directly, so
+//! that no sample has to be removed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,10 +16,10 @@ use crate::table::Table;
 use crate::vector::{Probe, square_distance};
 use crate::{Encoding, Metric};
 
-/// Threads of an evaluation at most: each holds a gallery of its own.
+/// Maximum threads of an evaluation: each has its own gallery.
 const THREADS_MAX: usize = 8;
 
-/// The encodings, ready to be compared.
+/// The encodings, prepared for comparison.
 pub(super) struct Prepared {
     metric: Metric,
     dimensions: usize,
@@ -27,25 +28,25 @@ pub(super) struct Prepared {
     people: Vec<Vec<u32>>,
 }
 
-/// Who is enrolled in a trial.
+/// Which people are enrolled in a trial.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     /// People enrolled.
     pub people: usize,
-    /// Samples of each at most.
+    /// Maximum samples of each.
     pub samples: usize,
-    /// Whether only people who have a sample beyond these are enrolled.
+    /// Whether only people with more samples than this are enrolled.
     pub is_strict: bool,
 }
 
-/// Distances of one trial, or of several, by [`Method`].
+/// Distances of one or more trials, by [`Method`].
 #[derive(Default)]
 pub(super) struct Found {
-    /// Of strangers to the nearest person.
+    /// Distances of strangers to the nearest person.
     pub strangers: [Vec<Score>; METHODS],
-    /// Of enrolled people to themselves; infinite where somebody else was nearer.
+    /// Distances of enrolled people to their own samples; infinite if another person is nearer.
     pub enrolled: [Vec<Score>; METHODS],
-    /// Probes whose vector stands under another name, too.
+    /// Probes whose vector also occurs under another name.
     pub twins: usize,
 }
 
@@ -71,17 +72,17 @@ impl Prepared {
         Self { metric, dimensions: samples.dimensions(), probes, people }
     }
 
-    /// People who can be enrolled under a rule that is strict about `samples`.
+    /// Number of people who can be enrolled under a strict rule with `samples`.
     pub(super) fn people_with_more_than(&self, samples: usize) -> usize {
         self.people.iter().filter(|own| own.len() > samples).count()
     }
 
-    /// Encodings.
+    /// Number of encodings.
     pub(super) fn len(&self) -> usize {
         self.probes.len()
     }
 
-    /// Runs trials beside each other, each with a seed of its own.
+    /// Runs trials in parallel, one per seed.
     pub(super) fn trials(&self, rule: Rule, seeds: &[u64]) -> Found {
         let next = AtomicUsize::new(0);
         let run = || {
@@ -98,7 +99,7 @@ impl Prepared {
             let running: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
             all.append(run());
             for thread in running {
-                // A panic there is a fault of this module and goes on here.
+                // A panic in a trial is a bug in this module: propagate it.
                 all.append(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
         });
@@ -109,7 +110,7 @@ impl Prepared {
         &self.probes[at as usize].1.fine
     }
 
-    /// The mean template of some encodings, as the gallery makes it.
+    /// The mean template of some encodings, computed as in the gallery.
     fn mean(&self, of: &[u32]) -> Option<Probe> {
         Probe::mean(of.iter().map(|at| self.fine(*at)), self.dimensions, self.metric == Metric::Cosine)
     }
@@ -118,7 +119,7 @@ impl Prepared {
 struct Trial<'a> {
     all: &'a Prepared,
     rule: Rule,
-    /// Samples of each enrolled person in a random order, by person; empty for a stranger.
+    /// Samples of each enrolled person in random order, by person; empty for a stranger.
     orders: Vec<Vec<u32>>,
     samples: Table,
     means: Table,
@@ -181,7 +182,7 @@ impl<'a> Trial<'a> {
         Method::all(other(&self.samples), other(&self.means))
     }
 
-    /// Distance to the person's own other samples, by method; none where there is none.
+    /// Distance to the person's own other samples, by method; none if there are no others.
     fn own(&self, person: u32, at: u32, probe: &Probe) -> Option<[f32; METHODS]> {
         let order = &self.orders[person as usize];
         let rest: Vec<u32> = order.iter().copied().filter(|own| *own != at).take(self.rule.samples).collect();
