@@ -1,18 +1,20 @@
 //! Impostor statistics of a face model: how near the encodings of different people come to each other.
 //!
-//! A calibration holds numbers only, no encodings. It answers one question: at which distance is, with 95 % confidence,
-//! at most a given share of strangers accepted by a gallery of `N` people with `S` samples each?
+//! A calibration contains statistics only, no encodings. It answers one question: at which distance does a gallery
+//! of `N` people with `S` samples each accept, with 95 % confidence, at most a given share of strangers?
 //!
 //! **`T(N, S, t) = d(p) * s(S) * b(N, t)`**, with `p = 1 - (1 - t)^(1/N)`.
 //!
-//! - `d(p)`: the distance within which the share `p` of strangers' faces lies of one enrolled sample
-//!   ([`Calibration::impostor`]). A stranger is accepted where the nearest of `N` people is within the threshold, the
-//!   first order statistic of `N` distances (David and Nagaraja, "Order Statistics", 2003, section 2.1). Below the
-//!   smallest measured share the curve goes on along its last decade, linear in `log p`. For every model measured so far
-//!   `log p` is concave in the distance, so that this line lies below the true distance: an error rejects more.
-//! - `s(S)`: several samples of a person, and their mean, lie nearer to everyone than one sample does.
-//! - `b(N, t)`: the 2.5 % quantile, over galleries and strangers of resampled people, of the true threshold
-//!   divided by `d(p) * s(S)`. It covers who happens to be enrolled, and how few people the statistics rest on.
+//! - `d(p)`: the quantile `p` of the distances between strangers' faces and one enrolled sample
+//!   ([`Calibration::impostor`]). A stranger is accepted if the nearest of `N` people is within the threshold. This
+//!   is the first order statistic of `N` distances (David and Nagaraja, "Order Statistics", 2003, section 2.1).
+//!   Below the smallest measured share, the curve is extrapolated from its last decade, linearly in `log p`. For
+//!   every model measured so far, `log p` is concave in the distance. So this line is below the true distance, and
+//!   an error rejects more.
+//! - `s(S)`: several samples of a person, and their mean, are nearer to every stranger than one sample is.
+//! - `b(N, t)`: the 2.5 % quantile of the true threshold divided by `d(p) * s(S)`, over galleries and strangers of
+//!   resampled people. It covers the random choice of the enrolled people, and the small number of people behind
+//!   the statistics.
 
 pub(crate) mod known;
 pub(crate) mod measure;
@@ -27,29 +29,29 @@ use super::Metric;
 
 /// Version of the format.
 pub const CALIBRATION_FORMAT: u32 = 1;
-/// Decades below the smallest measured share to which the curve is extended at most.
+/// Maximum number of decades by which the curve is extrapolated below the smallest measured share.
 const EXTRAPOLATION_DECADES_MAX: f64 = 3.5;
-/// A bound at less than this share of the central threshold says that the statistics do not reach so far.
+/// If a bound is below this share of the central threshold, the statistics do not cover the target.
 const BOUND_FACTOR_MIN: f64 = 0.5;
-/// Rows of each table of a calibration at most: a calibration is one entry of the views.
+/// Maximum rows of each table of a calibration: a calibration is one entry of the views.
 const ROWS_MAX: usize = 128;
-/// Genuine curves at most, and points of each.
+/// Maximum number of genuine curves, and of points of each.
 const GENUINE_MAX: usize = 8;
 const GENUINE_POINTS_MAX: usize = 24;
 /// Longest source, in bytes.
 const SOURCE_BYTES_MAX: usize = 256;
 /// Longest name of a model, in bytes, as for a gallery.
 const MODEL_BYTES_MAX: usize = 64;
-/// Standard deviations of the model's norm within which the mean norm of a gallery must lie.
+/// Largest deviation of a gallery's mean norm from the model's, in standard deviations of the model's norm.
 const NORM_DEVIATIONS: f64 = 4.0;
-/// Share by which a mean norm may differ at least: encodings are rounded on their way.
+/// Relative difference of mean norms that is always accepted, because encodings are rounded in transit.
 const NORM_TOLERANCE: f64 = 0.02;
-/// Standard deviations of a gallery's mean impostor distance within which it must lie.
+/// Largest deviation of a gallery's mean impostor distance, in standard deviations.
 const DISTANCE_DEVIATIONS: f64 = 4.0;
-/// Share by which the mean impostor distance may differ besides: cameras and cohorts differ.
+/// Additional relative difference of the mean impostor distance, because cameras and cohorts differ.
 const DISTANCE_TOLERANCE: f64 = 0.05;
 
-/// A mean and the standard deviation around it.
+/// A mean and its standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spread {
@@ -91,7 +93,7 @@ pub struct BoundFactor {
     pub factor: f64,
 }
 
-/// Distances of a person's other pictures to the person.
+/// Distances of a person's probes to the person's enrolled samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenuineCurve {
@@ -113,7 +115,7 @@ pub struct Calibration {
     pub dimensions: usize,
     /// The metric of all distances here.
     pub metric: Metric,
-    /// Where the encodings come from.
+    /// Source of the encodings.
     pub source: String,
     /// People measured.
     pub people: usize,
@@ -127,11 +129,11 @@ pub struct Calibration {
     pub gallery_deviation: f64,
     /// Distances of strangers to one enrolled sample, in order of their shares.
     pub impostor: Vec<Quantile>,
-    /// In order of their samples.
+    /// Factors, in order of samples.
     pub samples: Vec<SamplesFactor>,
-    /// In order of people, then of targets.
+    /// Bounds, in order of people, then of targets.
     pub bounds: Vec<BoundFactor>,
-    /// In order of samples; empty where no person has enough encodings.
+    /// Genuine distances, in order of samples; empty if no person has enough encodings.
     pub genuine: Vec<GenuineCurve>,
 }
 
@@ -141,19 +143,19 @@ pub enum CalibrationFault {
     /// Written by a newer program.
     #[error("the calibration has format {0}; this program reads format {CALIBRATION_FORMAT}: upgrade it")]
     Format(u32),
-    /// Numbers that no measurement gives.
+    /// Values that no measurement can give.
     #[error(
         "the calibration is damaged: {0}; save it again with gatehouse gallery evaluate --save-calibration"
     )]
     Damaged(&'static str),
-    /// It is of another model than the gallery.
+    /// It belongs to another model than the gallery.
     #[error(
         "the calibration is of model {calibration}, the gallery of {gallery}; use the calibration of that model"
     )]
     OtherModel {
         /// Model, dimensions and metric of the calibration.
         calibration: String,
-        /// The same of the gallery.
+        /// Model, dimensions and metric of the gallery.
         gallery: String,
     },
 }
@@ -162,14 +164,14 @@ pub enum CalibrationFault {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "contradiction")]
 pub enum Contradiction {
-    /// Their mean norm.
+    /// The mean norms differ.
     Norm {
         /// Of the gallery.
         have: f64,
         /// Of the calibration.
         want: f64,
     },
-    /// Their mean distance between different people.
+    /// The mean distances between different people differ.
     Distance {
         /// Of the gallery.
         have: f64,
@@ -178,17 +180,17 @@ pub enum Contradiction {
     },
 }
 
-/// What is enrolled, as far as a threshold depends on it.
+/// The enrollment figures on which a threshold depends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Enrolled {
     /// People, at least one.
     pub(crate) people: usize,
-    /// Samples of each on average.
+    /// Mean number of samples of each person.
     pub(crate) samples: f64,
 }
 
 impl Calibration {
-    /// Checks numbers that come from a file.
+    /// Validates values that were read from a file.
     ///
     /// # Errors
     /// [`CalibrationFault::Format`] or [`CalibrationFault::Damaged`].
@@ -236,37 +238,37 @@ impl Calibration {
         title(&self.model, self.dimensions, self.metric)
     }
 
-    /// Whether it is of a model with these dimensions and metric.
+    /// Whether it belongs to a model with these dimensions and metric.
     pub fn is_of(&self, model: &str, dimensions: usize, metric: Metric) -> bool {
         self.model == model && self.dimensions == dimensions && self.metric == metric
     }
 
-    /// The largest distance, as a Euclidean one, at which with 95 % confidence at most the share `target` of strangers
-    /// is accepted; `None` where the statistics do not reach so far.
+    /// The largest Euclidean distance at which, with 95 % confidence, at most the share `target` of strangers is
+    /// accepted. `None` if the statistics do not cover the target.
     pub(crate) fn bound(&self, enrolled: Enrolled, target: f64) -> Option<f64> {
         let factor = self.bound_factor(enrolled.people, target);
         let distance = self.central(enrolled, target)? * factor;
         (factor >= BOUND_FACTOR_MIN).then_some(distance)
     }
 
-    /// The distance at which the share `target` of strangers is to be expected.
+    /// The distance at which the expected share of accepted strangers is `target`.
     pub(crate) fn central(&self, enrolled: Enrolled, target: f64) -> Option<f64> {
         let distance = self.impostor_at(per_person(target, enrolled.people))?;
         Some(distance * self.samples_factor(enrolled.samples))
     }
 
-    /// The share of strangers to expect within a Euclidean distance.
+    /// The expected share of strangers within a Euclidean distance.
     pub(crate) fn expected_share(&self, enrolled: Enrolled, distance: f64) -> f64 {
         let share = self.impostor_share(distance / self.samples_factor(enrolled.samples));
         -(ratio(enrolled.people) * (-share).ln_1p()).exp_m1()
     }
 
-    /// The share of strangers within a Euclidean distance that is not exceeded with 95 % confidence.
+    /// The upper 95 % confidence bound of the share of strangers within a Euclidean distance.
     pub(crate) fn bounded_share(&self, enrolled: Enrolled, distance: f64) -> f64 {
         share_at(|share| self.bound(enrolled, share), distance)
     }
 
-    /// The share of an enrolled person's pictures beyond a Euclidean distance; `None` where it was not measured.
+    /// The share of an enrolled person's probes beyond a Euclidean distance; `None` if it was not measured.
     pub(crate) fn missed_share(&self, samples: f64, distance: f64) -> Option<f64> {
         let nearest = |curve: &&GenuineCurve| (ratio(curve.samples).ln() - samples.max(1.0).ln()).abs();
         let curve = self.genuine.iter().min_by(|a, b| nearest(a).total_cmp(&nearest(b)))?;
@@ -284,21 +286,22 @@ impl Calibration {
         })
     }
 
-    /// The distance below which a sample is of the other person that it resembles, as a Euclidean one. `has_own`: the
-    /// person has other samples, to which this one must be clearly farther. Measured by `gatehouse-bench thresholds`.
+    /// The Euclidean distance below which a sample is attributed to the other person that it resembles. `has_own`:
+    /// the person has other samples, to which the distance must be clearly larger. Measured by
+    /// `gatehouse-bench thresholds`.
     pub(crate) fn mistaken(&self, enrolled: Enrolled, has_own: bool) -> Option<f64> {
-        /// Share of strangers who come so near to one sample.
+        /// Share of strangers within this distance of one sample.
         const WITH_OWN: f64 = 3e-5;
-        /// Share of new people who come so near to any enrolled person.
+        /// Share of new people within this distance of any enrolled person.
         const ALONE: f64 = 5e-4;
         if has_own { self.impostor_at(WITH_OWN) } else { self.central(enrolled, ALONE) }
     }
 
-    /// The distance beyond which a face is clearly of no enrolled person, as a Euclidean one.
+    /// The Euclidean distance beyond which a face clearly belongs to no enrolled person.
     pub(crate) fn clear(&self, enrolled: Enrolled) -> Option<f64> {
-        /// Share of a person's own pictures that are nearer.
+        /// Share of a person's own probes that are nearer.
         const GENUINE_SHARE: f64 = 0.95;
-        /// Where no genuine distances were measured: share of strangers that are nearer to one person.
+        /// Without measured genuine distances: share of strangers that are nearer to one person.
         const IMPOSTOR_SHARE: f64 = 0.01;
         let impostor = self.impostor_at(IMPOSTOR_SHARE)? * self.samples_factor(enrolled.samples);
         let genuine = self.genuine.iter().rfind(|curve| ratio(curve.samples) <= enrolled.samples.max(1.0));
@@ -326,7 +329,7 @@ impl Calibration {
         Some(Contradiction::Distance { have, want })
     }
 
-    /// By how much, as a factor of at most 1, a gallery's people lie nearer to each other than chance explains.
+    /// The factor, at most 1, by which a gallery's people are nearer to each other than chance explains.
     pub(crate) fn gallery_scale(&self, people: usize, mean_distance: Option<f64>) -> f64 {
         let want = self.metric.euclidean_of(self.impostor_distance) * (1.0 - self.distance_deviation(people));
         mean_distance.map_or(1.0, |have| (have / want).clamp(0.0, 1.0))
@@ -336,7 +339,7 @@ impl Calibration {
         self.gallery_deviation / ratio(people.max(1)).sqrt()
     }
 
-    /// The distance to one sample within which a share of strangers' faces lies, as a Euclidean one.
+    /// The quantile `share` of the Euclidean distances between strangers' faces and one sample.
     fn impostor_at(&self, share: f64) -> Option<f64> {
         let first = self.impostor.first()?;
         let at = |point: &Quantile| (point.share.log10(), self.metric.euclidean_of(point.distance));
@@ -365,7 +368,7 @@ impl Calibration {
         if slope <= 0.0 { 1.0 } else { 10.0_f64.powf(lowest - (nearest - distance) / slope) }
     }
 
-    /// How far a decade of shares reaches at the lower end of the curve.
+    /// The distance covered by the lowest decade of shares of the curve.
     fn tail_slope(&self, lowest: f64) -> Option<f64> {
         let at = |point: &Quantile| (point.share.log10(), self.metric.euclidean_of(point.distance));
         let nearest = at(self.impostor.first()?).1;
@@ -408,12 +411,12 @@ pub fn title(model: &str, dimensions: usize, metric: Metric) -> String {
     format!("{model} with {dimensions} components, {metric}")
 }
 
-/// The share of strangers who may lie within the threshold of one person.
+/// The share of strangers who may be within the threshold of one person.
 pub(crate) fn per_person(target: f64, people: usize) -> f64 {
     -((-target).ln_1p() / ratio(people.max(1))).exp_m1()
 }
 
-/// The share at which a threshold for the share is the distance, by bisection of its logarithm.
+/// The share whose threshold equals the distance, by bisection of its logarithm.
 fn share_at(threshold: impl Fn(f64) -> Option<f64>, distance: f64) -> f64 {
     const STEPS: u32 = 50;
     let (mut low, mut high) = (-12.0_f64, 0.0_f64);
@@ -425,7 +428,7 @@ fn share_at(threshold: impl Fn(f64) -> Option<f64>, distance: f64) -> f64 {
     10.0_f64.powf(high)
 }
 
-/// A straight line between points in ascending order; beyond them the nearest one.
+/// Linear interpolation between points in ascending order; beyond them, the value of the nearest point.
 fn interpolate(points: impl Iterator<Item = (f64, f64)>, at: f64) -> Option<f64> {
     let mut before: Option<(f64, f64)> = None;
     for (x, y) in points {

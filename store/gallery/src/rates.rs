@@ -1,20 +1,20 @@
-//! Error rates with bounds, from distances that were measured.
+//! Error rates with confidence bounds, from measured distances.
 //!
-//! Several measurements of one person are not independent, so bounds count people: the spread of the rate from
-//! person to person gives the number of independent measurements that the data is worth, and Wilson's interval at
-//! that number is the 95 % bound. Where nothing was hit at all, every person counts once.
+//! Several measurements of one person are not independent. Therefore the variance of the rate between people gives
+//! the effective number of independent measurements. Wilson's interval for that number is the 95 % bound. Without
+//! any hit, every person counts once.
 
 use serde::{Deserialize, Serialize};
 
 /// Standard deviations on both sides of a 95 % bound.
 const Z: f64 = 1.96;
-/// Independent measurements that a threshold must rest on: one person alone gives 1, two give 2.
+/// Minimum number of independent measurements for a threshold: one person alone gives 1, two give 2.
 const INDEPENDENT_MIN: f64 = 1.5;
 
-/// A rate and where it lies with 95 % confidence.
+/// A rate and its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The share that was measured.
+    /// The measured share.
     pub rate: f64,
     /// Lower bound.
     pub low: f64,
@@ -22,23 +22,23 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// A threshold that keeps a target, and where it lies with 95 % confidence.
+/// A threshold that meets a target, and its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
     /// The threshold.
     pub value: f32,
-    /// Lower bound; the target is kept there as good as surely.
+    /// Lower bound, at which the target is met almost certainly.
     pub low: f32,
     /// Upper bound.
     pub high: f32,
 }
 
-/// A measured distance of somebody.
+/// A measured distance of a person.
 #[derive(Debug, Clone, Copy)]
 pub struct Score {
     /// Number of the person.
     pub person: u32,
-    /// Distance; infinite where another person was nearer.
+    /// Distance; infinite if another person was nearer.
     pub distance: f32,
 }
 
@@ -58,7 +58,7 @@ impl Scores {
         Self { sorted: scores, people: people.len() }
     }
 
-    /// Measurements.
+    /// Number of measurements.
     pub fn len(&self) -> usize {
         self.sorted.len()
     }
@@ -74,7 +74,7 @@ impl Scores {
         wilson(ratio(hits, self.len()), self.worth(hits))
     }
 
-    /// How many independent measurements these are worth, for the rate at `threshold`.
+    /// Effective number of independent measurements, for the rate at `threshold`.
     pub fn independent(&self, threshold: f32) -> f64 {
         self.worth(self.sorted.partition_point(|score| score.distance <= threshold))
     }
@@ -85,11 +85,11 @@ impl Scores {
         Estimate { rate: 1.0 - rate, low: 1.0 - high, high: 1.0 - low }
     }
 
-    /// The largest threshold at which at most `share` of the distances lie within; none where there are too few.
+    /// The largest threshold with at most `share` of the distances within it; none if there are too few.
     pub fn threshold(&self, share: f64) -> Option<Threshold> {
         let allowed = (share * self.len() as f64).floor() as usize;
         let worth = self.worth(allowed);
-        // Many measurements of few people say no more than the people do.
+        // The number of people limits what many measurements of few people can show.
         if allowed == 0 || worth * share < INDEPENDENT_MIN {
             return None;
         }
@@ -107,7 +107,7 @@ impl Scores {
         self.sorted.get(allowed).map_or(f32::MAX, |score| score.distance.next_down().max(0.0))
     }
 
-    /// How many independent measurements these are worth, for the rate of the first `hits` of them.
+    /// Effective number of independent measurements, for the rate of the first `hits` of them.
     fn worth(&self, hits: usize) -> f64 {
         if self.sorted.is_empty() {
             return 0.0;
@@ -131,7 +131,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Wilson's 95 % interval of a rate that `n` independent measurements gave.
+/// Wilson's 95 % interval of a rate from `n` independent measurements.
 pub(crate) fn wilson(rate: f64, n: f64) -> Estimate {
     if n <= 0.0 {
         return Estimate { rate, low: 0.0, high: 1.0 };
@@ -157,17 +157,17 @@ mod tests {
         assert!((t.value - 0.01).abs() < 1e-6 && t.low < t.value && t.value < t.high, "{t:?}");
         assert_eq!(all.within(t.value).rate, 0.01);
         assert_eq!(all.beyond(t.value).rate, 0.99);
-        assert!(all.threshold(0.0009).is_none(), "a thousand strangers say nothing of one in ten thousand");
+        assert!(all.threshold(0.0009).is_none(), "a thousand strangers cannot show one in ten thousand");
         let repeated = scores((0..1000).map(|n| (n % 20, (n % 20) as f32 / 20.0)));
-        assert!(repeated.threshold(0.01).is_none(), "nor do twenty, however often they come");
+        assert!(repeated.threshold(0.01).is_none(), "twenty strangers cannot show one in a hundred");
     }
 
     #[test]
     fn bounds_are_those_of_the_textbook_for_independent_people() {
         // 10 of 100: Wilson's interval is 5.52 % to 17.44 %.
         let all = scores((0..100).map(|n| (n, if n < 10 { 0.1 } else { 0.9 })));
-        let told = all.within(0.5);
-        assert!((told.low - 0.0552).abs() < 2e-4 && (told.high - 0.1744).abs() < 2e-4, "{told:?}");
+        let rate = all.within(0.5);
+        assert!((rate.low - 0.0552).abs() < 2e-4 && (rate.high - 0.1744).abs() < 2e-4, "{rate:?}");
         let none = all.within(0.05);
         assert_eq!((none.rate, none.low), (0.0, 0.0));
         assert!((none.high - 0.037).abs() < 1e-3, "{none:?}");

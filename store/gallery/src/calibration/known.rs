@@ -1,6 +1,6 @@
-//! Models whose impostor statistics come with the program.
+//! Models whose impostor statistics are built into the program.
 //!
-//! Each file in `known/` is the output of `gatehouse gallery evaluate --save-calibration`; its `source` says on which
+//! Each file in `known/` is the output of `gatehouse gallery evaluate --save-calibration`. Its `source` names the
 //! encodings.
 
 use std::sync::{Arc, OnceLock};
@@ -15,10 +15,10 @@ const FILES: [&str; 5] = [
     include_str!("known/facenet-512-cosine.json"),
     include_str!("known/cosface-512-cosine.json"),
 ];
-/// Edits between two names that are still taken for a typing error.
+/// Maximum number of edits between two names that are treated as a typing error.
 const EDITS_MAX: usize = 2;
 
-/// The calibrations that come with the program.
+/// The built-in calibrations.
 pub fn known_calibrations() -> &'static [Arc<Calibration>] {
     static KNOWN: OnceLock<Vec<Arc<Calibration>>> = OnceLock::new();
     KNOWN.get_or_init(|| {
@@ -34,7 +34,7 @@ pub fn known_calibration(model: &str, dimensions: usize, metric: Metric) -> Opti
     known_calibrations().iter().find(|known| known.is_of(model, dimensions, metric)).cloned()
 }
 
-/// What `gallery.model` and its neighbours probably should be, where the model is not known as they stand: a sentence.
+/// For an unknown model, a sentence that suggests values for `gallery.model` and related settings.
 pub fn model_advice(model: &str, dimensions: usize, metric: Metric) -> Option<String> {
     if known_calibration(model, dimensions, metric).is_some() {
         return None;

@@ -1,11 +1,12 @@
-//! Measures a [`Calibration`] on encodings with names: those of a model's maker, or those of a gallery itself.
+//! Measures a [`Calibration`] on labeled encodings: a public set of the model, or the people of a gallery.
 //!
-//! Every person weighs the same, however many encodings there are. Bounds come from galleries and strangers that are
-//! drawn from resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6): encodings of
-//! one person are not independent.
+//! Every person has the same weight, whatever the number of encodings. Bounds come from galleries and strangers of
+//! resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6), because encodings
+//! of one person are not independent.
 //!
-//! Pairs of people who are far too near to each other are set aside as label errors (see [`Faces::set_aside_below`]),
-//! but only where at least one stranger in all may be accepted. At a smaller target one label error decides.
+//! Pairs of people who are too near to each other are set aside as label errors (see
+//! [`Faces::set_aside_below`]), but only if the target allows at least one accepted stranger in the set. At a
+//! smaller target, one label error decides the result.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,43 +18,43 @@ use super::{
 use crate::vector::{Probe, square_distance};
 use crate::{Metric, repeat_radius};
 
-/// People below which nothing is measured.
+/// Minimum number of people for a measurement.
 pub const CALIBRATION_PEOPLE_MIN: usize = 8;
-/// Encodings of one person that are probed.
+/// Maximum number of probes per person.
 const PROBES_MAX: usize = 60;
 /// Bins of the histogram of distances.
 const BINS: usize = 1 << 16;
-/// Samples per person that are measured.
+/// Numbers of samples per person that are measured.
 const SAMPLES: [usize; 5] = [1, 2, 5, 10, 20];
-/// People who must have so many encodings, for a row about samples.
+/// Minimum number of people with enough encodings, for a row about samples.
 const SAMPLES_PEOPLE_MIN: usize = 8;
 /// Shares at which the factors by samples are measured.
 const SAMPLES_SHARES: [f64; 3] = [0.03, 0.01, 0.003];
 /// Sizes of galleries for which bounds are measured.
 const GALLERIES: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
-/// Share of the people that a drawn gallery takes at most: the others are the strangers.
+/// Maximum share of the people in a drawn gallery: the others are the strangers.
 const GALLERY_SHARE_MAX: f64 = 0.5;
 /// Targets for which bounds are measured.
 const TARGETS: [f64; 4] = [0.0001, 0.001, 0.01, 0.1];
-/// Galleries that are drawn for each bound.
+/// Number of galleries drawn for each bound.
 const DRAWS: usize = 400;
-/// People whose samples may stand in a drawn gallery: bounds the memory of the matrix.
+/// Maximum number of people that drawn galleries select from: bounds the memory of the matrix.
 const CANDIDATES_MAX: usize = 1000;
-/// Share of draws whose threshold lies below the bound: the lower end of a two-sided 95 % interval.
+/// Share of draws whose threshold is below the bound: the lower end of a two-sided 95 % interval.
 const BOUND_SHARE: f64 = 0.025;
-/// Standard deviations of that end, for people without number.
+/// The same end in standard deviations, for an infinite number of people.
 const BOUND_DEVIATIONS: f64 = 1.96;
-/// Probability that any pair of people is set aside where all labels are right.
+/// Probability that any pair of people is set aside although all labels are correct.
 const SET_ASIDE_PROBABILITY: f64 = 0.05;
-/// Share of wrong labels that is expected at most. The curve above ten times their share is taken to be free of them.
+/// Maximum expected share of wrong labels. Above ten times their share, the curve is assumed to be free of them.
 const LABEL_ERRORS_MAX: f64 = 0.01;
-/// In the matrix of bounds: the candidate and the person of the row are taken to be one person.
+/// Marks in the matrix of bounds that the candidate and the person of the row are treated as one person.
 const SET_ASIDE: f32 = 0.0;
-/// Columns of the matrix of a small set.
+/// Target number of columns of the matrix of a small set.
 const COLUMNS_WANTED: usize = 400;
-/// Columns of one person.
+/// Maximum number of columns of one person.
 const COLUMNS_PER_PERSON_MAX: usize = 10;
-/// Distances that the smallest share of the curve rests on.
+/// Minimum number of distances behind the smallest share of the curve.
 const TAIL_DISTANCES_MIN: f64 = 10.0;
 /// Points of the curve in each decade of shares.
 const POINTS_PER_DECADE: f64 = 4.0;
@@ -61,23 +62,23 @@ const POINTS_PER_DECADE: f64 = 4.0;
 const GENUINE_SHARES: [f64; 16] =
     [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.98, 0.99];
 
-/// The name of what is measured.
+/// Model and source of a measurement.
 #[derive(Debug, Clone)]
 pub struct CalibrationTitle {
     /// Name of the model.
     pub model: String,
-    /// Where the encodings come from.
+    /// Source of the encodings.
     pub source: String,
 }
 
-/// A calibration and what was left out of it.
+/// A calibration and the data that was set aside.
 #[derive(Debug, Clone)]
 pub struct Measured {
     /// The statistics.
     pub calibration: Calibration,
     /// Pairs of people that were set aside as label errors.
     pub pairs_set_aside: usize,
-    /// The distance below which two people are taken to be one, in the model's metric.
+    /// The distance below which two people are treated as one, in the model's metric.
     pub set_aside_below: f64,
 }
 
@@ -85,7 +86,7 @@ pub struct Measured {
 pub(crate) struct Faces {
     metric: Metric,
     dimensions: usize,
-    /// Ready to be compared.
+    /// Prepared for comparison.
     rows: Vec<Probe>,
     /// The person of each row.
     persons: Vec<usize>,
@@ -97,7 +98,7 @@ pub(crate) struct Faces {
 struct Matrix {
     /// By candidate, then by row; infinite for the candidate's own rows.
     distances: Vec<f32>,
-    /// Rows of each candidate.
+    /// Number of rows of each candidate.
     rows: usize,
     /// The person of each candidate.
     candidates: Vec<usize>,
@@ -129,12 +130,12 @@ impl Faces {
         faces
     }
 
-    /// People.
+    /// Number of people.
     pub(crate) fn people(&self) -> usize {
         self.by_person.len()
     }
 
-    /// Measures; `None` where there are fewer people than [`CALIBRATION_PEOPLE_MIN`].
+    /// Measures a calibration; `None` with fewer people than [`CALIBRATION_PEOPLE_MIN`].
     pub(crate) fn measure(&self, title: CalibrationTitle, seed: u64) -> Option<Measured> {
         if self.people() < CALIBRATION_PEOPLE_MIN {
             return None;
@@ -168,21 +169,22 @@ impl Faces {
         Some(Measured { calibration, pairs_set_aside, set_aside_below })
     }
 
-    /// The Euclidean distance below which two people are taken to be one. If all labels are right, a pair so near occurs
-    /// among all measured distances with a probability of at most [`SET_ASIDE_PROBABILITY`] (Bonferroni's inequality).
+    /// The Euclidean distance below which two people are treated as one. If all labels are correct, such a pair occurs
+    /// among all measured distances with a probability of at most [`SET_ASIDE_PROBABILITY`] (Bonferroni's
+    /// inequality).
     ///
-    /// The line through the decade of the curve that label errors cannot reach gives the distance: the logarithm of the
-    /// share is concave, so that the true distance is larger and no look-alikes are set aside. 0 where the line ends.
+    /// The distance is extrapolated from the decade of the curve that label errors cannot reach. The logarithm of
+    /// the share is concave, so the true distance is larger and look-alikes are not set aside. The minimum is 0.
     fn set_aside_below(&self, matrix: &Matrix, calibration: &Calibration) -> Option<f64> {
-        // A wrong label brings one of all people near.
+        // A wrong label makes one of all people an impostor at a genuine distance.
         let from = 10.0 * 2.0 * LABEL_ERRORS_MAX / count(self.people());
         let (near, far) = (calibration.impostor_at(from)?, calibration.impostor_at(10.0 * from)?);
         let wanted = SET_ASIDE_PROBABILITY / count(matrix.distances.len());
         Some((near + (far - near) * (wanted / from).log10()).max(0.0))
     }
 
-    /// Marks all distances of people who come nearer to each other than the limit, and of repeated pictures. The number of
-    /// such pairs of people.
+    /// Marks all distances of people who are nearer to each other than the limit, and of repeated pictures. Returns
+    /// the number of such pairs of people.
     fn set_aside(&self, matrix: &mut Matrix, limit: f64) -> usize {
         let height = matrix.rows;
         let pair = |row: usize, column: usize| {
@@ -222,13 +224,13 @@ impl Faces {
         repeat_radius(&self.rows[row].fine) as f32
     }
 
-    /// A row's weight: every person weighs the same.
+    /// Weight of a row: every person has the same weight.
     fn weight(&self, row: usize) -> f64 {
         1.0 / count(self.by_person[self.persons[row]].len())
     }
 
-    /// Distances of all rows to people with `samples` random samples each. A person of a small set stands in several
-    /// columns, each with other samples.
+    /// Distances of all rows to people with `samples` random samples each. A person of a small set has several
+    /// columns, each with a different selection of samples.
     fn matrix(&self, samples: usize, most: usize, random: &mut Rng) -> Matrix {
         let mut people: Vec<usize> =
             (0..self.people()).filter(|person| self.by_person[*person].len() >= samples).collect();
@@ -249,7 +251,7 @@ impl Faces {
         Matrix { distances, rows: self.rows.len(), candidates, people }
     }
 
-    /// Templates of a person from `samples` random rows, with their mean, and the rows that are left.
+    /// Templates of a person from `samples` random rows, with their mean, and the remaining rows.
     fn enroll(&self, person: usize, samples: usize, random: &mut Rng) -> (Vec<Probe>, Vec<usize>) {
         let mut rows = self.by_person[person].clone();
         random.shuffle(&mut rows);
@@ -289,7 +291,7 @@ impl Faces {
         (calibration.impostor.len() >= 2).then_some(())
     }
 
-    /// How much the mean impostor distance differs from gallery to gallery.
+    /// The deviation of the mean impostor distance between galleries.
     fn gallery_deviation(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
         const PEOPLE: usize = 5;
         let mean = |random: &mut Rng| {
@@ -316,7 +318,7 @@ impl Faces {
             if samples == 1 {
                 continue;
             }
-            // The same people with one sample each: those with many pictures are not like all others.
+            // The baseline has the same people with one sample each: people with many pictures are not typical.
             let columns: Vec<usize> = one.columns_of(&matrix.people);
             let (single, several) = (self.histogram(&one, &columns), self.histogram(&matrix, &[]));
             let factors = SAMPLES_SHARES.map(|share| several.quantile(share) / single.quantile(share));
@@ -326,7 +328,7 @@ impl Faces {
         }
     }
 
-    /// Weighted distances to some candidates; to all where none are named.
+    /// Weighted distances to some candidates, or to all.
     fn histogram(&self, matrix: &Matrix, columns: &[usize]) -> Histogram {
         let mut histogram = Histogram::new(matrix.largest());
         let weights: Vec<f64> = (0..self.rows.len()).map(|row| self.weight(row)).collect();
@@ -338,7 +340,7 @@ impl Faces {
         histogram
     }
 
-    /// Distances of people's other pictures to themselves, with so many samples enrolled.
+    /// Distances of people's remaining pictures to their own samples, with `samples` enrolled.
     fn genuine(&self, samples: usize, people: &[usize], random: &mut Rng) -> Option<GenuineCurve> {
         let mut own: Vec<(f32, f64)> = Vec::new();
         let mut with_rest = 0;
@@ -424,9 +426,9 @@ impl Faces {
         let enrolled = Enrolled { people, samples: 1.0 };
         let mut shares = [0.0; TARGETS.len()];
         for (share, target) in shares.iter_mut().zip(TARGETS) {
-            // So few strangers say nothing of a smaller share.
+            // So few strangers cannot show a smaller share.
             let target = target.max(smallest);
-            // Where one person of all exceeds the target, a label error cannot be distinguished from a stranger.
+            // If one person of all exceeds the target, a label error cannot be distinguished from a stranger.
             let is_decided = target * count(self.people()) >= 1.0;
             let strangers = if is_decided { &not_set_aside } else { &nearest };
             *share = weighted_quantile(strangers, target) / calibration.central(enrolled, target)?;
@@ -501,7 +503,7 @@ impl Histogram {
     }
 }
 
-/// The largest distance within which at most a share of the weight lies; the values are in order.
+/// The largest distance with at most a share of the weight within it; the values must be sorted.
 fn weighted_quantile(ordered: &[(f32, f64)], share: f64) -> f64 {
     let wanted = share * ordered.iter().map(|(_, weight)| weight).sum::<f64>();
     let mut sum = 0.0;
@@ -526,7 +528,7 @@ fn spread(values: impl Iterator<Item = (f64, f64)>) -> Spread {
     }
 }
 
-/// A number with so many digits after the point: a calibration is read by people, too.
+/// Rounds to a number of decimal places, because operators read calibrations.
 fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10.0_f64.powi(digits);
     (number * scale).round() / scale
@@ -541,8 +543,8 @@ fn nearest(row: &Probe, templates: &[Probe]) -> f32 {
         .sqrt()
 }
 
-/// By how much a bound from so many people is widened, as for the next value of a normal distribution whose mean and
-/// deviation come from them: Student's quantile instead of the normal one, and the error of the mean.
+/// The factor by which a bound from a number of people is widened. It is that of a prediction interval for a normal
+/// distribution with estimated mean and deviation: Student's quantile, and the error of the mean.
 fn widening(people: f64) -> f64 {
     let (z, freedom) = (BOUND_DEVIATIONS, (people - 1.0).max(1.0));
     // The expansion of Student's quantile around the normal one (Abramowitz and Stegun, 26.7.5).

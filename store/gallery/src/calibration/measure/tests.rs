@@ -1,4 +1,4 @@
-//! Label errors, and what so few people can decide.
+//! Tests of label errors, and of bounds from few people.
 
 use super::*;
 use crate::encoding::Encoding;
@@ -8,7 +8,7 @@ const DIMENSIONS: usize = 128;
 /// Crowd of the tests.
 const PEOPLE: usize = 300;
 
-/// People with three encodings each. `wrong`: so many people also have an encoding of the next person.
+/// People with three encodings each. `wrong` is the number of people who also have an encoding of the next person.
 fn crowd(wrong: usize) -> Vec<Vec<Encoding>> {
     let mut source = People::new(DIMENSIONS, 5);
     let centres: Vec<Vec<f32>> = (0..PEOPLE).map(|_| source.person()).collect();
@@ -39,7 +39,7 @@ fn factor(measured: &Measured, people: usize, target: f64) -> f64 {
 fn label_errors_are_set_aside_where_people_decide_and_close_where_they_do_not() {
     let (right, wrong) = (measured(&crowd(0)), measured(&crowd(12)));
     assert_eq!(right.pairs_set_aside, 0, "people with right labels");
-    // Each pair is found if its sample stands in one of the columns; the others harm nothing.
+    // A pair is found only if its sample is in one of the columns; other pairs do not affect the bounds.
     assert!((4..=12).contains(&wrong.pairs_set_aside), "{}", wrong.pairs_set_aside);
     // Three of 300 people are more than one.
     let (without, with) = (factor(&right, 64, 0.01), factor(&wrong, 64, 0.01));
