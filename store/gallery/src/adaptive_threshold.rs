@@ -1,17 +1,18 @@
-//! The threshold that follows the gallery.
+//! The adaptive threshold, derived from the gallery.
 //!
-//! The operator states the share of strangers that may be accepted. The threshold in force is the largest distance at
-//! which this share is held with 95 % confidence; where model and evidence do not allow that, there is none, and every
-//! face is a stranger's.
+//! The operator sets the target: the share of strangers that may be accepted. The threshold in force is the largest
+//! distance that meets the target with 95 % confidence. If model and evidence do not allow one, there is no
+//! threshold, and every face is classified as a stranger.
 //!
-//! - The [`Calibration`] of the model gives the bound for as many people and samples as are enrolled now. It follows every
-//!   enrollment and erasure at once.
-//! - A model without calibration is measured on the gallery's own people, from [`GALLERY_PEOPLE_MIN`] people on.
-//! - All other evidence only lowers the threshold: enrolled people who lie nearer to each other than the model's people do,
-//!   enrolled people who would be accepted as each other, and strangers at the door who come nearer than the model's.
-//!   Strangers who are accepted are in no evidence; since no evidence raises a threshold, this opens nothing.
-//! - Enrolled encodings that contradict the calibration (another norm, other distances) are of another model than the
-//!   settings name. Then there is no threshold.
+//! - The [`Calibration`] of the model gives the bound for the current number of people and samples. Every enrollment
+//!   and erasure updates it at once.
+//! - With at least [`GALLERY_PEOPLE_MIN`] people, a model without calibration is measured on the gallery itself.
+//! - All other evidence can only lower the threshold. One kind is enrolled people who are nearer to each other than
+//!   the people of the calibration, or who would be accepted as each other. Another kind is observed strangers
+//!   who are nearer than those of the calibration. Accepted strangers are in no evidence. This is safe, because no
+//!   evidence raises a threshold.
+//! - Enrolled encodings that contradict the calibration (another norm, other distances) are of another model than
+//!   the configured one. Then there is no threshold.
 //!
 //! [`Gallery::derive`] measures in the background.
 
@@ -33,43 +34,43 @@ use super::calibration::{Calibration, CalibrationFault, Contradiction, Enrolled,
 use super::people::State;
 use super::vector::square_distance;
 
-/// Enrolled samples that are measured at most.
+/// Maximum number of enrolled samples that are measured.
 const SAMPLES_MEASURED: usize = 10_000;
-/// People from which on a gallery of an unknown model is measured by itself.
+/// Minimum number of people for the calibration of an unknown model on its own gallery.
 pub const GALLERY_PEOPLE_MIN: usize = 50;
-/// People of a gallery that is measured by itself: more would take seconds.
+/// Maximum number of people in that measurement: more would take seconds.
 const GALLERY_PEOPLE_MEASURED: usize = 400;
-/// The threshold of an unknown model, as a share of the bound that its own gallery gives: the tail of an unknown model
-/// is extended from few people.
+/// Factor on the bound that an unknown model's own gallery gives, because its impostor tail is extrapolated from
+/// few people.
 const UNKNOWN_MODEL_MARGIN: f64 = 0.93;
 /// Seed of the resampling: the same gallery gives the same threshold.
 const SEED: u64 = 1;
 /// People whose distances to each other are averaged.
 const PEOPLE_AVERAGED: usize = 64;
-/// Look-alike pairs that the gallery may hold in any case: one person who is enrolled twice, or twins.
+/// Look-alike pairs that are always allowed in a gallery: one person enrolled twice, or twins.
 const LOOK_ALIKE_PAIRS: usize = 1;
 /// The largest share of strangers that the settings allow.
 const TARGET_MAX: f64 = 0.1;
 /// Probability below which a number of look-alike pairs refutes a threshold.
 const REFUTED_BELOW: f64 = 0.05;
 
-/// Where a threshold comes from.
+/// Origin of a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// The settings.
+    /// From the settings.
     Fixed,
-    /// The calibration of the model, lowered by what the gallery shows.
+    /// From the calibration of the model, lowered by the evidence of the gallery.
     Model,
-    /// The enrolled people, since the model is not known.
+    /// From the enrolled people, because the model is unknown.
     Gallery,
-    /// Lowered for this camera, at which strangers come nearer than at others.
+    /// Lowered for this camera, where strangers are nearer than at others.
     Camera,
-    /// There is none: every face is a stranger's.
+    /// No threshold: every face is classified as a stranger.
     Unknown,
 }
 
-/// What another number of samples, or another target, would give.
+/// The effect of another number of samples, or of another target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Prospect {
     /// Samples of each person.
@@ -78,7 +79,7 @@ pub struct Prospect {
     pub target: f64,
     /// The threshold that would be in force.
     pub threshold: f32,
-    /// Share of the enrolled people's pictures that would be missed.
+    /// Share of the enrolled people's probes that would be missed.
     pub missed: f64,
 }
 
@@ -90,7 +91,7 @@ pub enum NoThreshold {
     UnknownModel {
         /// Model, dimensions and metric.
         model: String,
-        /// A known model that may be meant, as a sentence.
+        /// A sentence that suggests a known model.
         advice: Option<String>,
         /// People enrolled.
         people: usize,
@@ -99,11 +100,11 @@ pub enum NoThreshold {
     Contradicted {
         /// Model, dimensions and metric.
         model: String,
-        /// How.
+        /// The contradiction.
         #[serde(flatten)]
         by: Contradiction,
     },
-    /// The statistics of the model do not reach to so small a target.
+    /// The statistics of the model do not cover so small a target.
     TargetTooSmall {
         /// The target.
         target: f64,
@@ -114,31 +115,31 @@ pub enum NoThreshold {
     },
 }
 
-/// A threshold with where it comes from.
+/// A threshold and its origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Derived {
-    /// The largest distance that is a match; 0 where nothing is.
+    /// The largest distance of a match; 0 if nothing matches.
     pub threshold: f32,
-    /// Where it comes from.
+    /// Its origin.
     pub basis: Basis,
-    /// Why there is none.
+    /// Why there is no threshold.
     pub no_threshold: Option<NoThreshold>,
-    /// The distance at which the target is to be expected; the threshold keeps it with 95 % confidence.
+    /// The distance at which the expected FPIR is the target. The threshold meets it with 95 % confidence.
     pub central: Option<f32>,
-    /// Share of strangers to expect at the threshold.
+    /// Expected share of accepted strangers at the threshold.
     pub expected_fpir: Option<f64>,
-    /// Share of strangers that is not exceeded with 95 % confidence.
+    /// Upper 95 % confidence bound of the share of accepted strangers.
     pub bounded_fpir: Option<f64>,
     /// People behind the statistics of the model; 0 for a fixed threshold of an unknown model.
     pub calibration_people: usize,
-    /// Visits of strangers that were looked at.
+    /// Number of strangers' visits in the evidence.
     pub visits: f64,
 }
 
-/// What was measured in the background.
+/// The results of the background measurement.
 #[derive(Default)]
 struct Evidence {
-    /// The gallery as a calibration of its model.
+    /// A calibration of the model, measured on the gallery.
     own: Option<Arc<Calibration>>,
     /// Mean Euclidean distance between samples of different people.
     mean_distance: Option<f64>,
@@ -152,7 +153,7 @@ struct Evidence {
 pub(super) struct AdaptiveThreshold {
     target: f64,
     evidence: Evidence,
-    /// By camera, and under no name for all others; Euclidean.
+    /// Euclidean thresholds by camera; `None` is the key for all other cameras.
     thresholds: HashMap<Option<String>, Result<f64, NoThreshold>>,
 }
 
@@ -168,8 +169,8 @@ impl AdaptiveThreshold {
 }
 
 impl State {
-    /// The threshold of a camera: its own from the settings, else the one of all from there, else a derived one. 0 where
-    /// there is none.
+    /// The threshold of a camera: its own from the settings, else the common one from the settings, else a derived
+    /// one. 0 if there is none.
     pub(super) fn threshold(&self, camera: Option<&str>) -> f32 {
         let fixed = camera.and_then(|camera| self.settings.camera_thresholds.get(camera));
         if let Some(fixed) = fixed {
@@ -182,7 +183,7 @@ impl State {
         }
     }
 
-    /// To be called where people come or go: thresholds depend on their number.
+    /// Must be called after every change of the people: thresholds depend on their number.
     pub(super) fn renew_thresholds(&mut self) {
         let Some(adaptive) = &self.adaptive else { return };
         let limit = self.refuted_at(&adaptive.evidence, adaptive.target);
@@ -209,13 +210,13 @@ impl State {
         title(&self.settings.model, self.settings.dimensions, self.settings.metric)
     }
 
-    /// The calibration in force, and whether it is of the gallery itself.
+    /// The calibration in force, and whether it was measured on the gallery itself.
     fn calibration_in_force(&self) -> Option<(&Calibration, bool)> {
         let own = || Some((self.adaptive.as_ref()?.evidence.own.as_deref()?, true));
         self.calibration.as_deref().map(|calibration| (calibration, false)).or_else(own)
     }
 
-    /// The bound of the model for what is enrolled, as a Euclidean distance.
+    /// The bound of the model for the current enrollment, as a Euclidean distance.
     fn bound(&self, adaptive: &AdaptiveThreshold) -> Result<f64, NoThreshold> {
         let mean_distance = adaptive.evidence.mean_distance;
         let Some((calibration, is_own)) = self.calibration_in_force() else {
@@ -242,7 +243,7 @@ impl State {
     /// The distance at which more enrolled people would be accepted as each other than the target explains.
     fn refuted_at(&self, evidence: &Evidence, target: f64) -> f64 {
         let expected = target * self.people() as f64;
-        // Poisson's distribution: pairs are rare.
+        // Poisson distribution, because pairs are rare.
         let (mut probability, mut at_least, mut pairs) = ((-expected).exp(), 1.0, 0.0_f64);
         let mut allowed = 0;
         while at_least >= REFUTED_BELOW {
@@ -278,7 +279,7 @@ impl State {
         let in_force = self.calibration_in_force();
         let no_threshold = adaptive.and_then(|adaptive| adaptive.of(camera)?.as_ref().err().cloned());
         let own = adaptive.and_then(|adaptive| adaptive.evidence.cameras.get(camera?));
-        // What contradicts the model has no error rates.
+        // If the gallery contradicts the model, the error rates are unknown.
         let rates = in_force.filter(|_| no_threshold.is_none()).map(|(calibration, _)| calibration);
         let enrolled = self.enrolled();
         let distance = metric.euclidean(threshold);
@@ -312,7 +313,7 @@ impl Gallery {
 }
 
 impl Thresholds<'_> {
-    /// Derives thresholds for a share of strangers from now on; none: those of the settings hold.
+    /// Sets the target for derived thresholds. With `None`, the thresholds of the settings apply.
     pub fn follow(&self, target: Option<f64>) {
         let mut state = self.gallery.write();
         match (target, &mut state.adaptive) {
@@ -322,10 +323,10 @@ impl Thresholds<'_> {
         state.renew_thresholds();
     }
 
-    /// Takes a calibration of the gallery's model; none: the one that comes with the program, if the model is known.
+    /// Sets the calibration of the gallery's model. With `None`, the built-in one is used if the model is known.
     ///
     /// # Errors
-    /// [`CalibrationFault`] where it is damaged or of another model. Then nothing changes.
+    /// [`CalibrationFault`] if it is damaged or belongs to another model. Then nothing changes.
     pub fn calibrate(&self, calibration: Option<Arc<Calibration>>) -> Result<(), CalibrationFault> {
         self.check_calibration(calibration.as_deref())?;
         let mut state = self.gallery.write();
@@ -336,10 +337,10 @@ impl Thresholds<'_> {
         Ok(())
     }
 
-    /// Whether [`Thresholds::calibrate`] would take a calibration.
+    /// Whether [`Thresholds::calibrate`] would accept a calibration.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Thresholds::calibrate`].
     pub fn check_calibration(&self, calibration: Option<&Calibration>) -> Result<(), CalibrationFault> {
         let Some(calibration) = calibration else { return Ok(()) };
         calibration.check()?;
@@ -355,7 +356,8 @@ impl Thresholds<'_> {
         self.gallery.read().calibration.clone()
     }
 
-    /// Measures what the enrolled people and strangers at the door show. Takes up to a few seconds; probes go on.
+    /// Measures the evidence of enrolled people and observed strangers. Takes up to a few seconds and does not block
+    /// probes.
     pub fn derive<'a>(&self, strangers: impl Iterator<Item = &'a StrangerFace> + Clone) {
         let (is_known, enrolled) = {
             let state = self.gallery.read();
@@ -388,18 +390,18 @@ impl Thresholds<'_> {
         state.renew_thresholds();
     }
 
-    /// The threshold in force, of a camera or where a camera has none of its own.
+    /// The threshold in force, of a camera or for all cameras without their own.
     pub fn derived(&self, camera: Option<&str>) -> Derived {
         self.gallery.read().derived(camera)
     }
 
-    /// The share of strangers that thresholds are derived for, where they are.
+    /// The target of derived thresholds; none if they are not derived.
     pub fn target(&self) -> Option<f64> {
         self.gallery.read().adaptive.as_ref().map(|adaptive| adaptive.target)
     }
 
-    /// What other numbers of samples, and a target ten times as large, would give for as many people; empty where nothing
-    /// is known of that.
+    /// Prospects for other numbers of samples, and for a target ten times as large, with the same number of people.
+    /// Empty if no statistics exist.
     pub fn prospects(&self) -> Vec<Prospect> {
         let state = self.gallery.read();
         let target = state.adaptive.as_ref().map(|adaptive| adaptive.target);
@@ -418,12 +420,12 @@ impl Thresholds<'_> {
         targets.iter().flat_map(|target| samples().filter_map(|samples| prospect(samples, *target))).collect()
     }
 
-    /// Where the threshold of a camera comes from.
+    /// The origin of a camera's threshold.
     pub fn basis(&self, camera: &str) -> Basis {
         self.gallery.read().basis(Some(camera))
     }
 
-    /// Cameras with a threshold of their own, in order.
+    /// Cameras with their own threshold, sorted by name.
     pub fn cameras_apart(&self) -> Vec<String> {
         let state = self.gallery.read();
         let derived = state.adaptive.iter().flat_map(|adaptive| adaptive.evidence.cameras.keys());
@@ -434,7 +436,7 @@ impl Thresholds<'_> {
         names
     }
 
-    /// The gallery's people as a calibration of its model.
+    /// A calibration of the model, measured on the gallery's people.
     fn own_calibration(&self) -> Option<Arc<Calibration>> {
         let faces = {
             let state = self.gallery.read();
@@ -468,8 +470,8 @@ impl Thresholds<'_> {
         (pairs > 0.0).then(|| sum / pairs)
     }
 
-    /// How near enrolled people come to each other: for each the nearest other person of their middle sample. Two who are
-    /// each other's nearest are one pair.
+    /// Distances between similar enrolled people: for each person, the nearest other person of the median sample. Two
+    /// people who are mutually nearest count as one pair.
     fn look_alikes(&self) -> Vec<f64> {
         let mut by_person: HashMap<KeyId, Vec<(f64, KeyId)>> = HashMap::new();
         for measured in self.gallery.measure(SAMPLES_MEASURED) {

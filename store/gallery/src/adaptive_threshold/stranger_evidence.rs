@@ -1,4 +1,4 @@
-//! What strangers at the door show: whether they come nearer than those of the calibration.
+//! Evidence from observed strangers: whether they are nearer than those of the calibration.
 
 use std::collections::HashMap;
 
@@ -7,33 +7,33 @@ use gatehouse_model::CameraName;
 use crate::Gallery;
 use crate::calibration::{Calibration, Enrolled};
 
-/// Visits of strangers from which on they can lower the threshold of all cameras.
+/// Minimum number of strangers' visits that can lower the threshold of all cameras.
 pub(super) const VISITS_MIN: f64 = 30.0;
-/// Visits of strangers from which on a camera has a threshold of its own.
+/// Minimum number of strangers' visits for a separate threshold of a camera.
 pub const CAMERA_VISITS_MIN: f64 = 100.0;
-/// Visits that are compared; of more, every second or third.
+/// Maximum number of compared visits; of more, every n-th is used.
 const VISITS_MAX: usize = 4096;
 /// Faces of strangers at one camera within this time belong to one visit, in seconds.
 const SAME_VISIT_WINDOW_S: i64 = 600;
-/// How far strangers at the door can lower a threshold, as a factor: one visitor who comes again and again must not close
-/// the door to all people.
+/// Lower bound of the factor by which strangers can lower a threshold: one frequent visitor must not make all
+/// enrolled people unrecognizable.
 const STRANGERS_FACTOR_MIN: f64 = 0.8;
-/// Share of strangers that must lie beyond the clear distance for those to say anything.
+/// Minimum share of strangers beyond the clear distance for valid evidence.
 const CLEAR_SHARE_MIN: f64 = 0.05;
-/// A stranger's face at the door, as numbers.
+/// An observed face of a stranger, as numbers.
 #[derive(Debug, Clone)]
 pub struct StrangerFace {
     /// The camera.
     pub camera: CameraName,
-    /// When the event came, in seconds since 1970.
+    /// Time of the event, in seconds since 1970.
     pub at_s: i64,
-    /// People enrolled then.
+    /// Number of people enrolled at that time.
     pub people: u32,
-    /// Distance of the nearest person.
+    /// Distance to the nearest person.
     pub distance: f32,
 }
 
-/// What strangers at the door show: a factor on distances, and how many visits it rests on.
+/// The evidence of observed strangers: a factor on distances, and the number of visits behind it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strangers {
     pub(super) factor: f64,
@@ -41,7 +41,7 @@ pub(super) struct Strangers {
 }
 
 impl Gallery {
-    /// By how much strangers at the door come nearer than those of the calibration; none where too few came.
+    /// The factor by which observed strangers are nearer than those of the calibration; none with too few visits.
     pub(super) fn strangers(
         &self,
         of: &Calibration,
@@ -51,13 +51,14 @@ impl Gallery {
     ) -> Option<Strangers> {
         let clear = of.clear(enrolled)?;
         let nearest = Nearest { calibration: of, samples: enrolled.samples };
-        let is_telling = |seen: &&&StrangerFace| {
+        let is_evidence = |seen: &&&StrangerFace| {
             self.metric.euclidean(seen.distance) > clear
                 && 1.0 - nearest.share(seen.people, clear) >= CLEAR_SHARE_MIN
         };
         let every = visits.len().div_ceil(VISITS_MAX).max(1);
-        let telling: Vec<&StrangerFace> = visits.iter().step_by(every).filter(is_telling).copied().collect();
-        let visits = telling.len() as f64;
+        let evidence: Vec<&StrangerFace> =
+            visits.iter().step_by(every).filter(is_evidence).copied().collect();
+        let visits = evidence.len() as f64;
         if visits < least {
             return None;
         }
@@ -67,7 +68,7 @@ impl Gallery {
                 let within = nearest.share(seen.people, self.metric.euclidean(seen.distance) / factor);
                 (within - beyond) / (1.0 - beyond).max(f64::MIN_POSITIVE)
             };
-            let nearer = telling.iter().filter(|seen| conditional(seen) < 0.5).count();
+            let nearer = evidence.iter().filter(|seen| conditional(seen) < 0.5).count();
             nearer as f64 > visits / 2.0
         };
         // The factor at which half of the strangers are nearer than their median.
@@ -94,7 +95,7 @@ impl Nearest<'_> {
     }
 }
 
-/// Faces of strangers by camera, one of each visit: the nearest.
+/// The nearest face of each visit of strangers, by camera.
 pub(super) fn visits<'a>(
     strangers: impl Iterator<Item = &'a StrangerFace>,
 ) -> HashMap<&'a str, Vec<&'a StrangerFace>> {
