@@ -12,7 +12,7 @@
 //! match, and the excluded person makes no match ambiguous. The mean template is not used here, because a mean is nearer
 //! to every probe than a sample is.
 //!
-//! Measured with synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers: one
+//! Measured with synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers. One
 //! correction prevents two thirds to nine tenths of the look-alike's matches, and at most one in a hundred of the
 //! person's own. A correction cannot be undone: after the correction of a true match, erase and enroll the person again.
 

@@ -1,4 +1,4 @@
-//! Looks at samples before they are enrolled: whether they repeat what is known, and whose they look like.
+//! Reviews samples before enrollment: duplicates of known samples, and samples that resemble another person.
 
 use gatehouse_model::KeyId;
 
@@ -8,54 +8,54 @@ use super::people::State;
 use super::vector::{Probe, square_distance};
 use super::{Encoding, Gallery};
 
-/// Two samples of one person that are nearer than this share of their norm tell the same: one picture encoded twice,
-/// or the next frame of a video. Two pictures of one person lie five times as far apart and more.
+/// Two samples of one person that are nearer than this share of their norm are duplicates: one picture encoded
+/// twice, or consecutive frames of a video. Two pictures of one person are at least five times as far apart.
 const REPEATED_SHARE: f64 = 0.03;
 
-/// How much nearer to another person than to its own a foreign sample is.
+/// A foreign sample's distance to the other person is below this share of the distance to its own person.
 const FOREIGN_RATIO: f64 = 0.8;
 /// The same for a model whose impostor distances are not known.
 const FOREIGN_RATIO_UNKNOWN: f64 = 0.6;
 
-/// The Euclidean distance to a sample within which another sample of the same person tells the same.
+/// The Euclidean distance to a sample within which another sample of the same person is a duplicate.
 pub fn repeat_radius(sample: &[f32]) -> f64 {
     REPEATED_SHARE * norm(sample)
 }
 
-/// Whether two samples of one person, in one space, tell the same.
+/// Whether two samples of one person, in one space, are duplicates.
 pub fn repeats(one: &[f32], other: &[f32]) -> bool {
     one.len() == other.len() && f64::from(square_distance(one, other)).sqrt() <= repeat_radius(one)
 }
 
-/// What a sample looks like beside everybody enrolled and the other samples of the same enrolment.
+/// How a sample compares with all enrolled people and the other samples of the same enrollment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Review {
-    /// What to do with it.
+    /// The result of the review.
     pub verdict: Verdict,
-    /// Distance to the person's nearest other sample, known or of the same enrolment.
+    /// Distance to the person's nearest other sample, known or of the same enrollment.
     pub own: Option<f32>,
     /// The nearest other person and the distance to their nearest sample.
     pub other: Option<(KeyId, f32)>,
 }
 
-/// See [`Review`].
+/// The result of a [`Review`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It adds something.
+    /// A new sample of the person.
     Good,
-    /// It repeats a sample of the same person.
+    /// A duplicate of another sample of the same person.
     Repeated,
-    /// It is nearer to another person than to its own, or, without other samples of its person, within the threshold of
-    /// another one: worth a second look.
+    /// Nearer to another person than to its own. Without other samples of its person: within the threshold of
+    /// another person. The operator should check it.
     Doubtful,
-    /// It is of another person: so near to their samples, and so much farther from its own, that nine of ten such samples
-    /// are wrong (`gatehouse-bench thresholds`).
+    /// Probably of another person: near to their samples and much farther from its own. Nine of ten such samples are
+    /// wrong (`gatehouse-bench thresholds`).
     Foreign,
 }
 
 impl Gallery {
-    /// Looks at samples that are to be added to a person, new (`None`) or known. One per sample, in order; those that
-    /// are not of the gallery's dimensions are good, since others refuse them.
+    /// Reviews samples before they are added to a person, new (`None`) or known. Returns one review per sample, in
+    /// order. A sample with other dimensions is reported as [`Verdict::Repeated`], because it cannot be added.
     pub fn review(&self, person: Option<&KeyId>, samples: &[Encoding]) -> Vec<Review> {
         let state = self.read();
         let place = person.and_then(|person| state.place_of(person));

@@ -5,7 +5,7 @@ use crate::tests::synthetic::People;
 use crate::transform::Transform;
 use crate::{Encoding, Gallery, GallerySettings};
 
-/// Threshold of the synthetic galleries: about 1 in 100 strangers is taken for one of 200 people.
+/// Threshold of the synthetic galleries: about 1 in 100 strangers is identified as one of 200 people.
 const T: f32 = 0.42;
 
 fn gallery(dimensions: usize, metric: Metric, threshold: f32) -> Gallery {
@@ -35,7 +35,7 @@ fn correct(gallery: &Gallery, person: KeyId, face: &Encoding) {
     gallery.correct(person, &[plain]);
 }
 
-/// Shares of matches with the enrolled person before and after one correction: of their look-alike, of themselves.
+/// Shares of matches with the enrolled person before and after one correction, for the look-alike and the person.
 struct Shares {
     look_alike: (f64, f64),
     genuine: (f64, f64),
@@ -51,7 +51,7 @@ fn measure(samples: usize, look_alikes: usize) -> Shares {
         let gallery = gallery(128, Metric::Euclidean, T);
         let enrolled: Vec<_> = (0..samples).map(|_| people.sample(&person)).collect();
         gallery.add(key(1), &enrolled);
-        // A look-alike who is matched with the person, as one in thousands is.
+        // A rare look-alike who is matched with the person, about one in thousands.
         let stranger = people.person();
         let other: Vec<f32> = person.iter().zip(&stranger).map(|(p, s)| (p + s) / 2.0).collect();
         let mistaken = (0..100).find_map(|_| {
