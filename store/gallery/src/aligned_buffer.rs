@@ -1,4 +1,4 @@
-//! A buffer that is aligned to cache buffer.
+//! A buffer that is aligned to cache lines.
 //!
 //! A row that is not aligned touches one more cache line per read.
 

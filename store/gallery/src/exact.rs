@@ -5,7 +5,7 @@
 //! scan of the full vectors, bit for bit. The number of computed distances depends on the data and is small.
 //! There are two bounds. The distance of the sketches is the cheaper one, see [`super::sketch`]. The tighter one is
 //! the triangle inequality: with `x = x' + e` (quantized and error) for template and probe,
-//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are rows_info, and `|p' - x'|` follows from the dot product
+//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are stored, and `|p' - x'|` follows from the dot product
 //! of the quantized vectors.
 //!
 //! Sketches are compared first, see [`prefilter`]. Chunks without sketches (in a small gallery), and all chunks if the

@@ -1,4 +1,4 @@
-//! The approximate engine for galleries beyond the crossover: a graph of `hnsw_rs` over quantised templates.
+//! The approximate engine for galleries beyond the crossover: a graph of `hnsw_rs` over quantized templates.
 //!
 //! How the crate is used:
 //! - A point is a quantized template, followed by its scale and square ([`Cell`]): 136 bytes at 128-d. Full vectors stay

@@ -81,7 +81,7 @@ impl Lens {
     pub(super) fn new(sample: &[f32], dimensions: usize) -> Option<Self> {
         let Axes { middle, axes } = principal_axes::principal_axes(sample, dimensions, AXES)?;
         let mut lens = Self { middle, axes, floors: [0.0; SKETCH], step: 1.0 };
-        // Some of them say it.
+        // A part of the sample is enough to estimate it.
         let vectors = sample.chunks_exact(dimensions);
         let stride = vectors.len().div_ceil(WIDTH_SAMPLE).max(1);
         let rows = vectors.len().div_ceil(stride).max(1);
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::tests::synthetic::People;
 
-    /// Encodings of unit length that lie nearly at right angles reach much farther than they are wide.
+    /// Unit-length encodings that are nearly orthogonal are far apart compared with their width along any axis.
     #[test]
     fn steps_reach_as_far_as_the_second_person_whatever_the_model() {
         let mut random = fastrand::Rng::with_seed(6);

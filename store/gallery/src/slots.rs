@@ -5,7 +5,7 @@
 /// Slots that are stored inline.
 const FEW: usize = 5;
 
-/// Slots of the table, in the order of enrolment.
+/// Slots of the table, in the order of enrollment.
 pub(super) enum Slots {
     /// Number of slots in use, and the slots.
     Few(u8, [u32; FEW]),

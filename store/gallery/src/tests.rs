@@ -1,4 +1,4 @@
-//! The gallery against a scan over everything, under random changes, with encodings like those of the field.
+//! The gallery compared with a full scan, under random changes, with realistic encodings.
 
 mod adaptive_threshold;
 mod people;
@@ -39,11 +39,11 @@ fn key(number: usize) -> KeyId {
     KeyId::from_bytes(bytes)
 }
 
-/// Waits until the index thread has nothing left to do.
+/// Waits until the index thread is idle.
 fn settle(gallery: &Gallery) {
     let start = Instant::now();
     while !gallery.is_indexed() {
-        assert!(start.elapsed() < Duration::from_secs(60), "the index thread does not come to rest");
+        assert!(start.elapsed() < Duration::from_secs(60), "the index thread does not become idle");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -85,7 +85,7 @@ impl Model {
     }
 }
 
-/// Random enrolments, more samples, erasures and probes; gives the share of probes on which all is equal.
+/// Random enrollments, additional samples, erasures and probes. Returns the share of probes with equal results.
 fn agreement(gallery: &Gallery, seed: u64, rounds: usize, is_settled: bool) -> f64 {
     let mut people = People::new(DIMENSIONS, seed);
     let mut model = Model::default();
@@ -138,7 +138,7 @@ fn exact_engine_is_exact_for_data_that_quantises_badly() {
     let gallery = Gallery::new(settings(Metric::Euclidean, usize::MAX));
     let mut model = Model::default();
     let wild = |random: &mut fastrand::Rng| {
-        // One huge component hides all others from an eight-bit number; the scales of these lie far apart.
+        // With one huge component, eight bits cannot represent the others; the scales of these differ widely.
         let scale = 10.0_f32.powi(random.i32(-3..3));
         let mut vector: Vec<f32> = (0..DIMENSIONS).map(|_| (random.f32() - 0.5) * scale).collect();
         vector[random.usize(..DIMENSIONS)] = 200.0;
@@ -161,7 +161,7 @@ fn graph_decides_as_a_scan_over_everything_while_people_come_and_go() {
     let settled = agreement(&gallery, 4, 25, true);
     assert_eq!(gallery.engine(), EngineName::Hnsw);
     assert!(settled >= 0.999, "settled: {settled}");
-    // In the middle of building and extending, too.
+    // Also while the graph is built and extended.
     let gallery = Gallery::new(settings(Metric::Cosine, 50));
     let unsettled = agreement(&gallery, 5, 25, false);
     assert!(unsettled >= 0.999, "unsettled: {unsettled}");
@@ -182,7 +182,7 @@ fn one_face_under_many_names_is_ambiguous_and_hides_no_other() {
         assert_eq!((face.outcome, face.person, face.margin), (Outcome::Ambiguous, None, Some(0.0)));
         let face = gallery.identify(&door(), &other, None);
         assert_eq!((face.outcome, face.person), (Outcome::Match, Some(key(1000))));
-        // The point of the graph is named by the first of them; the others outlive them.
+        // The first slot identifies the point of the graph; the other slots remain after its removal.
         (0..299).for_each(|number| {
             gallery.remove(&key(number));
         });

@@ -1,4 +1,4 @@
-//! Thresholds that follow the gallery: what share of strangers they accept, and when there is none.
+//! Derived thresholds: the share of accepted strangers, and the cases without a threshold.
 
 use super::synthetic::People;
 use super::*;
@@ -16,7 +16,7 @@ fn of_model(model: &str) -> GallerySettings {
     GallerySettings { model: model.to_owned(), ..settings(Metric::Euclidean, usize::MAX) }
 }
 
-/// A gallery of so many people, with who they are.
+/// A gallery with a number of people, and these people.
 fn house(model: &str, crowd: &mut People, people: usize) -> (Gallery, Vec<Vec<f32>>) {
     let gallery = Gallery::new(of_model(model));
     gallery.thresholds().follow(Some(TARGET));
@@ -124,7 +124,7 @@ fn encodings_that_contradict_the_model_open_nothing_from_the_first_one_on() {
     assert!((have - 1.0).abs() < 1e-3, "{have}");
     assert_eq!(gallery.identify(&door(), &scaled, None).outcome, Outcome::Stranger);
 
-    // The right norm, but all people lie near to each other, as of a model that the name is not of.
+    // The norm is correct, but all people are near to each other, as with another model than the named one.
     let gallery = Gallery::new(of_model("dlib-128"));
     gallery.thresholds().follow(Some(TARGET));
     let centre = crowd.person();
@@ -145,7 +145,7 @@ fn strangers_at_a_camera_lower_its_threshold_and_never_raise_one() {
     let (gallery, _) = house("dlib-128", &mut crowd, 20);
     gallery.thresholds().derive([].iter());
     let before = gallery.threshold();
-    // This camera makes all people look alike; at that one strangers are farther than usual.
+    // At one camera all people look alike; at the other, strangers are farther than usual.
     let mut all = strangers(&gallery, &mut crowd, "door", 600, 0.9);
     all.extend(strangers(&gallery, &mut crowd, "yard", 600, 1.3));
     all.extend(strangers(&gallery, &mut crowd, "garage", 20, 0.7));
@@ -175,11 +175,11 @@ fn one_visit_counts_once_and_missed_people_do_not_count() {
     let crowd_of_one: Vec<StrangerFace> = (0..5000).map(|at| face(at / 6, 0.59)).collect();
     gallery.thresholds().derive(crowd_of_one.iter());
     assert_eq!(gallery.threshold(), before);
-    // The enrolled people, each missed again and again, somewhat beyond the threshold.
+    // The enrolled people, each missed repeatedly, slightly beyond the threshold.
     let missed: Vec<StrangerFace> = (0..5000).map(|at| face(at * GAP_S, 0.5)).collect();
     gallery.thresholds().derive(missed.iter());
     assert_eq!((gallery.threshold(), gallery.thresholds().derived(None).visits), (before, 0.0));
-    // One visitor who comes on five hundred days cannot close the door.
+    // One visitor on five hundred days must not make enrolled people unrecognizable.
     let often: Vec<StrangerFace> = (0..500).map(|at| face(at * 24 * GAP_S, 0.59)).collect();
     gallery.thresholds().derive(often.iter());
     assert!(gallery.threshold() >= 0.79 * before, "{} of {before}", gallery.threshold());

@@ -1,4 +1,4 @@
-//! People with several samples: their mean, and samples that are looked at before they are enrolled.
+//! People with several samples: their mean, and the review of samples before enrollment.
 
 use super::*;
 use crate::{Review, Verdict};
@@ -66,17 +66,17 @@ fn samples_more_like_another_person_are_reported_with_that_person() {
     let near = |result: Option<(KeyId, f32)>, key: KeyId, distance: f32| {
         result.is_some_and(|(who, far)| who == key && (far - distance).abs() < 1e-5)
     };
-    // A new person with one sample: foreign where few strangers come so near to an enrolled person.
+    // A new person with one sample: foreign if few strangers are so near to an enrolled person.
     let Review { verdict, own, other } = gallery.review(None, &[vector(0.4, 0.0)])[0];
     assert!(verdict == Verdict::Foreign && own.is_none() && near(other, key(1), 0.4));
     assert_eq!(gallery.review(None, &[vector(0.6, 0.0)])[0].verdict, Verdict::Good);
-    // With others of the same enrollment: the clearly nearer person.
+    // With other samples of the same enrollment: the clearly nearer person decides.
     let result = gallery.review(None, &[vector(0.1, 0.0), vector(1.0, 0.0), vector(1.2, 0.0)]);
     assert_eq!(
         result.iter().map(|r| r.verdict).collect::<Vec<_>>(),
         [Verdict::Foreign, Verdict::Good, Verdict::Good]
     );
-    // The person's own known samples count as theirs.
+    // Known samples of the person count as well.
     gallery.add(key(2), &[vector(0.3, 0.0)]);
     assert_eq!(gallery.review(Some(&key(2)), &[vector(0.2, 0.0)])[0].verdict, Verdict::Good);
     assert_eq!(gallery.review(Some(&key(2)), &[vector(0.14, 0.0)])[0].verdict, Verdict::Doubtful);

@@ -1,4 +1,4 @@
-//! A gallery under a key answers as one without, and goes over to another key while it is asked.
+//! A gallery with a key gives the same results as one without, and changes to another key during probes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,7 +61,7 @@ fn probes_see_the_old_or_the_new_key_as_a_whole() {
         std::thread::scope(|scope| {
             let probing = scope.spawn(|| {
                 let mut probes = 0;
-                // At least once, however late this thread is let in.
+                // At least once, even if this thread is scheduled late.
                 loop {
                     for (person, samples) in &people {
                         let face = gallery.identify(&door(), &samples[1], None);

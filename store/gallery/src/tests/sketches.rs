@@ -1,9 +1,9 @@
-//! The exact engine where sketches stand before it: it must still answer as a scan over everything does.
+//! The exact engine with sketches: its results must equal those of a full scan.
 
 use super::synthetic::People;
 use super::*;
 
-/// Enough for a lens, and for a second one after it has grown.
+/// Enough templates for a lens, and for a second one after growth.
 const MANY: usize = 16_000;
 
 /// Probes of all kinds against the oracle.

@@ -1,4 +1,4 @@
-//! Threads that enrol, erase and probe at once.
+//! Concurrent enrollments, erasures and probes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ struct Visitor {
     sample: Encoding,
     /// Set once `remove` has returned.
     is_gone: AtomicBool,
-    /// Cleared before `remove` is called: while it is set the person must be found.
+    /// Cleared before `remove` is called: while it is set, the person must be found.
     is_here: AtomicBool,
 }
 
-/// Erases people one after another while probers ask for all of them.
+/// Erases people one after another while other threads probe for all of them.
 fn erase_under_fire(exact_limit: usize) {
     let mut people = People::new(DIMENSIONS, 11);
     let gallery = Gallery::new(settings(Metric::Euclidean, exact_limit));

@@ -3,9 +3,9 @@
 
 use crate::Encoding;
 
-/// Length of the decay of variance over the components; twice this many count.
+/// Decay length of the variance over the components; twice this many are significant.
 const DECAY: f32 = 20.0;
-/// Squared norm of the mean face, so that encodings come out at a norm of 1.43.
+/// Squared norm of the mean face, so that encodings have a norm of 1.43.
 const MEAN_SQUARE: f32 = 1.71;
 /// Total variance of the centres of people.
 const BETWEEN: f32 = 0.24;

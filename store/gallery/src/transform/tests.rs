@@ -6,12 +6,12 @@ fn key() -> DataKey {
     DataKey::from_secret(&random()).unwrap()
 }
 
-/// The same key in every run: what is measured with it is measured again.
+/// A fixed key, so that measurements are reproducible.
 fn fixed_key(number: usize) -> DataKey {
     DataKey::from_secret(&sha256(&number.to_le_bytes())).unwrap()
 }
 
-/// Encodings about a common centre, as those of real models lie, `spread` apart.
+/// Encodings around a common center, as of real models, `spread` apart.
 fn faces(count: usize, dimensions: usize, spread: f32, random: &mut fastrand::Rng) -> Vec<Encoding> {
     let mut normal = || (0..12).map(|_| random.f32()).sum::<f32>() - 6.0;
     let centre: Vec<f32> = (0..dimensions).map(|_| normal() * 0.1).collect();
@@ -49,7 +49,7 @@ fn distances_lengths_and_angles_stay_at_every_length() {
             for (a, b) in (0..6).flat_map(|a| (0..a).map(move |b| (a, b))) {
                 let (x, y) = (faces[a].as_slice(), faces[b].as_slice());
                 let (p, q) = (templates[a].as_slice(), templates[b].as_slice());
-                // Below this a distance is rounding itself, of the encodings as much as of the templates.
+                // Below this, a distance is only rounding error, for encodings and templates alike.
                 let what = format!("{dimensions} components, spread {spread}");
                 if distance(x, y) > 1e-2 * distance(x, &vec![0.0; dimensions]) {
                     assert_near(distance(p, q), distance(x, y), &what);
@@ -85,7 +85,7 @@ fn one_key_gives_one_transform_for_ever() {
     let face = Encoding::new((1..=5_u8).map(f32::from).collect(), 5).unwrap();
     let protect = || Transform::of(&DataKey::from_secret(&secret).unwrap(), 5).protect(&face).unwrap();
     assert_eq!(protect(), protect());
-    // Stored galleries depend on these numbers: where they change, PURPOSE has to.
+    // Stored galleries depend on these values: if they change, PURPOSE must change as well.
     assert_eq!(protect().as_slice(), [1.9375, 1.15625, -2.15625, 6.71875, -0.34375]);
 }
 
@@ -98,7 +98,7 @@ fn every_component_of_a_template_depends_on_every_component_of_the_encoding() {
             components[at] = 1.0;
             let template = transform.protect(&Encoding::new(components, dimensions).unwrap()).unwrap();
             let largest = template.as_slice().iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-            // A random rotation gives about 4 / sqrt(dimensions); 1 would be a component that only moved.
+            // A random rotation gives about 4 / sqrt(dimensions). A value of 1 would be a component that only moved.
             assert!(largest < 0.75, "component {at} of {dimensions} stays together: {largest}");
         }
     }
@@ -115,8 +115,8 @@ fn templates_of_one_face_in_two_deployments_look_like_those_of_two_faces() {
     };
     let (ours, theirs) = (protect(&here), protect(&there));
     let between = |a: usize, b: usize| distance(ours[a].as_slice(), theirs[b].as_slice());
-    // How often the same face is nearer than another one: half of the time where nothing can be restored. The norm of
-    // a face is the same at both places, which is known of the construction and must not show in distances.
+    // How often the same face is nearer than another one: half of the time if nothing can be restored. The norm of a
+    // face is equal in both spaces. This is a known property and must not affect distances.
     let (mut nearer, mut pairs) = (0, 0);
     for a in 0..FACES {
         for b in (0..FACES).filter(|b| *b != a) {
@@ -126,7 +126,7 @@ fn templates_of_one_face_in_two_deployments_look_like_those_of_two_faces() {
     }
     let share = nearer as f64 / f64::from(pairs);
     assert!((0.38..0.62).contains(&share), "the same face is nearer in {share} of the pairs");
-    // And no template is anywhere near the encoding it was made of.
+    // No template is near to its own encoding.
     for (face, template) in faces.iter().zip(&ours) {
         let length = distance(face.as_slice(), &[0.0; 128]);
         assert!(distance(face.as_slice(), template.as_slice()) > length, "a template is near its encoding");
