@@ -1,8 +1,9 @@
-//! Whether a derived threshold keeps its target: strangers accepted and enrolled people missed, on real encodings.
+//! Whether a derived threshold meets its target: strangers accepted and enrolled people missed, on real
+//! encodings.
 //!
-//! For each draw people are enrolled at random and every face of all others comes as a stranger's. The calibration is
-//! measured on people of whom none is drawn. A set with too few people for that uses the calibration that comes with the
-//! program, and the table says so. Each set is also divided into two fixed halves, see [`Half`].
+//! In each draw, random people are enrolled, and every face of the others is a stranger's probe. The
+//! calibration is measured on people who are not drawn. A set with too few people for that uses the built-in
+//! calibration, and the table shows this. Each set is also divided into two fixed halves, see [`Half`].
 
 mod draw;
 mod enrollment;
@@ -24,27 +25,27 @@ use rates::interval;
 pub use sets::EncodingSet;
 use sets::{Half, People, Split};
 
-/// Random divisions of the people into those who are measured and those who are drawn.
+/// Number of random divisions of the people into measured and drawn people.
 const SPLITS: u64 = 10;
-/// Draws of each case in each division.
+/// Number of draws of each case in each division.
 const DRAWS_PER_SPLIT: usize = 10;
-/// People enrolled.
+/// Numbers of enrolled people.
 const ENROLLED: [usize; 5] = [3, 5, 10, 50, 150];
-/// Samples of each.
+/// Numbers of samples of each person.
 const SAMPLES: [usize; 3] = [1, 3, 5];
 /// Shares of strangers that may be accepted.
 const TARGETS: [f64; 3] = [0.0001, 0.001, 0.01];
-/// One of so many people is measured, the others are drawn: the first that leaves enough people for a case.
+/// One of n people is measured, the others are drawn: the first n that leaves enough people for a case.
 const MEASURED_ONE_OF: [usize; 3] = [2, 3, 5];
-/// People from which on the two halves of a set are reported apart.
+/// Minimum number of people of a set for separate reports of its halves.
 const HALVES_PEOPLE_MIN: usize = 400;
 
 /// The tables over all sets.
 ///
 /// # Errors
-/// Where a file cannot be read or contains too few people.
+/// If a file cannot be read or contains too few people.
 pub fn run(sets: &[EncodingSet]) -> Result<Vec<Table>> {
-    ensure!(!sets.is_empty(), "name encodings with names: --encodings MODEL,METRIC,FILE.csv");
+    ensure!(!sets.is_empty(), "give files of labeled encodings: --encodings MODEL,METRIC,FILE.csv");
     let (mut table, mut halves) = (cases_table(), halves_table());
     let mut mishaps = mishaps::table();
     let mut enrollment = enrollment::table();
@@ -100,14 +101,14 @@ fn cases_table() -> Table {
         "95 % interval: of the share of draws over the target, for independent draws (Clopper and Pearson). Draws of one division share their people and their calibration, so the true interval is wider",
     );
     note(
-        "without label errors: strangers who are nearer to an enrolled person than the calibration sets aside do not come",
+        "without label errors: strangers who are nearer to an enrolled person than the calibration's label error limit are excluded",
     );
-    note("strangers once: each stranger weighs the same, however many faces there are");
+    note("strangers once: each stranger has the same weight, whatever the number of faces");
     note(
         "shown over: so many strangers are accepted that a true rate at the target gives them in less than 5 % of the cases",
     );
     note(
-        "best fixed: known only after all strangers of the draw came. Best common: the best threshold that keeps the target in 95 % of these draws; what a rule that knows everything but the draw can reach",
+        "best fixed: known only after all strangers of the draw. Best common: the best threshold that meets the target in 95 % of these draws, the optimum of a rule that knows all but the draw",
     );
     table
 }
@@ -131,13 +132,13 @@ fn halves_table() -> Table {
     );
     let mut note = |text: &str| table.notes.push(text.to_owned());
     note(
-        "protocol: every other person of a file belongs to the choice half, on which constants may be chosen; the report half only judges them. Within each half one random part is measured and the disjoint other one is drawn from, ten times",
+        "protocol: every other person of a file belongs to the choice half, on which constants may be chosen. The report half is only for evaluation. Each half is divided at random ten times: one part is measured, and draws use the other. The rule that sets label errors aside was also chosen after looking at all people of the dlib set",
     );
     note(
-        "what is chosen: nothing but conventions. A bound is the lower end of a two-sided 95 % interval over resampled people, widened by Student's quantile for as many people as were measured. A pair of people is set aside as a label error where right labels would give one such pair with less than 5 %. Nothing is set aside where one of the measured people exceeds the target",
+        "choices: only conventions. A bound is the lower end of a two-sided 95 % interval over resampled people, widened by Student's quantile for as many people as were measured. A pair of people is set aside as a label error if correct labels would give one such pair with a probability below 5 %. Nothing is set aside if one of the measured people exceeds the target",
     );
     note(
-        "the ratio and limits of the look at samples were chosen on all people before the halves existed; the conventions replaced constants that were chosen on all people as well. The report half is a check of them, not a set that was never seen",
+        "the ratio and limits of the sample review were chosen on all people before the halves existed. The conventions replaced constants that were also chosen on all people. The report half checks them, but it is not an unseen set",
     );
     table
 }
@@ -149,7 +150,7 @@ struct Results {
     outcomes: Vec<Vec<Outcome>>,
 }
 
-/// Draws all cases that a set allows.
+/// Draws all cases for which a set has enough people.
 fn draw_all(set: &EncodingSet, people: &People, cases: &[Case]) -> Result<Vec<Results>> {
     let split_of = |case: &Case| Some((*case, people.split_for(case.enrolled, case.samples)?));
     let possible: Vec<(Case, Split)> = cases.iter().filter_map(split_of).collect();
@@ -277,14 +278,14 @@ fn percent(part: usize, whole: usize) -> Value {
 }
 
 fn row(set: &EncodingSet, measured: Value, case: Case, target: f64, outcomes: &[Outcome]) -> Vec<Value> {
-    /// Share of draws that the best common threshold may break.
-    const BROKEN_SHARE: f64 = 0.05;
+    /// Share of draws in which the best common threshold may exceed the target.
+    const EXCEEDED_SHARE: f64 = 0.05;
     let mean = |of: &dyn Fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / outcomes.len() as f64;
     let count = |is: &dyn Fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
     let share = |is: &dyn Fn(&Outcome) -> bool| percent(count(is), outcomes.len());
     let mut best: Vec<f64> = outcomes.iter().map(|outcome| f64::from(outcome.best)).collect();
     best.sort_by(f64::total_cmp);
-    let common = best[(BROKEN_SHARE * best.len() as f64) as usize] as f32;
+    let common = best[(EXCEEDED_SHARE * best.len() as f64) as usize] as f32;
     let over = count(&|outcome| outcome.faces > target);
     vec![
         json!(set.name()),

@@ -1,4 +1,4 @@
-//! One draw: a gallery of random people, and all others as strangers.
+//! One draw: a gallery of random people, with all others as strangers.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,36 @@ use gatehouse_model::{CameraName, KeyId};
 use super::rates::is_shown_over;
 use super::sets::{EncodingSet, People};
 
-/// Faces of one enrolled person that come as probes.
+/// Maximum number of probes of one enrolled person.
 const PROBES_MAX: usize = 20;
-/// Far beyond any distance.
+/// A threshold above any distance.
 const NO_LIMIT: f32 = 1e9;
-/// The share of the threshold by which the second person must be farther (`AMBIGUITY_RATIO` of the gallery).
+/// Margin of the second person, as a share of the threshold (`AMBIGUITY_RATIO` of the gallery).
 const AMBIGUITY_RATIO: f32 = 0.1;
 
-/// What one line is about.
+/// The parameters of one row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
     pub(super) enrolled: usize,
     pub(super) samples: usize,
 }
 
-/// What a draw gave at one target.
+/// The result of a draw at one target.
 #[derive(Debug, Clone)]
 pub(super) struct Outcome {
-    /// Strangers, by person.
+    /// Number of strangers, by person.
     pub(super) strangers: usize,
     /// Share of strangers' faces within the threshold.
     pub(super) faces: f64,
-    /// The same without strangers who are probably enrolled people under another name.
+    /// The same share, without strangers who are probably enrolled people under another name.
     pub(super) faces_not_set_aside: f64,
-    /// Share of strangers' faces within the threshold, each stranger weighing the same.
+    /// Share of strangers' faces within the threshold, with the same weight for each stranger.
     pub(super) persons: f64,
-    /// Whether chance at the target does not explain the strangers who are accepted.
+    /// Whether the number of accepted strangers is significantly above the target.
     pub(super) is_shown_over: bool,
     /// Whether there was no threshold.
     pub(super) is_closed: bool,
-    /// Share of enrolled people's faces that are missed, each person weighing the same.
+    /// Share of enrolled people's faces that are missed, with the same weight for each person.
     pub(super) missed: f64,
     /// The same at the best fixed threshold of this draw.
     pub(super) missed_at_best: f64,
@@ -55,16 +55,16 @@ pub(super) struct OwnFaces {
     by_person: Vec<Vec<OwnFace>>,
 }
 
-/// One of them.
+/// Distances of one face.
 #[derive(Debug, Clone, Copy)]
 struct OwnFace {
-    /// Distance of the nearest person; infinite where that is another one.
+    /// Distance to the nearest person; infinite if that is another person.
     distance: f32,
-    /// By how much the second person is farther.
+    /// Additional distance to the second person.
     margin: f32,
 }
 
-/// A gallery with the people in it.
+/// A gallery with its people and its strangers.
 pub(super) struct House {
     pub(super) gallery: Gallery,
     settings: GallerySettings,
@@ -80,14 +80,14 @@ pub(super) struct StrangerProbe {
     pub(super) face: Encoding,
 }
 
-/// How near one came.
+/// Distance of a stranger's face to the nearest enrolled person.
 struct Near {
     person: usize,
     distance: f32,
 }
 
 impl OwnFaces {
-    /// Share of faces that are not recognized as their person's at a threshold, each person weighing the same.
+    /// Share of faces that are not identified at a threshold, with the same weight for each person.
     pub(super) fn missed(&self, threshold: f32) -> f64 {
         let with_faces = self.by_person.iter().filter(|faces| !faces.is_empty());
         let shares: Vec<f64> = with_faces
@@ -108,7 +108,8 @@ impl OwnFace {
 }
 
 impl House {
-    /// Enrolls people at random from a list; all others of the list are strangers. None where they are too few.
+    /// Enrolls random people of a list; all others of the list are strangers. None if there are too few
+    /// people.
     pub(super) fn draw(
         set: &EncodingSet,
         people: &People,
@@ -143,7 +144,7 @@ impl House {
         Ok(Some(Self { gallery, settings, rest, strangers }))
     }
 
-    /// The gallery derives its threshold for each target, and all strangers and enrolled people come.
+    /// Derives the threshold for each target and probes with all strangers and enrolled people.
     pub(super) fn outcomes(&self, targets: &[f64], set_aside_below: f64) -> Vec<Outcome> {
         let thresholds: Vec<Option<f32>> = targets
             .iter()
@@ -156,12 +157,12 @@ impl House {
         self.outcomes_at(targets, &thresholds, set_aside_below)
     }
 
-    /// The threshold in force; none where there is none.
+    /// The threshold in force, if there is one.
     pub(super) fn threshold(&self) -> Option<f32> {
         (self.gallery.thresholds().derived(None).basis != Basis::Unknown).then(|| self.gallery.threshold())
     }
 
-    /// What comes of thresholds for some targets.
+    /// The results at thresholds for some targets.
     pub(super) fn outcomes_at(
         &self,
         targets: &[f64],
@@ -265,7 +266,7 @@ impl Accepted {
 }
 
 pub(super) fn door() -> CameraName {
-    // A constant that is a name.
+    // The constant is a valid name.
     CameraName::try_from("door").unwrap_or_else(|_| unreachable!())
 }
 

@@ -1,4 +1,4 @@
-//! Whether a sample that is refused at enrollment is a wrong one.
+//! Whether samples that are refused at enrollment are of the wrong person.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use super::draw::key;
 use super::sets::{EncodingSet, People, Split};
 use crate::bench::table::Table;
 
-/// Draws, each with other people measured.
+/// Number of draws, each with different measured people.
 const DRAWS: usize = 10;
 /// Samples of each person.
 const SAMPLES: usize = 3;
-/// People enrolled at most.
+/// Maximum number of enrolled people.
 const PEOPLE: usize = 150;
-/// People with enough samples who are left to be enrolled, at least.
+/// Minimum number of people with enough samples who remain for enrollment.
 const MEASURED_PEOPLE_MIN: usize = 3;
-/// Share of pictures that are taken to be wrong: one in a hundred.
+/// Assumed share of wrong pictures: one in a hundred.
 const WRONG_SHARE: f64 = 0.01;
 
 /// The empty table.
 pub(super) fn table() -> Table {
     let mut table = Table::new(
-        "The look at samples before they are enrolled, three of each person",
+        "Review of samples before enrollment, three of each person",
         &[
             "encodings",
             "half",
@@ -38,11 +38,11 @@ pub(super) fn table() -> Table {
             "refusals that are right, %",
         ],
     );
-    table.notes.push("wrong samples: one of another enrolled person among the three. Refusals that are right: where one picture in a hundred is wrong. Right samples have the labels of the file, of which some are wrong".to_owned());
+    table.notes.push("wrong samples: one of another enrolled person among the three. Refusals that are right: if one picture in a hundred is wrong. Right samples have the labels of the file, some of which are wrong".to_owned());
     table
 }
 
-/// Adds the line of a set, or of a half of it.
+/// Adds the row of a set, or of one half of it.
 pub(super) fn run(set: &EncodingSet, half: &str, people: &People, table: &mut Table) -> Result<()> {
     let split = people.split_for(MEASURED_PEOPLE_MIN, SAMPLES).unwrap_or(Split::Program);
     let mut random = Rng::with_seed(1);
@@ -81,20 +81,20 @@ pub(super) fn run(set: &EncodingSet, half: &str, people: &People, table: &mut Ta
     Ok(())
 }
 
-/// What was reviewed, over all draws.
+/// Results of the reviews, over all draws.
 #[derive(Default)]
 struct Counts {
     persons: f64,
     persons_refused: f64,
     refused: f64,
     doubted: f64,
-    /// People with a wrong sample among theirs.
+    /// Number of people with one wrong sample.
     mixed: f64,
     caught: f64,
 }
 
 impl Counts {
-    /// Enrolls people one by one and reviews their samples before.
+    /// Enrolls people one by one, after a review of their samples.
     fn enroll(&mut self, gallery: &Gallery, people: &People, fit: &[usize], random: &mut Rng) {
         let mut before: Option<Encoding> = None;
         for (number, person) in fit.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Wrong settings and odd people: the target must hold, or the door must stay shut.
+//! Wrong settings and unusual people: the target must be met, or no face may be accepted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::bench::table::Table;
 const SAMPLES: usize = 3;
 /// Share of strangers that may be accepted.
 const TARGET: f64 = 0.001;
-/// People enrolled.
+/// Numbers of enrolled people.
 const ENROLLED: [usize; 2] = [10, 60];
-/// Visits of one stranger.
+/// Number of visits of one stranger.
 const VISITS: usize = 500;
-/// Distance between two people who look alike.
+/// Distance between two similar people.
 const TWIN_DISTANCE: f32 = 0.3;
-/// People of a family of strangers.
+/// Number of strangers in a family.
 const FAMILY: usize = 40;
 
-/// What is wrong.
+/// The fault that is simulated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mishap {
     OtherName,
@@ -85,7 +85,7 @@ pub(super) fn table() -> Table {
         ],
     );
     table.notes.push(
-        "the calibration is measured on people of whom none is drawn; a wrong model name has none".to_owned(),
+        "the calibration is measured on people who are not drawn; a wrong model name has none".to_owned(),
     );
     table.notes.push("one family: the 40 people nearest to a random one; one accepted face of about 100 exceeds the target".to_owned());
     table
@@ -98,7 +98,7 @@ struct Division<'a> {
     measured: HashMap<&'static str, Arc<Measured>>,
 }
 
-/// Adds the lines of a set.
+/// Adds the rows of a set.
 pub(super) fn run(set: &EncodingSet, people: &People, table: &mut Table) -> Result<()> {
     for enrolled in ENROLLED {
         let Some(split @ Split::OneOf(part)) = people.split_for(enrolled, SAMPLES) else { continue };
@@ -167,7 +167,7 @@ impl Division<'_> {
         let Some(mut house) = House::draw(&set, people, &self.parts.drawn, case, random)? else {
             return Ok(None);
         };
-        // What the program does not know stays unknown.
+        // A model without a built-in calibration stays without one.
         let mut set_aside_below = 0.0;
         if house.gallery.thresholds().calibration().is_some() {
             let measured = self.measured(&set)?;
@@ -198,7 +198,7 @@ impl Division<'_> {
 }
 
 impl House {
-    /// The first person's other faces, under another name.
+    /// Enrolls other faces of the first person under another name.
     fn enroll_twice(&mut self, random: &mut Rng) {
         if let Some(faces) = self.rest.first_mut() {
             random.shuffle(faces);
@@ -207,7 +207,7 @@ impl House {
         }
     }
 
-    /// A second person whose faces are as far from those of the first as twins are.
+    /// Enrolls a second person, whose faces are at the distance of twins from those of the first.
     fn enroll_twin(&mut self, dimensions: usize) {
         let step = TWIN_DISTANCE / (dimensions as f32).sqrt();
         let faces = self.rest.first().into_iter().flatten().take(SAMPLES);
@@ -216,7 +216,7 @@ impl House {
         self.gallery.add(key(1_000_000), &twins);
     }
 
-    /// Visits of one stranger on as many days, then all strangers.
+    /// Visits of one stranger, one per day, then all strangers.
     fn one_stranger_often(&self, random: &mut Rng) -> Vec<Outcome> {
         let probe = &self.strangers[random.usize(..self.strangers.len())];
         let answer = self.gallery.identify(&door(), &probe.face, None);
@@ -233,7 +233,7 @@ impl House {
         self.outcomes_at(&[TARGET], &[threshold], 0.0)
     }
 
-    /// Keeps only the strangers who are nearest to one of them.
+    /// Keeps only the strangers who are nearest to a random one of them.
     fn keep_one_family(&mut self, people: &People, random: &mut Rng) {
         let anchor = self.strangers[random.usize(..self.strangers.len())].person;
         let first = |person: usize| people.faces(person)[0].as_slice().to_vec();

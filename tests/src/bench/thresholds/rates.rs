@@ -1,8 +1,9 @@
-//! Intervals of shares that few draws give.
+//! Confidence intervals of shares from few draws.
 
 /// Probability on each side of an interval.
 const SIDE: f64 = 0.025;
-/// Below this probability a number of accepted strangers shows that the rate exceeds the target.
+/// Significance level: below this probability, the number of accepted strangers shows a rate above the
+/// target.
 const SHOWN_BELOW: f64 = 0.05;
 
 /// The 95 % interval of a share, in percent (Clopper and Pearson, 1934).
@@ -12,12 +13,12 @@ pub(super) fn interval(part: usize, whole: usize) -> String {
     format!("{:.1}-{:.1}", 100.0 * low, 100.0 * high)
 }
 
-/// Whether so many of the strangers are improbable where each is accepted with the probability `rate`.
+/// Whether the number of accepted strangers is improbable if each is accepted with the probability `rate`.
 pub(super) fn is_shown_over(accepted: usize, strangers: usize, rate: f64) -> bool {
     accepted > 0 && at_least(accepted, strangers, rate) < SHOWN_BELOW
 }
 
-/// Probability that at least so many of all happen.
+/// Probability of at least `part` hits of `whole`.
 fn at_least(part: usize, whole: usize, rate: f64) -> f64 {
     let mut probability = (whole as f64 * (-rate).ln_1p()).exp();
     let mut fewer = 0.0;
@@ -28,7 +29,7 @@ fn at_least(part: usize, whole: usize, rate: f64) -> f64 {
     1.0 - fewer
 }
 
-/// The smallest rate at which a rising condition holds.
+/// The smallest rate at which a monotonic condition holds.
 fn at(holds: impl Fn(f64) -> bool) -> f64 {
     const STEPS: usize = 40;
     let (mut low, mut high) = (0.0, 1.0);

@@ -1,4 +1,4 @@
-//! Encodings with names, from files.
+//! Labeled encodings from files.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -16,10 +16,10 @@ use gatehouse_model::Metric;
 
 use super::MEASURED_ONE_OF;
 
-/// Strangers of a draw at least.
+/// Minimum number of strangers of a draw.
 const STRANGERS_MIN: usize = 5;
 
-/// A file of encodings and how they are compared.
+/// A file of encodings, with the model and the metric.
 #[derive(Debug, Clone)]
 pub struct EncodingSet {
     /// Name of the model.
@@ -35,7 +35,7 @@ pub struct EncodingSet {
 pub(crate) enum Half {
     /// For choosing a constant.
     Choice,
-    /// For judging it.
+    /// For evaluating it.
     Report,
 }
 
@@ -51,9 +51,9 @@ impl Half {
 /// How many of the people are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Split {
-    /// One of so many.
+    /// One of n people.
     OneOf(usize),
-    /// None: the calibration that comes with the program is used, which contains the people who are drawn.
+    /// None: the built-in calibration is used, which contains the people who are drawn.
     Program,
 }
 
@@ -118,7 +118,7 @@ impl EncodingSet {
 }
 
 impl People {
-    /// From faces by person.
+    /// People with the given faces.
     pub(crate) fn new(faces: Vec<Vec<Encoding>>, dimensions: usize) -> Self {
         Self { dimensions, faces }
     }
@@ -135,19 +135,19 @@ impl People {
         &self.faces[person]
     }
 
-    /// People with more encodings than that.
+    /// Number of people with more encodings than `samples`.
     pub(crate) fn with_more_than(&self, samples: usize) -> usize {
         self.faces.iter().filter(|faces| faces.len() > samples).count()
     }
 
-    /// Every other person of the file.
+    /// One half: every other person of the file.
     pub(crate) fn half(&self, half: Half) -> Self {
         let first = usize::from(half == Half::Report);
         let faces = self.faces.iter().skip(first).step_by(2).cloned().collect();
         Self { dimensions: self.dimensions, faces }
     }
 
-    /// The first split that leaves enough people to enroll and as strangers.
+    /// The first split with enough people for enrollment and enough strangers.
     pub(crate) fn split_for(&self, enrolled: usize, samples: usize) -> Option<Split> {
         let leaves_enough = |one_of: usize| {
             let (people, fit) = (self.count(), self.with_more_than(samples));
@@ -163,7 +163,7 @@ impl People {
         (is_small && is_enough).then_some(Split::Program)
     }
 
-    /// Two random parts. People with many encodings and with few are in both.
+    /// Two random parts. Both contain people with many encodings and people with few.
     pub(crate) fn parts(&self, split: Split, random: &mut Rng) -> Parts {
         let mut all: Vec<usize> = (0..self.faces.len()).collect();
         random.shuffle(&mut all);
