@@ -1,18 +1,19 @@
 //! The adaptive threshold, derived from the gallery.
 //!
-//! The operator sets the target: the share of strangers that may be accepted. The threshold in force is the largest
-//! distance that meets the target with 95 % confidence. If model and evidence do not allow one, there is no
-//! threshold, and every face is classified as a stranger.
+//! The operator sets the target: the share of strangers that may be accepted. The threshold in force is the
+//! largest distance that meets the target with 95 % confidence. If model and evidence do not allow one, there
+//! is no threshold, and every face is classified as a stranger.
 //!
-//! - The [`Calibration`] of the model gives the bound for the current number of people and samples. Every enrollment
-//!   and erasure updates it at once.
-//! - With at least [`GALLERY_PEOPLE_MIN`] people, a model without calibration is measured on the gallery itself.
-//! - All other evidence can only lower the threshold. One kind is enrolled people who are nearer to each other than
-//!   the people of the calibration, or who would be accepted as each other. Another kind is observed strangers
-//!   who are nearer than those of the calibration. Accepted strangers are in no evidence. This is safe, because no
-//!   evidence raises a threshold.
-//! - Enrolled encodings that contradict the calibration (another norm, other distances) are of another model than
-//!   the configured one. Then there is no threshold.
+//! - The [`Calibration`] of the model gives the bound for the current number of people and samples. Every
+//!   enrollment and erasure updates it at once.
+//! - With at least [`GALLERY_PEOPLE_MIN`] people, a model without calibration is measured on the gallery
+//!   itself.
+//! - All other evidence can only lower the threshold. One kind is enrolled people who are nearer to each
+//!   other than the people of the calibration, or who would be accepted as each other. Another kind is
+//!   observed strangers who are nearer than those of the calibration. Accepted strangers are in no evidence.
+//!   This is safe, because no evidence raises a threshold.
+//! - Enrolled encodings that contradict the calibration (another norm, other distances) are of another model
+//!   than the configured one. Then there is no threshold.
 //!
 //! [`Gallery::derive`] measures in the background.
 
@@ -40,8 +41,8 @@ const SAMPLES_MEASURED: usize = 10_000;
 pub const GALLERY_PEOPLE_MIN: usize = 50;
 /// Maximum number of people in that measurement: more would take seconds.
 const GALLERY_PEOPLE_MEASURED: usize = 400;
-/// Factor on the bound that an unknown model's own gallery gives, because its impostor tail is extrapolated from
-/// few people.
+/// Factor on the bound that an unknown model's own gallery gives, because its impostor tail is extrapolated
+/// from few people.
 const UNKNOWN_MODEL_MARGIN: f64 = 0.93;
 /// Seed of the resampling: the same gallery gives the same threshold.
 const SEED: u64 = 1;
@@ -169,8 +170,8 @@ impl AdaptiveThreshold {
 }
 
 impl State {
-    /// The threshold of a camera: its own from the settings, else the common one from the settings, else a derived
-    /// one. 0 if there is none.
+    /// The threshold of a camera: its own from the settings, else the common one from the settings, else a
+    /// derived one. 0 if there is none.
     pub(super) fn threshold(&self, camera: Option<&str>) -> f32 {
         let fixed = camera.and_then(|camera| self.settings.camera_thresholds.get(camera));
         if let Some(fixed) = fixed {
@@ -323,7 +324,8 @@ impl Thresholds<'_> {
         state.renew_thresholds();
     }
 
-    /// Sets the calibration of the gallery's model. With `None`, the built-in one is used if the model is known.
+    /// Sets the calibration of the gallery's model. With `None`, the built-in one is used if the model is
+    /// known.
     ///
     /// # Errors
     /// [`CalibrationFault`] if it is damaged or belongs to another model. Then nothing changes.
@@ -356,8 +358,8 @@ impl Thresholds<'_> {
         self.gallery.read().calibration.clone()
     }
 
-    /// Measures the evidence of enrolled people and observed strangers. Takes up to a few seconds and does not block
-    /// probes.
+    /// Measures the evidence of enrolled people and observed strangers. Takes up to a few seconds and does
+    /// not block probes.
     pub fn derive<'a>(&self, strangers: impl Iterator<Item = &'a StrangerFace> + Clone) {
         let (is_known, enrolled) = {
             let state = self.gallery.read();
@@ -400,8 +402,8 @@ impl Thresholds<'_> {
         self.gallery.read().adaptive.as_ref().map(|adaptive| adaptive.target)
     }
 
-    /// Prospects for other numbers of samples, and for a target ten times as large, with the same number of people.
-    /// Empty if no statistics exist.
+    /// Prospects for other numbers of samples, and for a target ten times as large, with the same number of
+    /// people. Empty if no statistics exist.
     pub fn prospects(&self) -> Vec<Prospect> {
         let state = self.gallery.read();
         let target = state.adaptive.as_ref().map(|adaptive| adaptive.target);
@@ -470,8 +472,8 @@ impl Thresholds<'_> {
         (pairs > 0.0).then(|| sum / pairs)
     }
 
-    /// Distances between similar enrolled people: for each person, the nearest other person of the median sample. Two
-    /// people who are mutually nearest count as one pair.
+    /// Distances between similar enrolled people: for each person, the nearest other person of the median
+    /// sample. Two people who are mutually nearest count as one pair.
     fn look_alikes(&self) -> Vec<f64> {
         let mut by_person: HashMap<KeyId, Vec<(f64, KeyId)>> = HashMap::new();
         for measured in self.gallery.measure(SAMPLES_MEASURED) {

@@ -9,11 +9,12 @@ use zeroize::Zeroize;
 
 /// Bytes of a cache line.
 pub(super) const CACHE_LINE_BYTES: usize = 64;
-/// Bytes of a large page. It needs one entry of the address translation cache instead of 512, but takes all of its memory
-/// with the first written byte.
+/// Bytes of a large page. It needs one entry of the address translation cache instead of 512, but takes all
+/// of its memory with the first written byte.
 const LARGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Bytes that are zero until they are written, and wiped on drop. They never move. Unwritten pages take no memory.
+/// Bytes that are zero until they are written, and wiped on drop. They never move. Unwritten pages take no
+/// memory.
 #[derive(Default)]
 pub(super) struct AlignedBuffer {
     memory: Memory,

@@ -1,9 +1,10 @@
-//! Measures on the device, with the gallery's own templates, which engine is faster. This happens before a graph is
-//! built, because building one takes minutes.
+//! Measures on the device, with the gallery's own templates, which engine is faster. This happens before a
+//! graph is built, because building one takes minutes.
 //!
-//! The exact engine is timed. The time of a graph is estimated from random reads of templates, which dominate a graph
-//! search, so that it depends on processor and memory of the device. A wrong estimate costs an unneeded build: once a
-//! graph exists, both engines are timed with the same probes, and a slower graph is dropped.
+//! The exact engine is timed. The time of a graph is estimated from random reads of templates, which dominate
+//! a graph search, so that it depends on processor and memory of the device. A wrong estimate costs an
+//! unneeded build: once a graph exists, both engines are timed with the same probes, and a slower graph is
+//! dropped.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -19,13 +20,14 @@ pub const EXACT_LIMIT_MEASURED: usize = usize::MAX - 1;
 pub(super) const MEASURED_TEMPLATES_MIN: usize = 50_000;
 /// Number of timed probes; the median is used.
 pub(super) const PROBES: usize = 9;
-/// Random template reads with dot product that take as long as one graph search. A graph search reads a few thousand
-/// templates, one after another, each at the cost of about ten independent reads, as `./run bench identify` shows. Too
-/// large a number keeps the exact search longer than needed. Too small a number builds a graph that is dropped again.
+/// Random template reads with dot product that take as long as one graph search. A graph search reads a few
+/// thousand templates, one after another, each at the cost of about ten independent reads, as `./run bench
+/// identify` shows. Too large a number keeps the exact search longer than needed. Too small a number builds a
+/// graph that is dropped again.
 const READS_PER_SEARCH: usize = 40_000;
 
-/// Time of one probe with the exact engine and with the graph, which is estimated if there is none. None for an empty
-/// gallery.
+/// Time of one probe with the exact engine and with the graph, which is estimated if there is none. None for
+/// an empty gallery.
 pub(super) fn times(
     exact: &Exact,
     state: &State,

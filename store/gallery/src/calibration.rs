@@ -1,20 +1,21 @@
 //! Impostor statistics of a face model: how near the encodings of different people come to each other.
 //!
-//! A calibration contains statistics only, no encodings. It answers one question: at which distance does a gallery
-//! of `N` people with `S` samples each accept, with 95 % confidence, at most a given share of strangers?
+//! A calibration contains statistics only, no encodings. It answers one question: at which distance does a
+//! gallery of `N` people with `S` samples each accept, with 95 % confidence, at most a given share of
+//! strangers?
 //!
 //! **`T(N, S, t) = d(p) * s(S) * b(N, t)`**, with `p = 1 - (1 - t)^(1/N)`.
 //!
 //! - `d(p)`: the quantile `p` of the distances between strangers' faces and one enrolled sample
-//!   ([`Calibration::impostor`]). A stranger is accepted if the nearest of `N` people is within the threshold. This
-//!   is the first order statistic of `N` distances (David and Nagaraja, "Order Statistics", 2003, section 2.1).
-//!   Below the smallest measured share, the curve is extrapolated from its last decade, linearly in `log p`. For
-//!   every model measured so far, `log p` is concave in the distance. So this line is below the true distance, and
-//!   an error rejects more.
+//!   ([`Calibration::impostor`]). A stranger is accepted if the nearest of `N` people is within the
+//!   threshold. This is the first order statistic of `N` distances (David and Nagaraja, "Order Statistics",
+//!   2003, section 2.1). Below the smallest measured share, the curve is extrapolated from its last decade,
+//!   linearly in `log p`. For every model measured so far, `log p` is concave in the distance. So this line
+//!   is below the true distance, and an error rejects more.
 //! - `s(S)`: several samples of a person, and their mean, are nearer to every stranger than one sample is.
-//! - `b(N, t)`: the 2.5 % quantile of the true threshold divided by `d(p) * s(S)`, over galleries and strangers of
-//!   resampled people. It covers the random choice of the enrolled people, and the small number of people behind
-//!   the statistics.
+//! - `b(N, t)`: the 2.5 % quantile of the true threshold divided by `d(p) * s(S)`, over galleries and
+//!   strangers of resampled people. It covers the random choice of the enrolled people, and the small number
+//!   of people behind the statistics.
 
 pub(crate) mod known;
 pub(crate) mod measure;
@@ -243,8 +244,8 @@ impl Calibration {
         self.model == model && self.dimensions == dimensions && self.metric == metric
     }
 
-    /// The largest Euclidean distance at which, with 95 % confidence, at most the share `target` of strangers is
-    /// accepted. `None` if the statistics do not cover the target.
+    /// The largest Euclidean distance at which, with 95 % confidence, at most the share `target` of strangers
+    /// is accepted. `None` if the statistics do not cover the target.
     pub(crate) fn bound(&self, enrolled: Enrolled, target: f64) -> Option<f64> {
         let factor = self.bound_factor(enrolled.people, target);
         let distance = self.central(enrolled, target)? * factor;
@@ -286,8 +287,8 @@ impl Calibration {
         })
     }
 
-    /// The Euclidean distance below which a sample is attributed to the other person that it resembles. `has_own`:
-    /// the person has other samples, to which the distance must be clearly larger. Measured by
+    /// The Euclidean distance below which a sample is attributed to the other person that it resembles.
+    /// `has_own`: the person has other samples, to which the distance must be clearly larger. Measured by
     /// `gatehouse-bench thresholds`.
     pub(crate) fn mistaken(&self, enrolled: Enrolled, has_own: bool) -> Option<f64> {
         /// Share of strangers within this distance of one sample.
@@ -310,8 +311,8 @@ impl Calibration {
         Some(genuine.map_or(impostor, |point| impostor.max(self.metric.euclidean_of(point.distance))))
     }
 
-    /// How the gallery's encodings contradict the calibration, if they do. `mean_distance` is the mean Euclidean
-    /// distance between enrolled samples of different people.
+    /// How the gallery's encodings contradict the calibration, if they do. `mean_distance` is the mean
+    /// Euclidean distance between enrolled samples of different people.
     pub(crate) fn contradiction(
         &self,
         mean_norm: Option<f64>,

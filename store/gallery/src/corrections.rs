@@ -1,20 +1,21 @@
 //! Corrections: "not this person", for faces that were matched with the wrong person.
 //!
-//! A correction adds a negative sample to a person: the face of a wrong match. It prevents matches of that person with
-//! similar faces. For a probe, let `s` be its distance to the nearest sample of the person, and `n` the distance to the
-//! nearest negative sample, both in the metric of the gallery:
+//! A correction adds a negative sample to a person: the face of a wrong match. It prevents matches of that
+//! person with similar faces. For a probe, let `s` be its distance to the nearest sample of the person, and
+//! `n` the distance to the nearest negative sample, both in the metric of the gallery:
 //!
-//! **The person is excluded if `n <= s`, or `n <= r`, with `r` half of the threshold** (a quarter for the cosine, which
-//! grows with the square of the Euclidean distance).
+//! **The person is excluded if `n <= s`, or `n <= r`, with `r` half of the threshold** (a quarter for the
+//! cosine, which grows with the square of the Euclidean distance).
 //!
-//! The first condition means that the face is more similar to the wrong match than to the person. The second means that
-//! it is the face of the wrong match. The decision is then made as if the person were not enrolled: another person may
-//! match, and the excluded person makes no match ambiguous. The mean template is not used here, because a mean is nearer
-//! to every probe than a sample is.
+//! The first condition means that the face is more similar to the wrong match than to the person. The second
+//! means that it is the face of the wrong match. The decision is then made as if the person were not
+//! enrolled: another person may match, and the excluded person makes no match ambiguous. The mean template is
+//! not used here, because a mean is nearer to every probe than a sample is.
 //!
-//! Measured with synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers. One
-//! correction prevents two thirds to nine tenths of the look-alike's matches, and at most one in a hundred of the
-//! person's own. A correction cannot be undone: after the correction of a true match, erase and enroll the person again.
+//! Measured with synthetic people with 1 to 10 samples, each with a look-alike half as far away as strangers.
+//! One correction prevents two thirds to nine tenths of the look-alike's matches, and at most one in a
+//! hundred of the person's own. A correction cannot be undone: after the correction of a true match, erase
+//! and enroll the person again.
 
 use std::collections::HashMap;
 
@@ -26,10 +27,12 @@ use super::segment::SEGMENT_ROWS;
 use super::table::Table;
 use super::vector::{Probe, square_distance};
 
-/// Most negative samples of one person. A person with more wrong matches needs better pictures, not more corrections.
+/// Most negative samples of one person. A person with more wrong matches needs better pictures, not more
+/// corrections.
 pub const CORRECTIONS_MAX: usize = 32;
-/// Distance within which a face counts as that of a negative sample, as a share of the threshold. Pictures of one moment
-/// are nearer than this, while different samples of one person are about as far apart as the threshold.
+/// Distance within which a face counts as that of a negative sample, as a share of the threshold. Pictures of
+/// one moment are nearer than this, while different samples of one person are about as far apart as the
+/// threshold.
 pub const CORRECTION_RATIO: f32 = 0.5;
 
 /// The distance within which a face counts as that of a negative sample.
@@ -73,7 +76,8 @@ impl Corrections {
         self.0.keys()
     }
 
-    /// Whether a negative sample excludes a match; `own` is the squared distance to the nearest sample of the person.
+    /// Whether a negative sample excludes a match; `own` is the squared distance to the nearest sample of the
+    /// person.
     pub(super) fn exclude(&self, person: &KeyId, probe: &Probe, own: f32, rule: MatchRule) -> bool {
         let MatchRule { metric, threshold } = rule;
         let Some(samples) = self.0.get(person) else { return false };

@@ -4,12 +4,13 @@ use gatehouse_model::Outcome;
 
 /// Margin to the second person, as a share of the threshold, below which a match is ambiguous.
 ///
-/// With common models, the second person of a true match is farther away by at least half of the threshold. Twins, and
-/// two enrollments of one person, are within a few hundredths. An ambiguous match must not open a door.
+/// With common models, the second person of a true match is farther away by at least half of the threshold.
+/// Twins, and two enrollments of one person, are within a few hundredths. An ambiguous match must not open a
+/// door.
 pub const AMBIGUITY_RATIO: f32 = 0.1;
 
-/// The decision on one face, from the distances of the nearest and the second nearest person. A threshold of 0 never
-/// matches, not even an identical encoding.
+/// The decision on one face, from the distances of the nearest and the second nearest person. A threshold of
+/// 0 never matches, not even an identical encoding.
 pub(super) fn decide(threshold: f32, best: Option<f32>, second: Option<f32>) -> Outcome {
     match (best, second) {
         _ if threshold <= 0.0 => Outcome::Stranger,
@@ -22,8 +23,8 @@ pub(super) fn decide(threshold: f32, best: Option<f32>, second: Option<f32>) -> 
     }
 }
 
-/// Whether distances may change by `near` without a change of the decision. An approximate search is trusted only if
-/// this is true.
+/// Whether distances may change by `near` without a change of the decision. An approximate search is trusted
+/// only if this is true.
 pub(super) fn is_clear(threshold: f32, best: Option<f32>, second: Option<f32>, near: f32) -> bool {
     let Some(best) = best else { return false };
     if best > threshold {

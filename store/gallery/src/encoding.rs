@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::norms::Norms;
 
-/// Smallest norm of an encoding. Face models produce norms of 1 to 40. Below this, the direction is noise, and the square
-/// is out of range of `f32`.
+/// Smallest norm of an encoding. Face models produce norms of 1 to 40. Below this, the direction is noise,
+/// and the square is out of range of `f32`.
 pub(super) const NORM_MIN: f64 = 1e-6;
 /// Largest norm of an encoding: far above any model's, and its square is far from overflow.
 const NORM_MAX: f64 = 1e6;

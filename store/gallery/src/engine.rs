@@ -60,8 +60,8 @@ impl Nearest {
 
 /// A search over the templates of a table.
 ///
-/// An engine has at most an index. Templates, owners and distances come from the table, so that no engine can return a
-/// removed template.
+/// An engine has at most an index. Templates, owners and distances come from the table, so that no engine can
+/// return a removed template.
 pub(super) trait Engine {
     /// The two nearest people; none if this engine has no reliable result and the exact engine must search.
     fn nearest(&self, table: &Table, probe: &Probe) -> Option<Nearest>;

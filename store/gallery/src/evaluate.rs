@@ -1,11 +1,11 @@
 //! How well a model distinguishes people, measured on labeled encodings: a pure computation, without a store.
 //!
-//! Closed set: every encoding is compared with all others (leave one out). Open set: in each of several seeded
-//! trials, a part of the people is not enrolled, and their encodings are the impostor probes. Every encoding of
-//! an enrolled person is a probe as well, against the gallery without this encoding. FPIR is the share of
-//! strangers' encodings with any person within the threshold. FNIR is the share of encodings of enrolled people
-//! whose own person is not the nearest, or not within the threshold. The distance to a person is measured in
-//! three ways, see [`Method`].
+//! Closed set: every encoding is compared with all others (leave one out). Open set: in each of several
+//! seeded trials, a part of the people is not enrolled, and their encodings are the impostor probes. Every
+//! encoding of an enrolled person is a probe as well, against the gallery without this encoding. FPIR is the
+//! share of strangers' encodings with any person within the threshold. FNIR is the share of encodings of
+//! enrolled people whose own person is not the nearest, or not within the threshold. The distance to a person
+//! is measured in three ways, see [`Method`].
 
 mod samples;
 #[cfg(test)]
@@ -28,11 +28,13 @@ use trial::{Found, Prepared, Rule};
 
 /// Default share of the people who are enrolled.
 const ENROLLED_SHARE: f64 = 0.8;
-/// Minimum trials: the selection of strangers changes the result by more than the intervals of one trial show.
+/// Minimum trials: the selection of strangers changes the result by more than the intervals of one trial
+/// show.
 const TRIALS_MIN: usize = 10;
 /// Maximum trials: beyond this, the number of people limits the accuracy.
 const TRIALS_MAX: usize = 200;
-/// Probes of enrolled people over all trials of a small gallery: enough to measure a rate of one in a hundred.
+/// Probes of enrolled people over all trials of a small gallery: enough to measure a rate of one in a
+/// hundred.
 const ENROLLED_PROBES: usize = 4000;
 /// Target FPIR values for which a threshold is reported.
 const TARGETS: [f64; 2] = [0.001, 0.01];

@@ -1,16 +1,17 @@
-//! The exact engine: a scan of sketches, then of quantized templates, with exact distances for few candidates.
+//! The exact engine: a scan of sketches, then of quantized templates, with exact distances for few
+//! candidates.
 //!
-//! Why it is exact: a template is skipped only if a proven lower bound of its distance is larger than the second
-//! person's distance so far. The distance of every other template is computed in `f32`. So the result equals that of a
-//! scan of the full vectors, bit for bit. The number of computed distances depends on the data and is small.
-//! There are two bounds. The distance of the sketches is the cheaper one, see [`super::sketch`]. The tighter one is
-//! the triangle inequality: with `x = x' + e` (quantized and error) for template and probe,
-//! `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are stored, and `|p' - x'|` follows from the dot product
-//! of the quantized vectors.
+//! Why it is exact: a template is skipped only if a proven lower bound of its distance is larger than the
+//! second person's distance so far. The distance of every other template is computed in `f32`. So the result
+//! equals that of a scan of the full vectors, bit for bit. The number of computed distances depends on the
+//! data and is small. There are two bounds. The distance of the sketches is the cheaper one, see
+//! [`super::sketch`]. The tighter one is the triangle inequality: with `x = x' + e` (quantized and error) for
+//! template and probe, `|p - x| >= |p' - x'| - |e_p| - |e_x|`; both error norms are stored, and `|p' - x'|`
+//! follows from the dot product of the quantized vectors.
 //!
-//! Sketches are compared first, see [`prefilter`]. Chunks without sketches (in a small gallery), and all chunks if the
-//! sketches leave too many candidates, are scanned by quantized templates. Of several tables, the one with the likely
-//! nearest templates comes first, because a tight bound skips most of the others.
+//! Sketches are compared first, see [`prefilter`]. Chunks without sketches (in a small gallery), and all
+//! chunks if the sketches leave too many candidates, are scanned by quantized templates. Of several tables,
+//! the one with the likely nearest templates comes first, because a tight bound skips most of the others.
 
 mod prefilter;
 
@@ -39,8 +40,8 @@ impl Exact {
         Self { arch: pulp::Arch::new() }
     }
 
-    /// The two nearest people in several tables, one after another. `nearest` is an earlier result, with which more
-    /// templates are skipped.
+    /// The two nearest people in several tables, one after another. `nearest` is an earlier result, with
+    /// which more templates are skipped.
     pub(super) fn among(&self, tables: &[&Table], probe: &Probe, nearest: Nearest) -> Nearest {
         self.arch.dispatch(Search { tables, probe, nearest })
     }
@@ -54,8 +55,9 @@ impl Engine for Exact {
 
 /// The whole search, compiled once per kind of processor.
 ///
-/// A type, not a closure: a closure with mutable captures is called through a shim that the compiler does not inline,
-/// which loses the processor's vector instructions. All functions below are inlined for the same reason.
+/// A type, not a closure: a closure with mutable captures is called through a shim that the compiler does not
+/// inline, which loses the processor's vector instructions. All functions below are inlined for the same
+/// reason.
 struct Search<'a> {
     tables: &'a [&'a Table],
     probe: &'a Probe,

@@ -1,14 +1,14 @@
 //! The approximate engine for galleries beyond the crossover: a graph of `hnsw_rs` over quantized templates.
 //!
 //! How the crate is used:
-//! - A point is a quantized template, followed by its scale and square ([`Cell`]): 136 bytes at 128-d. Full vectors stay
-//!   in the table, where the `f32` distance of every hit is computed. So distances are exact, and a removed template
-//!   cannot be returned.
+//! - A point is a quantized template, followed by its scale and square ([`Cell`]): 136 bytes at 128-d. Full
+//!   vectors stay in the table, where the `f32` distance of every hit is computed. So distances are exact,
+//!   and a removed template cannot be returned.
 //! - Points are identified by slot. The distance of a reused slot is that of its present template.
-//! - Identical points hide each other and their neighbors in the graph. So there is one point per distinct vector, and a
-//!   list of the other slots with it.
-//! - Points cannot be removed or changed: the graph is built again, see the indexer. Insertion is sequential (parallel
-//!   insertion loses points). Its dump and loader must not be called (plaintext, `exit`).
+//! - Identical points hide each other and their neighbors in the graph. So there is one point per distinct
+//!   vector, and a list of the other slots with it.
+//! - Points cannot be removed or changed: the graph is built again, see the indexer. Insertion is sequential
+//!   (parallel insertion loses points). Its dump and loader must not be called (plaintext, `exit`).
 //! - It contains assertions: a panic is caught, and the exact engine is used instead.
 
 use std::collections::HashMap;
@@ -24,7 +24,8 @@ use super::engine::{Engine, Nearest};
 use super::table::Table;
 use super::vector::{Coarse, Probe, dot, square_distance};
 
-/// Links per point and layer (twice as many in the lowest): below 24 recall falls under 0.99 at 100,000 templates.
+/// Links per point and layer (twice as many in the lowest): below 24 recall falls under 0.99 at 100,000
+/// templates.
 const CONNECTIONS: usize = 24;
 /// Candidates per insertion: with fewer than 200, points become hard to reach.
 const CONSTRUCTION_WIDTH: usize = 200;
@@ -103,7 +104,8 @@ pub(super) struct Graph {
     hnsw: Hnsw<'static, Cell, Kernel>,
     /// Other slots of the same point, by the slot that identifies it.
     twins: RwLock<HashMap<u32, Vec<u32>>>,
-    /// Slot that identifies a point, by a keyed 64-bit hash of its content. A collision would hide a template.
+    /// Slot that identifies a point, by a keyed 64-bit hash of its content. A collision would hide a
+    /// template.
     names: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }

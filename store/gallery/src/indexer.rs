@@ -1,11 +1,12 @@
 //! Updates graph and sketches on a thread of its own, so that no probe and no enrollment waits for it.
 //!
-//! Below `exact_limit` there is no graph. Above it, one is built from the table, block by block, and the exact engine is
-//! used meanwhile. Templates that were added since are in `recent`, and their distances are computed for every probe
-//! until the graph contains them. After the removal of a template, the graph is out of date. It stays in use, because a
-//! removed template is not in the table and cannot be returned. A new graph is built, and the old one is wiped when it is
-//! replaced. Sketches (see [`super::sketch`]) come before graphs. They are renewed as the gallery grows, chunk by chunk,
-//! with the lock released in between. Nothing is on disk: after a start, all is built again.
+//! Below `exact_limit` there is no graph. Above it, one is built from the table, block by block, and the
+//! exact engine is used meanwhile. Templates that were added since are in `recent`, and their distances are
+//! computed for every probe until the graph contains them. After the removal of a template, the graph is out
+//! of date. It stays in use, because a removed template is not in the table and cannot be returned. A new
+//! graph is built, and the old one is wiped when it is replaced. Sketches (see [`super::sketch`]) come before
+//! graphs. They are renewed as the gallery grows, chunk by chunk, with the lock released in between. Nothing
+//! is on disk: after a start, all is built again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -178,8 +179,8 @@ impl Worker {
         calibrate::is_graph_faster(times)
     }
 
-    /// Measures which engine is faster, and again once the gallery has grown by half. A graph that is slower is
-    /// discarded.
+    /// Measures which engine is faster, and again once the gallery has grown by half. A graph that is slower
+    /// is discarded.
     fn measure(&self) {
         let is_faster = (self.is_graph_faster)(self);
         let mut state = self.write();
@@ -194,8 +195,9 @@ impl Worker {
         tracing::info!(templates, graph = is_faster, "measured which engine of the gallery is faster");
     }
 
-    /// Creates a lens from a sample and sketches chunk by chunk with it. Probes use the existing sketches meanwhile. Mean
-    /// templates have the same distribution and use the same lens, so that a probe is sketched once.
+    /// Creates a lens from a sample and sketches chunk by chunk with it. Probes use the existing sketches
+    /// meanwhile. Mean templates have the same distribution and use the same lens, so that a probe is
+    /// sketched once.
     fn sketch(&self) {
         let (sample, templates, dimensions, epoch) = {
             let state = self.read();
@@ -314,7 +316,7 @@ mod tests {
     use crate::{GallerySettings, Metric};
     use gatehouse_model::KeyId;
 
-    /// A thread's work on some people, where the device says that the graph is faster, or not.
+    /// A worker with some people and a stubbed measurement of the faster engine.
     fn worker(is_graph_faster: fn(&Worker) -> bool) -> Worker {
         let settings = GallerySettings {
             model: "synthetic".to_owned(),

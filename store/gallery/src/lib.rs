@@ -1,15 +1,16 @@
 //! The enrolled people in memory, and the identification of faces.
 //!
-//! Constraints: probes are answered during enrollments and erasures, and see either the old or the new state. A removed
-//! person must not be in a result of a later probe. There are two engines: the exact scan, and above `exact_limit`
-//! templates a graph, whose unclear results are decided by the exact scan. Both compute distances in `f32` on the
-//! template itself.
+//! Constraints: probes are answered during enrollments and erasures, and see either the old or the new state.
+//! A removed person must not be in a result of a later probe. There are two engines: the exact scan, and
+//! above `exact_limit` templates a graph, whose unclear results are decided by the exact scan. Both compute
+//! distances in `f32` on the template itself.
 //!
-//! One `RwLock` protects all state: probes read, and changes write briefly. The index thread copies under the read lock
-//! and works without a lock. Nothing is on disk: the store fills the gallery at its start.
+//! One `RwLock` protects all state: probes read, and changes write briefly. The index thread copies under the
+//! read lock and works without a lock. Nothing is on disk: the store fills the gallery at its start.
 //!
-//! An encoding reaches an engine only as an [`Encoding`], and so never with NaN, zero or the wrong number of components.
-//! It must pass the gallery's [`Transform`] first: all data in memory is protected, see [`transform`].
+//! An encoding reaches an engine only as an [`Encoding`], and so never with NaN, zero or the wrong number of
+//! components. It must pass the gallery's [`Transform`] first: all data in memory is protected, see
+//! [`transform`].
 
 mod adaptive_threshold;
 mod aligned_buffer;
@@ -127,8 +128,8 @@ impl Gallery {
         }
     }
 
-    /// Applies thresholds, minimum quality and engine limit. Model, dimensions, metric and length stay as they are: a
-    /// change of them needs a new gallery.
+    /// Applies thresholds, minimum quality and engine limit. Model, dimensions, metric and length stay as
+    /// they are: a change of them needs a new gallery.
     pub fn apply(&self, settings: GallerySettings) {
         let (model, dimensions, metric) = (self.model.clone(), self.dimensions, self.metric);
         let mut state = self.write();
@@ -140,8 +141,8 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Adds samples of a new or known person; the next probe sees all of them. A sample with other dimensions is skipped.
-    /// Returns the number of added samples.
+    /// Adds samples of a new or known person; the next probe sees all of them. A sample with other dimensions
+    /// is skipped. Returns the number of added samples.
     pub fn add(&self, person: KeyId, samples: &[Encoding]) -> usize {
         let mut state = self.write();
         let templates: Vec<Probe> =
@@ -163,10 +164,10 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Changes to another transform. `fill` adds all templates to the new gallery, in the new space. The new gallery
-    /// replaces this one in one step, so that a probe sees either the old or the new state. Both are in memory
-    /// meanwhile, and nothing may be added or removed. Settings stay. The graph is built again, and the exact engine is
-    /// used until then.
+    /// Changes to another transform. `fill` adds all templates to the new gallery, in the new space. The new
+    /// gallery replaces this one in one step, so that a probe sees either the old or the new state. Both are
+    /// in memory meanwhile, and nothing may be added or removed. Settings stay. The graph is built again, and
+    /// the exact engine is used until then.
     pub fn rekey(&self, transform: Arc<Transform>, fill: impl FnOnce(&Self)) {
         // It needs no graph of its own.
         let settings = GallerySettings { exact_limit: usize::MAX, ..self.read().settings.clone() };
@@ -180,7 +181,8 @@ impl Gallery {
         self.index_if_needed();
     }
 
-    /// Adds negative samples of a person, for the next probe, see [`CORRECTION_RATIO`]. They are removed with the person.
+    /// Adds negative samples of a person, for the next probe, see [`CORRECTION_RATIO`]. They are removed with
+    /// the person.
     pub fn correct(&self, person: KeyId, samples: &[Protected]) {
         let samples: Vec<Probe> = samples.iter().map(|sample| self.probe(sample)).collect();
         let mut state = self.write();
@@ -192,8 +194,8 @@ impl Gallery {
         self.read().corrections.count(person)
     }
 
-    /// Removes a person and wipes their templates: no later probe finds them. Returns the number of templates, 0 for an
-    /// unknown person.
+    /// Removes a person and wipes their templates: no later probe finds them. Returns the number of
+    /// templates, 0 for an unknown person.
     pub fn remove(&self, person: &KeyId) -> usize {
         let mut state = self.write();
         let removed = state.remove(person);
@@ -205,8 +207,8 @@ impl Gallery {
         removed
     }
 
-    /// Identifies a face with the threshold of the camera. `quality` is rated by the camera, 0 to 1; a face without a
-    /// quality gets a decision.
+    /// Identifies a face with the threshold of the camera. `quality` is rated by the camera, 0 to 1; a face
+    /// without a quality gets a decision.
     pub fn identify(&self, camera: &CameraName, probe: &Encoding, quality: Option<f32>) -> Face<KeyId> {
         let state = self.read();
         // Under the lock, so that probe and templates are of one key.
@@ -274,8 +276,8 @@ impl Gallery {
         if self.read().index.graph.is_some() { EngineName::Hnsw } else { EngineName::Exact }
     }
 
-    /// Whether the index is up to date: sketches are complete, and the graph, if one is needed, has every template and no
-    /// removed one.
+    /// Whether the index is up to date: sketches are complete, and the graph, if one is needed, has every
+    /// template and no removed one.
     pub fn is_indexed(&self) -> bool {
         let state = self.read();
         !state.wants_lens() && !state.index.needs_work(state.table.taken(), state.settings.exact_limit)
@@ -290,8 +292,8 @@ impl Gallery {
         Probe::new(template.as_slice(), self.metric == Metric::Cosine)
     }
 
-    /// The two nearest people, by nearest sample or mean template: from the graph if there is one and its result is clear,
-    /// otherwise from the exact engine.
+    /// The two nearest people, by nearest sample or mean template: from the graph if there is one and its
+    /// result is clear, otherwise from the exact engine.
     fn nearest(&self, state: &State, probe: &Probe, threshold: f32) -> Nearest {
         let both = [&state.means, &state.table];
         let Some(graph) = &state.index.graph else {
@@ -326,8 +328,8 @@ impl Gallery {
         indexer.get_or_insert_with(|| Indexer::start(Arc::clone(&self.state))).wake();
     }
 
-    // State stays usable after a panic under the lock: every change leaves table, people and index consistent before the
-    // next one begins.
+    // State stays usable after a panic under the lock: every change leaves table, people and index consistent
+    // before the next one begins.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,8 @@
 //! Numbers in an anonymous mapping.
 //!
-//! Memory that is freed to the allocator often stays with the process, and zeroed memory from it is often written. A
-//! mapping is returned to the system as a whole, and its pages take no memory until they are written.
+//! Memory that is freed to the allocator often stays with the process, and zeroed memory from it is often
+//! written. A mapping is returned to the system as a whole, and its pages take no memory until they are
+//! written.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

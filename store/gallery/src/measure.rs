@@ -1,4 +1,5 @@
-//! Enrolled people as probes: every sample is compared with its own person without it, and with all other people.
+//! Enrolled people as probes: every sample is compared with its own person without it, and with all other
+//! people.
 
 use gatehouse_model::KeyId;
 
@@ -22,8 +23,8 @@ pub struct Measured {
 }
 
 impl Gallery {
-    /// Measures enrolled samples. If there are more, every n-th person is used, for about `most` samples. People may be
-    /// added and removed meanwhile.
+    /// Measures enrolled samples. If there are more, every n-th person is used, for about `most` samples.
+    /// People may be added and removed meanwhile.
     pub fn measure(&self, most: usize) -> Vec<Measured> {
         let (places, templates) = {
             let state = self.read();

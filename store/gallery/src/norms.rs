@@ -1,10 +1,12 @@
-//! Norms of the model's encodings, learned from enrolled ones. Encodings with an implausible norm get no decision.
+//! Norms of the model's encodings, learned from enrolled ones. Encodings with an implausible norm get no
+//! decision.
 
 use super::encoding::norm;
 
 /// Templates from which on their norms are representative of the model.
 const TEMPLATES_MIN: f64 = 32.0;
-/// Standard deviations by which a face may differ from the mean norm. Of 12,812 dlib encodings, none exceeds 3.5.
+/// Standard deviations by which a face may differ from the mean norm. Of 12,812 dlib encodings, none exceeds
+/// 3.5.
 const DEVIATIONS: f64 = 5.0;
 /// A model normalizes its encodings if mean norm and deviation are within this of 1 and 0.
 const NORMALISED: f64 = 0.01;
@@ -47,7 +49,8 @@ impl Norms {
         (self.count > 0.5).then(|| self.sum / self.count)
     }
 
-    /// Whether a face can be of the model, as far as that is known; `normalised` if the model's encodings have length 1.
+    /// Whether a face can be of the model, as far as that is known; `normalised` if the model's encodings
+    /// have length 1.
     pub(super) fn fits(&self, face: Self, normalised: bool) -> bool {
         if normalised {
             return face.is_unit();
@@ -108,12 +111,12 @@ mod tests {
         for at in 0..31 {
             norms.change(Norms::default(), Norms::of(&[1.3 + 0.01 * at as f32]));
         }
-        assert!(norms.fits(Norms::of(&[100.0]), false), "31 templates say nothing");
+        assert!(norms.fits(Norms::of(&[100.0]), false), "31 templates are too few");
         norms.change(Norms::default(), Norms::of(&[1.61]));
         assert!(norms.fits(Norms::of(&[1.1]), false) && norms.fits(Norms::of(&[-1.9]), false));
         assert!(!norms.fits(Norms::of(&[0.8]), false) && !norms.fits(Norms::of(&[2.1]), false));
         norms.change(Norms::of(&[1.61]), Norms::default());
-        assert!(norms.fits(Norms::of(&[100.0]), false), "who is erased is not counted");
+        assert!(norms.fits(Norms::of(&[100.0]), false), "erased people are not counted");
     }
 
     #[test]

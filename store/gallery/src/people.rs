@@ -51,8 +51,8 @@ pub(super) struct State {
     pub table: Table,
     /// Negative samples.
     pub corrections: Corrections,
-    /// The mean template of every person with several templates, which probes are compared with as well. Rounded, because
-    /// a mean is not more accurate anyway.
+    /// The mean template of every person with several templates, which probes are compared with as well.
+    /// Rounded, because a mean is not more accurate anyway.
     pub means: Table,
     /// The graph, if there is one.
     pub index: Index,
@@ -86,8 +86,8 @@ impl State {
         }
     }
 
-    /// Swaps all state with `fresh` except the settings. The index is discarded with the old templates. The caller must
-    /// drop it and `fresh` without a lock.
+    /// Swaps all state with `fresh` except the settings. The index is discarded with the old templates. The
+    /// caller must drop it and `fresh` without a lock.
     #[must_use]
     pub(super) fn take_over(&mut self, fresh: &mut Self) -> Option<Arc<Graph>> {
         std::mem::swap(self, fresh);
@@ -221,8 +221,8 @@ impl State {
         self.samples_of(owner).map(|sample| square_distance(&probe.fine, sample)).min_by(f32::total_cmp)
     }
 
-    /// Discards the graph if the gallery has become too small for one: below half of the limit, so that a gallery near
-    /// the limit does not build graphs repeatedly. The caller must drop it without a lock.
+    /// Discards the graph if the gallery has become too small for one: below half of the limit, so that a
+    /// gallery near the limit does not build graphs repeatedly. The caller must drop it without a lock.
     #[must_use]
     pub(super) fn give_up_small_index(&mut self) -> Option<Arc<Graph>> {
         let is_small = self.table.taken() <= self.index.limit(self.settings.exact_limit) / 2;

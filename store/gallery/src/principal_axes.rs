@@ -1,8 +1,9 @@
 //! Principal axes: the directions of largest variance of a set of vectors.
 //!
-//! Subspace iteration on the covariance, with a fixed number of iterations from fixed random directions. It need not
-//! converge: a search with sketches is exact with any axes that do not lengthen a vector, and faster with better ones.
-//! Therefore the axes are checked to be orthonormal, and shortened so that rounding to `f32` lengthens no vector.
+//! Subspace iteration on the covariance, with a fixed number of iterations from fixed random directions. It
+//! need not converge: a search with sketches is exact with any axes that do not lengthen a vector, and faster
+//! with better ones. Therefore the axes are checked to be orthonormal, and shortened so that rounding to
+//! `f32` lengthens no vector.
 
 use zeroize::Zeroizing;
 
@@ -12,8 +13,8 @@ use super::mapped::Mapped;
 const ITERATIONS: usize = 8;
 /// Largest deviation of the axes from orthonormality.
 const ORTHONORMALITY_TOLERANCE: f64 = 1e-12;
-/// Factor by which axes are shortened before they are rounded. Rounding the 39 axes of a sketch lengthens a vector
-/// by at most 39^(1/2) times 2^-24 of its length, which is 3.8e-7.
+/// Factor by which axes are shortened before they are rounded. Rounding the 39 axes of a sketch lengthens a
+/// vector by at most 39^(1/2) times 2^-24 of its length, which is 3.8e-7.
 const SHORTENING: f64 = 1.0 - 1e-6;
 /// Independent partial sums of a dot product, for vector instructions.
 const LANES: usize = 8;
@@ -22,11 +23,13 @@ const LANES: usize = 8;
 pub(super) struct Axes {
     /// The mean of its vectors.
     pub middle: Zeroizing<Vec<f64>>,
-    /// The axes, one after another: orthonormal except for rounding. The projection on all of them lengthens no vector.
+    /// The axes, one after another: orthonormal except for rounding. The projection on all of them lengthens
+    /// no vector.
     pub axes: Zeroizing<Vec<f32>>,
 }
 
-/// The mean of `sample`, which contains vectors of `dimensions` one after another, and its first `count` axes.
+/// The mean of `sample`, which contains vectors of `dimensions` one after another, and its first `count`
+/// axes.
 pub(super) fn principal_axes(sample: &[f32], dimensions: usize, count: usize) -> Option<Axes> {
     if sample.is_empty() || dimensions < count {
         return None;
@@ -59,8 +62,8 @@ fn middle(sample: &[f32], dimensions: usize) -> Zeroizing<Vec<f64>> {
     middle
 }
 
-/// Covariance of the sample, up to a factor. A small variance is added in every direction, so that no axis vanishes.
-/// None if there is no memory for it.
+/// Covariance of the sample, up to a factor. A small variance is added in every direction, so that no axis
+/// vanishes. None if there is no memory for it.
 fn covariance(sample: &[f32], middle: &[f64]) -> Option<Mapped<f64>> {
     let dimensions = middle.len();
     let mut matrix = Mapped::<f64>::new(dimensions * dimensions)?;

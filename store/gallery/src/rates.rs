@@ -1,8 +1,8 @@
 //! Error rates with confidence bounds, from measured distances.
 //!
-//! Several measurements of one person are not independent. Therefore the variance of the rate between people gives
-//! the effective number of independent measurements. Wilson's interval for that number is the 95 % bound. Without
-//! any hit, every person counts once.
+//! Several measurements of one person are not independent. Therefore the variance of the rate between people
+//! gives the effective number of independent measurements. Wilson's interval for that number is the 95 %
+//! bound. Without any hit, every person counts once.
 
 use serde::{Deserialize, Serialize};
 

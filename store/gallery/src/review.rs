@@ -8,8 +8,9 @@ use super::people::State;
 use super::vector::{Probe, square_distance};
 use super::{Encoding, Gallery};
 
-/// Two samples of one person that are nearer than this share of their norm are duplicates: one picture encoded
-/// twice, or consecutive frames of a video. Two pictures of one person are at least five times as far apart.
+/// Two samples of one person that are nearer than this share of their norm are duplicates: one picture
+/// encoded twice, or consecutive frames of a video. Two pictures of one person are at least five times as far
+/// apart.
 const REPEATED_SHARE: f64 = 0.03;
 
 /// A foreign sample's distance to the other person is below this share of the distance to its own person.
@@ -48,14 +49,15 @@ pub enum Verdict {
     /// Nearer to another person than to its own. Without other samples of its person: within the threshold of
     /// another person. The operator should check it.
     Doubtful,
-    /// Probably of another person: near to their samples and much farther from its own. Nine of ten such samples are
-    /// wrong (`gatehouse-bench thresholds`).
+    /// Probably of another person: near to their samples and much farther from its own. Nine of ten such
+    /// samples are wrong (`gatehouse-bench thresholds`).
     Foreign,
 }
 
 impl Gallery {
-    /// Reviews samples before they are added to a person, new (`None`) or known. Returns one review per sample, in
-    /// order. A sample with other dimensions is reported as [`Verdict::Repeated`], because it cannot be added.
+    /// Reviews samples before they are added to a person, new (`None`) or known. Returns one review per
+    /// sample, in order. A sample with other dimensions is reported as [`Verdict::Repeated`], because it
+    /// cannot be added.
     pub fn review(&self, person: Option<&KeyId>, samples: &[Encoding]) -> Vec<Review> {
         let state = self.read();
         let place = person.and_then(|person| state.place_of(person));

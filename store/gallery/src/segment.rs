@@ -1,8 +1,9 @@
 //! The rows of a part of a table: templates, their quantization, and their sketches.
 //!
-//! Data that every search reads is stored by kind: all sketches of the segment are contiguous, because memory is fastest
-//! in long runs. The address of a quantized template follows from its row, so that the processor can prefetch many of
-//! them. Full templates are read rarely and stored in chunks. Unused parts of a chunk take no memory.
+//! Data that every search reads is stored by kind: all sketches of the segment are contiguous, because memory
+//! is fastest in long runs. The address of a quantized template follows from its row, so that the processor
+//! can prefetch many of them. Full templates are read rarely and stored in chunks. Unused parts of a chunk
+//! take no memory.
 
 use std::sync::Arc;
 
@@ -14,11 +15,13 @@ use super::mapped::Mapped;
 use super::sketch::{Lens, SKETCH};
 use super::vector::{Coarse, Probe, residual, restored, square_distance, square_distance_restored};
 
-/// Rows whose sketches are stored coordinate by coordinate, so that vector instructions compare all of them at once.
+/// Rows whose sketches are stored coordinate by coordinate, so that vector instructions compare all of them
+/// at once.
 pub(super) const BLOCK: usize = 64;
 /// Blocks of sketches per chunk.
 pub(super) const CHUNK_BLOCKS: usize = CHUNK_ROWS / BLOCK;
-/// Rows by which a segment grows and is sketched: 32 KiB of quantized 128-d templates, which fit a first-level cache.
+/// Rows by which a segment grows and is sketched: 32 KiB of quantized 128-d templates, which fit a
+/// first-level cache.
 pub(super) const CHUNK_ROWS: usize = 256;
 /// Chunks per segment: 2.5 MiB of sketches, of which only those of chunks in use take memory.
 pub(super) const SEGMENT_CHUNKS: usize = 256;
@@ -70,7 +73,8 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Without rows. With `is_large`, in large pages: faster, but with memory for rows that may never be used.
+    /// Without rows. With `is_large`, in large pages: faster, but with memory for rows that may never be
+    /// used.
     pub(super) fn new(dimensions: usize, is_large: bool) -> Self {
         Self {
             dimensions,
@@ -89,8 +93,8 @@ impl Segment {
         self.full.len()
     }
 
-    /// Adds a chunk of free rows for full or rounded templates, with sketches if there is a lens. None if there is no memory
-    /// for it.
+    /// Adds a chunk of free rows for full or rounded templates, with sketches if there is a lens. None if
+    /// there is no memory for it.
     pub(super) fn grow(&mut self, is_rounded: bool, lens: Option<&Arc<Lens>>) -> Option<()> {
         let length = CHUNK_ROWS * self.dimensions;
         let full = if is_rounded {

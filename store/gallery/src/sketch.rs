@@ -1,13 +1,14 @@
 //! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Proof: a sketch contains the coordinates of the template along 39 axes through the mean of the gallery, `Ax`, and as
-//! the last one the length of the remainder, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are nearly orthonormal and lengthen no
-//! vector. So the remainder is the length of `Bx` for some matrix `B` with `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`, and
-//! `Ax` and `Bx` together preserve distances. Replacing `Bx` by its length shortens distances
-//! (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an interval. Coordinates are then rounded to
-//! steps, with a known error. So a template whose sketch is too far away cannot be near. A search that reads all
-//! sketches, and only the remaining templates, is exact with any axes. Better axes leave fewer templates: they are the
-//! principal axes of the gallery, see [`super::principal_axes`].
+//! Proof: a sketch contains the coordinates of the template along 39 axes through the mean of the gallery,
+//! `Ax`, and as the last one the length of the remainder, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are nearly
+//! orthonormal and lengthen no vector. So the remainder is the length of `Bx` for some matrix `B` with
+//! `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`, and `Ax` and `Bx` together preserve distances. Replacing `Bx` by
+//! its length shortens distances (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an
+//! interval. Coordinates are then rounded to steps, with a known error. So a template whose sketch is too far
+//! away cannot be near. A search that reads all sketches, and only the remaining templates, is exact with any
+//! axes. Better axes leave fewer templates: they are the principal axes of the gallery, see
+//! [`super::principal_axes`].
 //!
 //! Sketches are biometric data as templates are: in memory only, and wiped.
 
@@ -25,7 +26,8 @@ const AXES: usize = SKETCH - 1;
 const STEPS: f32 = 255.0;
 /// Largest distance in steps: its square must fit 16 bits. Larger distances are not distinguished.
 const REACH: f32 = 255.0;
-/// Steps by which the distance of one in [`NEARER`] pairs of a sample is scaled: with rounding, below [`REACH`].
+/// Steps by which the distance of one in [`NEARER`] pairs of a sample is scaled: with rounding, below
+/// [`REACH`].
 const NEAR: f64 = 245.0;
 /// Share of those pairs, one in so many: the second person of a gallery is nearly always nearer to a probe.
 const NEARER: usize = 10;
@@ -35,11 +37,12 @@ const NEAR_SAMPLE: usize = 100;
 const CLAMPED: usize = 100;
 /// Vectors of the sample with which that is measured.
 const WIDTH_SAMPLE: usize = 300;
-/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, squares of them with an error of 1e-12 of that: the
-/// square root of it, the largest error of the length of the remainder, is well below this, in steps.
+/// Coordinates are computed in `f64` from numbers below [`FAR`] steps, squares of them with an error of 1e-12
+/// of that: the square root of it, the largest error of the length of the remainder, is well below this, in
+/// steps.
 const SLACK: f32 = 0.01;
-/// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any other
-/// probe than two sketches can be, so that the limit of accuracy does no harm.
+/// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any
+/// other probe than two sketches can be, so that the limit of accuracy does no harm.
 const FAR: f64 = 2_000.0;
 
 /// Axes and step size of sketches.
@@ -62,8 +65,8 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    /// Squared distance in steps beyond which no template is within `reach`, with sketches of at most this rounding
-    /// `error`; none if every template may be.
+    /// Squared distance in steps beyond which no template is within `reach`, with sketches of at most this
+    /// rounding `error`; none if every template may be.
     #[inline]
     pub(super) fn limit(&self, reach: f32, error: f32) -> Option<u16> {
         let steps = reach / self.step + self.error + error + SLACK;
@@ -169,7 +172,8 @@ mod tests {
     use super::*;
     use crate::tests::synthetic::People;
 
-    /// Unit-length encodings that are nearly orthogonal are far apart compared with their width along any axis.
+    /// Unit-length encodings that are nearly orthogonal are far apart compared with their width along any
+    /// axis.
     #[test]
     fn steps_reach_as_far_as_the_second_person_whatever_the_model() {
         let mut random = fastrand::Rng::with_seed(6);

@@ -1,13 +1,13 @@
 //! Labels for unknown visitors, valid for one day.
 //!
 //! Constraints: all data is in RAM. None of it is written to the journal or to a log. A label is drawn with a
-//! random key of the day. At midnight, key, labels and encodings are wiped together. So no label can be linked
-//! with a face or with a label of another day. The next visit detects midnight; without a visit,
+//! random key of the day. At midnight, key, labels and encodings are wiped together. So no label can be
+//! linked with a face or with a label of another day. The next visit detects midnight; without a visit,
 //! [`Strangers::sweep`] does. Nothing is stored while labels are off.
 //!
 //! A stranger is recognized like a person: by the nearest sample within the threshold, which must be clearly
-//! nearer than those of any other stranger. Otherwise there is no label, because two visitors must never share
-//! one.
+//! nearer than those of any other stranger. Otherwise there is no label, because two visitors must never
+//! share one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ use super::{Encoding, MatchRule, Metric};
 /// Maximum number of stored strangers: more than a busy camera sees in a day, and at most 3 MB of 512-d
 /// encodings. Beyond it, the stranger seen least recently is evicted.
 pub const STRANGERS_MAX: usize = 512;
-/// Maximum samples of one stranger. Two samples of one face are farther apart than the threshold in half of the
-/// cases. With four samples, most later ones are near enough to one of them.
+/// Maximum samples of one stranger. Two samples of one face are farther apart than the threshold in half of
+/// the cases. With four samples, most later ones are near enough to one of them.
 const SAMPLES_MAX: usize = 4;
 /// Time since the last event within which an event belongs to the same visit: cameras send several per visit.
 pub const SAME_VISIT_WINDOW: Duration = Duration::from_secs(600);
@@ -105,8 +105,8 @@ impl Strangers {
         }
     }
 
-    /// The mark of a stranger. None if labels are off or the face is between two strangers. With `counts` false,
-    /// the face is only looked up: a new stranger is not stored.
+    /// The mark of a stranger. None if labels are off or the face is between two strangers. With `counts`
+    /// false, the face is only looked up: a new stranger is not stored.
     pub fn visit(
         &mut self,
         face: &Encoding,

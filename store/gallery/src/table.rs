@@ -1,7 +1,7 @@
 //! The templates in memory: quantized and full, or quantized and rounded, in segments that never move.
 //!
-//! A part of a segment is allocated once and wiped on drop, so that growth leaves no unwiped copy. A removed row is wiped
-//! at once and its slot is reused. The slot of a template never changes.
+//! A part of a segment is allocated once and wiped on drop, so that growth leaves no unwiped copy. A removed
+//! row is wiped at once and its slot is reused. The slot of a template never changes.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::segment::{CHUNK_ROWS, NO_OWNER, SEGMENT_CHUNKS, SEGMENT_ROWS, Segment
 use super::sketch::Lens;
 use super::vector::{Coarse, Probe};
 
-/// Components of all templates from which on sketches are worthwhile. Below it, a full scan takes about ten microseconds,
-/// and a lens would take much memory compared with the templates.
+/// Components of all templates from which on sketches are worthwhile. Below it, a full scan takes about ten
+/// microseconds, and a lens would take much memory compared with the templates.
 const LENS_MINIMUM: usize = 500_000;
 /// Growth of the gallery after which a new lens is computed, because its principal axes may have changed.
 const LENS_GROWTH: usize = 4;
@@ -90,7 +90,8 @@ impl Table {
         u32::try_from(self.chunks() * CHUNK_ROWS).unwrap_or(NO_OWNER)
     }
 
-    /// Stores a template in a free slot; none if all 32-bit slots are used or there is no memory for another chunk.
+    /// Stores a template in a free slot; none if all 32-bit slots are used or there is no memory for another
+    /// chunk.
     pub(super) fn insert(&mut self, owner: u32, template: &Probe) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -162,8 +163,8 @@ impl Table {
         Some(sample)
     }
 
-    /// Sets a new lens, for new chunks at once and for the others with [`Table::resketch_chunk`]. None records a failed
-    /// attempt.
+    /// Sets a new lens, for new chunks at once and for the others with [`Table::resketch_chunk`]. None
+    /// records a failed attempt.
     pub(super) fn set_lens(&mut self, lens: Option<Arc<Lens>>) {
         self.lens_tried = self.taken;
         self.is_looking = lens.is_some();

@@ -85,7 +85,8 @@ impl Model {
     }
 }
 
-/// Random enrollments, additional samples, erasures and probes. Returns the share of probes with equal results.
+/// Random enrollments, additional samples, erasures and probes. Returns the share of probes with equal
+/// results.
 fn agreement(gallery: &Gallery, seed: u64, rounds: usize, is_settled: bool) -> f64 {
     let mut people = People::new(DIMENSIONS, seed);
     let mut model = Model::default();

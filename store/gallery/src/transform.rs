@@ -1,23 +1,25 @@
 //! Protected templates: the keyed orthogonal transform between an encoding and its stored template.
 //!
-//! Construction: three rounds of a keyed permutation, keyed signs and a normalized fast Walsh-Hadamard transform.
-//! The transform needs a power of two. It is applied to the first `p` components and, if the length is no power of two,
-//! to the last `p` again, with `p` the largest power of two within the length. Both parts cover all components, without
-//! padding or truncation. Each step is orthogonal, and so is their product. It preserves lengths and angles, and with
-//! them every Euclidean and cosine distance. The steps are computed in `f64` and rounded once. Permutations (unbiased
-//! Fisher-Yates) and signs are read from HMAC-SHA256 in counter mode, under a subkey that HKDF derives from the
-//! deployment's template key. The same key gives the same transform on every processor.
+//! Construction: three rounds of a keyed permutation, keyed signs and a normalized fast Walsh-Hadamard
+//! transform. The transform needs a power of two. It is applied to the first `p` components and, if the
+//! length is no power of two, to the last `p` again, with `p` the largest power of two within the length.
+//! Both parts cover all components, without padding or truncation. Each step is orthogonal, and so is their
+//! product. It preserves lengths and angles, and with them every Euclidean and cosine distance. The steps are
+//! computed in `f64` and rounded once. Permutations (unbiased Fisher-Yates) and signs are read from
+//! HMAC-SHA256 in counter mode, under a subkey that HKDF derives from the deployment's template key. The same
+//! key gives the same transform on every processor.
 //!
-//! Sources: signs and Walsh-Hadamard, three rounds, behave as a random rotation: Ailon and Chazelle, "The fast
-//! Johnson-Lindenstrauss transform" (2009); Andoni and others, "Practical and optimal LSH for angular distance"
-//! (2015), section 3. Renewable and unlinkable references: ISO/IEC 24745.
+//! Sources: signs and Walsh-Hadamard, three rounds, behave as a random rotation: Ailon and Chazelle, "The
+//! fast Johnson-Lindenstrauss transform" (2009); Andoni and others, "Practical and optimal LSH for angular
+//! distance" (2015), section 3. Renewable and unlinkable references: ISO/IEC 24745.
 //!
-//! What it protects: without the key, a template is no encoding of the model. It cannot be compared with faces, with
-//! templates of another deployment, or with those of an earlier key. A new key renews all templates without a new
-//! enrollment. What it does not protect: lengths and mutual distances are preserved. With many templates in plaintext,
-//! similar people can be found, and two galleries can be compared. With the encodings of as many templates as there are
-//! components, the transform can be computed. Therefore templates are sealed as well, see
-//! `store/src/store/people/templates.rs`: this is the second layer of protection, not the first.
+//! What it protects: without the key, a template is no encoding of the model. It cannot be compared with
+//! faces, with templates of another deployment, or with those of an earlier key. A new key renews all
+//! templates without a new enrollment. What it does not protect: lengths and mutual distances are preserved.
+//! With many templates in plaintext, similar people can be found, and two galleries can be compared. With the
+//! encodings of as many templates as there are components, the transform can be computed. Therefore templates
+//! are sealed as well, see `store/src/store/people/templates.rs`: this is the second layer of protection, not
+//! the first.
 
 use std::fmt;
 
@@ -27,8 +29,8 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Encoding;
 use crate::EncodingFault;
 
-/// Number of rounds. One spreads a component over all, two leave structure that a chosen input reveals, three are the
-/// construction of the literature.
+/// Number of rounds. One spreads a component over all, two leave structure that a chosen input reveals, three
+/// are the construction of the literature.
 const ROUNDS: usize = 3;
 /// Purpose of the key stream; a change of the construction needs a new name.
 const PURPOSE: &str = "template transform v1";
@@ -118,7 +120,8 @@ impl Transform {
         Some(rounded(&components))
     }
 
-    /// Converts a template of this key to another key; none if the lengths differ. The encoding in between is wiped.
+    /// Converts a template of this key to another key; none if the lengths differ. The encoding in between is
+    /// wiped.
     pub fn rekey(&self, template: &Protected, to: &Self) -> Option<Protected> {
         let mut components = self.taken(template.as_slice()).filter(|c| c.len() == to.dimensions)?;
         self.inverse(&mut components);

@@ -1,7 +1,7 @@
 //! Arithmetic on encodings: quantization with a known error, and the two kernels of all searches.
 //!
-//! The loops are plain code over fixed blocks that the compiler turns into vector instructions; `pulp` compiles
-//! them once more for newer x86 processors and chooses at run time.
+//! The loops are plain code over fixed blocks that the compiler turns into vector instructions; `pulp`
+//! compiles them once more for newer x86 processors and chooses at run time.
 
 use zeroize::Zeroizing;
 
@@ -10,7 +10,8 @@ use super::norms::Norms;
 
 /// Components per block of the `i8` kernel: four to eight registers on common processors.
 const COARSE_BLOCK: usize = 128;
-/// Lanes of the `f32` kernel. They define the order of the sum, so that the result is the same on every processor.
+/// Lanes of the `f32` kernel. They define the order of the sum, so that the result is the same on every
+/// processor.
 const FINE_LANES: usize = 16;
 /// Largest magnitude of a quantized component; -128 is not used, so that the range is symmetric.
 const COARSE_MAX: f32 = 127.0;
@@ -124,8 +125,8 @@ pub(super) fn quantise(components: &[f32], quantised: &mut [i8]) -> Coarse {
     Coarse { scale, square: square as f32, error: upper(error.sqrt()) }
 }
 
-/// Rounds a number below four million to the nearest integer, without the function call that processors without SSE 4.1
-/// need for it.
+/// Rounds a number below four million to the nearest integer, without the function call that processors
+/// without SSE 4.1 need for it.
 #[inline(always)]
 fn rounded(x: f32) -> f32 {
     /// The middle of the range in which adjacent `f32` differ by one.
@@ -161,8 +162,8 @@ pub(super) fn dot<A, B>(a: &[A], b: &[B], get_a: impl Fn(&A) -> i8, get_b: impl 
     sum
 }
 
-/// Dot products with `rows`, one after another. They are computed block by block of components, so that those of `a` stay
-/// in registers.
+/// Dot products with `rows`, one after another. They are computed block by block of components, so that those
+/// of `a` stay in registers.
 #[inline(always)]
 pub(super) fn dots(a: &[i8], rows: &[i8], products: &mut [i32]) {
     products.fill(0);
@@ -197,7 +198,8 @@ pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
     total(&lanes, rest_a.iter().zip(rest_b.iter().copied()))
 }
 
-/// The same for a vector that is [`restored`] from quantized components and residuals: identical to the last bit.
+/// The same for a vector that is [`restored`] from quantized components and residuals: identical to the last
+/// bit.
 #[inline(always)]
 pub(super) fn square_distance_restored(a: &[f32], quantised: &[i8], rests: &[i8], scale: f32) -> f32 {
     let (blocks_a, rest_a) = a.as_chunks::<FINE_LANES>();

@@ -41,7 +41,8 @@ pub(super) struct Strangers {
 }
 
 impl Gallery {
-    /// The factor by which observed strangers are nearer than those of the calibration; none with too few visits.
+    /// The factor by which observed strangers are nearer than those of the calibration; none with too few
+    /// visits.
     pub(super) fn strangers(
         &self,
         of: &Calibration,

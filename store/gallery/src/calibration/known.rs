@@ -1,7 +1,7 @@
 //! Models whose impostor statistics are built into the program.
 //!
-//! Each file in `known/` is the output of `gatehouse gallery evaluate --save-calibration`. Its `source` names the
-//! encodings.
+//! Each file in `known/` is the output of `gatehouse gallery evaluate --save-calibration`. Its `source` names
+//! the encodings.
 
 use std::sync::{Arc, OnceLock};
 

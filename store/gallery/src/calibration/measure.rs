@@ -1,8 +1,8 @@
 //! Measures a [`Calibration`] on labeled encodings: a public set of the model, or the people of a gallery.
 //!
-//! Every person has the same weight, whatever the number of encodings. Bounds come from galleries and strangers of
-//! resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6), because encodings
-//! of one person are not independent.
+//! Every person has the same weight, whatever the number of encodings. Bounds come from galleries and
+//! strangers of resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6),
+//! because encodings of one person are not independent.
 //!
 //! Pairs of people who are too near to each other are set aside as label errors (see
 //! [`Faces::set_aside_below`]), but only if the target allows at least one accepted stranger in the set. At a
@@ -46,7 +46,8 @@ const BOUND_SHARE: f64 = 0.025;
 const BOUND_DEVIATIONS: f64 = 1.96;
 /// Probability that any pair of people is set aside although all labels are correct.
 const SET_ASIDE_PROBABILITY: f64 = 0.05;
-/// Maximum expected share of wrong labels. Above ten times their share, the curve is assumed to be free of them.
+/// Maximum expected share of wrong labels. Above ten times their share, the curve is assumed to be free of
+/// them.
 const LABEL_ERRORS_MAX: f64 = 0.01;
 /// Marks in the matrix of bounds that the candidate and the person of the row are treated as one person.
 const SET_ASIDE: f32 = 0.0;
@@ -169,12 +170,13 @@ impl Faces {
         Some(Measured { calibration, pairs_set_aside, set_aside_below })
     }
 
-    /// The Euclidean distance below which two people are treated as one. If all labels are correct, such a pair occurs
-    /// among all measured distances with a probability of at most [`SET_ASIDE_PROBABILITY`] (Bonferroni's
-    /// inequality).
+    /// The Euclidean distance below which two people are treated as one. If all labels are correct, such a
+    /// pair occurs among all measured distances with a probability of at most [`SET_ASIDE_PROBABILITY`]
+    /// (Bonferroni's inequality).
     ///
-    /// The distance is extrapolated from the decade of the curve that label errors cannot reach. The logarithm of
-    /// the share is concave, so the true distance is larger and look-alikes are not set aside. The minimum is 0.
+    /// The distance is extrapolated from the decade of the curve that label errors cannot reach. The
+    /// logarithm of the share is concave, so the true distance is larger and look-alikes are not set aside.
+    /// The minimum is 0.
     fn set_aside_below(&self, matrix: &Matrix, calibration: &Calibration) -> Option<f64> {
         // A wrong label makes one of all people an impostor at a genuine distance.
         let from = 10.0 * 2.0 * LABEL_ERRORS_MAX / count(self.people());
@@ -183,8 +185,8 @@ impl Faces {
         Some((near + (far - near) * (wanted / from).log10()).max(0.0))
     }
 
-    /// Marks all distances of people who are nearer to each other than the limit, and of repeated pictures. Returns
-    /// the number of such pairs of people.
+    /// Marks all distances of people who are nearer to each other than the limit, and of repeated pictures.
+    /// Returns the number of such pairs of people.
     fn set_aside(&self, matrix: &mut Matrix, limit: f64) -> usize {
         let height = matrix.rows;
         let pair = |row: usize, column: usize| {
@@ -229,8 +231,8 @@ impl Faces {
         1.0 / count(self.by_person[self.persons[row]].len())
     }
 
-    /// Distances of all rows to people with `samples` random samples each. A person of a small set has several
-    /// columns, each with a different selection of samples.
+    /// Distances of all rows to people with `samples` random samples each. A person of a small set has
+    /// several columns, each with a different selection of samples.
     fn matrix(&self, samples: usize, most: usize, random: &mut Rng) -> Matrix {
         let mut people: Vec<usize> =
             (0..self.people()).filter(|person| self.by_person[*person].len() >= samples).collect();
@@ -318,7 +320,8 @@ impl Faces {
             if samples == 1 {
                 continue;
             }
-            // The baseline has the same people with one sample each: people with many pictures are not typical.
+            // The baseline has the same people with one sample each: people with many pictures are not
+            // typical.
             let columns: Vec<usize> = one.columns_of(&matrix.people);
             let (single, several) = (self.histogram(&one, &columns), self.histogram(&matrix, &[]));
             let factors = SAMPLES_SHARES.map(|share| several.quantile(share) / single.quantile(share));
@@ -543,8 +546,8 @@ fn nearest(row: &Probe, templates: &[Probe]) -> f32 {
         .sqrt()
 }
 
-/// The factor by which a bound from a number of people is widened. It is that of a prediction interval for a normal
-/// distribution with estimated mean and deviation: Student's quantile, and the error of the mean.
+/// The factor by which a bound from a number of people is widened. It is that of a prediction interval for a
+/// normal distribution with estimated mean and deviation: Student's quantile, and the error of the mean.
 fn widening(people: f64) -> f64 {
     let (z, freedom) = (BOUND_DEVIATIONS, (people - 1.0).max(1.0));
     // The expansion of Student's quantile around the normal one (Abramowitz and Stegun, 26.7.5).

@@ -35,7 +35,8 @@ fn correct(gallery: &Gallery, person: KeyId, face: &Encoding) {
     gallery.correct(person, &[plain]);
 }
 
-/// Shares of matches with the enrolled person before and after one correction, for the look-alike and the person.
+/// Shares of matches with the enrolled person before and after one correction, for the look-alike and the
+/// person.
 struct Shares {
     look_alike: (f64, f64),
     genuine: (f64, f64),

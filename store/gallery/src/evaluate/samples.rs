@@ -1,8 +1,8 @@
 //! Labeled encodings from a CSV file, as written by spreadsheets, pandas and numpy.
 //!
-//! The first field is the person, the others are numbers. Also accepted: a header, blank lines, quotes around any
-//! field, brackets and blanks around the numbers, and `;` or tabs instead of commas. Errors report line and field,
-//! never the content.
+//! The first field is the person, the others are numbers. Also accepted: a header, blank lines, quotes around
+//! any field, brackets and blanks around the numbers, and `;` or tabs instead of commas. Errors report line
+//! and field, never the content.
 
 use std::collections::HashMap;
 use std::io::{BufRead, ErrorKind, Read};
@@ -14,7 +14,8 @@ use crate::{Encoding, EncodingFault};
 
 /// Minimum and maximum components of an encoding, as in the settings.
 const DIMENSIONS: std::ops::RangeInclusive<usize> = 2..=4096;
-/// From this many numbers on, a row that counts up from 0 or 1 is a header: a model never returns such an encoding.
+/// From this many numbers on, a row that counts up from 0 or 1 is a header: a model never returns such an
+/// encoding.
 const COUNTED_MIN: usize = 8;
 /// Longest line: the longest encoding at 32 characters per number, and a name.
 const LINE_BYTES_MAX: usize = 4096 * 32 + 4096;

@@ -1,8 +1,8 @@
 //! One trial: some people are enrolled, all others are strangers, and every encoding is a probe.
 //!
-//! A probe of an enrolled person is compared with the person's other samples (leave one out). The nearest other
-//! person comes from the exact engine, as in the daemon. The distance to the own person is computed directly, so
-//! that no sample has to be removed.
+//! A probe of an enrolled person is compared with the person's other samples (leave one out). The nearest
+//! other person comes from the exact engine, as in the daemon. The distance to the own person is computed
+//! directly, so that no sample has to be removed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,9 +1,10 @@
 //! Prefilter: compares the sketches of a table and selects candidate rows.
 //!
-//! Chunks are processed in runs. All sketches of a run are compared without branches, then candidate rows are noted. The
-//! results of a run stay in the first-level cache. Candidates of several runs are examined together: they are at random
-//! addresses, are prefetched when they are noted, and are in the cache by then. They tighten the bound for later runs.
-//! At the start, the rows with the nearest sketches of the first run are measured at once, for a tight first bound.
+//! Chunks are processed in runs. All sketches of a run are compared without branches, then candidate rows are
+//! noted. The results of a run stay in the first-level cache. Candidates of several runs are examined
+//! together: they are at random addresses, are prefetched when they are noted, and are in the cache by then.
+//! They tighten the bound for later runs. At the start, the rows with the nearest sketches of the first run
+//! are measured at once, for a tight first bound.
 
 use std::sync::Arc;
 
@@ -20,13 +21,14 @@ const RUN_CHUNKS: usize = 16;
 const RUN_BLOCKS: usize = RUN_CHUNKS * CHUNK_BLOCKS;
 /// Rows per run.
 const RUN_ROWS: usize = RUN_CHUNKS * CHUNK_ROWS;
-/// Prefetch distance of sketches in bytes: the processor's own prefetching is too slow for the memory. Beyond the end of
-/// a segment, a prefetch has no effect.
+/// Prefetch distance of sketches in bytes: the processor's own prefetching is too slow for the memory. Beyond
+/// the end of a segment, a prefetch has no effect.
 const PREFETCH_BYTES: usize = 16 * 1024;
-/// Candidates that are noted before they are examined: many more than a processor's outstanding reads, and at 128
-/// dimensions they fit a first-level cache of 48 KiB. The last run may add all of its rows.
+/// Candidates that are noted before they are examined: many more than a processor's outstanding reads, and at
+/// 128 dimensions they fit a first-level cache of 48 KiB. The last run may add all of its rows.
 const CANDIDATES: usize = 256;
-/// Blocks whose nearest row is measured while no second person is known: one person's samples may be in several.
+/// Blocks whose nearest row is measured while no second person is known: one person's samples may be in
+/// several.
 const SEEDS: usize = 8;
 /// Sketches are not used for the rest of a probe once they leave more than one in so many rows of a run.
 const USELESS_RATIO: usize = 3;
@@ -56,7 +58,8 @@ struct Noted {
 }
 
 impl Scan<'_> {
-    /// All chunks with sketches of this lens; `sketch` is that of the probe, none if the probe is too far away.
+    /// All chunks with sketches of this lens; `sketch` is that of the probe, none if the probe is too far
+    /// away.
     #[inline(always)]
     pub(super) fn through(&mut self, lens: &Arc<Lens>, sketch: Option<&Sketch>, table: &Table) {
         let mut compared =

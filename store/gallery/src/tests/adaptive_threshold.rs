@@ -155,7 +155,7 @@ fn strangers_at_a_camera_lower_its_threshold_and_never_raise_one() {
     assert_eq!((door.basis, yard.basis), (Basis::Camera, Basis::Camera));
     assert!(door.threshold < 0.97 * before, "{door:?}, before {before}");
     assert!(yard.threshold <= before, "{yard:?}, before {before}");
-    assert_eq!(gallery.thresholds().derived(Some("garage")).basis, Basis::Model, "20 visits say nothing");
+    assert_eq!(gallery.thresholds().derived(Some("garage")).basis, Basis::Model, "20 visits are too few");
     assert_eq!(gallery.identify(&self::door(), &crowd.stranger(), None).threshold, door.threshold);
     assert_eq!(gallery.thresholds().derived(Some("back")).threshold, 0.1);
     assert_eq!(gallery.thresholds().cameras_apart(), ["back", "door", "yard"]);
@@ -200,7 +200,7 @@ fn look_alikes_among_the_enrolled_lower_the_threshold_but_one_pair_does_not() {
     };
     twins(&gallery, &mut crowd, 100);
     gallery.thresholds().derive([].iter());
-    assert!(gallery.threshold() > 0.9 * before, "one person who is enrolled twice says nothing of strangers");
+    assert!(gallery.threshold() > 0.9 * before, "one person enrolled twice is no evidence on strangers");
     for pair in 0..5 {
         let centre = crowd.person();
         let sample = crowd.sample(&centre);

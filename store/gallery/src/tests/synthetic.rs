@@ -1,5 +1,5 @@
-//! Encodings that behave like those of dlib: norm about 1.43, samples of a person about 0.44 apart, people about
-//! 0.82, with the spread of some forty independent directions.
+//! Encodings that behave like those of dlib: norm about 1.43, samples of a person about 0.44 apart, people
+//! about 0.82, with the spread of some forty independent directions.
 
 use crate::Encoding;
 

@@ -98,7 +98,8 @@ fn every_component_of_a_template_depends_on_every_component_of_the_encoding() {
             components[at] = 1.0;
             let template = transform.protect(&Encoding::new(components, dimensions).unwrap()).unwrap();
             let largest = template.as_slice().iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-            // A random rotation gives about 4 / sqrt(dimensions). A value of 1 would be a component that only moved.
+            // A random rotation gives about 4 / sqrt(dimensions). A value of 1 would be a component that only
+            // moved.
             assert!(largest < 0.75, "component {at} of {dimensions} stays together: {largest}");
         }
     }
@@ -115,8 +116,8 @@ fn templates_of_one_face_in_two_deployments_look_like_those_of_two_faces() {
     };
     let (ours, theirs) = (protect(&here), protect(&there));
     let between = |a: usize, b: usize| distance(ours[a].as_slice(), theirs[b].as_slice());
-    // How often the same face is nearer than another one: half of the time if nothing can be restored. The norm of a
-    // face is equal in both spaces. This is a known property and must not affect distances.
+    // How often the same face is nearer than another one: half of the time if nothing can be restored. The
+    // norm of a face is equal in both spaces. This is a known property and must not affect distances.
     let (mut nearer, mut pairs) = (0, 0);
     for a in 0..FACES {
         for b in (0..FACES).filter(|b| *b != a) {

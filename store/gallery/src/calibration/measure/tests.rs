@@ -8,7 +8,8 @@ const DIMENSIONS: usize = 128;
 /// Crowd of the tests.
 const PEOPLE: usize = 300;
 
-/// People with three encodings each. `wrong` is the number of people who also have an encoding of the next person.
+/// People with three encodings each. `wrong` is the number of people who also have an encoding of the next
+/// person.
 fn crowd(wrong: usize) -> Vec<Vec<Encoding>> {
     let mut source = People::new(DIMENSIONS, 5);
     let centres: Vec<Vec<f32>> = (0..PEOPLE).map(|_| source.person()).collect();
