@@ -2,7 +2,7 @@
 //! graph is built, because building one takes minutes.
 //!
 //! The exact engine is timed. The time of a graph is estimated from random reads of templates, which dominate
-//! a graph search, so that it depends on processor and memory of the device. A wrong estimate costs an
+//! a graph search. So the estimate depends on processor and memory of the device. A wrong estimate costs an
 //! unneeded build: once a graph exists, both engines are timed with the same probes, and a slower graph is
 //! dropped.
 

@@ -2,10 +2,10 @@
 //!
 //! A correction adds a negative sample to a person: the face of a wrong match. It prevents matches of that
 //! person with similar faces. For a probe, let `s` be its distance to the nearest sample of the person, and
-//! `n` the distance to the nearest negative sample, both in the metric of the gallery:
+//! `n` the distance to the nearest negative sample. Both are in the metric of the gallery.
 //!
-//! **The person is excluded if `n <= s`, or `n <= r`, with `r` half of the threshold** (a quarter for the
-//! cosine, which grows with the square of the Euclidean distance).
+//! **The person is excluded if `n <= s`, or `n <= r`, with `r` half of the threshold.** For the cosine, `r`
+//! is a quarter of it, because the cosine grows with the square of the Euclidean distance.
 //!
 //! The first condition means that the face is more similar to the wrong match than to the person. The second
 //! means that it is the face of the wrong match. The decision is then made as if the person were not

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_back_as_they_went() {
+    fn bytes_round_trip() {
         let encoding = Encoding::new(vec![0.5, -0.25, 1.0], 3).unwrap();
         let bytes = encoding.to_bytes();
         assert_eq!(Encoding::from_bytes(&bytes, 3).unwrap(), encoding);

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_goes_leaves_nothing_behind() {
+    fn removed_templates_are_subtracted() {
         let (mut norms, mut own) = (Norms::of(&[1.5]), OwnNorms::default());
         for count in 0..32 {
             let more = own.with(Norms::of(&[0.1 + 0.3 * count as f32]));

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_says_nothing() {
+    fn few_measurements_give_no_threshold() {
         let none = scores([]);
         assert_eq!(none.within(0.5), Estimate { rate: 0.0, low: 0.0, high: 1.0 });
         assert!(none.threshold(0.5).is_none());

@@ -1,10 +1,10 @@
 //! A sketch of a template: 40 bytes whose distances are never longer than those of the templates.
 //!
-//! Proof: a sketch contains the coordinates of the template along 39 axes through the mean of the gallery,
-//! `Ax`, and as the last one the length of the remainder, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are nearly
+//! Proof: a sketch contains `Ax`, the coordinates of the template along 39 axes through the mean of the
+//! gallery. The last coordinate is the length of the remainder, `(|x|^2 - |Ax|^2)^(1/2)`. The axes are nearly
 //! orthonormal and lengthen no vector. So the remainder is the length of `Bx` for some matrix `B` with
-//! `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`, and `Ax` and `Bx` together preserve distances. Replacing `Bx` by
-//! its length shortens distances (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an
+//! `|Ax|^2 + |Bx|^2 = |x|^2` for every `x`. `Ax` and `Bx` together preserve distances. Replacing `Bx` by its
+//! length shortens distances (`|a - b| >= ||a| - |b||`), and so does clamping every coordinate to an
 //! interval. Coordinates are then rounded to steps, with a known error. So a template whose sketch is too far
 //! away cannot be near. A search that reads all sketches, and only the remaining templates, is exact with any
 //! axes. Better axes leave fewer templates: they are the principal axes of the gallery, see
@@ -41,8 +41,8 @@ const WIDTH_SAMPLE: usize = 300;
 /// of that: the square root of it, the largest error of the length of the remainder, is well below this, in
 /// steps.
 const SLACK: f32 = 0.01;
-/// Norm, in steps, beyond which a probe is not sketched. A template beyond twice as much is farther from any
-/// other probe than two sketches can be, so that the limit of accuracy does no harm.
+/// Norm, in steps, beyond which a probe is not sketched. A template beyond twice this norm is farther from
+/// any other probe than two sketches can be. So the limit of accuracy does not affect results.
 const FAR: f64 = 2_000.0;
 
 /// Axes and step size of sketches.

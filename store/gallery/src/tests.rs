@@ -157,7 +157,7 @@ fn exact_engine_is_exact_for_data_that_quantises_badly() {
 }
 
 #[test]
-fn graph_decides_as_a_scan_over_everything_while_people_come_and_go() {
+fn graph_decides_as_a_full_scan_during_enrollments_and_erasures() {
     let gallery = Gallery::new(settings(Metric::Euclidean, 50));
     let settled = agreement(&gallery, 4, 25, true);
     assert_eq!(gallery.engine(), EngineName::Hnsw);
@@ -193,7 +193,7 @@ fn one_face_under_many_names_is_ambiguous_and_hides_no_other() {
 }
 
 #[test]
-fn gallery_that_shrinks_goes_back_to_the_exact_engine() {
+fn gallery_that_shrinks_uses_the_exact_engine_again() {
     let mut people = People::new(DIMENSIONS, 7);
     let gallery = Gallery::new(settings(Metric::Euclidean, 100));
     let add = |people: &mut People, from: usize, to: usize| {

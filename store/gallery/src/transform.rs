@@ -1,9 +1,9 @@
 //! Protected templates: the keyed orthogonal transform between an encoding and its stored template.
 //!
 //! Construction: three rounds of a keyed permutation, keyed signs and a normalized fast Walsh-Hadamard
-//! transform. The transform needs a power of two. It is applied to the first `p` components and, if the
-//! length is no power of two, to the last `p` again, with `p` the largest power of two within the length.
-//! Both parts cover all components, without padding or truncation. Each step is orthogonal, and so is their
+//! transform. The transform needs a power of two: `p` is the largest one within the length. It is applied to
+//! the first `p` components. If the length is not a power of two, it is applied again to the last `p`. Both
+//! parts cover all components, without padding or truncation. Each step is orthogonal, and so is their
 //! product. It preserves lengths and angles, and with them every Euclidean and cosine distance. The steps are
 //! computed in `f64` and rounded once. Permutations (unbiased Fisher-Yates) and signs are read from
 //! HMAC-SHA256 in counter mode, under a subkey that HKDF derives from the deployment's template key. The same

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantisation_error_is_bounded_by_what_it_says() {
+    fn quantization_error_is_within_its_bound() {
         let mut random = fastrand::Rng::with_seed(7);
         for length in [1, 3, 64, 128, 129, 512] {
             for exponent in [-5, 0, 5] {

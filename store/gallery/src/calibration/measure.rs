@@ -1,12 +1,12 @@
 //! Measures a [`Calibration`] on labeled encodings: a public set of the model, or the people of a gallery.
 //!
-//! Every person has the same weight, whatever the number of encodings. Bounds come from galleries and
-//! strangers of resampled people (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 6),
-//! because encodings of one person are not independent.
+//! Every person has the same weight, whatever the number of encodings. Encodings of one person are not
+//! independent. Therefore bounds come from galleries and strangers of resampled people (Efron and Tibshirani,
+//! "An Introduction to the Bootstrap", 1993, chapter 6).
 //!
-//! Pairs of people who are too near to each other are set aside as label errors (see
-//! [`Faces::set_aside_below`]), but only if the target allows at least one accepted stranger in the set. At a
-//! smaller target, one label error decides the result.
+//! Pairs of people who are too near to each other are set aside as label errors, see
+//! [`Faces::set_aside_below`]. This applies only if the target allows at least one accepted stranger in the
+//! set. At a smaller target, one label error decides the result.
 
 use std::collections::{HashMap, HashSet};
 

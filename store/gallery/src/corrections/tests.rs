@@ -132,7 +132,7 @@ fn the_decision_is_made_as_if_the_person_were_not_enrolled() {
 }
 
 #[test]
-fn who_is_out_makes_nothing_ambiguous() {
+fn an_excluded_person_makes_no_match_ambiguous() {
     let gallery = gallery(4, Metric::Euclidean, 1.0);
     gallery.add(key(1), &[face([0.0, 0.0, 0.0, 5.0])]);
     gallery.add(key(2), &[face([0.75, 0.0, 0.0, 5.0])]);

@@ -107,7 +107,7 @@ fn an_unknown_model_accepts_no_face_until_its_own_people_are_enough() {
 }
 
 #[test]
-fn encodings_that_contradict_the_model_open_nothing_from_the_first_one_on() {
+fn a_contradiction_of_the_model_removes_the_threshold_at_once() {
     let mut crowd = People::new(128, 12);
     let gallery = Gallery::new(of_model("dlib-128"));
     gallery.thresholds().follow(Some(TARGET));

@@ -61,7 +61,7 @@ fn distances_lengths_and_angles_stay_at_every_length() {
 }
 
 #[test]
-fn a_template_goes_over_to_another_key_and_back() {
+fn a_template_converts_to_another_key_and_back() {
     let mut random = fastrand::Rng::with_seed(2);
     for dimensions in [1, 2, 3, 5, 128, 300, 512] {
         let transforms: Vec<_> = (0..20).map(|_| Transform::of(&key(), dimensions)).collect();

@@ -66,7 +66,7 @@ fn look_alikes_stay_in_the_statistics() {
 }
 
 #[test]
-fn bounds_widen_as_students_quantile_says() {
+fn bounds_are_widened_by_students_quantile() {
     // t(0.975; 9) = 2.262, t(0.975; 73) = 1.993.
     for (people, student) in [(10.0_f64, 2.262), (74.0, 1.993), (1e9, 1.96)] {
         let want = student / 1.96 * (1.0 + 1.0 / people).sqrt();
