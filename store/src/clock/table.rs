@@ -1,4 +1,4 @@
-//! The fold: for each boot, how its wall clock stood from which record on, and which truths it learnt.
+//! The fold: for each boot, how its wall clock was set from which record on, and its reference times.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootId, Bounds, Known, Reading, Truth, is_plausible};
 
-/// Boots that are remembered: with one a day the best part of a year, and few kilobytes.
+/// Boots that are remembered: most of a year with one boot a day, in a few kilobytes.
 pub(crate) const BOOTS_MAX: usize = 256;
-/// Steps of a clock that are remembered of a boot, and truths: with both a boot is below what sled keeps in one
-/// piece.
+/// Clock steps and reference times that are remembered for each boot. With both, a boot stays below the size
+/// that sled stores in one piece.
 const MARKS_MAX: usize = 64;
 const TRUTHS_MAX: usize = 64;
-/// A truth is worth a record once what is known has become so uncertain, in microseconds, and twice as uncertain as
-/// the new one: with [`super::DRIFT_PPM`] some 17 records a day.
-const STALE_MICROS: i64 = 1_000_000;
+/// Record a reference time only when the known uncertainty exceeds this, in microseconds, and twice the new
+/// one. With [`super::DRIFT_PPM`] this gives about 17 records a day.
+const STALE_UNCERTAINTY_MICROS: i64 = 1_000_000;
 
-/// Longest time, in microseconds, for which a record may wait before the journal has it.
-const WAIT_MICROS: i64 = 600_000_000;
+/// Longest delay, in microseconds, between the arrival of a record and its append to the journal.
+const RECORD_DELAY_MICROS_MAX: i64 = 600_000_000;
 
-/// Within this, in microseconds, the journal has heard of a clock that was set.
-const HEARD_MICROS: i64 = 60_000_000;
+/// Longest delay, in microseconds, until the journal records that the clock was set.
+const STEP_REPORT_MICROS_MAX: i64 = 60_000_000;
 
-/// From the record behind this position on wall clock and uptime stand like that.
+/// The relation of wall clock and uptime, from the record after this position on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     lsn: u64,
@@ -37,10 +37,10 @@ struct Mark {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Boot {
     pub(crate) id: BootId,
-    /// Behind this position its records begin.
+    /// Its records begin after this position.
     lsn: u64,
     seq: u64,
-    /// Oldest first, the latest ones.
+    /// The latest ones, oldest first.
     marks: Vec<Mark>,
     truths: Vec<Truth>,
 }
@@ -62,14 +62,16 @@ impl Boot {
         self.marks.push(Mark { lsn: at.lsn, seq: at.seq, uptime, offset });
     }
 
-    /// Somebody knows the time. Of two that contradict each other the more trusted one stays, else the later one.
+    /// Takes a reference time. If two contradict each other, the more trusted one is kept. With equal trust,
+    /// the later one is kept.
     pub(crate) fn learn(&mut self, truth: Truth) {
         if self.knows_better(&truth) {
             return;
         }
         self.truths.retain(|known| !known.contradicts(&truth));
         if self.truths.len() >= TRUTHS_MAX {
-            // Every second one goes, not the first: what is between two truths is known from both sides.
+            // Every second one is removed instead of the oldest: times between two reference times are
+            // bounded on both sides.
             let mut nth = 0;
             self.truths.retain(|_| {
                 nth += 1;
@@ -83,51 +85,51 @@ impl Boot {
         self.truths.iter().any(|known| known.source > truth.source && known.contradicts(truth))
     }
 
-    /// Whether a truth says more than what is known.
+    /// Whether a reference time improves the known bounds.
     pub(crate) fn would_learn(&self, truth: &Truth) -> bool {
         let (known, new) = (self.at(truth.uptime), truth.bounds(truth.uptime));
         let (Some(known), Some(new)) = (known.width(), new.width()) else { return true };
-        let stale = known / 2 > STALE_MICROS && known > new.saturating_mul(2);
+        let stale = known / 2 > STALE_UNCERTAINTY_MICROS && known > new.saturating_mul(2);
         !self.knows_better(truth) && (stale || self.truths.iter().any(|known| known.contradicts(truth)))
     }
 
-    /// Whether the clock was set behind an uptime, as far as the journal has heard of it soon.
+    /// Whether the clock was set after an uptime, if the journal recorded it in time.
     pub(crate) fn was_set_after(&self, uptime: i64) -> bool {
-        let behind = uptime.saturating_add(HEARD_MICROS);
+        let behind = uptime.saturating_add(STEP_REPORT_MICROS_MAX);
         self.marks.iter().skip(1).any(|mark| mark.uptime > behind)
     }
 
-    /// The clock as it was set last.
+    /// The clock by its last setting.
     pub(crate) fn stands(&self) -> Option<Reading> {
         let last = self.marks.last()?;
         let wall = Timestamp(last.offset.saturating_add(last.uptime));
         Some(Reading { boot: self.id, uptime: last.uptime, wall })
     }
 
-    /// The truth that says most about an uptime.
+    /// The reference time with the narrowest bounds for an uptime.
     fn best(&self, uptime: i64) -> Option<&Truth> {
         self.truths.iter().min_by_key(|truth| truth.bounds(uptime).width())
     }
 
-    /// Bounds of a moment, by truths of this boot.
+    /// Bounds of a moment, by the reference times of this boot.
     fn at(&self, uptime: i64) -> Bounds {
         self.best(uptime).map(|truth| truth.bounds(uptime)).unwrap_or_default()
     }
 
-    /// Nothing of the boots after this one came before it.
+    /// Lower bound of the last reference time: nothing of a later boot can be older.
     fn last_truth(&self) -> Option<i64> {
         let last = self.truths.last()?;
         last.bounds(last.uptime).from
     }
 
-    /// What the clock of this boot would have said at an uptime, had it been set then as it was set at the end.
+    /// The clock of this boot at an uptime, by the last setting in the boot.
     fn set_later(&self, uptime: i64) -> Option<Timestamp> {
-        let told = self.marks.last().map(|mark| Timestamp(mark.offset.saturating_add(uptime)));
-        told.filter(|told| is_plausible(*told))
+        let wall = self.marks.last().map(|mark| Timestamp(mark.offset.saturating_add(uptime)));
+        wall.filter(|wall| is_plausible(*wall))
     }
 }
 
-/// A record, by what the fold knows it by.
+/// A record, by its number or position in the fold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Moment {
     /// An event, by its number.
@@ -145,10 +147,10 @@ impl Moment {
     }
 }
 
-/// Where a record lies in the fold.
+/// The place of a record in the fold.
 struct Place {
     boot: usize,
-    /// Its uptime twice, or between which two it lies where its own time does not tell.
+    /// Bounds of its uptime. Both are the same if its own time gives the uptime.
     from: i64,
     to: Option<i64>,
 }
@@ -164,12 +166,12 @@ impl Clocks {
         Self { boots }
     }
 
-    /// Whether nothing was ever noted: then a record's own time is all there is.
+    /// Whether no reading was ever recorded. Then only a record's own time is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.boots.is_empty()
     }
 
-    /// Whether the journal says how the clock stood when a record came.
+    /// Whether the journal has a clock reading for the time when a record arrived.
     pub(crate) fn knows(&self, moment: Moment) -> bool {
         self.boots.iter().any(|boot| moment.is_behind(boot.lsn, boot.seq))
     }
@@ -179,50 +181,50 @@ impl Clocks {
         self.boots.iter().rev().find(|boot| boot.id == *id)
     }
 
-    /// The clock as it was set last, by the newest boot.
+    /// The clock of the newest boot, by its last setting.
     pub(crate) fn stands(&self) -> Option<Reading> {
         self.boots.last()?.stands()
     }
 
-    /// When a record came that says `told` of itself.
-    pub(crate) fn when(&self, moment: Moment, told: Timestamp) -> Known {
-        let Some(place) = self.place(moment, told) else { return Known::unsure(told) };
+    /// The arrival time of a record whose own time is `recorded`.
+    pub(crate) fn when(&self, moment: Moment, recorded: Timestamp) -> Known {
+        let Some(place) = self.place(moment, recorded) else { return Known::unsure(recorded) };
         let set_later = self.boots[place.boot].set_later(place.from);
-        self.bounds(&place).judge(told, set_later)
+        self.bounds(&place).judge(recorded, set_later)
     }
 
-    /// What time it is.
+    /// The present time.
     pub(crate) fn now(&self, now: &Reading) -> Known {
         let known = self.boot(&now.boot).map(|boot| boot.at(now.uptime));
         known.unwrap_or_default().judge(now.wall, None)
     }
 
-    /// Who said what time it is in this boot, the last.
+    /// The last reference time of this boot.
     pub(crate) fn truth(&self, now: &Reading) -> Option<Truth> {
         self.boot(&now.boot)?.truths.last().copied()
     }
 
-    /// How old a record is at least; a clock that jumps makes nothing older.
-    pub(crate) fn least_age(&self, moment: Moment, told: Timestamp, now: &Reading) -> Duration {
+    /// The minimum age of a record. A clock step never makes a record older.
+    pub(crate) fn least_age(&self, moment: Moment, recorded: Timestamp, now: &Reading) -> Duration {
         let Some(here) = self.boots.iter().rposition(|boot| boot.id == now.boot) else {
             return Duration::ZERO;
         };
-        let place = self.place(moment, told);
+        let place = self.place(moment, recorded);
         let uptime = match &place {
             Some(place) if place.boot == here => place.to.map_or(0, |to| now.uptime.saturating_sub(to)),
-            // It came before this boot began, or before its first mark.
+            // The record is from before this boot, or from before its first mark.
             _ => now.uptime.saturating_sub(self.boots[here].marks.first().map_or(0, |mark| mark.uptime)),
         };
         let latest = match &place {
             Some(place) => self.bounds(place).to,
-            None => Some(told.0).filter(|_| is_plausible(told)),
+            None => Some(recorded.0).filter(|_| is_plausible(recorded)),
         };
         let earliest_now = self.boots[here].at(now.uptime).from;
         let by_truth = earliest_now.zip(latest).map_or(0, |(now, then)| now.saturating_sub(then));
         Duration::from_micros(u64::try_from(uptime.max(by_truth)).unwrap_or(0))
     }
 
-    fn place(&self, moment: Moment, told: Timestamp) -> Option<Place> {
+    fn place(&self, moment: Moment, recorded: Timestamp) -> Option<Place> {
         let boot = self.boots.iter().rposition(|boot| moment.is_behind(boot.lsn, boot.seq))?;
         let marks = &self.boots[boot].marks;
         let behind = marks.iter().take_while(|mark| moment.is_behind(mark.lsn, mark.seq)).count();
@@ -230,12 +232,12 @@ impl Clocks {
         let Some(mark) = behind.checked_sub(1).map(|last| &marks[last]) else {
             return Some(Place { boot, from: 0, to: next });
         };
-        let uptime = told.0.saturating_sub(mark.offset);
-        let (earliest, latest) =
-            (mark.uptime.saturating_sub(WAIT_MICROS), next.map(|to| to.saturating_add(WAIT_MICROS)));
+        let uptime = recorded.0.saturating_sub(mark.offset);
+        let earliest = mark.uptime.saturating_sub(RECORD_DELAY_MICROS_MAX);
+        let latest = next.map(|to| to.saturating_add(RECORD_DELAY_MICROS_MAX));
         match uptime >= earliest && latest.is_none_or(|latest| uptime <= latest) {
             true => Some(Place { boot, from: uptime, to: Some(uptime) }),
-            // Its time was taken around a step of the clock, of which the journal says too late.
+            // Its time was taken near a clock step that the journal recorded too late.
             false => Some(Place { boot, from: mark.uptime, to: next }),
         }
     }
@@ -246,7 +248,7 @@ impl Clocks {
             return Bounds { from: boot.at(place.from).from, to: place.to.and_then(|to| boot.at(to).to) };
         }
         let before = self.boots[..place.boot].iter().rev().find_map(Boot::last_truth);
-        // Nothing of this boot came after the next one began.
+        // Nothing of this boot is younger than the start of the next one.
         let after = self.boots[place.boot + 1..].iter().find_map(|boot| boot.at(0).to);
         Bounds { from: before.map(|at| at.saturating_add(place.from.max(0))), to: after }
     }

@@ -16,7 +16,7 @@ fn truth(boot: u8, uptime: i64, time: i64, source: ClockSource) -> Truth {
     Truth { boot: [boot; 16], uptime, time: Timestamp(time), uncertainty: 50_000, source }
 }
 
-/// The fold as the views make it, each record at the next number.
+/// The fold as in the views, with each record at the next number.
 #[derive(Default)]
 struct Fold {
     boots: Vec<Boot>,
@@ -46,13 +46,13 @@ impl Fold {
         self
     }
 
-    /// The number of the event that comes next.
+    /// The number of the next event.
     fn event(&mut self) -> Moment {
         Moment::Event(self.next().seq)
     }
 
-    fn when(&self, moment: Moment, told: i64) -> Known {
-        Clocks::new(self.boots.clone()).when(moment, Timestamp(told))
+    fn when(&self, moment: Moment, wall: i64) -> Known {
+        Clocks::new(self.boots.clone()).when(moment, Timestamp(wall))
     }
 }
 
@@ -61,14 +61,14 @@ fn off(known: Known, truth: i64) -> u64 {
 }
 
 #[test]
-fn an_event_of_1970_gets_its_time_from_a_truth_that_comes_a_month_later() {
+fn event_of_1970_gets_its_time_from_a_reference_time_a_month_later() {
     let mut fold = Fold::default();
     let event = fold.read(reading(1, 60 * SECOND, 60 * SECOND)).event();
     assert_eq!(fold.when(event, 60 * SECOND), Known::unsure(Timestamp(60 * SECOND)));
     fold.learn(truth(1, 30 * DAY, NOON, ClockSource::Rows));
     let known = fold.when(event, 60 * SECOND);
     assert_eq!(known.at.0, NOON - 30 * DAY + 60 * SECOND);
-    // A crystal that is wrong by 200 millionths, and the two readings.
+    // The drift of a crystal by 200 millionths, and the uncertainty of the two readings.
     let drift = (30 * 86_400 - 60) * DRIFT_PPM / 1000;
     assert_eq!(known.uncertainty_ms, Some(u64::try_from(drift + 150).unwrap()));
 }
@@ -86,19 +86,19 @@ fn each_event_goes_by_the_clock_that_was_in_force_when_it_came() {
     let mut fold = Fold::default();
     let mut events = Vec::new();
     for (second, years) in [(10, 0), (20, 50), (30, -50), (40, 0)] {
-        let told = NOON + second * SECOND + years * YEAR;
-        events.push((fold.read(reading(1, second * SECOND, told)).event(), told, second));
+        let wall = NOON + second * SECOND + years * YEAR;
+        events.push((fold.read(reading(1, second * SECOND, wall)).event(), wall, second));
     }
     fold.learn(truth(1, 50 * SECOND, NOON + 50 * SECOND, ClockSource::Rows));
-    for (event, told, second) in events {
-        let known = fold.when(event, told);
+    for (event, wall, second) in events {
+        let known = fold.when(event, wall);
         assert!(off(known, NOON + second * SECOND) <= known.uncertainty_ms.unwrap(), "{known:?}");
         assert!(known.uncertainty_ms.unwrap() < 200, "{known:?}");
     }
 }
 
 #[test]
-fn a_boot_that_learnt_nothing_lies_between_its_neighbours() {
+fn boot_without_reference_time_is_between_its_neighbours() {
     let mut fold = Fold::default();
     let alone = fold.read(reading(1, 10 * SECOND, 10 * SECOND)).event();
     fold.read(reading(2, 10 * SECOND, NOON)).learn(truth(2, 20 * SECOND, NOON, ClockSource::Rows));
@@ -110,8 +110,8 @@ fn a_boot_that_learnt_nothing_lies_between_its_neighbours() {
     assert!((1_780_000..1_800_000).contains(&known.uncertainty_ms.unwrap()), "{known:?}");
     assert!(off(known, NOON + 1_795 * SECOND) < 1000, "{known:?}");
     let right = fold.when(between, NOON + 1000 * SECOND);
-    assert_eq!(right.uncertainty_ms, None, "a time that its boot cannot have shown says nothing");
-    // What has a neighbour on one side alone is put beside it, and nobody says how far off it is.
+    assert_eq!(right.uncertainty_ms, None, "a time that is impossible in its boot has unknown uncertainty");
+    // With a neighbour on one side only, the neighbour's time is used with unknown uncertainty.
     let known = fold.when(alone, 10 * SECOND);
     assert!(known.uncertainty_ms.is_none() && off(known, NOON - 20 * SECOND) < 1000, "{known:?}");
     let known = fold.when(after, 0);
@@ -119,7 +119,7 @@ fn a_boot_that_learnt_nothing_lies_between_its_neighbours() {
 }
 
 #[test]
-fn without_any_truth_the_clock_as_it_was_set_later_tells_and_claims_nothing() {
+fn without_reference_time_the_later_clock_setting_is_used_with_unknown_uncertainty() {
     let mut fold = Fold::default();
     let event = fold.read(reading(1, 10 * SECOND, 0)).event();
     fold.read(reading(1, 20 * SECOND, NOON));
@@ -127,21 +127,21 @@ fn without_any_truth_the_clock_as_it_was_set_later_tells_and_claims_nothing() {
 }
 
 #[test]
-fn of_two_truths_that_contradict_each_other_the_system_is_believed_else_the_later_one() {
+fn of_contradicting_reference_times_the_system_or_else_the_later_one_is_kept() {
     let (wrong, right) = (NOON - DAY, NOON);
-    let told = |sources: [ClockSource; 2]| {
+    let time = |sources: [ClockSource; 2]| {
         let mut fold = Fold::default();
         let event = fold.read(reading(1, 0, 0)).event();
         fold.learn(truth(1, 0, right, sources[0])).learn(truth(1, 0, wrong, sources[1]));
         fold.when(event, 0).at.0
     };
-    assert_eq!(told([ClockSource::System, ClockSource::Rows]), right);
-    assert_eq!(told([ClockSource::Rows, ClockSource::System]), wrong);
-    assert_eq!(told([ClockSource::Rows, ClockSource::Rows]), wrong);
+    assert_eq!(time([ClockSource::System, ClockSource::Rows]), right);
+    assert_eq!(time([ClockSource::Rows, ClockSource::System]), wrong);
+    assert_eq!(time([ClockSource::Rows, ClockSource::Rows]), wrong);
 }
 
 #[test]
-fn a_truth_is_worth_a_record_when_it_says_more() {
+fn reference_time_is_recorded_only_if_it_improves_the_bounds() {
     let mut boot = Boot::new(Position::default(), &reading(1, 0, NOON));
     assert!(boot.would_learn(&truth(1, 0, NOON, ClockSource::Rows)));
     boot.learn(truth(1, 0, NOON, ClockSource::System));
@@ -159,12 +159,12 @@ fn a_jump_makes_nothing_older() {
     let before = fold.read(reading(1, 10 * SECOND, NOON)).event();
     let jumped = fold.read(reading(1, 20 * SECOND, NOON - 50 * YEAR)).event();
     let now = reading(1, 3600 * SECOND, NOON + 50 * YEAR);
-    let age = |fold: &Fold, moment, told, now: &Reading| {
-        Clocks::new(fold.boots.clone()).least_age(moment, Timestamp(told), now).as_secs()
+    let age = |fold: &Fold, moment, wall, now: &Reading| {
+        Clocks::new(fold.boots.clone()).least_age(moment, Timestamp(wall), now).as_secs()
     };
     assert_eq!(age(&fold, before, NOON, &now), 3590);
     assert_eq!(age(&fold, jumped, NOON - 50 * YEAR, &now), 3580);
-    // In the next boot only its uptime is certain, until both know the time.
+    // In the next boot only its uptime is certain, until both boots have a reference time.
     fold.read(reading(2, 0, NOON + 50 * YEAR));
     let now = reading(2, 60 * SECOND, NOON + 50 * YEAR);
     assert_eq!(age(&fold, before, NOON, &now), 60);
@@ -177,13 +177,13 @@ fn a_jump_makes_nothing_older() {
     assert!((86_400..86_500).contains(&age(&fold, before, NOON, &now)));
 }
 
-/// Whatever the clocks of an appliance do, a time that claims to be known is right within what it claims, and order of
-/// numbers is never touched. 200 lives of several boots, with crystals as wrong as is allowed.
+/// Whatever the clocks do, a known time must be right within its uncertainty. The order of numbers must never
+/// change. The test runs 200 appliances with several boots each, with crystals up to the drift limit.
 #[test]
 fn what_is_claimed_holds_whatever_the_clocks_do() {
     let mut random = fastrand::Rng::with_seed(9);
     let mut claimed = 0;
-    for life in 0..200 {
+    for run in 0..200 {
         let (mut fold, mut events, mut now) = (Fold::default(), Vec::new(), NOON);
         for boot in 0..random.u8(1..6) {
             now += random.i64(0..DAY);
@@ -196,24 +196,24 @@ fn what_is_claimed_holds_whatever_the_clocks_do() {
                 if random.u8(0..4) == 0 {
                     shift = random.i64(-50 * YEAR..50 * YEAR);
                 }
-                let told = began + uptime + shift;
-                let here = reading(boot, uptime, told);
+                let wall = began + uptime + shift;
+                let here = reading(boot, uptime, wall);
                 if !stands.is_some_and(|stands| stands.agrees(&here)) {
                     fold.read(here);
                     stands = Some(here);
                 }
-                events.push((fold.event(), told, now));
+                events.push((fold.event(), wall, now));
                 if random.u8(0..5) == 0 {
                     let wrong = random.i64(-50_000..=50_000);
                     fold.learn(truth(boot, uptime, now + wrong, ClockSource::Rows));
                 }
             }
         }
-        for (event, told, truth) in events {
-            let known = fold.when(event, told);
+        for (event, wall, truth) in events {
+            let known = fold.when(event, wall);
             if let Some(claim) = known.uncertainty_ms {
                 claimed += 1;
-                assert!(off(known, truth) <= claim, "life {life}: {known:?} is off by {}", off(known, truth));
+                assert!(off(known, truth) <= claim, "run {run}: {known:?} is off by {}", off(known, truth));
             }
         }
     }
