@@ -1,9 +1,10 @@
-//! The event index: where in the journal each event lies, by number, by identity, by camera, by age.
+//! The event index: the location of each event in the journal, by number, identity, camera and age.
 //!
-//! One [`Part`] per journal segment, 32 bytes per event. The part of the active segment is in memory. The others are
-//! files sealed with the key of their segment, so that destroying that key destroys them as well. A few of them are
-//! cached, so memory does not grow with the journal. A part may be lost or damaged at any time: it is rebuilt from its
-//! segment at the next use. No caller waits for the write of a part.
+//! There is one [`Part`] per journal segment, with 32 bytes per event. The part of the active segment is in
+//! memory. The others are files sealed with the key of their segment, so that destroying that key destroys
+//! them as well. A few of them are cached, so memory does not grow with the journal. A part may be lost or
+//! damaged at any time: it is rebuilt from its segment at the next use. No caller waits for the write of a
+//! part.
 //!
 //! The fingerprints of recent events are in memory as well ([`Recent`]). They answer the duplicate check of a new event
 //! without the disk. A hit is confirmed in the journal, since fingerprints can collide.
@@ -39,7 +40,7 @@ pub(crate) struct Entry {
 pub(crate) struct EventIndex {
     directory: PathBuf,
     segments: Segments,
-    /// Last segment that was there when the index was opened: nothing is added to it and to those before.
+    /// Last segment that existed when the index was opened: nothing is added to it or to those before it.
     settled: u64,
     parts: Mutex<PartCache>,
     recent: Mutex<Recent>,
@@ -47,7 +48,8 @@ pub(crate) struct EventIndex {
 
 #[derive(Default)]
 struct PartCache {
-    /// Of the segment that the views have reached; empty before the first record since the index was opened.
+    /// The part of the segment that the views have reached. It is empty before the first record after the
+    /// open.
     active: Part,
     /// Most recently used first.
     cached: VecDeque<Arc<Part>>,
@@ -56,10 +58,10 @@ struct PartCache {
 }
 
 impl EventIndex {
-    /// Opens the index of a journal that nothing was written to yet. Parts of segments that are gone are removed.
+    /// Opens the index of a journal that was not written to yet. Parts of removed segments are deleted.
     ///
     /// # Errors
-    /// [`IoError`] where the folder cannot be used.
+    /// [`IoError`] if the folder cannot be used.
     pub(crate) fn open(directory: &Path, segments: Segments) -> Result<Self, IoError> {
         std::fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
         let known: HashSet<PathBuf> =
@@ -79,10 +81,10 @@ impl EventIndex {
         })
     }
 
-    /// Remembers the newest events up to `upto`, as many as RAM keeps.
+    /// Loads the fingerprints of the newest events up to `upto`, as many as RAM may hold.
     ///
     /// # Errors
-    /// [`JournalError`] where a part cannot be made.
+    /// [`JournalError`] if a part cannot be made.
     pub(crate) fn load_recent(&self, upto: Position) -> Result<(), JournalError> {
         let (mut newest, mut rows) = (Vec::new(), self.rows_newest_first());
         for found in rows.by_ref().take(Recent::CAPACITY) {
@@ -99,14 +101,15 @@ impl EventIndex {
         Ok(())
     }
 
-    /// The segments whose parts were found damaged since this was last asked.
+    /// The segments whose parts were found damaged since the last call.
     pub(crate) fn damaged(&self) -> Vec<u64> {
         std::mem::take(&mut self.parts().damaged)
     }
 
     // --- updates by the views ---
 
-    /// The views come to a record of this segment: with the first of a new one the part before it is complete.
+    /// Called when the views reach a record of this segment. With the first record of a new segment, the part
+    /// of the previous one is complete.
     pub(crate) fn enter(&self, segment: u64) {
         let complete = {
             let mut parts = self.parts();
@@ -124,7 +127,7 @@ impl EventIndex {
         self.write(&complete);
     }
 
-    /// Takes an event whose segment was entered.
+    /// Adds an event whose segment was entered.
     pub(crate) fn add(&self, seq: u64, location: Location, event: &Event) {
         self.remember(&event.key);
         let mut parts = self.parts();
@@ -133,7 +136,7 @@ impl EventIndex {
         }
     }
 
-    /// Remembers that an event came.
+    /// Remembers the fingerprint of an event.
     pub(crate) fn remember(&self, key: &EventKey) {
         let (mut recent, fingerprint) = (self.recent(), fingerprint(key));
         if !recent.contains(fingerprint) {
@@ -141,18 +144,18 @@ impl EventIndex {
         }
     }
 
-    /// Forgets the parts of segments that are gone.
+    /// Removes the parts of removed segments.
     pub(crate) fn forget(&self, segments: &[u64]) {
         self.parts().cached.retain(|part| !segments.contains(&part.segment));
         for segment in segments {
-            // What cannot be removed is cleared away by the next start; its key is gone.
+            // A file that cannot be removed is deleted at the next start; its key is destroyed.
             let _ = std::fs::remove_file(part::path(&self.directory, *segment));
         }
     }
 
     // --- queries ---
 
-    /// The last event of a segment; none where it has none.
+    /// The last event of a segment; none if it has no events.
     ///
     /// # Errors
     /// As [`EventIndex::find`].
@@ -168,7 +171,7 @@ impl EventIndex {
     /// Finds an event by its identity. The search starts at segment `near` and goes to older ones first.
     ///
     /// # Errors
-    /// [`JournalError`] where the journal cannot be read.
+    /// [`JournalError`] if the journal cannot be read.
     pub(crate) fn find(&self, key: &EventKey, near: u64) -> Result<Option<Entry>, JournalError> {
         let wanted = fingerprint(key);
         let never = {
@@ -194,7 +197,7 @@ impl EventIndex {
     /// As [`EventIndex::find`].
     pub(crate) fn at_or_after(&self, seq: u64) -> Result<Option<Entry>, JournalError> {
         let listed = self.listed();
-        // Where a header is damaged, the number may lie there.
+        // A segment with a damaged header may contain the number.
         let begins_before = |at: &usize| listed[*at].before_seq.is_some_and(|before| before < seq);
         let from = (0..listed.len()).rev().find(begins_before).unwrap_or(0);
         for segment in &listed[from..] {
@@ -205,7 +208,7 @@ impl EventIndex {
         Ok(None)
     }
 
-    /// Events, newest first, of one camera or of all; another camera's may be among them.
+    /// Events of one camera or of all, newest first. Events of another camera may be included.
     pub(crate) fn newest_first(
         &self,
         camera: Option<&CameraName>,
@@ -218,7 +221,7 @@ impl EventIndex {
             .map(|found| found.map(|(segment, row)| row.entry(segment)))
     }
 
-    /// Whether the files of the index are what was written, each with its segment, behind `after`.
+    /// Verifies the files of the index after `after`: each segment, and whether its file is intact.
     pub(crate) fn verify(&self, after: u64) -> impl Iterator<Item = (u64, bool)> + '_ {
         let behind = self.listed().into_iter().map(|listed| listed.first).filter(move |first| *first > after);
         behind.map(|first| (first, !matches!(self.read(first), Kept::Damaged)))
@@ -242,11 +245,12 @@ impl EventIndex {
         })
     }
 
-    /// The segments that the index is of, oldest first.
+    /// The indexed segments, oldest first.
     fn listed(&self) -> Vec<Listed> {
         let active = self.parts().active.segment;
         let mut listed = self.segments.list();
-        // The writer is ahead of the views, but the views hear of the first records of a segment before others do.
+        // The writer is ahead of the views, but the views process the first records of a segment before
+        // others can read them.
         listed.retain(|segment| segment.first <= self.settled.max(active));
         if listed.last().map_or(0, |last| last.first) < active {
             listed.push(Listed { first: active, before_seq: None });
@@ -277,7 +281,7 @@ impl EventIndex {
         Ok(look(&*self.part(segment)?))
     }
 
-    /// The part of a segment: from RAM, from its file, or made from the segment.
+    /// The part of a segment: from RAM, from its file, or rebuilt from the segment.
     fn part(&self, segment: u64) -> Result<Arc<Part>, JournalError> {
         if let Some(part) = self.parts().take(segment) {
             return Ok(part);
@@ -286,10 +290,7 @@ impl EventIndex {
             Kept::Whole(part) => Arc::new(part),
             kept => {
                 if matches!(kept, Kept::Damaged) {
-                    tracing::warn!(
-                        segment,
-                        "the event index of a journal segment is damaged; it is made anew"
-                    );
+                    tracing::warn!(segment, "the event index of a journal segment is damaged; it is rebuilt");
                     self.parts().damaged.push(segment);
                 }
                 let part = Arc::new(self.make(segment)?);
@@ -319,11 +320,12 @@ impl EventIndex {
     fn write(&self, part: &Part) {
         let Some(key) = self.segments.key(part.segment) else { return };
         if let Err(error) = part.write(&self.directory, &key) {
-            tracing::warn!(%error, "a part of the event index is not kept; it is made again when it is needed");
+            tracing::warn!(%error, "a part of the event index cannot be written; it is rebuilt at the next use");
         }
     }
 
-    /// Whether the record there is this event. One that is damaged must not be stored a second time.
+    /// Whether the record at the entry is this event. A damaged one counts as this event, so that it is not
+    /// stored a second time.
     fn is(&self, entry: &Entry, key: &EventKey) -> Result<bool, JournalError> {
         let committed = match self.segments.read_at(entry.location) {
             Err(JournalError::Damaged { .. }) => return Ok(true),
@@ -349,7 +351,7 @@ impl EventIndex {
 }
 
 impl PartCache {
-    /// The part of a segment where it is in RAM.
+    /// The part of a segment, if it is in RAM.
     fn take(&mut self, segment: u64) -> Option<Arc<Part>> {
         if segment == self.active.segment {
             return Some(Arc::new(self.active.clone()));

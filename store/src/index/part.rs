@@ -1,8 +1,9 @@
 //! The index of one journal segment, and its file `<first lsn, 20 digits>.gx`.
 //!
-//! The file: magic 8, then a seal (nonce 12, ciphertext, tag 16) of rows of 32 bytes, little-endian: number of the event
-//! 8, arrival 8 (microseconds), fingerprint 8, mark of the camera 4, offset in the segment 4. The seal is made with the
-//! segment's key and bound to its name. The file is not synced: whatever a power cut leaves of it does not open.
+//! The file has a magic of 8 bytes and a seal (nonce 12, ciphertext, tag 16) of rows of 32 bytes,
+//! little-endian. A row has the number of the event (8), arrival (8, microseconds), fingerprint (8), mark of
+//! the camera (4), and offset in the segment (4). The seal uses the segment's key and is bound to its name.
+//! The file is not synced: a file that is torn by a power cut does not open.
 
 use std::fs;
 use std::io::Write;
@@ -20,10 +21,10 @@ use super::recent::fingerprint;
 
 const MAGIC: &[u8; 8] = b"GHINDEX1";
 const ROW_BYTES: usize = 32;
-/// Suffix of a file that is being written; what is left of one is removed when the index is opened.
+/// Suffix of a file that is being written. Leftovers are removed when the index is opened.
 const TEMPORARY: &str = "new";
 
-/// Where the events of one segment lie, in the order of their numbers.
+/// The locations of the events of one segment, in the order of their numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Part {
     /// First lsn of the segment.
@@ -42,14 +43,14 @@ pub(super) struct Row {
     offset: u32,
 }
 
-/// What a part's file holds.
+/// Content of a part's file.
 pub(super) enum Kept {
     Whole(Part),
     Missing,
     Damaged,
 }
 
-/// A short hash of the camera's name. Two cameras may share one; whoever reads the event sees which it is.
+/// A short hash of the camera's name. Two cameras may share one, so a reader must check the event itself.
 pub(super) fn camera_mark(camera: &CameraName) -> u32 {
     let hash = sha256(camera.as_str().as_bytes());
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
@@ -60,12 +61,12 @@ pub(super) fn path(directory: &Path, segment: u64) -> PathBuf {
     directory.join(format!("{segment:020}.gx"))
 }
 
-/// Reads a part; without its key it cannot be told from a damaged one and counts as missing.
+/// Reads a part. Without its key it is indistinguishable from a damaged one and counts as missing.
 pub(super) fn read(directory: &Path, segment: u64, key: Option<&DataKey>) -> Kept {
     let bytes = match fs::read(path(directory, segment)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Kept::Missing,
-        // The kernel's word for a sector that cannot be read.
+        // The kernel reports an unreadable sector as an error.
         Err(_) => return Kept::Damaged,
     };
     let Some(key) = key else { return Kept::Missing };
@@ -83,7 +84,7 @@ fn place(segment: u64) -> [u8; 16] {
 }
 
 impl Part {
-    /// Writes the file, in place of one that is there.
+    /// Writes the file and replaces an existing one.
     pub(super) fn write(&self, directory: &Path, key: &DataKey) -> Result<(), IoError> {
         let path = path(directory, self.segment);
         let temporary = path.with_extension(TEMPORARY);
@@ -98,7 +99,7 @@ impl Part {
             fs::rename(&temporary, &path)
         })();
         written.map_err(|error| {
-            // What cannot be removed either is cleared away by the next start.
+            // A leftover that cannot be removed is deleted at the next start.
             let _ = fs::remove_file(&temporary);
             IoError::at("write", &path)(error)
         })
@@ -157,7 +158,7 @@ impl Row {
             seq: long(0),
             received_at: long(8).cast_signed(),
             fingerprint: long(16),
-            // Two words of 32 bits.
+            // Two 32-bit values.
             camera: last as u32,
             offset: (last >> 32) as u32,
         }

@@ -1,14 +1,14 @@
-//! The events that were seen lately, in RAM: the first answer to "is this a second delivery?".
+//! The fingerprints of recent events in RAM. They answer the duplicate check first.
 //!
-//! Generations of a hash set: when the newest is full the oldest is forgotten as a whole. So at least
-//! `(GENERATIONS - 1) * GENERATION_IDS` events are remembered, and memory has a ceiling of about 19 MB.
+//! They are generations of a hash set: when the newest one is full, the oldest one is removed as a whole. So
+//! at least `(GENERATIONS - 1) * GENERATION_IDS` events are remembered, and memory is limited to about 19 MB.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use gatehouse_model::EventKey;
 
-/// Sets kept beside each other.
+/// Number of sets.
 const GENERATIONS: usize = 4;
 /// Ids of one generation: seven eighths of 2^19, where the table of the set is full.
 const GENERATION_IDS: usize = 458_752;
@@ -28,20 +28,20 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// How many of the newest events are worth loading at start.
+    /// Number of newest events that are loaded at start.
     pub(super) const CAPACITY: usize = (GENERATIONS - 1) * GENERATION_IDS;
 
-    /// Whether any event is not among those that were seen lately, so that a no is not a never.
+    /// Whether some events are not remembered. Then a miss does not prove that an event is new.
     pub(super) fn forgot(&self) -> bool {
         self.forgot
     }
 
-    /// Some that came before are not told of.
+    /// Records that some earlier events are not remembered.
     pub(super) fn forget(&mut self) {
         self.forgot = true;
     }
 
-    /// Whether the fingerprint was seen lately.
+    /// Whether the fingerprint is among the recent ones.
     pub(super) fn contains(&self, fingerprint: u64) -> bool {
         self.generations.iter().any(|ids| ids.contains(&fingerprint))
     }
@@ -60,7 +60,7 @@ impl Recent {
     }
 }
 
-/// Fingerprints are parts of a SHA-256 already: hashing them again would be a waste.
+/// Fingerprints are parts of a SHA-256 digest, so they need no further hashing.
 #[derive(Default)]
 struct Fingerprint(u64);
 

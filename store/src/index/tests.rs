@@ -7,7 +7,7 @@ use gatehouse_vault::keys::{KeyTable, RootKey};
 
 use super::*;
 
-/// Bytes of a segment: some ten events.
+/// Bytes of a segment: about ten events.
 const SEGMENT_BYTES: u64 = 2_000;
 const CAMERAS: [&str; 3] = ["front", "back", "garage"];
 
@@ -32,7 +32,7 @@ impl Bed {
         self.folder.path().join("index")
     }
 
-    /// Opens both, with everything up to `views` known to have been in the views.
+    /// Opens both, with everything up to `views` applied to the views.
     fn open(&self, views: Position) -> Open {
         let keys = KeyTable::open(&self.folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
         let mut options = JournalOptions::new(self.folder.path().join("journal"));
@@ -59,7 +59,7 @@ impl Open {
     }
 }
 
-/// What the views do.
+/// Does what the views do.
 fn follow(index: &EventIndex, committed: &Committed) {
     index.enter(committed.location.segment);
     if let Ok(Record::Event { event, .. }) = Record::decode(&committed.payload) {
@@ -140,7 +140,7 @@ fn every_event_is_found_whatever_became_of_the_files() {
         for _ in 0..8 {
             let damaged = if bed.parts().exists() { harm(&bed.parts(), &mut random) } else { 0 };
             let open = bed.open(views);
-            assert_eq!(open.index.damaged().len(), damaged, "the start reads all of so few");
+            assert_eq!(open.index.damaged().len(), damaged, "the open reads all of so few");
             for _ in 0..random.u64(0..60) {
                 if random.u8(0..5) == 0 {
                     open.append(&noise());
@@ -172,7 +172,7 @@ fn events_that_ram_has_forgotten_are_found_all_the_same() {
     assert_eq!(
         open.index.find(&key("front", 3), u64::MAX).unwrap(),
         None,
-        "no is never while nothing is forgotten"
+        "a miss proves that an event is new while all are remembered"
     );
     open.index.forget_all();
     assert!(!open.index.is_recent(&key("front", 3)));
@@ -202,18 +202,18 @@ fn parts_of_segments_that_are_gone_are_removed_and_nothing_else_is_left() {
 }
 
 #[test]
-fn an_event_is_found_as_soon_as_the_views_are_told_of_it() {
+fn event_is_found_as_soon_as_it_is_in_the_views() {
     let bed = Bed::new();
     let keys = KeyTable::open(&bed.folder.path().join("keys"), &RootKey::from_bytes([7; 32])).unwrap();
     let mut options = JournalOptions::new(bed.folder.path().join("journal"));
     options.segment_bytes = SEGMENT_BYTES;
     let (sender, found) = channel();
     let index: Arc<std::sync::OnceLock<EventIndex>> = Arc::default();
-    let told = Arc::clone(&index);
-    // As views do that are as quick as they can be: before anybody else knows that the record is durable.
+    let shared = Arc::clone(&index);
+    // Runs as fast as possible: before any other reader can see that the record is durable.
     let on_commit = Box::new(move |batch: Vec<Committed>| {
         for committed in &batch {
-            let index = told.get().unwrap();
+            let index = shared.get().unwrap();
             follow(index, committed);
             let Ok(Record::Event { event, .. }) = Record::decode(&committed.payload) else { continue };
             let entry = index.find(&event.key, committed.location.segment).unwrap();
