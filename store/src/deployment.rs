@@ -1,10 +1,10 @@
-//! The key of a deployment: under it appliances share people through a central side that cannot read them.
+//! The key of a deployment: appliances share people with it through central services that cannot read them.
 //!
-//! Constraints: every appliance of a deployment has the same key and nobody else has it. What is shared of a person
-//! is a reference (a keyed hash of the operator's id, so that two appliances mean the same person without the central
-//! side knowing who), the sealed id and name, and templates in the key's space ([`Transform`]): they can be
-//! compared with each other by whoever holds them, and with a face only by whoever has the key. Another key makes all
-//! of it worthless.
+//! Constraints: every appliance of a deployment has the same key, and no other system has it. A shared person
+//! consists of a reference, the sealed id and name, and templates in the key's space ([`Transform`]). The
+//! reference is a keyed hash of the operator's id: two appliances refer to the same person, and the central
+//! services cannot identify them. A holder of the templates can compare them with each other. Only a holder
+//! of the key can compare them with a face. With another key all shared data is unusable.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,24 +17,24 @@ use gatehouse_vault::seal::{DataKey, SealError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Models whose transforms are kept: a deployment has one, and a second while it goes over.
+/// Models whose transforms are cached: a deployment has one, and a second one during a migration.
 const TRANSFORMS_MAX: usize = 8;
-/// What a person's id is hashed for.
+/// Context of the hash of a person's id.
 const REFERENCE: &str = "person reference v1";
-/// What sealed id and name are bound to, before the reference.
+/// Associated data of a sealed id and name, before the reference.
 const PERSON_AD: &[u8] = b"shared person ";
 
 /// A person by the deployment's keyed hash of their id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference(pub [u8; 16]);
 
-/// Why there is no deployment key.
+/// Why a deployment key cannot be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DeploymentKeyError {
-    /// The secret is of another form.
+    /// The secret has another format.
     #[error("the deployment key is not 64 hexadecimal digits; `gatehouse central make-key FILE` makes one")]
     Form,
-    /// The cipher does not take it.
+    /// The cipher rejects it.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
@@ -69,7 +69,7 @@ impl DeploymentKey {
         Zeroizing::new(hex::encode(bytes.as_slice()))
     }
 
-    /// What tells this key from another and says nothing of it.
+    /// Identifies this key and reveals nothing about it.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.data.tag("fingerprint v1", b"")
     }
@@ -81,19 +81,19 @@ impl DeploymentKey {
         Reference(reference)
     }
 
-    /// Seals id and name for the central side.
+    /// Seals id and name for the central services.
     ///
     /// # Errors
-    /// [`SealError::Refused`], which does not happen for people that were let in.
+    /// [`SealError::Refused`], which does not happen for validated people.
     pub fn seal(&self, person: &Person) -> Result<Vec<u8>, SealError> {
         let plain = postcard::to_stdvec(person).map_err(|_| SealError::Refused)?;
         self.data.seal(&place_of(self.reference(&person.id)), &Zeroizing::new(plain))
     }
 
-    /// Opens what [`DeploymentKey::seal`] made of the person of this reference.
+    /// Opens what [`DeploymentKey::seal`] sealed for the person with this reference.
     ///
     /// # Errors
-    /// [`SealError::Open`] where it was sealed with another key, for somebody else, or changed.
+    /// [`SealError::Open`] if it was sealed with another key or for another person, or was changed.
     pub fn open(&self, reference: Reference, sealed: &[u8]) -> Result<Person, SealError> {
         let plain = self.data.open(&place_of(reference), sealed)?;
         let person: Person = postcard::from_bytes(&plain).map_err(|_| SealError::Open)?;
@@ -110,12 +110,12 @@ impl DeploymentKey {
         self.transform(template.as_slice().len()).reveal(template)
     }
 
-    /// The transform of some encodings, by the length of the first.
+    /// The transform for some encodings, by the length of the first.
     pub fn transform_of(&self, encodings: &[Encoding]) -> Arc<Transform> {
         self.transform(encodings.first().map_or(1, |encoding| encoding.as_slice().len()))
     }
 
-    /// The transform of encodings of a length.
+    /// The transform for encodings of a length.
     pub(crate) fn transform(&self, dimensions: usize) -> Arc<Transform> {
         let mut transforms = self.transforms.lock().unwrap_or_else(PoisonError::into_inner);
         if transforms.len() >= TRANSFORMS_MAX {
@@ -148,7 +148,8 @@ mod tests {
         assert_eq!(b.open(reference, &sealed).unwrap(), anna());
         assert_ne!(foreign.reference("anna"), reference);
         assert_eq!(foreign.open(reference, &sealed), Err(SealError::Open));
-        assert_eq!(b.open(a.reference("bert"), &sealed), Err(SealError::Open), "nobody takes another's name");
+        let other = b.open(a.reference("bert"), &sealed);
+        assert_eq!(other, Err(SealError::Open), "a sealed person is bound to its reference");
         for refused in ["", "00", &secret[1..], &format!("{}zz", &secret[2..])] {
             assert_eq!(DeploymentKey::new(refused.as_bytes()).unwrap_err(), DeploymentKeyError::Form);
         }

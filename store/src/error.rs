@@ -1,4 +1,4 @@
-//! What can go wrong with a record, each with what to do next.
+//! Errors of records, each with what to do next.
 
 use thiserror::Error;
 
@@ -8,7 +8,7 @@ pub enum RecordError {
     /// The value cannot be encoded.
     #[error("record cannot be encoded; this is a fault of the program, please report it")]
     Encode,
-    /// The bytes are no record of this version.
+    /// The bytes are not a record of this version.
     #[error("record is damaged; the disk may be failing: look at dmesg")]
     Decode,
     /// The record was written by another version of the program.

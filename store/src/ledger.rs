@@ -1,6 +1,7 @@
-//! The law of conservation: `received = stored + duplicate + rejected` and `stored = delivered + pending + dropped`.
+//! Message accounting: `received = stored + duplicate + rejected` and `stored = delivered + pending +
+//! dropped`.
 //!
-//! The ledger is a fold over the journal: every record moves it by a fixed step, so that it is as durable as the
+//! The ledger is a fold over the journal: every record changes it by a fixed step. So it is as durable as the
 //! journal and adds up at every position, also after a crash.
 
 use std::collections::BTreeMap;
@@ -10,23 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Item, Record};
 
-/// One counted thing.
+/// The counters of one kind of item.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Made durable.
     pub stored: u64,
-    /// Delivered again by the broker, recognised.
+    /// Delivered again by the broker and recognised as a duplicate.
     pub duplicate: u64,
     /// Refused, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// At the central side.
+    /// Delivered to the central services.
     pub delivered: u64,
-    /// Given up after it was stored, by reason.
+    /// Dropped after it was stored, by reason.
     pub dropped: BTreeMap<String, u64>,
 }
 
 impl Column {
-    /// Everything that came in: stored, duplicate or rejected.
+    /// Everything received: stored, duplicate or rejected.
     pub fn received(&self) -> u64 {
         self.stored + self.duplicate + self.rejected.values().sum::<u64>()
     }
@@ -42,10 +43,10 @@ impl Column {
     }
 }
 
-/// The ledger of a state directory since it was made.
+/// The ledger of a state directory since its creation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Events; a message that cannot be told apart counts here.
+    /// Events. A message of unknown kind counts here.
     pub events: Column,
     /// Media files.
     pub files: Column,
@@ -65,23 +66,23 @@ impl Ledger {
     }
 }
 
-/// Everything that is folded from the journal into single numbers, at one position.
+/// All numbers that are folded from the journal, at one position.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// The position of the last folded record.
     pub applied: Position,
-    /// The ledger there.
+    /// The ledger at that position.
     pub ledger: Ledger,
-    /// How far the rows sink has everything.
+    /// Position up to which the rows sink has everything.
     pub rows: Position,
     /// Plaintext bytes of the media files on disk.
     pub media_bytes: u64,
-    /// Numbers of events that are gone, damaged or given up, from and to, as far as the rows sink has not passed them.
+    /// Ranges of numbers of lost events (damaged or dropped), from and to, that the rows sink has not passed.
     pub lost: Vec<(u64, u64)>,
 }
 
 impl Totals {
-    /// Event numbers have no hole: a jump is events whose records are damaged. They had been stored.
+    /// Event numbers have no gap. A jump means events that were stored and whose records are damaged.
     fn count_lost(&mut self, position: Position, is_event: bool) {
         let (from, to) = (self.applied.seq + 1, position.seq.saturating_sub(u64::from(is_event)));
         if to < from {
@@ -115,7 +116,7 @@ impl Totals {
         kept
     }
 
-    /// Takes one step.
+    /// Applies one record.
     pub fn fold(&mut self, position: Position, record: &Record) {
         self.count_lost(position, record.is_event());
         self.applied = position;
@@ -144,7 +145,7 @@ impl Totals {
                 self.rows = Position { lsn: *lsn, seq: *seq };
             }
             Record::EventsDropped { from, to, reason } => {
-                // What was delivered between the decision and this record is not given up.
+                // Events delivered between the decision and this record are not dropped.
                 let from = (*from).max(self.rows.seq + 1);
                 if from <= *to {
                     count(&mut ledger.events.dropped, reason, to + 1 - from);
@@ -180,7 +181,7 @@ impl Totals {
     }
 }
 
-/// Forgets the lost numbers up to `seq` and says how many there were.
+/// Removes the lost numbers up to `seq` and returns their count.
 fn pass(lost: &mut Vec<(u64, u64)>, seq: u64) -> u64 {
     let mut passed = 0;
     lost.retain_mut(|(from, to)| {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_is_told_twice_counts_once() {
+    fn repeated_cursor_counts_once() {
         let cursor = Record::RowsDelivered { lsn: 9, seq: 5 };
         assert_eq!(fold(&[cursor.clone(), cursor]).ledger.events.delivered, 5);
     }

@@ -1,7 +1,7 @@
-//! Everything durable and everything secret of Gatehouse.
+//! The durable state and the secrets of Gatehouse.
 //!
-//! The journal is the truth; sled views, the gallery in RAM and the ledger follow from it. [`Store`] opens
-//! it for the daemon and for sync.
+//! The journal is the source of truth. The sled views, the gallery in RAM and the ledger are derived from it.
+//! [`Store`] opens the state for the daemon and for sync.
 
 pub mod clock;
 pub mod deployment;
