@@ -1,12 +1,14 @@
-//! The views: what must be looked up, in sled, with the journal position that they have applied.
+//! The views: the state that must be looked up, in sled, with the journal position that they have applied.
 //!
-//! Everything is one tree with a prefix byte per kind, so that a batch of changes and the position that they
-//! bring the views to are written in one atomic step. A view may be lost at any time: sled 0.34 does not survive
-//! every power cut, and panics on a flipped bit. So nothing is true because a view says it, the journal can rebuild
-//! them all, and [`Views::open`] checks before it trusts: every value is sealed and bound to its key, the number
-//! of entries of each kind must be what the totals say, and a mark outside of sled notices a view that went back.
+//! All kinds share one tree, with a prefix byte per kind. So a batch of changes and the new position are
+//! written in one atomic step. A view may be lost at any time: sled 0.34 does not survive every power cut,
+//! and panics on a flipped bit. So the views are never the source of truth: the journal can rebuild them all.
+//! [`Views::open`] checks the views before their use. Every value is sealed and bound to its key. The number
+//! of entries of each kind must match the totals. A mark outside of sled detects a view that went back to an
+//! older position.
 //!
-//! Deletes and writes go in batches of at most [`BATCH_KEYS`], because larger ones cost sled ten times the memory.
+//! Deletes and writes are batched, at most [`BATCH_KEYS`] each, because larger batches cost sled ten times
+//! the memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -31,10 +33,10 @@ use entries::{Counts, Key, State};
 
 /// Keys that one sled batch may touch.
 pub(crate) const BATCH_KEYS: usize = 64;
-/// sled's page cache. Its default of 1 GiB is more than the board has.
+/// sled's page cache. Its default of 1 GiB exceeds the memory of the board.
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// Why a view cannot be used; the answer is always to rebuild it.
+/// Why a view cannot be used. The remedy is always to rebuild it.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// sled cannot read or write its files.
@@ -43,19 +45,19 @@ pub enum ViewError {
     /// sled panicked on its own files.
     #[error("views are damaged beyond opening; they are rebuilt from the journal")]
     Panicked,
-    /// A value is not what was written, or values are missing.
+    /// A value differs from what was written, or values are missing.
     #[error("views are damaged: {0}; they are rebuilt from the journal at the next start")]
     Damaged(&'static str),
-    /// Another version of this program wrote them.
-    #[error("views are of an older version; they are made anew from the journal")]
+    /// An older version of this program wrote them.
+    #[error("views are of an older version; they are rebuilt from the journal")]
     Outdated,
-    /// An event cannot be read in the journal.
+    /// An event cannot be read from the journal.
     #[error(transparent)]
     Journal(#[from] gatehouse_journal::JournalError),
     /// The folder cannot be used.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The key of the views cannot be had.
+    /// The key of the views is not available.
     #[error(transparent)]
     Key(#[from] gatehouse_vault::keys::KeyError),
 }
@@ -65,14 +67,14 @@ pub(crate) struct Views {
     db: sled::Db,
     directory: PathBuf,
     key: Arc<DataKey>,
-    /// Held by whoever writes, and by whoever must see all entries at one position.
+    /// Held by a writer, and by a reader that must see all entries at one position.
     still: Mutex<()>,
-    /// Whether a snapshot is being taken; changes while `still` is held.
+    /// Whether a snapshot is being taken. Changes only while `still` is held.
     frozen: AtomicBool,
 }
 
 impl Views {
-    /// Opens the views in `directory`, made anew where there are none.
+    /// Opens the views in `directory`, and creates them if there are none.
     pub(crate) fn open(directory: &Path, keys: &KeyTable) -> Result<Self, ViewError> {
         std::fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
         mark::remove_unfinished_snapshots(directory);
@@ -97,7 +99,7 @@ impl Views {
         Ok(views)
     }
 
-    /// Removes the views and their key, so that [`Views::open`] makes them anew.
+    /// Removes the views and their key, so that [`Views::open`] creates new ones.
     pub(crate) fn discard(directory: &Path, keys: &KeyTable) -> Result<(), ViewError> {
         for id in keys.ids(KeyKind::View) {
             keys.destroy(&id)?;
@@ -117,14 +119,14 @@ impl Views {
         Ok(keys.key(&id)?)
     }
 
-    /// Compares the entries of each kind with what the totals say there are.
+    /// Compares the number of entries of each kind with the totals.
     fn check(&self) -> Result<(), ViewError> {
         if self.db.contains_key([entries::STATE_BEFORE])? {
             return Err(ViewError::Outdated);
         }
         let state = self.state()?;
         if mark::read(&self.directory) > state.totals.applied.lsn {
-            return Err(ViewError::Damaged("they went back behind a position that they had"));
+            return Err(ViewError::Damaged("their position is older than the last flushed one"));
         }
         let mut found = Counts::default();
         for entry in self.db.iter().keys() {
@@ -136,12 +138,12 @@ impl Views {
         Ok(())
     }
 
-    /// Nothing is written while this is held.
+    /// Holds off all writes while the guard exists.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.still.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The numbers of the views; zero for new ones.
+    /// The totals and counts of the views; zero for new ones.
     pub(crate) fn state(&self) -> Result<State, ViewError> {
         Ok(self.get(&Key::State)?.unwrap_or_default())
     }
@@ -155,7 +157,7 @@ impl Views {
         }
     }
 
-    /// All entries whose key starts with `prefix`, in order, from the end where `newest_first`.
+    /// All entries whose key starts with `prefix`, in order, or in reverse order if `newest_first`.
     pub(crate) fn scan(
         &self,
         prefix: Vec<u8>,
@@ -166,7 +168,7 @@ impl Views {
         std::iter::from_fn(move || if newest_first { both.next_back() } else { both.next() })
     }
 
-    /// The names of all entries behind `after`, in order.
+    /// The names of all entries after `after`, in order.
     pub(crate) fn names_after(
         &self,
         after: &[u8],
@@ -175,12 +177,12 @@ impl Views {
         self.db.range::<Vec<u8>, _>(behind).keys().map(|name| Ok(name?.to_vec()))
     }
 
-    /// The value of this name as it lies there.
+    /// The stored, sealed value of this name.
     pub(crate) fn stored(&self, name: &[u8]) -> Result<Option<sled::IVec>, ViewError> {
         Ok(self.db.get(name)?)
     }
 
-    /// Whether a value is what was written; not for those that a person's key seals.
+    /// Whether a value is intact. Not for values that are sealed with a person's key.
     pub(crate) fn is_whole(&self, name: &[u8], stored: &[u8]) -> bool {
         self.key.open(name, stored).is_ok()
     }
@@ -206,7 +208,7 @@ impl Views {
         self.key.seal(name, plain).map_err(|_| ViewError::Damaged("a value cannot be sealed"))
     }
 
-    /// Writes the changes and the state in one atomic step. Durable only after [`Views::flush`].
+    /// Writes the changes and the state in one atomic step. They are durable only after [`Views::flush`].
     fn write(&self, mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>, state: &State) -> Result<(), ViewError> {
         if self.frozen.load(Ordering::Relaxed) {
             self.keep(&changes)?;
@@ -224,7 +226,7 @@ impl Views {
         Ok(self.db.apply_batch(batch)?)
     }
 
-    /// Brings everything that was written to the flash, with the state: sled's own flush does not sync.
+    /// Makes all writes and the state durable: sled's own flush does not sync.
     pub(crate) fn flush(&self, state: &State) -> Result<(), ViewError> {
         self.write(BTreeMap::new(), state)?;
         self.db.flush()?;
@@ -233,7 +235,7 @@ impl Views {
         Ok(())
     }
 
-    /// Ids of the people that have a profile here.
+    /// Key ids and sealed profiles of the people in the views.
     pub(crate) fn person_keys(&self) -> impl Iterator<Item = Result<(KeyId, Vec<u8>), ViewError>> {
         self.scan(vec![entries::PROFILE], false).map(|entry| {
             let (name, value) = entry?;

@@ -1,8 +1,8 @@
-//! One step of the views per journal record.
+//! The changes of the views by journal records.
 //!
-//! A [`Draft`] collects the steps of a few records over what sled holds, and is written with the new totals in one
-//! atomic batch. What must happen outside of sled (a key destroyed, a file removed) is collected as [`Effect`]s and
-//! done before the batch is written: each may be repeated, so after a crash the replay does it again.
+//! A [`Draft`] collects the changes of a few records on top of sled, and is written with the new totals in
+//! one atomic batch. Actions outside of sled (destroy a key, remove a file) are collected as [`Effect`]s.
+//! They are done before the batch is written. Each is idempotent, so the replay after a crash repeats it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
 use crate::record::{ErasureNotice, Media, Record};
 
-/// Something to do outside of the views.
+/// An action outside of the views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Destroy a key.
@@ -46,8 +46,8 @@ impl<'a> Draft<'a> {
         self.changes.len()
     }
 
-    /// Writes what changed with the state in one step, and gives back the new state. Where only the state changed, as by
-    /// most events, it is left to [`Views::flush`]: what is lost of it is folded again.
+    /// Writes the changes with the state in one step and returns the new state. If only the state changed, as
+    /// with most events, it is left to [`Views::flush`]. A lost state is folded again.
     pub(crate) fn write(self) -> Result<State, ViewError> {
         if !self.changes.is_empty() {
             self.views.write(self.changes, &self.state)?;
@@ -55,12 +55,12 @@ impl<'a> Draft<'a> {
         Ok(self.state)
     }
 
-    /// Takes an entry of a snapshot as it is to be stored.
+    /// Takes an entry of a snapshot in its stored form.
     pub(crate) fn lay(&mut self, name: Vec<u8>, stored: Vec<u8>) -> Result<(), ViewError> {
         self.put_raw(name, stored)
     }
 
-    /// Takes one record.
+    /// Applies one record.
     pub(crate) fn apply(
         &mut self,
         at: Position,
@@ -77,7 +77,7 @@ impl<'a> Draft<'a> {
                 self.templates(gallery, person, sealed, replaces)
             }
             Record::Erased { person, notice, .. } => self.erased(at, person, notice),
-            Record::RowsDelivered { lsn, .. } => self.erasures_heard(lsn),
+            Record::RowsDelivered { lsn, .. } => self.erasures_delivered(lsn),
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
             Record::MediaEvicted { id, .. } => self.evicted(&id),
@@ -115,8 +115,8 @@ impl<'a> Draft<'a> {
                 self.part_sent(&id, UploadSoFar { upload, part_bytes, etags: vec![etag] }, number)
             }
             Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
-            Record::Clock(reading) => self.clock_stands(at, &reading),
-            Record::ClockTruth(truth) => self.time_is_known(truth),
+            Record::Clock(reading) => self.clock_was_set(at, &reading),
+            Record::ClockTruth(truth) => self.reference_time(truth),
             Record::Refused { .. }
             | Record::Duplicate { .. }
             | Record::EventsDropped { .. }
@@ -148,7 +148,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::File(*id), &file)
     }
 
-    /// Into the queues that a file waits in.
+    /// Adds a file to its queues.
     fn queue(&mut self, lsn: u64, media: &Media) -> Result<(), ViewError> {
         let name = media.name.as_str();
         if has_thumbnails(name) {
@@ -164,7 +164,8 @@ impl<'a> Draft<'a> {
         self.put(&Key::Previewed(id), preview)
     }
 
-    /// An event that is so old that RAM has forgotten it is found when the file would be given up for it.
+    /// An event that is too old for the recent fingerprints is found before the file would be dropped as an
+    /// orphan.
     fn media(&mut self, at: Position, location: Location, media: Media) -> Result<(), ViewError> {
         let event = match self.events.is_recent(&media.event) {
             true => self.events.find(&media.event, location.segment)?,
@@ -200,7 +201,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::File(*id), &file)
     }
 
-    /// A part that does not follow on those known is of no use; the upload begins anew then.
+    /// A part that does not continue the known ones is ignored. The upload then starts from the beginning.
     fn part_sent(&mut self, id: &KeyId, part: UploadSoFar, number: u16) -> Result<(), ViewError> {
         if number == 0 {
             return self.remove(&Key::Upload(*id));
@@ -229,7 +230,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::File(*id), &file)
     }
 
-    /// Negative samples lie among the others: what they are is in what they are sealed with.
+    /// Negative samples are stored with the others: the associated data of the seal distinguishes them.
     fn templates(
         &mut self,
         gallery: u8,
@@ -265,8 +266,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The central side has heard of every erasure up to `lsn`: the keys of the notices can go.
-    fn erasures_heard(&mut self, lsn: u64) -> Result<(), ViewError> {
+    /// The central services have every erasure up to `lsn`: the keys of the notices can be destroyed.
+    fn erasures_delivered(&mut self, lsn: u64) -> Result<(), ViewError> {
         for name in self.names(&[entries::ERASURE])? {
             let number = entries::number_in(&name).unwrap_or(u64::MAX);
             if number > lsn {
@@ -280,7 +281,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn clock_stands(&mut self, at: Position, reading: &Reading) -> Result<(), ViewError> {
+    fn clock_was_set(&mut self, at: Position, reading: &Reading) -> Result<(), ViewError> {
         let mut names = self.names(&[entries::CLOCK])?;
         let newest = names.last().cloned();
         if let Some(name) = newest
@@ -296,7 +297,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::Clock(at.lsn), &Boot::new(at, reading))
     }
 
-    fn time_is_known(&mut self, truth: Truth) -> Result<(), ViewError> {
+    fn reference_time(&mut self, truth: Truth) -> Result<(), ViewError> {
         for name in self.names(&[entries::CLOCK])?.into_iter().rev() {
             if let Some(mut boot) = self.get_named::<Boot>(&name)?.filter(|boot| boot.id == truth.boot) {
                 boot.learn(truth);
@@ -316,7 +317,7 @@ impl<'a> Draft<'a> {
         Ok(ids)
     }
 
-    /// Names under a prefix, in order, as they will be once the draft is written.
+    /// Names under a prefix, in order, including the changes of the draft.
     fn names(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, ViewError> {
         let mut names = std::collections::BTreeSet::new();
         for entry in self.views.scan(prefix.to_vec(), false) {
@@ -365,7 +366,7 @@ impl<'a> Draft<'a> {
         self.set(key.bytes(), None)
     }
 
-    /// The only place that changes a key, and so the only one that counts.
+    /// Changes a key. All changes must go through here, because only this function counts entries.
     fn set(&mut self, name: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), ViewError> {
         let there = match self.changes.get(&name) {
             Some(change) => change.is_some(),

@@ -1,4 +1,5 @@
-//! Keys and values of the views. The first byte of a key is its kind; numbers are big-endian, so that order is age.
+//! Keys and values of the views. The first byte of a key is its kind. Numbers are big-endian, so that the
+//! order of keys is the order of age.
 
 use gatehouse_model::{Compared, EventKey, KeyId, MediaName, Timestamp, Verdict, sha256};
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use crate::ledger::Totals;
 use crate::record::{Media, ObjectPlace, Thumbnail};
 
 pub(crate) const STATE: u8 = b'S';
-/// The numbers of views that are older than the event index: they hold three entries for each event.
+/// The totals of views that are older than the event index. Those views have three entries per event.
 pub(crate) const STATE_BEFORE: u8 = b's';
 pub(crate) const PROFILE: u8 = b'p';
 pub(crate) const TEMPLATE: u8 = b't';
@@ -29,12 +30,13 @@ pub(crate) const COMPARISON: u8 = b'm';
 pub(crate) const PEOPLE_TAKEN: u8 = b'y';
 pub(crate) const UPLOAD: u8 = b'l';
 pub(crate) const CLOCK: u8 = b'h';
-/// What an entry was when the running snapshot began, behind all others, under this and the entry's own name.
+/// Content of an entry at the start of the running snapshot, after all others, under this byte and the
+/// entry's own name.
 pub(crate) const KEPT: u8 = b'~';
 
 /// A key of the views.
 pub(crate) enum Key<'a> {
-    /// The numbers of the views.
+    /// The totals and counts of the views.
     State,
     /// A person's sealed profile.
     Profile(KeyId),
@@ -46,35 +48,35 @@ pub(crate) enum Key<'a> {
     File(KeyId),
     /// A media file by its event and name.
     FileName(&'a EventKey, &'a MediaName),
-    /// A media file whose event has not come yet, by its journal position.
+    /// A media file whose event has not arrived, by its journal position.
     Waiting(u64),
-    /// A picture that is to be delivered.
+    /// A picture that waits for delivery.
     Queue(u64),
-    /// Any other media file that is to be delivered.
+    /// Any other media file that waits for delivery.
     Clip(u64),
-    /// A picture that is to be delivered and has not been looked at.
+    /// A picture that waits for delivery and was not decoded yet.
     Preview(u64),
-    /// What was found when a picture was looked at.
+    /// The result of decoding a picture.
     Previewed(KeyId),
     /// A delivered media file that is still on disk.
     Delivered(u64),
-    /// An erasure that the central side has not heard of.
+    /// An erasure that was not delivered to the central services.
     Erasure(u64),
-    /// What a gallery is of, by its number.
+    /// The model of a gallery, by the gallery's number.
     Gallery(u8),
-    /// A gallery that was removed, until its number is given again.
+    /// A removed gallery, until its number is reused.
     GalleryGone(u8),
-    /// The number of the gallery that answers.
+    /// The number of the gallery in use.
     GalleryInUse,
-    /// The impostor statistics of a gallery's model, where an operator gave them.
+    /// The impostor statistics of a gallery's model, if an operator set them.
     GalleryCalibration(u8),
-    /// How two galleries compare.
+    /// The comparison of two galleries.
     Comparison,
-    /// How far the people of the central side were taken in.
+    /// How far shared people were imported from the central services.
     PeopleTaken,
-    /// An upload of a media file that has not ended.
+    /// An unfinished upload of a media file.
     Upload(KeyId),
-    /// What is known of the clock in one boot, by the journal position behind which it begins.
+    /// The clock data of one boot, by the journal position after which it begins.
     Clock(u64),
 }
 
@@ -138,7 +140,7 @@ pub(crate) fn gallery_in(name: &[u8]) -> u8 {
     name.get(17).copied().unwrap_or_default()
 }
 
-/// The id in a key that is named by one.
+/// The id in a key that contains one.
 pub(crate) fn id_in(name: &[u8]) -> Option<KeyId> {
     name.get(1..17).and_then(|id| id.try_into().ok()).map(KeyId::from_bytes)
 }
@@ -148,14 +150,14 @@ pub(crate) fn number_in(name: &[u8]) -> Option<u64> {
     name.last_chunk::<8>().map(|number| u64::from_be_bytes(*number))
 }
 
-/// The numbers of the views, written with every batch.
+/// The totals and counts of the views, written with every batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
 }
 
-/// Entries of each kind, by which silent loss is noticed.
+/// Entries of each kind, to detect silent loss.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     profiles: u64,
@@ -183,32 +185,32 @@ impl Counts {
         *field = field.wrapping_add_signed(by);
     }
 
-    /// Media files that the catalogue knows.
+    /// Media files in the catalog.
     pub(crate) fn files(&self) -> u64 {
         self.files
     }
 
-    /// Media files whose event has not come.
+    /// Media files whose event has not arrived.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
     }
 }
 
-/// How far a media file is.
+/// Delivery state of a media file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaState {
-    /// Its event has not come yet.
+    /// Its event has not arrived.
     Waiting,
-    /// To be delivered.
+    /// Waiting for delivery.
     Pending,
-    /// At the central side.
+    /// Delivered to the central services.
     Delivered(ObjectPlace),
-    /// Given up, with the reason.
+    /// Dropped, with the reason.
     Dropped(String),
 }
 
-/// A media file in the catalogue.
+/// A media file in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileEntry {
     pub(crate) lsn: u64,
@@ -218,43 +220,44 @@ pub(crate) struct FileEntry {
     pub(crate) event_received_at: Option<Timestamp>,
 }
 
-/// How far an upload in parts has come.
+/// Progress of an upload in parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadSoFar {
     /// The server's name of the upload.
     pub upload: String,
     /// Bytes of each part but the last.
     pub part_bytes: u64,
-    /// What the server calls the parts that it has, in their order.
+    /// The server's identifiers of the delivered parts, in order.
     pub etags: Vec<String>,
 }
 
-/// What was found when a picture was looked at.
+/// The result of decoding a picture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Preview {
     pub(crate) thumbnails: Vec<Thumbnail>,
-    /// Why it cannot be shown.
+    /// Why it cannot be shown; none for an intact picture.
     pub(crate) fault: Option<String>,
 }
 
-/// How the gallery in use and the other one compare, since both are there in these roles.
+/// The comparison of the gallery in use with the other one, since both have these roles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
     /// Model of the gallery in use.
     pub(crate) in_use: String,
     /// Model of the other.
     pub(crate) other: String,
-    /// Events by what came of them.
+    /// Number of events by verdict.
     pub(crate) counts: Vec<(Verdict, u64)>,
-    /// The newest events in which they differ, oldest first.
+    /// The newest events with different answers, oldest first.
     pub(crate) differing: Vec<(EventKey, Verdict)>,
 }
 
-/// Differing events that are named: with the longest names below what sled keeps in one piece.
+/// Differing events that are listed. With the longest names they stay below the size that sled stores in one
+/// piece.
 pub(crate) const DIFFERING_KEPT: usize = 50;
 
 impl Comparison {
-    /// Counts an event; one of another pair of galleries begins anew.
+    /// Counts an event. An event of another pair of galleries restarts the comparison.
     pub(crate) fn count(&mut self, Compared { event, in_use, other, verdict }: Compared) {
         if (&self.in_use, &self.other) != (&in_use, &other) {
             *self = Self { in_use, other, ..Self::default() };

@@ -1,20 +1,21 @@
-//! The files around sled that sled itself does not take care of.
+//! Durability of the files around sled that sled itself does not ensure.
 //!
-//! `mark` lies beside `db` and holds the last flushed position: 8 bytes, little-endian, and their CRC-32. It is
-//! written after the flush and need not be durable: an older mark only notices less.
+//! The file `mark` is in the folder of `db` and holds the last flushed position: 8 bytes, little-endian, and
+//! their CRC-32. It is written after the flush and need not be durable: an older mark only detects less.
 
 use std::fs::{self, File};
 use std::path::Path;
 
 use gatehouse_vault::error::IoError;
 
-/// sled leaves such a file when it is killed while it writes a snapshot, and then does not open (spacejam/sled#1527).
+/// sled leaves such a file if it is killed while it writes a snapshot, and then does not open
+/// (spacejam/sled#1527).
 const UNFINISHED: &str = ".generating";
 
 pub(super) fn remove_unfinished_snapshots(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().ends_with(UNFINISHED)) {
-        // Where it cannot be removed, opening sled says so.
+        // If it cannot be removed, opening sled reports the error.
         let _ = fs::remove_file(entry.path());
     }
 }
@@ -45,7 +46,7 @@ pub(super) fn write(directory: &Path, applied_lsn: u64) -> Result<(), IoError> {
     fs::write(&path, bytes).map_err(IoError::at("write", &path))
 }
 
-/// The marked position, 0 where there is none that can be read.
+/// The marked position, or 0 if there is no readable mark.
 pub(super) fn read(directory: &Path) -> u64 {
     let bytes = fs::read(directory.join("mark")).unwrap_or_default();
     let Some((number, crc)) = bytes.split_first_chunk::<8>() else { return 0 };

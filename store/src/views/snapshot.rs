@@ -1,12 +1,13 @@
-//! The views as records of the journal, so that the journal before them can go.
+//! Snapshots: the views as records of the journal, so that earlier segments of the journal can be removed.
 //!
-//! Taken at one position, in parts that fit into records; laid down in fresh views, they are as they were there, but for
-//! files that were gone already. People's profiles and templates stay under the seals of their keys, so that a snapshot
-//! of before an erasure says no more than the journal did.
+//! A snapshot is taken at one position, in parts that fit into records. Restored into fresh views, it gives
+//! the same views, except for files that were already removed. Profiles and templates stay sealed with their
+//! person's key. So a snapshot from before an erasure reveals no more than the journal did.
 //!
-//! There may be millions of entries, and the views go on meanwhile. So a part at a time is in memory, and what an entry was
-//! before it first changed is kept in the views themselves, behind all others, until the last part is taken. What is kept
-//! counts for nothing else: where the end was cut off, the next snapshot begins with clearing it away.
+//! There may be millions of entries, and the views change during the snapshot. So only one part at a time is
+//! in memory. The content of an entry before its first change is saved in the views themselves, after all
+//! others, until the last part is taken. Saved content is not counted. If the end of a snapshot was
+//! interrupted, the next one first removes what was saved.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,21 +23,21 @@ use crate::views::apply::Draft;
 
 /// Bytes of a part: a quarter of the largest record.
 const PART_BYTES: usize = gatehouse_journal::RECORD_BYTES_MAX / 4;
-/// Entries that are looked at for a part at most, since nothing is written meanwhile.
+/// Largest number of entries that are read for a part, since writes wait meanwhile.
 const PART_ENTRIES: usize = 4096;
 
 /// Name and content of an entry.
 pub(crate) type Content = (Vec<u8>, Vec<u8>);
 
-/// A snapshot that is being taken. What the views were when it began stays until this is dropped.
+/// A snapshot that is being taken. The state of the views at its start is kept until this is dropped.
 pub(crate) struct Taking {
     views: Arc<Views>,
-    /// Name of the last entry that was looked at; what is kept comes behind all others.
+    /// Name of the last entry that was read. Saved entries come after all others.
     after: Vec<u8>,
 }
 
 impl Taking {
-    /// Begins: what `at` says is said while nothing is written.
+    /// Begins a snapshot. `at` is called while writes are held off.
     pub(crate) fn begin<T>(views: &Arc<Views>, at: impl FnOnce() -> T) -> Result<(Self, T), ViewError> {
         views.forget_kept()?;
         let _still = views.hold();
@@ -44,8 +45,8 @@ impl Taking {
         Ok((Self { views: Arc::clone(views), after: Vec::new() }, at()))
     }
 
-    /// The next entries, none of them for a part that had nothing to say; no part where all were taken. An entry may come
-    /// twice, the same. Blocking.
+    /// The next entries. A part can be empty; none means that all entries were taken. An entry may come twice
+    /// with the same content. Blocking.
     pub(crate) fn next_part(&mut self) -> Result<Option<Vec<Content>>, ViewError> {
         let views = Arc::clone(&self.views);
         let _still = views.hold();
@@ -53,7 +54,7 @@ impl Taking {
         for name in views.names_after(&self.after) {
             self.after = name?;
             looked_at += 1;
-            // What is kept is named by its entry, and not all that is kept is still there.
+            // A saved entry is named after its original, which may be removed by now.
             let name = self.after.strip_prefix(&[KEPT]).unwrap_or(&self.after);
             if let Some(content) = views.content_before(name)? {
                 bytes += name.len() + content.len();
@@ -66,7 +67,7 @@ impl Taking {
         Ok((looked_at > 0).then_some(part))
     }
 
-    /// Ends, and clears away what was kept.
+    /// Ends the snapshot and removes what was saved.
     pub(crate) fn end(self) -> Result<(), ViewError> {
         let views = Arc::clone(&self.views);
         drop(self);
@@ -82,7 +83,8 @@ impl Drop for Taking {
 }
 
 impl Views {
-    /// Keeps what entries are before they change, while a snapshot is being taken: nothing, where they are not there.
+    /// Saves the content of entries before their change while a snapshot is taken. An empty value stands for
+    /// a missing entry.
     pub(super) fn keep(&self, changes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), ViewError> {
         let mut batch = sled::Batch::default();
         for name in changes.keys() {
@@ -94,7 +96,7 @@ impl Views {
         Ok(self.db.apply_batch(batch)?)
     }
 
-    /// Removes what snapshots kept, a few at a time.
+    /// Removes what snapshots saved, a few entries at a time.
     fn forget_kept(&self) -> Result<(), ViewError> {
         loop {
             let _still = self.hold();
@@ -111,13 +113,13 @@ impl Views {
         }
     }
 
-    /// An entry as it was when the snapshot began; none where it was not there.
+    /// An entry at the start of the snapshot; none if it did not exist.
     fn before(&self, name: &[u8]) -> Result<Option<sled::IVec>, ViewError> {
         let now = || self.db.get(name);
         Ok(self.db.get(kept(name))?.map_or_else(now, |kept| Ok(Some(kept)))?.filter(|it| !it.is_empty()))
     }
 
-    /// What a snapshot says of an entry; nothing of the numbers, nor of files that do not lie on the disk.
+    /// The content of an entry for the snapshot; none for the totals, and for files that are not on disk.
     fn content_before(&self, name: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
         let Some(stored) = self.before(name)? else { return Ok(None) };
         let says = match name.first() {
@@ -132,14 +134,14 @@ impl Views {
         says.then(|| self.open_raw(name, &stored)).transpose()
     }
 
-    /// Whether a file lay on the disk.
+    /// Whether a file was on disk at the start of the snapshot.
     fn was_here(&self, id: KeyId) -> Result<bool, ViewError> {
         let name = Key::File(id).bytes();
         let Some(stored) = self.before(&name)? else { return Ok(false) };
         Ok(self.unseal::<FileEntry>(&name, &stored)?.on_disk)
     }
 
-    /// Lays entries down, a few at a time; the state stays that of nothing until [`Views::settle`].
+    /// Restores entries, a few at a time. The state stays empty until [`Views::settle`].
     pub(crate) fn lay(
         &self,
         events: &EventIndex,
@@ -162,7 +164,7 @@ impl Views {
         draft.write()
     }
 
-    /// All entries of a snapshot lie here: the state is that of its position.
+    /// Completes a restore: the state becomes that of the snapshot's position.
     pub(crate) fn settle(&self, mut state: State, totals: Totals) -> Result<State, ViewError> {
         state.totals = totals;
         self.write(BTreeMap::new(), &state)?;
@@ -175,7 +177,7 @@ fn is_a_persons(kind: u8) -> bool {
     matches!(kind, entries::PROFILE | entries::TEMPLATE)
 }
 
-/// Name under which is kept what an entry was.
+/// Name under which the previous content of an entry is saved.
 fn kept(name: &[u8]) -> Vec<u8> {
     [&[KEPT], name].concat()
 }

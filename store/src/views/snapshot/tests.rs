@@ -9,7 +9,7 @@ use crate::views::entries::MediaState;
 
 /// Enough for many parts.
 const FILES: u64 = 10_000;
-/// More than an entry of these files takes.
+/// Upper bound of the size of an entry of these files.
 const ENTRY_BYTES: usize = 1024;
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -19,7 +19,7 @@ fn open(folder: &Path) -> Arc<Views> {
     Arc::new(Views::open(&folder.join("views"), &keys).unwrap())
 }
 
-/// What a pending picture brings into the views.
+/// The entries of a pending picture.
 fn file(views: &Views, number: u64, on_disk: bool) -> Changes {
     let event = EventKey {
         camera: "front".try_into().unwrap(),
@@ -27,7 +27,7 @@ fn file(views: &Views, number: u64, on_disk: bool) -> Changes {
     };
     let name: MediaName = "a.jpg".try_into().unwrap();
     let mut id = [0; 16];
-    // Scattered, as random ones are.
+    // Scattered, like random ids.
     id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     let id = KeyId::from_bytes(id);
     let (file, queue) = (Key::File(id).bytes(), Key::Queue(number).bytes());
@@ -48,7 +48,7 @@ fn file(views: &Views, number: u64, on_disk: bool) -> Changes {
     ])
 }
 
-/// Takes changes in as the applier does.
+/// Writes changes like the applier.
 fn write(views: &Views, changes: Changes) {
     let _still = views.hold();
     views.write(changes, &State::default()).unwrap();
@@ -76,12 +76,12 @@ fn a_part_at_a_time_is_in_memory_and_all_are_of_one_moment_whatever_changes_mean
     let views = open(folder.path());
     fill(&views, 0..FILES);
     let before = all_of(&views);
-    // Without those that were gone: an entry each by id and by name; all of them in the queue.
+    // Without removed files: one entry each by id and by name, and all of them in the queue.
     assert_eq!(before.len() as u64, FILES + 2 * (FILES - FILES / 10));
     let random = &mut fastrand::Rng::with_seed(1);
     let (mut taking, at) = Taking::begin(&views, || 5).unwrap();
     assert_eq!(at, 5);
-    assert_eq!(kept(&views), 0, "what the first kept is cleared away");
+    assert_eq!(kept(&views), 0, "what the first one saved is removed");
     let (mut taken, mut parts) = (BTreeMap::new(), 0);
     while let Some(part) = taking.next_part().unwrap() {
         let bytes: usize = part.iter().map(|(name, content)| name.len() + content.len()).sum();
@@ -114,7 +114,7 @@ fn a_snapshot_that_was_cut_off_leaves_nothing_that_the_next_one_or_an_opening_mi
     let value = Some(views.seal(&gone, &1).unwrap());
     write(&views, BTreeMap::from([(gone.clone(), value)]));
     assert_eq!(kept(&views), 1);
-    // As a power cut leaves it: nobody ends it.
+    // Like a power cut: the snapshot is not ended.
     drop(taking);
     write(&views, BTreeMap::from([(gone.clone(), None)]));
     drop(views);
