@@ -1,19 +1,21 @@
-//! Media files: sealed, one file and one key each.
+//! Media files: each is one sealed file with its own key.
 //!
-//! Constraints: a file is on stable storage when [`MediaFiles::put`] returns; nothing of a file can be read once
-//! [`MediaFiles::remove`] returned, also not from a copy of its bytes; a changed, moved, shortened or lengthened
-//! file is an error when it is read, never other bytes.
+//! Constraints: a file is on stable storage when [`MediaFiles::put`] returns. No content of a file is
+//! readable after [`MediaFiles::remove`] has returned, not even from a copy of its bytes. Reading a changed,
+//! moved, shortened or lengthened file gives an error, never other bytes.
 //!
-//! Layout: `<directory>/<first 2 hex digits>/<32 hex digits>.gm`, named by the id of the file, which is also the id
-//! of its key. The content is a header and chunks of [`CHUNK_BYTES`], see [`format`](self::format).
+//! Layout: `<directory>/<first 2 hex digits>/<32 hex digits>.gm`. The name is the id of the file, which is
+//! also the id of its key. The content is a header and chunks of [`CHUNK_BYTES`], see
+//! [`format`](self::format).
 //!
-//! Order of a put: key (durable), temporary file beside the final name, its bytes, sync of the file, rename, sync of
-//! the folder. Order of a remove: key (durable), then the file.
+//! Order of a put: key (durable), temporary file in the same folder, its bytes, sync of the file, rename,
+//! sync of the folder. Order of a remove: key (durable), then the file.
 //!
-//! After a crash there may be: a key without a file (put did not get to the rename), a temporary file (the same), a
-//! file without a key (remove did not get to the unlink). None of them was ever reported as stored, or all are
-//! already reported as removed, so [`MediaFiles::open`] takes them away. It does not where all keys or all files seem
-//! lost: what is left is kept then, since the other half may come back, from a backup or a disk not mounted.
+//! A crash can leave three kinds of leftovers. A key without a file, or a temporary file: a put did not reach
+//! the rename, and the file was never reported as stored. A file without a key: a remove did not reach the
+//! unlink, and the file is already unreadable. So [`MediaFiles::open`] removes them. It keeps them if all
+//! keys or all files seem to be lost: the other half may return, from a backup or from a disk that is not
+//! mounted.
 
 use std::collections::HashSet;
 use std::fs;
@@ -44,9 +46,9 @@ pub use reader::SealedReader;
 
 use format::{Header, chunk_offset};
 
-/// Ending of a finished file.
+/// Extension of a finished file.
 const FINISHED: &str = "gm";
-/// Ending of a file that is being written.
+/// Extension of a file that is being written.
 const TEMPORARY: &str = "tmp";
 
 /// Why a media file cannot be stored, read or removed.
@@ -55,14 +57,14 @@ pub enum FileError {
     /// There is no such file, or it has been removed.
     #[error("media file {0} is not on disk; it was removed or never stored")]
     Missing(KeyId),
-    /// The bytes on disk are not those that were written.
+    /// The bytes on disk differ from those that were written.
     #[error(
-        "media file {id} is damaged ({what}); its copy at the central side, if delivered, is not affected"
+        "media file {id} is damaged ({what}); its copy in the central services, if delivered, is not affected"
     )]
     Damaged {
         /// The file.
         id: KeyId,
-        /// What does not fit.
+        /// The mismatch.
         what: &'static str,
     },
     /// The key table failed.
@@ -77,7 +79,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether there is no room on the disk.
+    /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         match self {
             Self::Io(error) => error.is_full(),
@@ -87,7 +89,7 @@ impl FileError {
     }
 }
 
-/// A file that is now on stable storage.
+/// A file on stable storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
     /// Id of the file and of its key.
@@ -110,11 +112,11 @@ pub struct MediaFiles {
 }
 
 impl MediaFiles {
-    /// Opens the folder, made where it is missing, and takes away what a crash left.
+    /// Opens the folder, creates it if it is missing, and removes the leftovers of a crash.
     ///
     /// # Errors
-    /// [`FileError::Io`] where the folder cannot be made or listed, [`FileError::Key`] where an orphaned key cannot
-    /// be destroyed.
+    /// [`FileError::Io`] if the folder cannot be created or listed. [`FileError::Key`] if an orphaned key
+    /// cannot be destroyed.
     pub fn open(directory: &Path, keys: Arc<KeyTable>) -> Result<(Self, FilesReport), FileError> {
         Self::open_on(Arc::new(RealDisk), directory, keys)
     }
@@ -136,8 +138,8 @@ impl MediaFiles {
     /// Stores `data` under a new key. The file is on stable storage when this returns.
     ///
     /// # Errors
-    /// [`FileError::Io`] for the disk (full, read-only, broken), [`FileError::Key`] for the key table. Nothing is
-    /// left behind then, or it is taken away at the next open.
+    /// [`FileError::Io`] for the disk (full, read-only, broken), [`FileError::Key`] for the key table. No
+    /// leftovers remain, or the next open removes them.
     pub fn put(&self, data: &[u8]) -> Result<StoredFile, FileError> {
         let id = self.keys.create(KeyKind::Media)?;
         match self.write(id, data) {
@@ -145,7 +147,8 @@ impl MediaFiles {
                 Ok(StoredFile { id, size: data.len() as u64, sha256: sha256(data), disk_bytes })
             }
             Err(error) => {
-                // The caller must hear of the first failure; a leftover is harmless and cleaned at the next open.
+                // The caller must get the first error. A leftover is harmless and is removed at the next
+                // open.
                 let _ = self.keys.destroy(&id);
                 let _ = self.disk.remove(&self.path(&id, TEMPORARY));
                 let _ = self.disk.remove(&self.path(&id, FINISHED));
@@ -154,11 +157,11 @@ impl MediaFiles {
         }
     }
 
-    /// Opens a file for reading. The whole length is checked here, each chunk when it is read.
+    /// Opens a file for reading. The length is checked here, each chunk when it is read.
     ///
     /// # Errors
-    /// [`FileError::Missing`] where file or key is gone, [`FileError::Damaged`] where header or length do not fit,
-    /// [`FileError::Io`] for the disk.
+    /// [`FileError::Missing`] if file or key does not exist, [`FileError::Damaged`] if header or length do
+    /// not match, [`FileError::Io`] for the disk.
     pub fn open_file(&self, id: &KeyId) -> Result<SealedReader, FileError> {
         let key = match self.keys.key(id) {
             Err(KeyError::Destroyed(_)) => return Err(FileError::Missing(*id)),
@@ -172,16 +175,16 @@ impl MediaFiles {
         SealedReader::new(*id, key, file, path)
     }
 
-    /// Makes a file unreadable for ever, then takes it away. A file that is not there is fine.
+    /// Makes a file permanently unreadable, then removes it. A missing file is not an error.
     ///
     /// # Errors
-    /// [`FileError::Key`] where the key cannot be destroyed: the file is still readable then. [`FileError::Io`] where
-    /// the unlink fails: its bytes are worthless by then and are taken away at the next open.
+    /// [`FileError::Key`] if the key cannot be destroyed: the file is still readable then. [`FileError::Io`]
+    /// if the unlink fails: the file is unreadable by then, and the next open removes it.
     pub fn remove(&self, id: &KeyId) -> Result<(), FileError> {
         self.keys.destroy(id)?;
         let path = self.path(id, FINISHED);
         match self.disk.remove(&path) {
-            // The folder is not synced: should the entry come back after a power cut, it has no key.
+            // The folder is not synced: if the entry returns after a power cut, it has no key.
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(IoError::at("remove", &path)(error).into())
             }
@@ -189,10 +192,10 @@ impl MediaFiles {
         }
     }
 
-    /// All files that are on disk, in no order.
+    /// The ids of all files on disk, in no particular order.
     ///
     /// # Errors
-    /// [`FileError::Io`] where a folder cannot be listed.
+    /// [`FileError::Io`] if a folder cannot be listed.
     pub fn ids(&self) -> Result<Vec<KeyId>, FileError> {
         let mut ids = Vec::new();
         self.walk(&mut |id, ending, _| {
@@ -229,11 +232,11 @@ impl MediaFiles {
         Ok(header.disk_bytes())
     }
 
-    /// The subfolder of a file, made durable where it is new.
+    /// The subfolder of a file. A new one is made durable.
     fn folder(&self, id: &KeyId) -> Result<PathBuf, FileError> {
         let name = shard(id);
         let path = self.directory.join(&name);
-        // Held over the sync, so that no second writer relies on an entry that is not durable yet.
+        // Held during the sync, so that no other writer relies on an entry that is not durable yet.
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if !folders.contains(&name) {
             fs::create_dir_all(&path).map_err(IoError::at("create", &path))?;
@@ -252,7 +255,7 @@ impl MediaFiles {
     }
 }
 
-/// Name of the subfolder: it keeps folders small where there are a hundred thousand files.
+/// Name of the subfolder. Subfolders keep folders small with a hundred thousand files.
 fn shard(id: &KeyId) -> String {
     hex::encode(&id.as_bytes()[..1])
 }

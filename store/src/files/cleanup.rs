@@ -1,4 +1,4 @@
-//! What [`MediaFiles::open`] does about the leftovers of a crash.
+//! Cleanup of crash leftovers by [`MediaFiles::open`].
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,20 +10,21 @@ use gatehouse_vault::keys::KeyKind;
 
 use super::{FINISHED, FileError, MediaFiles, TEMPORARY};
 
-/// What was found and done at the open.
+/// Result of the cleanup at the open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilesReport {
     /// Files that can be read.
     pub files: usize,
-    /// Unfinished files that were taken away.
+    /// Unfinished files that were removed.
     pub unfinished: usize,
-    /// Files whose key had been destroyed, taken away.
+    /// Files whose key was destroyed before, removed.
     pub keyless: usize,
     /// Keys whose file was never finished, destroyed.
     pub orphaned_keys: usize,
-    /// Files without a key that were left where they are, because the key table itself seems to be damaged or lost.
+    /// Files without a key that were kept, because the key table itself seems to be damaged or lost.
     pub unreadable: usize,
-    /// Keys without a file that were left, because the files themselves seem to be lost (a disk that is not mounted).
+    /// Keys without a file that were kept, because the files themselves seem to be lost (a disk that is not
+    /// mounted).
     pub idle_keys: usize,
 }
 
@@ -31,8 +32,8 @@ impl MediaFiles {
     pub(super) fn clean_up(&self) -> Result<FilesReport, FileError> {
         let mut report = FilesReport::default();
         let mut orphans: HashSet<KeyId> = self.keys.ids(KeyKind::Media).into_iter().collect();
-        // A table without a single media key, or with slots that cannot be read, is no proof that a file was removed
-        // on purpose.
+        // A table without any media key, or with unreadable slots, does not prove that a file was removed on
+        // purpose.
         let keys_are_whole = !orphans.is_empty() && self.keys.damaged().is_empty();
         self.walk(&mut |id, ending, path| {
             let gone = match ending {
@@ -59,7 +60,7 @@ impl MediaFiles {
             }
             Ok(())
         })?;
-        // Nor is a folder without a single file proof that the keys are of no use.
+        // A folder without any file does not prove that the keys are unused.
         if report.files == 0 {
             report.idle_keys = orphans.len();
             return Ok(report);
@@ -71,7 +72,7 @@ impl MediaFiles {
         Ok(report)
     }
 
-    /// Calls `visit` for each file that is named like one of ours, with its id and ending. Others are left alone.
+    /// Calls `visit` for each media file by name, with its id and extension. Other files are ignored.
     pub(super) fn walk(
         &self,
         visit: &mut dyn FnMut(KeyId, &str, &Path) -> Result<(), FileError>,

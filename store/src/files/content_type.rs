@@ -1,8 +1,10 @@
-//! What a media file is, told by its first bytes, else by its name.
+//! The media type of a file, detected from its first bytes or else from its name.
 
-/// The media type of a file, from its first bytes (16 are enough) and its name. The bytes win: cameras misname files.
+/// The media type of a file, from its first bytes (16 are enough) and its name. The bytes take precedence:
+/// cameras misname files.
 ///
-/// Nothing that a browser would run (HTML, SVG, scripts) is ever told as such: those are `application/octet-stream`.
+/// Types that a browser runs (HTML, SVG, scripts) are never returned: such files are
+/// `application/octet-stream`.
 pub fn content_type(name: &str, first: &[u8]) -> &'static str {
     by_bytes(first).or_else(|| by_name(name)).unwrap_or("application/octet-stream")
 }
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_a_browser_would_run_is_told_as_such() {
+    fn types_that_a_browser_runs_are_octet_streams() {
         for name in ["x.html", "x.svg", "x.js", "x", "html"] {
             assert_eq!(content_type(name, b"<html><script>"), "application/octet-stream");
         }

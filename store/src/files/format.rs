@@ -4,16 +4,16 @@
 //! header   magic "GHMF" | version u8 | 3 zero bytes | id, 16 bytes | size of the content u64 LE      32 bytes
 //! chunk    AES-256-GCM of up to 65536 bytes of content | tag, 16 bytes                              repeated
 //! ```
-//! Each chunk is sealed under its number as nonce (the key is used for this file alone) with the whole header, the
-//! number and whether it is the last as associated data. So chunks cannot be swapped, dropped or taken from another
-//! file, and the header, which says how many there are, cannot be changed. An empty file has one empty chunk: it
+//! The nonce of a chunk is its number, since the key is used for this file only. The associated data is the header,
+//! the number, and whether the chunk is the last one. So chunks cannot be swapped, dropped or taken from another
+//! file. The header, which gives their count, cannot be changed. An empty file has one empty chunk, which
 //! authenticates the header.
 
 use gatehouse_model::KeyId;
 use gatehouse_vault::seal::TAG_BYTES;
 
-/// Content bytes per chunk: large enough that tags and calls cost nothing, small enough to read a clip on a board
-/// with little memory.
+/// Content bytes per chunk. Large enough to make the overhead of tags and calls negligible, and small enough
+/// for boards with little memory.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 32;
@@ -30,7 +30,7 @@ pub fn disk_bytes(size: u64) -> u64 {
     size.saturating_add(tags).saturating_add(HEADER_BYTES as u64)
 }
 
-/// Where a chunk begins in the file.
+/// Offset of a chunk in the file.
 pub(super) fn chunk_offset(number: u64) -> u64 {
     HEADER_BYTES as u64 + number * (CHUNK_BYTES + TAG_BYTES) as u64
 }
@@ -39,7 +39,7 @@ fn chunks(size: u64) -> u64 {
     size.div_ceil(CHUNK_BYTES as u64).max(1)
 }
 
-/// What a file says of itself.
+/// The header of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// Id of the file and of its key.
@@ -58,7 +58,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; the words say what does not fit.
+    /// Reads a header. The error message names the mismatch.
     pub(super) fn from_bytes(id: KeyId, bytes: &[u8; HEADER_BYTES]) -> Result<Self, &'static str> {
         let mut size = [0; 8];
         size.copy_from_slice(&bytes[24..]);
@@ -92,7 +92,7 @@ impl Header {
         self.size.saturating_sub(before).min(CHUNK_BYTES as u64) as usize
     }
 
-    /// What a chunk is bound to.
+    /// The associated data of a chunk.
     pub(super) fn chunk_ad(self, number: u64) -> [u8; AD_BYTES] {
         let mut ad = [0; AD_BYTES];
         ad[..HEADER_BYTES].copy_from_slice(&self.to_bytes());

@@ -1,4 +1,5 @@
-//! Reading a sealed media file, chunk after chunk, each authenticated before a byte of it is given out.
+//! Reads a sealed media file chunk by chunk. Each chunk is authenticated before any of its bytes are
+//! returned.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use super::format::{CHUNK_BYTES, HEADER_BYTES, Header, chunk_offset};
 
 /// The content of a media file as a stream. It holds one chunk in memory and wipes it.
 ///
-/// As [`Read`], a damaged chunk is an error of kind [`ErrorKind::InvalidData`] that carries the [`FileError`].
+/// In [`Read`], a damaged chunk is an error of kind [`ErrorKind::InvalidData`] that carries the
+/// [`FileError`].
 pub struct SealedReader {
     header: Header,
     key: Arc<DataKey>,
@@ -24,12 +26,12 @@ pub struct SealedReader {
     /// Number of the next chunk.
     next: u64,
     buffer: Zeroizing<Vec<u8>>,
-    /// What of the buffer has not been given out yet.
+    /// The bytes of the buffer that were not returned yet.
     rest: std::ops::Range<usize>,
 }
 
 impl std::fmt::Debug for SealedReader {
-    /// Neither content nor key.
+    /// Prints neither content nor key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SealedReader").field("header", &self.header).finish_non_exhaustive()
     }
@@ -70,21 +72,21 @@ impl SealedReader {
     /// The next chunk; none at the end.
     ///
     /// # Errors
-    /// [`FileError::Damaged`] where the bytes are not those that were written, [`FileError::Io`] for the disk. The
-    /// reader is at its end then.
+    /// [`FileError::Damaged`] if the bytes differ from those that were written, [`FileError::Io`] for the
+    /// disk. After an error the reader is at its end.
     pub fn next_chunk(&mut self) -> Result<Option<&[u8]>, FileError> {
         self.fill()?;
         let rest = std::mem::replace(&mut self.rest, 0..0);
         Ok((!rest.is_empty()).then(|| &self.buffer[rest]))
     }
 
-    /// Makes sure that there is something to give out, unless the file is at its end.
+    /// Fills the buffer, unless the file is at its end.
     fn fill(&mut self) -> Result<(), FileError> {
         if !self.rest.is_empty() || self.next >= self.header.chunks() {
             return Ok(());
         }
         let number = self.next;
-        // After an error nothing more is given out: a reader must not go on behind a damaged chunk.
+        // After an error no more content is returned: a reader must not continue after a damaged chunk.
         self.next = u64::MAX;
         let content = self.header.chunk_len(number);
         let sealed = &mut self.buffer[..content + TAG_BYTES];

@@ -27,7 +27,7 @@ impl Place {
     }
 }
 
-/// Bytes of which no two chunks are alike.
+/// Bytes with different content in each chunk.
 fn content(size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(size as u64);
     (0..size).map(|_| random.u8(..)).collect()
@@ -39,7 +39,7 @@ fn read(files: &MediaFiles, id: &KeyId) -> Result<Vec<u8>, std::io::Error> {
     Ok(out)
 }
 
-/// Why reading a file fails.
+/// The mismatch that a read reports.
 fn damage(files: &MediaFiles, id: &KeyId) -> String {
     let error = read(files, id).expect_err("damage must not be read as content");
     match error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>()) {
@@ -117,7 +117,7 @@ fn a_file_that_was_cut_or_lengthened_is_an_error() {
     fs::write(&path, &longer).unwrap();
     damage(&files, &id);
 
-    // A header that admits to the missing chunk does not help.
+    // A header that was adjusted for the missing chunk must not help.
     let mut shorter = whole[..HEADER_BYTES + 2 * chunk].to_vec();
     shorter[24..32].copy_from_slice(&(2 * CHUNK_BYTES as u64).to_le_bytes());
     fs::write(&path, &shorter).unwrap();
@@ -181,14 +181,15 @@ fn what_a_crash_leaves_is_taken_away_at_the_next_open() {
     let place = Place::new();
     let (files, _) = place.open();
     let kept = files.put(&content(10)).unwrap().id;
-    // put that stopped after the key, put that stopped before the rename, remove that stopped after the key.
+    // A put that stopped after the key, a put that stopped before the rename, a remove that stopped after the
+    // key.
     let orphan = files.keys.create(KeyKind::Media).unwrap();
     let unfinished = files.keys.create(KeyKind::Media).unwrap();
     files.folder(&unfinished).unwrap();
     fs::write(files.path(&unfinished, TEMPORARY), b"half").unwrap();
     let removed = files.put(&content(20)).unwrap().id;
     files.keys.destroy(&removed).unwrap();
-    // Somebody else's file.
+    // A file of another program.
     let foreign = files.directory.join("lost+found.txt");
     fs::write(&foreign, b"").unwrap();
     drop(files);
@@ -225,7 +226,7 @@ fn files_survive_the_loss_of_the_key_table_and_keys_the_loss_of_the_files() {
     assert_eq!(read(&place.open().0, &id).unwrap(), content(10));
 }
 
-/// A disk whose n-th act fails, and all after it.
+/// A disk whose nth operation fails, and all later ones.
 struct FailingDisk {
     left: Arc<AtomicUsize>,
 }
@@ -293,7 +294,7 @@ fn a_put_that_fails_at_any_step_stores_nothing_and_the_next_open_leaves_nothing_
     let kept = place.open().0.put(&content(1)).unwrap().id;
     let directory = place.folder.path().join("media");
     for step in 0.. {
-        // Opening syncs the folder above.
+        // Opening syncs the parent folder.
         let disk = FailingDisk { left: Arc::new(AtomicUsize::new(1 + step)) };
         let (files, _) = MediaFiles::open_on(Arc::new(disk), &directory, place.keys()).unwrap();
         match files.put(&content(2 * CHUNK_BYTES)) {
