@@ -1,8 +1,8 @@
-//! The enrolled people in RAM, and the sealed references by which a stored visit points to one of them.
+//! The enrolled people in RAM, and the sealed references from stored visits to them.
 //!
-//! A person is known on disk only by the id of their key. Whoever wants to know whose visit it was must hold that
-//! key: [`PeopleTable::refer`] makes the reference, [`PeopleTable::resolve`] reads it, and once the key is destroyed neither
-//! name nor id nor the link between the visits of different days can be had back.
+//! On disk a person is identified only by the id of their key. Linking a visit to a person requires that key.
+//! [`PeopleTable::refer`] creates the reference and [`PeopleTable::resolve`] reads it. After the key is
+//! destroyed, the name, the id and the link between visits of different days cannot be recovered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,37 +16,37 @@ use thiserror::Error;
 pub const PERSON_ID_BYTES_MAX: usize = 128;
 /// Longest person name, in bytes.
 pub const PERSON_NAME_BYTES_MAX: usize = 256;
-/// Days whose lookup tags are kept in RAM; a list of events or a catch-up walks through the days in order.
+/// Days whose lookup tags are cached in RAM. A list of events or a catch-up reads the days in order.
 const DAYS_CACHED: usize = 8;
 
-/// What is known of a person beside the templates; lies on disk sealed with the person's key.
+/// Data of a person apart from the templates. On disk it is sealed with the person's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The operator's id and name.
     pub person: Person,
-    /// When the person was enrolled first.
+    /// Time of the first enrollment.
     pub enrolled_at: Timestamp,
-    /// When profile or samples changed last.
+    /// Time of the last change of profile or samples.
     pub updated_at: Timestamp,
-    /// When the name was given: of two appliances the later one's holds.
+    /// Time when the name was set. If two appliances differ, the later name is kept.
     pub named_at: Timestamp,
-    /// When the person was at the door, as far as it is written down: see [`crate::store::SEEN_GRAIN`]. 0: never.
+    /// Last recorded visit of the person, see [`crate::store::SEEN_GRAIN`]. 0: never.
     pub seen_at: Timestamp,
 }
 
 impl Profile {
-    /// Of somebody who is enrolled now.
+    /// The profile of a person who is enrolled now.
     pub(crate) fn new(person: Person, now: Timestamp) -> Self {
         Self { person, enrolled_at: now, updated_at: now, named_at: now, seen_at: Timestamp(0) }
     }
 
-    /// Reads what was sealed.
+    /// Decodes the plaintext of a sealed profile.
     pub(crate) fn read(plain: &[u8]) -> Result<Self, postcard::Error> {
         postcard::from_bytes(plain)
     }
 }
 
-/// A person as the operator sees them.
+/// A person as shown to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonSummary {
     /// The operator's id.
@@ -57,7 +57,7 @@ pub struct PersonSummary {
     pub samples: usize,
     /// Templates in each gallery, by its name.
     pub galleries: BTreeMap<String, usize>,
-    /// Matches that were corrected: "not this person".
+    /// Corrected matches ("not this person").
     pub corrections: usize,
     /// RFC 3339.
     pub enrolled_at: String,
@@ -65,11 +65,11 @@ pub struct PersonSummary {
     pub updated_at: String,
 }
 
-/// What the galleries have of a person.
+/// Counts of a person's data in the galleries.
 pub(crate) struct Counted {
     /// Templates in the gallery in use.
     pub(crate) samples: usize,
-    /// Corrections there.
+    /// Corrections in the gallery in use.
     pub(crate) corrections: usize,
     /// Templates by gallery.
     pub(crate) galleries: BTreeMap<String, usize>,
@@ -97,25 +97,25 @@ impl Member {
 
 type DayTags = HashMap<i32, HashMap<[u8; 8], KeyId>>;
 
-/// Everybody in the gallery, by id and by key.
+/// All enrolled people, by id and by key.
 #[derive(Default)]
 pub(crate) struct PeopleTable {
     members: HashMap<KeyId, Member>,
     by_id: HashMap<String, KeyId>,
     tags: Mutex<DayTags>,
-    /// Who was at the door since the start, and when last.
+    /// The last visit of each person since the start.
     seen: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
 impl PeopleTable {
-    /// Adds a person or replaces what is known of them.
+    /// Adds or replaces a person.
     pub(crate) fn put(&mut self, key_id: KeyId, member: Member) {
         self.by_id.insert(member.profile.person.id.clone(), key_id);
         self.members.insert(key_id, member);
         self.forget_tags();
     }
 
-    /// Forgets a person.
+    /// Removes a person.
     pub(crate) fn remove(&mut self, id: &str) -> Option<(KeyId, Member)> {
         let key_id = self.by_id.remove(id)?;
         self.forget_tags();
@@ -131,17 +131,17 @@ impl PeopleTable {
         self.members.get(key_id)
     }
 
-    /// Everybody's key.
+    /// The keys of all people.
     pub(crate) fn keys(&self) -> Vec<(KeyId, Arc<DataKey>)> {
         self.members.iter().map(|(key_id, member)| (*key_id, Arc::clone(&member.key))).collect()
     }
 
-    /// Everybody's key and id.
+    /// The key ids and ids of all people.
     pub(crate) fn ids(&self) -> impl Iterator<Item = (&KeyId, &str)> {
         self.members.iter().map(|(key_id, member)| (key_id, member.profile.person.id.as_str()))
     }
 
-    /// The latest stamp of anybody's, in microseconds; 0 where there is nobody.
+    /// The latest time stamp among all people, in microseconds; 0 without people.
     pub(crate) fn newest_stamp(&self) -> i64 {
         let stamps = self.members.values().map(|member| {
             let Profile { enrolled_at, named_at, .. } = member.profile;
@@ -150,22 +150,21 @@ impl PeopleTable {
         stamps.max().unwrap_or_default()
     }
 
-    /// One person; `count` counts what galleries have by key.
+    /// The summary of one person. `count` gives the counts in the galleries by key.
     pub(crate) fn summary(&self, id: &str, count: impl Fn(&KeyId) -> Counted) -> Option<PersonSummary> {
         let key_id = self.key_of(id)?;
         self.member(&key_id).map(|member| member.summary(count(&key_id)))
     }
 
-    /// All people by id.
+    /// The summaries of all people, ordered by id.
     pub(crate) fn summaries(&self, count: impl Fn(&KeyId) -> Counted) -> Vec<PersonSummary> {
-        let told = self.members.iter().map(|(key_id, member)| member.summary(count(key_id)));
-        let mut all: Vec<_> = told.collect();
+        let summaries = self.members.iter().map(|(key_id, member)| member.summary(count(key_id)));
+        let mut all: Vec<_> = summaries.collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
 
-    /// The reference that a stored event of this time holds instead of the person; none where the person was erased
-    /// meanwhile.
+    /// The reference to a person for a stored event of this time; none if the person was erased meanwhile.
     pub(crate) fn refer(&self, person: &Person, event: &EventKey, at: Timestamp) -> Option<VisitRef> {
         let key_id = self.key_of(&person.id)?;
         let member = self.member(&key_id)?;
@@ -175,7 +174,8 @@ impl PeopleTable {
         Some(VisitRef { day, tag: day_tag(&member.key, day), sealed })
     }
 
-    /// When each was there last, by profile, changes and what was seen since the start; of times that are not yet, none.
+    /// The last visit of each person, by profile, changes and visits since the start. Times in the future are
+    /// ignored.
     pub(crate) fn last_there(&self, now: Timestamp) -> Vec<(KeyId, Option<Timestamp>)> {
         let seen = self.seen();
         let last = |(key_id, member): (&KeyId, &Member)| {
@@ -186,7 +186,7 @@ impl PeopleTable {
         self.members.iter().map(last).collect()
     }
 
-    /// The person of a reference; none where they were erased or the reference belongs to another event.
+    /// The person of a reference; none if they were erased or the reference belongs to another event.
     pub(crate) fn resolve(&self, visit: &VisitRef, event: &EventKey) -> Option<Person> {
         let member = self.member(&self.tagged(visit.day, &visit.tag)?)?;
         let id = member.key.open(&bound_to(event), &visit.sealed).ok()?;
@@ -213,20 +213,20 @@ impl PeopleTable {
     }
 }
 
-/// Why a person cannot have an id or a name.
+/// Why an id or a name is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PersonFault {
-    /// The id cannot be used.
+    /// The id is invalid.
     #[error("person id: 1 to {PERSON_ID_BYTES_MAX} bytes without control characters or spaces at the ends")]
     Id,
-    /// The name cannot be used.
+    /// The name is invalid.
     #[error(
         "person name: 1 to {PERSON_NAME_BYTES_MAX} bytes without control characters or spaces at the ends"
     )]
     Name,
 }
 
-/// Checks an id and a name.
+/// Validates an id and a name.
 ///
 /// # Errors
 /// [`PersonFault`].

@@ -182,8 +182,8 @@ pub enum Record {
         /// When the event came.
         received_at: Timestamp,
     },
-    /// Entries of the views, so that the journal before their position can be removed. Sealed like every record. Data of
-    /// a person is sealed with the person's key as well.
+    /// Entries of the views, so that the journal before their position can be removed. Sealed like every
+    /// record. Data of a person is sealed with the person's key as well.
     SnapshotPart {
         /// Position of the views, which identifies the snapshot.
         at: u64,
