@@ -1,4 +1,4 @@
-//! "Not this person", from the store's own door.
+//! Corrections ("not this person") through the public interface of the store.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn outcome(store: &Store, x: f32) -> Outcome {
     store.galleries.identify(&key("x").camera, &[probe]).faces[0].outcome
 }
 
-/// An event with these faces, all the way that the daemon goes.
+/// Records an event with these faces in all steps of the daemon.
 async fn visit(store: &Store, id: &str, faces: &[f32]) {
     let probes = || faces.iter().map(|x| ProbeFace { encoding: face(*x), quality: None }).collect::<Vec<_>>();
     let answer = store.galleries.identify(&key(id).camera, &probes());
@@ -111,7 +111,7 @@ async fn a_corrected_match_stays_corrected_across_restart_renewal_and_a_rebuilt_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_corrected_is_said_in_its_own_words() {
+async fn each_reason_against_a_correction_has_its_own_fault() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     store.people.enroll("p1", "Ada", vec![face(0.0)]).await.unwrap();
@@ -121,13 +121,13 @@ async fn what_cannot_be_corrected_is_said_in_its_own_words() {
     assert_eq!(fault(&store, "both", Some(2)).await, CorrectionFault::NoMatch);
     assert_eq!(fault(&store, "never", None).await, CorrectionFault::TooOld);
     assert_eq!(store.people.correct(&key("both"), Some(3)).await.unwrap().person.name, "Bob");
-    assert_eq!(outcome(&store, 0.4), Outcome::Match, "nobody else is touched");
+    assert_eq!(outcome(&store, 0.4), Outcome::Match, "other people are not affected");
     store.people.erase("p1").await.unwrap();
     store.people.enroll("p1", "Another", vec![face(0.0)]).await.unwrap();
     assert_eq!(
         fault(&store, "both", Some(1)).await,
         CorrectionFault::NoMatch,
-        "an erasure forgets faces as well"
+        "an erasure removes faces as well"
     );
     store.close();
 }

@@ -1,5 +1,5 @@
-//! Two galleries in one store: enrolled into each, compared, switched, removed; and everything there after a restart
-//! and after the views are made anew.
+//! Two galleries in one store: enrollment, comparison, switch and removal. All of it must survive a restart
+//! and a rebuild of the views.
 
 use std::collections::HashMap;
 use std::fs;
@@ -54,7 +54,7 @@ fn new_model() -> Model {
     Model { name: "new".into(), dimensions: NEW, metric: Metric::Cosine, normalised: true }
 }
 
-/// A face of a person as a model of this many components tells it, of length 1.
+/// A face of a person by a model with this many components, of length 1.
 fn face(person: usize, dimensions: usize) -> Encoding {
     let mut numbers = vec![0.0; dimensions];
     numbers[person] = 1.0;
@@ -92,7 +92,7 @@ async fn enrol(store: &Store, id: &str, person: usize, gallery: &str) {
         .unwrap();
 }
 
-/// Two galleries: Ada in both, Bob in the old one alone.
+/// Two galleries: Ada in both, Bob in the old one only.
 async fn two(directory: &Path) -> Store {
     let store = open(directory);
     enrol(&store, "ada", 0, "old").await;
@@ -104,7 +104,7 @@ async fn two(directory: &Path) -> Store {
     store
 }
 
-/// Everything on the disk is what was written.
+/// Checks that everything on disk is intact.
 fn whole(store: &Store) {
     let mut at = VerifyAt::Keys;
     loop {
@@ -140,7 +140,7 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
     let answer = store.galleries.identify(&door(), &[probe(2, NEW)]);
     assert_eq!((who(&answer), answer.model.as_str()), (Some("ada"), "new"));
     assert_eq!(store.upkeep.status().people, 1);
-    // Who took the galleries before sees the old one to the end.
+    // A reader that took the galleries before the switch still uses the old one.
     assert_eq!(who(&store.galleries.identify_in(&galleries, &door(), &[probe(1, OLD)])), Some("bob"));
 
     for rebuilt in [false, true] {
@@ -149,7 +149,7 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
             fs::remove_dir_all(directory.path().join("views")).unwrap();
         }
         let store = open(directory.path());
-        assert_eq!(in_use(&store), "new", "the state knows better than the settings");
+        assert_eq!(in_use(&store), "new", "the state has precedence over the settings");
         assert_eq!(who(&store.galleries.identify(&door(), &[probe(2, NEW)])), Some("ada"));
         store.galleries.switch("old", false).await.unwrap();
         assert_eq!(who(&store.galleries.identify(&door(), &[probe(1, OLD)])), Some("bob"));
@@ -197,7 +197,7 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
         store.galleries.switch("new", true).await,
         Err(RequestError::Refused(Refusal::UnknownGallery(_)))
     ));
-    // Its number is given again, to one of another model, of which no error rates are known.
+    // Its number is reused by a gallery of another model without known error rates.
     store.galleries.add(Model { dimensions: 4, ..third }).await.unwrap();
     assert_eq!(store.galleries.list()[1].calibration, None);
     let refused = store.galleries.switch("third", false).await;
@@ -210,18 +210,18 @@ async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_before_does_not_know_who_was_erased_or_renamed_since() {
+async fn answer_is_invalid_after_its_person_is_erased_or_renamed() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    let [ada, bob, nobody] = [0, 1, 5].map(|seed| store.galleries.identify(&door(), &[probe(seed, OLD)]));
-    assert_eq!((who(&ada), who(&bob), who(&nobody)), (Some("ada"), Some("bob"), None));
-    assert!([&ada, &bob, &nobody].into_iter().all(|answer| store.galleries.still_valid(answer)));
+    let [ada, bob, stranger] = [0, 1, 5].map(|seed| store.galleries.identify(&door(), &[probe(seed, OLD)]));
+    assert_eq!((who(&ada), who(&bob), who(&stranger)), (Some("ada"), Some("bob"), None));
+    assert!([&ada, &bob, &stranger].into_iter().all(|answer| store.galleries.still_valid(answer)));
     store.people.erase("ada").await.unwrap();
     store.people.rename("bob", "Robert").await.unwrap();
     assert!(
         !store.galleries.still_valid(&ada)
             && !store.galleries.still_valid(&bob)
-            && store.galleries.still_valid(&nobody)
+            && store.galleries.still_valid(&stranger)
     );
 }
 
@@ -255,19 +255,19 @@ async fn where_the_galleries_differ_is_counted_and_survives() {
     assert_eq!(
         store.galleries.compare(&galleries, &key("x"), &answer, &others),
         None,
-        "a camera that knows one model"
+        "a camera with one model"
     );
     store.close();
 
     let store = open(directory.path());
-    let told = store.galleries.comparison().unwrap();
-    assert_eq!((told.same, told.only_in_use, told.only_other, told.different), (1, 1, 1, 1));
-    assert_eq!((told.incomplete, told.missing, told.missing_people), (1, vec!["bob".to_owned()], 1));
-    let differing: Vec<_> = told.differing.iter().map(|line| line.event.as_str()).collect();
+    let report = store.galleries.comparison().unwrap();
+    assert_eq!((report.same, report.only_in_use, report.only_other, report.different), (1, 1, 1, 1));
+    assert_eq!((report.incomplete, report.missing, report.missing_people), (1, vec!["bob".to_owned()], 1));
+    let differing: Vec<_> = report.differing.iter().map(|line| line.event.as_str()).collect();
     assert_eq!(differing, ["door/3", "door/2", "door/1"]);
     store.galleries.switch("new", true).await.unwrap();
-    let told = store.galleries.comparison().unwrap();
-    assert_eq!((told.same, told.differing.len(), told.in_use.as_str()), (0, 0, "new"), "begun anew");
+    let report = store.galleries.comparison().unwrap();
+    assert_eq!((report.same, report.differing.len(), report.in_use.as_str()), (0, 0, "new"), "restarted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,7 +304,7 @@ async fn a_renewal_of_templates_takes_both_galleries_along() {
     whole(&store);
     let rotated = store.people.rotate_templates().await.unwrap();
     assert_eq!((rotated.people, rotated.templates, rotated.unreadable), (2, 3, 0));
-    let everybody_is_known = |store: &Store| {
+    let all_are_recognized = |store: &Store| {
         let new = store
             .galleries
             .identify_named(&store.galleries.current(), Some("new"), &door(), &[probe(2, NEW)])
@@ -312,10 +312,10 @@ async fn a_renewal_of_templates_takes_both_galleries_along() {
         assert_eq!(who(&new), Some("ada"));
         assert_eq!(who(&store.galleries.identify(&door(), &[probe(1, OLD)])), Some("bob"));
     };
-    everybody_is_known(&store);
+    all_are_recognized(&store);
     whole(&store);
     store.close();
-    everybody_is_known(&open(directory.path()));
+    all_are_recognized(&open(directory.path()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,7 +339,7 @@ async fn a_correction_is_of_the_gallery_that_was_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_describe_the_gallery_until_somebody_is_enrolled() {
+async fn settings_describe_the_gallery_until_the_first_enrollment() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).close();
     let store = open_with(settings(directory.path(), "other", 4));

@@ -1,5 +1,5 @@
-//! The journal on disks that fail, on power cuts, and on damaged files: what was acknowledged is there, numbers have
-//! no hole and no double, and nothing panics.
+//! The journal on failing disks, after power cuts and with damaged files. Acknowledged records must be there,
+//! numbers must have no gap and no duplicate, and nothing may panic.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn open_on(
 }
 
 fn open(folder: &Path) -> (Journal, OpenReport) {
-    // The twin does not really sync, which makes many openings fast.
+    // The twin does not really sync, which makes many opens fast.
     open_on(Twin::well(), folder, 2000).unwrap()
 }
 
@@ -101,7 +101,7 @@ fn a_failing_disk_poisons_the_journal_and_nothing_of_its_batch_is_acknowledged()
             let (journal, report) = open(folder.path());
             assert_eq!(report.damaged, []);
             if !sticky && good < 12 {
-                // The failed batch was cut off, though the kernel had it and might have shown it again.
+                // The failed batch was cut off, although the kernel had it and could have shown it again.
                 assert_eq!(report.torn_bytes, 0);
             }
             let all = whole(&journal);
@@ -113,11 +113,11 @@ fn a_failing_disk_poisons_the_journal_and_nothing_of_its_batch_is_acknowledged()
 }
 
 #[test]
-fn a_full_disk_is_waited_for_at_every_place_and_nothing_is_lost_or_doubled() {
+fn full_disk_is_waited_for_at_every_step_and_nothing_is_lost_or_duplicated() {
     for act in 0.. {
         let folder = folder();
         let disk = Twin::failing(act, ENOSPC, true);
-        // Where not even the key table can be made, the program does not start, and has promised nothing.
+        // If even the key table cannot be created, the program does not start and acknowledges nothing.
         let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
         let mut was_full = false;
         let numbers = std::thread::scope(|scope| {
@@ -127,7 +127,7 @@ fn a_full_disk_is_waited_for_at_every_place_and_nothing_is_lost_or_doubled() {
             while !writes.is_finished() {
                 if disk.has_failed() {
                     was_full = true;
-                    // Some tries later there is room again.
+                    // After some retries there is space again.
                     std::thread::sleep(Duration::from_millis(1));
                     disk.revive();
                 }
@@ -166,7 +166,8 @@ fn what_was_acknowledged_survives_every_power_cut_and_numbers_never_change() {
                 acknowledged = write_until_it_fails(&journal, random, by);
             }
             if random.bool() {
-                // The process dies first and the next one sees what the kernel holds; then the power goes.
+                // The process dies first, and the next one sees the state of the kernel. Then the power is
+                // cut.
                 disk.revive();
                 let (journal, report) = open_on(disk.clone(), folder.path(), 2000).unwrap();
                 assert_eq!(report.damaged, [], "seed {seed}");
@@ -189,7 +190,7 @@ fn what_was_acknowledged_survives_every_power_cut_and_numbers_never_change() {
     }
 }
 
-/// Appends from one thread with several records in flight, `by` times as many; returns what was acknowledged.
+/// Appends from one thread with several records in flight, `by` times as many. Returns what was acknowledged.
 fn write_until_it_fails(journal: &Journal, random: &mut fastrand::Rng, by: u64) -> Vec<(Position, Vec<u8>)> {
     let mut acknowledged = Vec::new();
     for _ in 0..60 {
@@ -222,7 +223,7 @@ fn a_tail_torn_at_any_byte_loses_only_the_record_that_was_not_acknowledged() {
     let end = good.iter().rposition(|b| *b != 0).unwrap() + 1;
     assert!(good.len() - end < 8);
     let frame = FRAME_OVERHEAD + "record 2".len();
-    // Marks lie behind the records where the writer had nothing to do; the last one is at the end.
+    // Marks follow the records where the writer was idle. The last mark is at the end.
     let last = good.len() - MARK - frame;
     for cut in last..good.len() - MARK {
         for fill in [None, Some(0), Some(0xff)] {
@@ -268,7 +269,7 @@ fn a_flipped_bit_anywhere_loses_at_most_the_record_it_hits() {
             let lost: u64 = damage.iter().map(|d| d.lost).sum();
             assert!(lost <= 1 && read.len() as u64 + lost == all.len() as u64, "byte {byte} of {path:?}");
             assert!(read.iter().all(|record| all.contains(record)));
-            // The numbers stay taken: what comes next has the next ones.
+            // The numbers stay used: later records get the next ones.
             assert_eq!(report.head, all[all.len() - 1].position);
             assert!(report.damaged.iter().map(|d| d.lost).sum::<u64>() <= lost);
         }
@@ -312,7 +313,7 @@ fn a_reader_goes_on_behind_garbage_of_any_length_and_says_how_much_was_lost() {
 }
 
 #[test]
-fn a_sector_that_cannot_be_read_costs_what_lies_on_it() {
+fn unreadable_sector_loses_only_its_own_records() {
     let folder = folder();
     let (journal, _) = open_on(Twin::well(), folder.path(), 1 << 20).unwrap();
     for n in 0..100 {
@@ -348,7 +349,7 @@ fn a_beginning_that_is_forgotten_on_a_failing_disk_is_damage_at_no_step() {
         let Ok((journal, _)) = open_on(disk.clone(), folder.path(), 300) else { continue };
         assert!(journal.forget_before(stays).is_ok() || disk.has_failed());
         drop(journal);
-        // The second time it is whole, whatever the first left.
+        // The second open is complete, whatever the first one left.
         for round in 0..2 {
             let (journal, report) = open(folder.path());
             assert_eq!((report.head.lsn, report.damaged.len()), (40, 0));

@@ -1,5 +1,5 @@
-//! The law of conservation against a model: whatever is done in whatever order, through restarts and with views made
-//! anew, the ledger says what somebody who counts beside it says.
+//! Message accounting against a model: after any operations in any order, restarts and rebuilt views, the
+//! ledger must equal the independent counts.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ use gatehouse_store::store::{MediaOutcome, MediaQuery, Store};
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 150;
-/// So few that the same picture comes again within the steps.
+/// Few enough that pictures repeat within the steps.
 const EVENTS_WITH_PICTURES: u64 = 8;
 const REASONS: [&str; 3] = ["not_json", "rate_limited", "too_large"];
 
-/// What somebody counts who sees only what is done.
+/// Independent counts of the operations.
 #[derive(Default)]
 struct Model {
     ledger: Ledger,
-    /// Where the records of events and others lie, and how many events there were.
+    /// Positions of all records.
     positions: Vec<Position>,
     cursor: Position,
-    /// Files by event and name: content, and the id while it is pending.
+    /// Files by event and name: content, and the id while the file is pending.
     files: BTreeMap<(u64, u8), (Vec<u8>, Option<KeyId>)>,
 }
 
@@ -39,7 +39,7 @@ fn add(by_reason: &mut BTreeMap<String, u64>, reason: &str, by: u64) {
     *by_reason.entry(reason.to_owned()).or_default() += by;
 }
 
-/// One more file in a column of files and its bytes in that of bytes.
+/// Counts one more file, and its bytes in the column of bytes.
 fn file(ledger: &mut Ledger, bytes: u64, mut step: impl FnMut(&mut Column, u64)) {
     step(&mut ledger.files, 1);
     step(&mut ledger.bytes, bytes);
@@ -76,7 +76,7 @@ impl Bed {
         let answer = self.store.galleries.identify(&event.key.camera, &[]);
         let at = self.store.events.record(event, answer).await.unwrap().await.unwrap();
         self.model.ledger.events.stored += 1;
-        assert_eq!(at.seq, self.model.ledger.events.stored, "no hole and no double");
+        assert_eq!(at.seq, self.model.ledger.events.stored, "no gap and no duplicate");
         self.model.positions.push(at);
     }
 
@@ -99,7 +99,7 @@ impl Bed {
         self.model.positions.push(at);
     }
 
-    /// A picture of an event that may not have come, sometimes a second time, sometimes with other content.
+    /// Puts a picture whose event may be missing: sometimes a duplicate, sometimes with other content.
     async fn picture(&mut self) {
         let (event, name) = (self.random.u64(0..EVENTS_WITH_PICTURES), self.random.u8(0..3));
         let data = vec![self.random.u8(0..2); 10 * (1 + usize::from(self.random.u8(0..2)))];
@@ -127,7 +127,7 @@ impl Bed {
         }
     }
 
-    /// Delivers a picture or gives it up, where its event has come; whoever does it again changes nothing.
+    /// Delivers or drops a picture whose event exists. Doing it again must change nothing.
     async fn settle_a_picture(&mut self) {
         let come = self.model.ledger.events.stored;
         let ready: Vec<_> = self.model.files.keys().filter(|(event, _)| *event < come).copied().collect();
@@ -158,7 +158,7 @@ impl Bed {
         }
     }
 
-    /// Sometimes without its views, without its index, or without both.
+    /// Restarts, sometimes without the views, without the index, or without both.
     fn start_again(&mut self) {
         self.store.close();
         for part in ["views", "index"] {
@@ -173,24 +173,24 @@ impl Bed {
         let head = self.store.upkeep.status().head;
         let mut applied = self.store.feed.watch();
         applied.wait_for(|at| at.lsn >= head.lsn).await.unwrap();
-        let (told, counted) = (self.store.events.ledger(), &self.model.ledger);
-        assert_eq!(told, *counted);
-        assert!(told.holds());
-        for column in [&told.events, &told.files, &told.bytes] {
+        let (ledger, counted) = (self.store.events.ledger(), &self.model.ledger);
+        assert_eq!(ledger, *counted);
+        assert!(ledger.holds());
+        for column in [&ledger.events, &ledger.files, &ledger.bytes] {
             let (rejected, dropped): (u64, u64) =
                 (column.rejected.values().sum(), column.dropped.values().sum());
             assert_eq!(column.received(), column.stored + column.duplicate + rejected);
             assert_eq!(column.stored, column.delivered + column.pending() + dropped);
         }
         let pending = self.model.files.values().filter_map(|(data, id)| id.map(|_| data.len() as u64));
-        assert_eq!(told.bytes.pending(), pending.sum::<u64>());
+        assert_eq!(ledger.bytes.pending(), pending.sum::<u64>());
         assert_eq!(self.store.upkeep.status().pending_events, counted.events.stored - self.model.cursor.seq);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_says_what_somebody_says_who_counts_beside_it() {
-    // Over all seeds: what one of them draws is another on a machine of 32 bits.
+async fn ledger_equals_the_independent_counts() {
+    // Checked over all seeds: the draws of one seed differ on a 32-bit machine.
     let mut reached = Vec::new();
     for seed in 0..SEEDS {
         let mut bed = Bed::new(seed);

@@ -1,4 +1,4 @@
-//! What a store with encodings of four components is opened with.
+//! Opens a store with encodings of four components.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use gatehouse_model::{EventKey, Metric};
 use gatehouse_store::store::{OpenReport, Store, StoreSettings};
 use gatehouse_vault::keys::RootKey;
 
-/// Opens or makes it; with a central side or without.
+/// Opens or creates the store, with or without central rows.
 pub(crate) fn open(directory: &Path, central_rows: bool) -> (Store, OpenReport) {
     let gallery = GallerySettings {
         model: "test".into(),

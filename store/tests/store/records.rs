@@ -1,4 +1,5 @@
-//! The store from its own door: what is told durable is there again, what is erased is gone.
+//! The store through its public interface: acknowledged data is there after a restart, and erased data is
+//! gone.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -76,7 +77,7 @@ async fn visit(store: &Store, id: &str, seed: usize) {
     store.events.record(event(id), answer).await.unwrap().await.unwrap();
 }
 
-/// Waits until the views have everything that is durable.
+/// Waits until the views have applied everything that is durable.
 async fn settle(store: &Store) {
     store.feed.caught_up().await.unwrap();
 }
@@ -133,21 +134,21 @@ async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_central_side_hears_of_an_erasure_once() {
+async fn erasure_is_delivered_to_the_central_services_once() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());
     store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "e1", 1).await;
     store.people.erase("p1").await.unwrap();
     let changes = store.feed.changes(store.feed.rows_cursor(), 100).unwrap();
-    let told: Vec<_> = changes
+    let erased: Vec<_> = changes
         .iter()
         .filter_map(|change| match change {
             Change::Erasure { person_id, .. } => Some(person_id.as_str()),
             _ => None,
         })
         .collect();
-    assert_eq!(told, ["p1"]);
+    assert_eq!(erased, ["p1"]);
     let Change::Event { identification, .. } = &changes[0] else { panic!("{changes:?}") };
     assert_eq!(identification.faces[0].person, None, "an erased person is not delivered any more");
     store.feed.rows_delivered(changes.last().unwrap().position()).await.unwrap();
@@ -236,12 +237,12 @@ async fn what_is_worth_least_is_given_up_first() {
     let (store, _) = open(directory.path());
     store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "friend", 1).await;
-    visit(&store, "nobody", 2).await;
+    visit(&store, "stranger", 2).await;
     let put = async |event: &str, name: &str| {
         store.media.put(key(event), name.try_into().unwrap(), vec![1; 2500]).await.unwrap()
     };
     put("friend", "a.jpg").await;
-    put("nobody", "b.jpg").await;
+    put("stranger", "b.jpg").await;
     put("friend", "c.mp4").await;
     put("later", "d.jpg").await;
     let there = || -> Vec<String> {
@@ -254,9 +255,9 @@ async fn what_is_worth_least_is_given_up_first() {
     put("friend", "e.jpg").await;
     assert_eq!(there(), ["a.jpg", "b.jpg", "c.mp4", "e.jpg"], "its event never came");
     put("friend", "f.jpg").await;
-    assert_eq!(there(), ["a.jpg", "b.jpg", "e.jpg", "f.jpg"], "a clip is large and tells little more");
+    assert_eq!(there(), ["a.jpg", "b.jpg", "e.jpg", "f.jpg"], "a clip is large and adds little information");
     put("friend", "g.jpg").await;
-    assert_eq!(there(), ["a.jpg", "e.jpg", "f.jpg", "g.jpg"], "a picture of nobody");
+    assert_eq!(there(), ["a.jpg", "e.jpg", "f.jpg", "g.jpg"], "a picture of a stranger");
     put("friend", "h.jpg").await;
     assert_eq!(there(), ["e.jpg", "f.jpg", "g.jpg", "h.jpg"], "the oldest");
     assert_eq!(store.events.ledger().files.dropped["quota"], 4);
@@ -335,13 +336,13 @@ async fn a_damaged_record_hides_no_other_event() {
     let segment = journal.iter().max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
     let mut bytes = std::fs::read(segment).unwrap();
     let middle = bytes.len() / 2;
-    // Longer than a mark: an event is hit for certain.
+    // Longer than a mark, so that an event is certainly hit.
     bytes[middle..middle + 100].fill(0);
     std::fs::write(segment, bytes).unwrap();
     let (store, report) = open(directory.path());
     assert!(!report.damaged.is_empty());
-    let told = store.events.list(&all(&store)).unwrap().len();
-    assert!((20..30).contains(&told), "{told}");
+    let listed = store.events.list(&all(&store)).unwrap().len();
+    assert!((20..30).contains(&listed), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -391,7 +392,7 @@ async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
         let answer = answer(&store, 2);
         store.events.record(event, answer).await.unwrap().await.unwrap();
     }
-    // On a slow machine a fit rests before the next.
+    // On a slow machine the next fit is delayed.
     let end = std::time::Instant::now() + Duration::from_secs(10);
     while store.galleries.current().threshold(None).visits == 0.0 && std::time::Instant::now() < end {
         store.galleries.renew_thresholds().unwrap();

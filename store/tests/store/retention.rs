@@ -1,4 +1,4 @@
-//! The beginning of the journal goes, with its keys, and nothing that is still needed goes with it.
+//! Retention removes the beginning of the journal with its keys, and nothing that is still needed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use gatehouse_store::store::{
     EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, VerifyAt,
 };
 
-/// Large enough that 64 events and some fill a segment.
+/// Large enough that slightly more than 64 events fill a segment.
 const ATTRIBUTE_BYTES: usize = 250_000;
 /// Events of a segment of 16 MiB.
 const A_SEGMENT: u64 = 68;
@@ -39,7 +39,7 @@ fn encoding(of: usize) -> Encoding {
     Encoding::new(values, 4).unwrap()
 }
 
-/// Records events of this number of segments, about, and closes the last of them by opening anew.
+/// Records the events with these ids and returns the last position.
 async fn fill(store: &Store, ids: std::ops::Range<u64>, received_at: i64) -> Position {
     let mut last = Position::default();
     for id in ids {
@@ -162,7 +162,7 @@ async fn what_is_not_delivered_goes_only_by_the_policy_with_a_clock_and_is_count
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_that_nobody_has_heard_of_keeps_its_place() {
+async fn undelivered_erasure_keeps_its_segment() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path());
     store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
@@ -189,7 +189,7 @@ async fn without_a_whole_snapshot_it_is_said_and_no_key_is_destroyed() {
     std::fs::remove_file(&files[0]).unwrap();
     std::fs::remove_dir_all(folder.path().join("views")).unwrap();
     let (store, report) = open(folder.path());
-    assert!(report.damaged.iter().any(|words| words.contains("no snapshot")), "{:?}", report.damaged);
+    assert!(report.damaged.iter().any(|message| message.contains("no snapshot")), "{:?}", report.damaged);
     let kinds = store.upkeep.key_status().kinds;
     assert!(kinds.iter().any(|kind| kind.kind == "person" && kind.keys == 1), "{kinds:?}");
     assert!(

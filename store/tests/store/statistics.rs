@@ -1,11 +1,11 @@
-//! Impostor statistics of a model that exists in tests alone: its people lie at right angles to each other.
+//! Impostor statistics of a model for tests: the encodings of its people are orthogonal.
 
 use gatehouse_gallery::calibration::{
     BoundFactor, CALIBRATION_FORMAT, Calibration, Quantile, SamplesFactor, Spread,
 };
 use gatehouse_model::Metric;
 
-/// Statistics of a model of which one stranger in a thousand comes within a good half of the mean distance.
+/// Statistics of a model with one stranger in a thousand within slightly more than half of the mean distance.
 pub(crate) fn statistics(model: &str, dimensions: usize, metric: Metric) -> Calibration {
     let unit = match metric {
         Metric::Euclidean => std::f64::consts::SQRT_2,

@@ -1,5 +1,5 @@
-//! A threshold that follows the gallery, through the whole store: people are enrolled, strangers come to the doors, and
-//! then others, whom nobody has seen yet, are let in no more often than was asked for; and so it is after a restart.
+//! An adaptive threshold, through the whole store: people are enrolled and strangers visit. The false accept
+//! rate of new strangers must then stay within the target, also after a restart.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,22 +12,22 @@ use gatehouse_store::store::{ProbeFace, StoreSettings};
 use gatehouse_vault::keys::RootKey;
 
 const DIMENSIONS: usize = 128;
-/// Share of strangers that may be let in: large enough that a few thousand of them say whether it is kept.
+/// Target false accept rate: large enough that a few thousand strangers can test it.
 const TARGET: f64 = 0.01;
 const PEOPLE: usize = 20;
 const SAMPLES: usize = 5;
-/// Strangers who come while the thresholds learn, at the front door; at the yard come a few.
+/// Strangers at the front door while the thresholds adapt. The yard gets a few.
 const LEARNED_FROM: usize = 1_200;
 const FEW: usize = 60;
-/// Strangers who come afterwards, at each door.
+/// New strangers at each camera afterwards.
 const FRESH: usize = 6_000;
-/// Enrolled people who come afterwards.
+/// Visits of enrolled people afterwards.
 const RETURNING: usize = 600;
-/// Standard deviations on both sides of a 99.9 % bound: the test is right for any seed, not just for this one.
+/// Standard deviations of a two-sided 99.9 % bound, so that the test holds for any seed.
 const Z: f64 = 3.29;
 
-/// Faces that lie as those of dlib do: people 0.70 apart, samples of one 0.43, and where a camera sees everybody
-/// through a dirty glass, all of them nearer to each other by `blur`.
+/// Faces with the distances of dlib: people 0.70 apart, samples of one person 0.43. A camera behind a dirty
+/// glass brings all of them nearer to each other by `blur`.
 struct Street {
     random: fastrand::Rng,
     mean: Vec<f32>,
@@ -96,7 +96,7 @@ fn camera(name: &str) -> CameraName {
     name.try_into().unwrap()
 }
 
-/// A visit as the daemon takes it: identified, then recorded.
+/// A visit as in the daemon: identified, then recorded.
 async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
     let key = EventKey { camera: camera(at), id: format!("{at}-{number}").as_str().try_into().unwrap() };
     let answer = store.galleries.identify(&key.camera, &[face]);
@@ -104,7 +104,7 @@ async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
         key,
         kind: "face".into(),
         occurred_at: None,
-        // An hour apart, so that each is a visit of its own.
+        // One hour apart, so that each is a separate visit.
         received_at: Timestamp(Timestamp::now().0 + number as i64 * 3_600_000_000),
         media: Vec::new(),
         attributes: "{}".into(),
@@ -112,7 +112,7 @@ async fn visit(store: &Store, at: &str, number: usize, face: ProbeFace) {
     store.events.record(event, answer).await.unwrap().await.unwrap();
 }
 
-/// The least that a share can be, by how often something happened (Wilson's interval).
+/// Lower bound of a share from its observed count (Wilson's interval).
 fn at_least(hits: usize, of: usize) -> f64 {
     let (n, rate) = (of as f64, hits as f64 / of as f64);
     let middle = rate + Z * Z / (2.0 * n);
@@ -120,7 +120,7 @@ fn at_least(hits: usize, of: usize) -> f64 {
     (middle - reach) / (1.0 + Z * Z / n)
 }
 
-/// Fresh strangers who are let in at a door.
+/// Number of new strangers who are accepted at a camera.
 fn let_in(store: &Store, street: &mut Street, at: &str, blur: f32) -> usize {
     let faces = (0..FRESH).map(|_| street.stranger(blur));
     faces
@@ -130,7 +130,7 @@ fn let_in(store: &Store, street: &mut Street, at: &str, blur: f32) -> usize {
         .count()
 }
 
-/// Fits until a door has a threshold of such a kind: fits are not made one right after another.
+/// Fits until a camera has a threshold of this basis. Fits have a minimum interval.
 async fn until(store: &Store, at: &str, basis: Basis) {
     tokio::time::timeout(Duration::from_secs(60), async {
         loop {
@@ -145,11 +145,11 @@ async fn until(store: &Store, at: &str, basis: Basis) {
     .unwrap();
 }
 
-/// At the front door everybody looks a little alike.
+/// At the front door all people look slightly alike.
 const BLUR: f32 = 0.12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_a_restart() {
+async fn false_accept_rate_of_each_camera_stays_within_the_target_after_a_restart_too() {
     let directory = tempfile::tempdir().unwrap();
     let mut street = Street::new(21);
     let store = open(directory.path());
@@ -157,7 +157,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     for number in 0..PEOPLE {
         let person = street.person();
         let samples = (0..SAMPLES).map(|_| street.face(&person, 0.0)).collect();
-        store.people.enroll(&format!("p{number}"), "Somebody", samples).await.unwrap();
+        store.people.enroll(&format!("p{number}"), "Person", samples).await.unwrap();
         people.push(person);
     }
     until(&store, "front", Basis::Model).await;
@@ -176,9 +176,9 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     assert!(front.threshold < yard.threshold, "{front:?} {yard:?}");
 
     let accepted = let_in(&store, &mut street, "front", BLUR);
-    assert!(at_least(accepted, FRESH) <= TARGET, "front: {accepted} of {FRESH} strangers let in");
+    assert!(at_least(accepted, FRESH) <= TARGET, "front: {accepted} of {FRESH} strangers accepted");
     let accepted = let_in(&store, &mut street, "yard", 0.0);
-    assert!(at_least(accepted, FRESH) <= TARGET, "yard: {accepted} of {FRESH} strangers let in");
+    assert!(at_least(accepted, FRESH) <= TARGET, "yard: {accepted} of {FRESH} strangers accepted");
     let mut found = 0;
     for number in 0..RETURNING {
         let face = ProbeFace { encoding: street.face(&people[number % PEOPLE], 0.0), quality: None };
@@ -186,7 +186,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
         let is_right = |id: &str| id == format!("p{}", number % PEOPLE);
         found += usize::from(answer.faces[0].person.as_ref().is_some_and(|person| is_right(&person.id)));
     }
-    assert!(found * 100 >= RETURNING * 90, "a closed door is no threshold: {found} of {RETURNING} found");
+    assert!(found * 100 >= RETURNING * 90, "the threshold must not reject all: {found} of {RETURNING} found");
 
     store.close();
     drop(store);
@@ -194,7 +194,7 @@ async fn strangers_of_each_door_are_let_in_no_more_than_is_asked_for_also_after_
     until(&store, "front", Basis::Camera).await;
     for (at, before) in [("front", front), ("yard", yard)] {
         let after = store.galleries.current().threshold(Some(at));
-        // Which strangers the last fit knew differs by a few.
+        // The strangers in the last fit can differ by a few.
         assert!((after.threshold - before.threshold).abs() < 1e-2, "{at}: {before:?}, then {after:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that fails when it is told to, and that can lose what was never synced, as a power cut does.
+//! A disk that fails on demand, and that can lose unsynced data like in a power cut.
 
 // Each test binary uses its own part of this, as if it were a crate.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -15,20 +15,20 @@ use gatehouse_vault::disk::{Disk, DiskFile, RealDisk};
 
 pub const ENOSPC: i32 = 28;
 pub const EIO: i32 = 5;
-/// What a disk writes as a whole.
+/// Bytes that a disk writes as a unit.
 const SECTOR: u64 = 512;
 
-/// What a file was like when it was last synced: its size, and the sectors written since.
+/// State of a file at its last sync: its size, and the sectors written since.
 #[derive(Default)]
 struct Unsynced {
     size: u64,
     sectors: BTreeMap<u64, Vec<u8>>,
-    /// Sectors of a failed sync: the kernel takes them for clean and writes them only when they change again.
+    /// Sectors of a failed sync: the kernel considers them clean and writes them only after another change.
     forgotten: BTreeMap<u64, Vec<u8>>,
 }
 
 struct State {
-    /// Acts until the next failure; negative: none.
+    /// Operations until the next failure. Negative: no failure.
     left: AtomicI64,
     /// Whether everything after the first failure fails as well.
     sticky: bool,
@@ -50,7 +50,7 @@ struct TwinFile {
 }
 
 impl Twin {
-    /// Fails the act number `after` (from 0) with `error`, and all later ones where `sticky`.
+    /// Fails the operation number `after` (from 0) with `error`, and all later ones if `sticky`.
     pub fn failing(after: i64, error: i32, sticky: bool) -> Self {
         Self(Arc::new(State {
             left: AtomicI64::new(after),
@@ -67,7 +67,7 @@ impl Twin {
         Self::failing(-1, 0, false)
     }
 
-    /// Acts so far: places where it could have failed.
+    /// Number of operations so far that could have failed.
     pub fn acts(&self) -> usize {
         self.0.acts.load(Ordering::SeqCst)
     }
@@ -77,17 +77,17 @@ impl Twin {
         self.0.left.load(Ordering::SeqCst) == i64::MIN
     }
 
-    /// Answers EIO for every read that touches one 4 KiB sector of a file.
+    /// Returns EIO for every read that touches one 4 KiB sector of a file.
     pub fn make_unreadable(&self, path: &Path, sector: u64) {
         *self.0.unreadable.lock().unwrap() = Some((path.to_owned(), sector));
     }
 
-    /// Works again, with what it has: as after the process was killed and the machine went on.
+    /// Works again with its present content: like a process that was killed while the machine kept running.
     pub fn revive(&self) {
         self.0.left.store(-1, Ordering::SeqCst);
     }
 
-    /// An act that takes no room: a full disk does it all the same.
+    /// An operation that needs no space: a full disk still does it.
     fn free_act(&self) -> io::Result<()> {
         if self.0.error == ENOSPC { Ok(()) } else { self.act() }
     }
@@ -106,8 +106,8 @@ impl Twin {
         }
     }
 
-    /// Loses what was not synced: of each file, each sector written since goes back or not, by chance, and so
-    /// does the size. Only after everything that used the disk is gone.
+    /// Loses unsynced data: in each file, each sector written since the last sync is reverted or not, at
+    /// random. The same holds for the size. All users of the disk must be gone.
     pub fn cut_power(&self, random: &mut fastrand::Rng) {
         for (path, unsynced) in self.0.unsynced.lock().unwrap().drain() {
             let Ok(mut bytes) = std::fs::read(&path) else { continue };
@@ -167,7 +167,7 @@ impl TwinFile {
         self.disk.0.names.lock().unwrap()[&self.number].clone()
     }
 
-    /// Remembers what the sectors are like before they are written.
+    /// Saves the content of the sectors before they are written.
     fn remember(&self, length: u64, offset: u64) -> io::Result<()> {
         let size = self.inner.size()?;
         let mut files = self.disk.0.unsynced.lock().unwrap();
@@ -199,7 +199,7 @@ impl DiskFile for TwinFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.remember(bytes.len() as u64, offset)?;
         if let Err(error) = self.disk.act() {
-            // A failing write leaves a part behind, but a disk that has died takes nothing more.
+            // A failing write leaves a partial result, but a dead disk accepts nothing more.
             if !self.disk.0.sticky || self.disk.0.error != EIO {
                 self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
             }
@@ -209,7 +209,7 @@ impl DiskFile for TwinFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // The real sync is of no use here: what is lost is decided by `cut_power`.
+        // A real sync has no effect here: `cut_power` decides what is lost.
         let result = self.disk.act();
         let size = self.inner.size()?;
         if let Some(unsynced) = self.disk.0.unsynced.lock().unwrap().get_mut(&self.path()) {
@@ -231,7 +231,7 @@ impl DiskFile for TwinFile {
         Ok(())
     }
 
-    // Nothing rests on these two: they are no acts, and a disk that has failed just does not do them.
+    // These two do not count as operations. A failed disk does not perform them.
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         if self.disk.has_failed() {
             Err(io::Error::from_raw_os_error(ENOSPC))
