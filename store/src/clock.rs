@@ -26,7 +26,7 @@ pub(crate) use table::{BOOTS_MAX, Boot, Clocks, Moment};
 const STEP_MICROS: i64 = 100_000;
 /// Largest drift of an uptime, in millionths. Crystals of such boards drift by up to 100, hot ones by more.
 const DRIFT_PPM: i64 = 200;
-/// 2024-01-01: no appliance is older, and a clock that says so was never set.
+/// 2024-01-01: no appliance is older, and an earlier clock was never set.
 pub(crate) const PLAUSIBLE_FROM: Timestamp = Timestamp(1_704_067_200_000_000);
 /// 2100-01-01: a clock chip that lost its battery may show anything.
 const PLAUSIBLE_UNTIL: Timestamp = Timestamp(4_102_444_800_000_000);

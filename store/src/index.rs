@@ -6,8 +6,8 @@
 //! damaged at any time: it is rebuilt from its segment at the next use. No caller waits for the write of a
 //! part.
 //!
-//! The fingerprints of recent events are in memory as well ([`Recent`]). They answer the duplicate check of a new event
-//! without the disk. A hit is confirmed in the journal, since fingerprints can collide.
+//! The fingerprints of recent events are in memory as well ([`Recent`]). They answer the duplicate check of a
+//! new event without the disk. A hit is confirmed in the journal, since fingerprints can collide.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -163,7 +163,8 @@ impl EventIndex {
         self.look(segment, |part| part.rows.last().map(|row| row.entry(segment)))
     }
 
-    /// Whether the event may be a recent one. At least the last million events are remembered, without false negatives.
+    /// Whether the event may be a recent one. At least the last million events are remembered, without false
+    /// negatives.
     pub(crate) fn is_recent(&self, key: &EventKey) -> bool {
         self.recent().contains(fingerprint(key))
     }
@@ -320,7 +321,7 @@ impl EventIndex {
     fn write(&self, part: &Part) {
         let Some(key) = self.segments.key(part.segment) else { return };
         if let Err(error) = part.write(&self.directory, &key) {
-            tracing::warn!(%error, "a part of the event index cannot be written; it is rebuilt at the next use");
+            tracing::warn!(%error, "cannot write a part of the event index; it is rebuilt at the next use");
         }
     }
 

@@ -1,9 +1,9 @@
 //! The records of the journal.
 //!
 //! A [`Record`] is the plaintext of one journal frame, encoded with postcard after one version byte
-//! ([`RECORD_VERSION`]). Enum variants are numbered by their order: a new variant goes to the end. Any change of an
-//! existing variant, and any new variant that an older program must not skip, needs a new version and a decoder of the
-//! present one in [`versions`].
+//! ([`RECORD_VERSION`]). Enum variants are numbered by their order: a new variant must be added at the end.
+//! Any change of an existing variant needs a new version and a decoder of the present one in [`versions`].
+//! The same holds for a new variant that an older program must not skip.
 
 mod thumbnail;
 mod versions;
@@ -21,7 +21,7 @@ pub use thumbnail::Thumbnail;
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 pub const RECORD_VERSION: u8 = 1;
 
-/// What a message was about, for the ledger.
+/// Kind of a message, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Item {
@@ -81,7 +81,7 @@ pub enum Record {
     Media(Media),
     /// A message was refused.
     Refused {
-        /// What it was.
+        /// Kind of the message.
         item: Item,
         /// Reason as in the contract, e.g. `not_json`.
         reason: String,
@@ -90,7 +90,7 @@ pub enum Record {
     },
     /// A message was delivered again.
     Duplicate {
-        /// What it was.
+        /// Kind of the message.
         item: Item,
         /// Payload size.
         bytes: u64,
@@ -162,7 +162,8 @@ pub enum Record {
         /// Its number.
         gallery: u8,
     },
-    /// Samples of a person in a gallery, negative ones too, each sealed with the person's key and the template key.
+    /// Samples of a person in a gallery, including negative ones. Each is sealed with the person's key and
+    /// the template key.
     Templates {
         /// Number of the gallery.
         gallery: u8,

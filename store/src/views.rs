@@ -114,7 +114,7 @@ impl Views {
         let id = match (keys.ids(KeyKind::View).first(), fresh) {
             (Some(id), _) => *id,
             (None, true) => keys.create(KeyKind::View)?,
-            (None, false) => return Err(ViewError::Damaged("their key is gone")),
+            (None, false) => return Err(ViewError::Damaged("their key is missing")),
         };
         Ok(keys.key(&id)?)
     }

@@ -4,10 +4,10 @@
 //! header   magic "GHMF" | version u8 | 3 zero bytes | id, 16 bytes | size of the content u64 LE      32 bytes
 //! chunk    AES-256-GCM of up to 65536 bytes of content | tag, 16 bytes                              repeated
 //! ```
-//! The nonce of a chunk is its number, since the key is used for this file only. The associated data is the header,
-//! the number, and whether the chunk is the last one. So chunks cannot be swapped, dropped or taken from another
-//! file. The header, which gives their count, cannot be changed. An empty file has one empty chunk, which
-//! authenticates the header.
+//! The nonce of a chunk is its number, since the key is used for this file only. The associated data is the
+//! header, the number, and whether the chunk is the last one. So chunks cannot be swapped, dropped or taken from
+//! another file. The header, which gives their count, cannot be changed. An empty file has one empty chunk,
+//! which authenticates the header.
 
 use gatehouse_model::KeyId;
 use gatehouse_vault::seal::TAG_BYTES;

@@ -53,7 +53,7 @@ impl SealedReader {
         read_exact_at(&*file, &mut bytes, 0).map_err(IoError::at("read", &path))?;
         let header = Header::from_bytes(id, &bytes).map_err(damaged)?;
         if header.disk_bytes() != length {
-            return Err(damaged("its length is not what its header says"));
+            return Err(damaged("its length does not match its header"));
         }
         let buffer = Zeroizing::new(vec![0; CHUNK_BYTES + TAG_BYTES]);
         Ok(Self { header, key, file, path, next: 0, buffer, rest: 0..0 })

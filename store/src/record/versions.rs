@@ -1,6 +1,6 @@
 //! Records of all versions that this program reads.
 //!
-//! A later version is refused: a record that is skipped would be lost in all views. To bring up records of an earlier
+//! A later version is refused: a skipped record would be lost in all views. To read records of an earlier
 //! version, keep the types of that version here, decode them, and convert them to a present [`Record`].
 
 use super::{RECORD_VERSION, Record};

@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes an entry of a snapshot in its stored form.
-    pub(crate) fn lay(&mut self, name: Vec<u8>, stored: Vec<u8>) -> Result<(), ViewError> {
+    pub(crate) fn put_stored(&mut self, name: Vec<u8>, stored: Vec<u8>) -> Result<(), ViewError> {
         self.put_raw(name, stored)
     }
 

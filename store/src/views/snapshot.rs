@@ -154,10 +154,10 @@ impl Views {
                 draft = Draft::new(self, events, draft.write()?);
             }
             match name.first().copied().is_some_and(is_a_persons) {
-                true => draft.lay(name, content)?,
+                true => draft.put_stored(name, content)?,
                 false => {
                     let sealed = self.seal_raw(&name, &content)?;
-                    draft.lay(name, sealed)?;
+                    draft.put_stored(name, sealed)?;
                 }
             }
         }

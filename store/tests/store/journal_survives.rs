@@ -177,7 +177,7 @@ fn what_was_acknowledged_survives_every_power_cut_and_numbers_never_change() {
             let (journal, report) = open(folder.path());
             assert_eq!(report.damaged, [], "seed {seed}");
             let all = whole(&journal);
-            assert!(all.starts_with(&known), "seed {seed}: what a reader saw is gone");
+            assert!(all.starts_with(&known), "seed {seed}: a record that a reader saw is missing");
             for (position, payload) in acknowledged {
                 let record = all.get(position.lsn as usize - 1);
                 assert!(

@@ -133,7 +133,7 @@ async fn what_is_delivered_goes_and_people_pictures_and_numbers_outlive_it_and_t
         let pending = store.media.next_tasks(&HashSet::new(), 9, true).unwrap();
         assert_eq!(pending.iter().map(|task| task.media.name.as_str()).collect::<Vec<_>>(), ["b.jpg"]);
         assert_eq!(store.media.list(&MediaQuery { event: None, limit: 9 }).unwrap().len(), 2);
-        assert!(store.feed.changes(cursor, 9).unwrap().len() == 9, "delivery goes on where it was");
+        assert!(store.feed.changes(cursor, 9).unwrap().len() == 9, "delivery continues at its cursor");
         assert!(round == 1 || store.people.enroll("late", "Late", vec![encoding(2)]).await.is_ok());
         assert!(is_known(&store, 2));
         assert_whole(&store);
