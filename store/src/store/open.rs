@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicI64;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use gatehouse_journal::{Committed, Entry, Journal, JournalOptions, Position};
@@ -31,7 +31,7 @@ use crate::files::{FilesReport, MediaFiles};
 use crate::index::EventIndex;
 use crate::people::{Member, PeopleTable, Profile};
 use crate::record::Record;
-use crate::views::entries::{self, FileEntry, Key, MediaState};
+use crate::views::entries::{self, FileEntry, Key, MediaState, State};
 use crate::views::{ViewError, Views};
 
 /// Records that are applied to the views in one batch while catching up.
@@ -63,78 +63,31 @@ impl Store {
     /// [`StoreError`] for a wrong root key, an unknown format, or a disk failure. Damage is no error: it is
     /// repaired and reported.
     pub fn open(settings: StoreSettings, root: &RootKey) -> Result<(Self, OpenReport), StoreError> {
-        let directory = settings.directory.clone();
-        fs::create_dir_all(&directory).map_err(IoError::at("create", &directory))?;
-        let space = Arc::new(Space::open(&directory));
-        let (state_id, repaired) = format::open(&directory)?;
-        let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
-        let (files, of_files) = MediaFiles::open(&directory.join("media"), keys.clone())?;
-        let files = Arc::new(files);
-        let cleared = of_files.unfinished + of_files.keyless + of_files.orphaned_keys;
-        let mut damaged = repaired;
-        damaged.extend(damaged_keys(&keys, &of_files));
-        let mut report = OpenReport { cleared, damaged, ..OpenReport::default() };
-        let views = Arc::new(open_views(&directory, &keys, &mut report)?);
+        let mut report = OpenReport::default();
+        let parts = Parts::open(&settings, root, &mut report)?;
+        let (mut applier, published) = parts.applier()?;
+        let beginning = parts.catch_up(&settings.directory, &mut applier, &mut report)?;
 
-        let (commits, committed) = sync_channel(COMMITS_WAITING);
-        let (journal, views) = open_journal(&settings, &keys, &space, views, commits, &mut report)?;
-        let state = views.state()?;
-        let events = Arc::new(EventIndex::open(&directory.join("index"), journal.segments())?);
-        events.load_recent(state.totals.applied)?;
-        let (applied, applied_rx) = watch::channel(state.totals.applied);
-        let (numbers, numbers_rx) = watch::channel(state.clone());
-        let (following, following_rx) = watch::channel(());
-        let mut applier = Applier {
-            views: views.clone(),
-            events: events.clone(),
-            keys: keys.clone(),
-            files: files.clone(),
-            space: space.clone(),
-            state,
-            applied,
-            numbers,
-            _following: following,
-        };
-        if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
-            report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
-        }
-        let beginning = snapshot::restore(&mut applier, &journal)?;
-        report.caught_up = catch_up(&mut applier, &journal, &mut report.damaged)?;
-        if compaction::is_requested(&directory) {
-            applier.views.flush(&applier.state)?;
-            compaction::remove_request(&directory)?;
-        }
-
-        let described = Described::read(&views, &settings.gallery)?;
+        let described = Described::read(&parts.views, &settings.gallery)?;
         let rules = Rules::new(settings.gallery.clone());
-        let mut templates = TemplateKeys::open(&views, &keys, described.numbers())?;
-        let galleries = described.build(&views, &rules, &templates.now)?;
-        let loaded = load_people(&views, &keys, &galleries, &mut templates, &mut report)?;
-        report.damaged.extend(damaged_index(&events));
-        match beginning {
-            // A later version or a backup may still refer to keys of people: they must not be destroyed.
-            Beginning::Lost => report.damaged.push(
-                "the beginning of the journal is gone and no snapshot of it is complete; people and files of \
-                 that time may be missing, their keys are kept: enroll them again or restore a backup of the \
-                 state directory"
-                    .to_owned(),
-            ),
-            Beginning::Record | Beginning::Snapshot => {
-                report.cleared += clear_unknown(&views, &keys, &files)?;
-            }
-        }
-        let lost = lost_media(&views, &files)?;
+        let mut templates = TemplateKeys::open(&parts.views, &parts.keys, described.numbers())?;
+        let galleries = described.build(&parts.views, &rules, &templates.now)?;
+        let loaded = load_people(&parts.views, &parts.keys, &galleries, &mut templates, &mut report)?;
+        report.damaged.extend(damaged_index(&parts.events));
+        parts.clear_unknown(beginning, &mut report)?;
+        let lost = lost_media(&parts.views, &parts.files)?;
         let dropped = |record: &&Record| matches!(record, Record::MediaDropped { .. });
         report.media_lost = lost.iter().filter(dropped).count();
+
+        let Parts { space, state_id, keys, files, views, journal, events, committed } = parts;
         let thread = std::thread::Builder::new().name("views".into()).spawn(move || applier.run(&committed));
-        let thread = thread.map_err(IoError::at("start the thread of", &directory))?;
+        let thread = thread.map_err(IoError::at("start the thread of", &settings.directory))?;
         for record in described.fresh.map(Record::GalleryAdded).into_iter().chain(lost) {
             let entry = Entry { payload: record.encode()?, is_event: false };
             journal.append_blocking(entry)?.wait_blocking()?;
         }
         templates.finish(&loaded.behind, loaded.unreadable, &mut append_to(&journal))?;
-        let taken: Option<(u64, Timestamp)> = views.get(&Key::PeopleTaken)?;
-        let stamps = loaded.people.newest_stamp().max(taken.map_or(0, |(_, newest)| newest.0));
+        let stamps = newest_stamp(&views, &loaded.people)?;
         let core = Core {
             settings,
             state_id,
@@ -149,9 +102,9 @@ impl Store {
             people: RwLock::new(loaded.people),
             events,
             recent_faces: Mutex::default(),
-            applied: applied_rx,
-            numbers: numbers_rx,
-            following: following_rx,
+            applied: published.applied,
+            numbers: published.numbers,
+            following: published.following,
             follower: Mutex::new(None),
             applier: Mutex::new(Some(thread)),
             space,
@@ -168,6 +121,113 @@ impl Store {
         }
         Ok((store, report))
     }
+}
+
+/// The parts of the state directory, opened but not yet at one position.
+struct Parts {
+    space: Arc<Space>,
+    state_id: String,
+    keys: Arc<KeyTable>,
+    files: Arc<MediaFiles>,
+    views: Arc<Views>,
+    journal: Journal,
+    events: Arc<EventIndex>,
+    /// Batches that the journal committed, for the applier.
+    committed: Receiver<Vec<Committed>>,
+}
+
+/// What the applier publishes.
+struct Published {
+    applied: watch::Receiver<Position>,
+    numbers: watch::Receiver<State>,
+    following: watch::Receiver<()>,
+}
+
+impl Parts {
+    fn open(settings: &StoreSettings, root: &RootKey, report: &mut OpenReport) -> Result<Self, StoreError> {
+        let directory = &settings.directory;
+        fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
+        let space = Arc::new(Space::open(directory));
+        let (state_id, repaired) = format::open(directory)?;
+        let keys = Arc::new(KeyTable::open(&directory.join("keys"), root)?);
+        let (files, of_files) = MediaFiles::open(&directory.join("media"), keys.clone())?;
+        report.cleared = of_files.unfinished + of_files.keyless + of_files.orphaned_keys;
+        report.damaged = repaired;
+        report.damaged.extend(damaged_keys(&keys, &of_files));
+        let views = Arc::new(open_views(directory, &keys, report)?);
+
+        let applied = views.state()?.totals.applied;
+        let mut options = JournalOptions::new(directory.join("journal"));
+        // Numbers that the views contain are never given again, even if the journal lost its tail.
+        options.floor = applied;
+        options.space = Arc::clone(&space);
+        let (commits, committed) = sync_channel(COMMITS_WAITING);
+        let journal = open_journal(options, &keys, commits, report)?;
+        let events = Arc::new(EventIndex::open(&directory.join("index"), journal.segments())?);
+        events.load_recent(applied)?;
+        Ok(Self { space, state_id, keys, files: Arc::new(files), views, journal, events, committed })
+    }
+
+    fn applier(&self) -> Result<(Applier, Published), StoreError> {
+        let state = self.views.state()?;
+        let (applied, applied_rx) = watch::channel(state.totals.applied);
+        let (numbers, numbers_rx) = watch::channel(state.clone());
+        let (following, following_rx) = watch::channel(());
+        let applier = Applier {
+            views: self.views.clone(),
+            events: self.events.clone(),
+            keys: self.keys.clone(),
+            files: self.files.clone(),
+            space: self.space.clone(),
+            state,
+            applied,
+            numbers,
+            _following: following,
+        };
+        Ok((applier, Published { applied: applied_rx, numbers: numbers_rx, following: following_rx }))
+    }
+
+    /// Brings the views to the head of the journal.
+    fn catch_up(
+        &self,
+        directory: &Path,
+        applier: &mut Applier,
+        report: &mut OpenReport,
+    ) -> Result<Beginning, StoreError> {
+        if applier.state.totals.applied.lsn == 0 && report.head.lsn > 0 {
+            report.views_rebuilt.get_or_insert_with(|| "there were none".to_owned());
+        }
+        let beginning = snapshot::restore(applier, &self.journal)?;
+        report.caught_up = catch_up(applier, &self.journal, &mut report.damaged)?;
+        if compaction::is_requested(directory) {
+            applier.views.flush(&applier.state)?;
+            compaction::remove_request(directory)?;
+        }
+        Ok(beginning)
+    }
+
+    /// Destroys keys that no record needs, unless records may be missing.
+    fn clear_unknown(&self, beginning: Beginning, report: &mut OpenReport) -> Result<(), StoreError> {
+        match beginning {
+            // A later version or a backup may still refer to keys of people: they must not be destroyed.
+            Beginning::Lost => report.damaged.push(
+                "the beginning of the journal is gone and no snapshot of it is complete; people and files of \
+                 that time may be missing, their keys are kept: enroll them again or restore a backup of the \
+                 state directory"
+                    .to_owned(),
+            ),
+            Beginning::Record | Beginning::Snapshot => {
+                report.cleared += clear_unknown(&self.views, &self.keys, &self.files)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest stamp of a change of people, given here or taken from the central services, in microseconds.
+fn newest_stamp(views: &Views, people: &PeopleTable) -> Result<i64, StoreError> {
+    let taken: Option<(u64, Timestamp)> = views.get(&Key::PeopleTaken)?;
+    Ok(people.newest_stamp().max(taken.map_or(0, |(_, newest)| newest.0)))
 }
 
 /// Descriptions of the damage in the key table and the media files.
@@ -211,29 +271,23 @@ fn rebuild_views(
     Ok(Views::open(directory, keys)?)
 }
 
-/// Opens the journal. Numbers that the views contain are never reused, even where the journal lost its tail.
+/// Opens the journal. Committed batches go to the applier.
 fn open_journal(
-    settings: &StoreSettings,
+    options: JournalOptions,
     keys: &Arc<KeyTable>,
-    space: &Arc<Space>,
-    views: Arc<Views>,
     commits: SyncSender<Vec<Committed>>,
     report: &mut OpenReport,
-) -> Result<(Journal, Arc<Views>), StoreError> {
+) -> Result<Journal, StoreError> {
     let on_commit = Box::new(move |batch: Vec<Committed>| {
-        // An error means that the views stopped: the daemon is about to end. Nothing is lost, the journal has
-        // it.
+        // If the applier has stopped, the daemon is about to end. The journal alone is the source of truth.
         let _ = commits.send(batch);
     });
-    let mut options = JournalOptions::new(settings.directory.join("journal"));
-    options.floor = views.state()?.totals.applied;
-    options.space = Arc::clone(space);
     fs::create_dir_all(&options.directory).map_err(IoError::at("create", &options.directory))?;
     let (journal, opened) = Journal::open(options, keys.clone(), on_commit)?;
     report.head = opened.head;
     report.torn_bytes = opened.torn_bytes;
     report.damaged.extend(opened.damaged.iter().map(ToString::to_string));
-    Ok((journal, views))
+    Ok(journal)
 }
 
 fn catch_up(applier: &mut Applier, journal: &Journal, damaged: &mut Vec<String>) -> Result<u64, StoreError> {
