@@ -4,8 +4,8 @@ use anyhow::Result;
 use fastrand::Rng;
 use jpeg_encoder::{ColorType, Encoder};
 
-/// Quality of the JPEGs.
-const QUALITY: u8 = 80;
+/// Quality of the JPEGs. Not that of thumbnails, so that a thumbnail never equals its picture.
+const QUALITY: u8 = 90;
 
 /// A JPEG of a gradient with a disc and some grain. About 4 KB at 160 x 120, 60 KB at 640 x 480.
 ///

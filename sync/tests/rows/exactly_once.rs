@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use gatehouse_central::SyncError;
 use gatehouse_sync::rows::Writer;
 use gatehouse_testkit::postgres::{Postgres, Stop};

@@ -40,7 +40,7 @@ async fn a_wrong_match_is_corrected_counted_and_not_made_again() {
 
     for (event, words) in [
         ("door/wrong", "corrected already"),
-        ("2", "no face was recognized"),
+        ("2", "no person was recognized"),
         ("door/other", "there is no event"),
     ] {
         let (code, said) = home.fails(&["event", "correct", event, "--not-person"]);

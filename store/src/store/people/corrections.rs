@@ -19,10 +19,10 @@ use crate::record::Record;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CorrectionFault {
     /// No person was recognised in the face, or the face does not exist.
-    #[error("no person was recognised in this face of the event; see `gatehouse event show`")]
+    #[error("no person was recognized in this face of the event; see `gatehouse event show`")]
     NoMatch,
     /// More than one face was recognised.
-    #[error("{0} people were recognised in this event; select the wrong one with --face")]
+    #[error("{0} people were recognized in this event; select the wrong one with --face")]
     Several(usize),
     /// It was corrected before.
     #[error("this match is corrected already")]
@@ -35,7 +35,7 @@ pub enum CorrectionFault {
     )]
     TooOld,
     /// The gallery that recognised the person is removed.
-    #[error("the gallery that recognised this face is removed; there is nothing to correct any more")]
+    #[error("the gallery that recognized this face is removed; there is nothing to correct any more")]
     NoGallery,
     /// The person has the maximum number of corrections.
     #[error("a person has at most {CORRECTIONS_MAX} corrections; erase them and enroll better pictures")]

@@ -252,9 +252,11 @@ async fn a_deleted_file_can_be_had_back_for_a_month_and_is_gone_after_it() {
     for id in &ids[..3] {
         assert_eq!(mark(&config, id).await.unwrap().status, "marked");
     }
-    for (file, message) in
-        [(&*ids[0], "is marked"), ("a.jpg", "not the id"), ("00000000-0000-0000-0000-000000000001", "no file")]
-    {
+    for (file, message) in [
+        (&*ids[0], "is marked"),
+        ("a.jpg", "not the id"),
+        ("00000000-0000-0000-0000-000000000001", "no file"),
+    ] {
         let error = mark(&config, file).await.unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }

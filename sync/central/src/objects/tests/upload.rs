@@ -92,7 +92,9 @@ async fn a_server_that_was_away_gets_the_file_later() {
     server.stop().unwrap();
     let error = push().await.unwrap_err();
     assert!(matches!(error, SyncError::Unreachable { .. }), "{error}");
-    assert!(error.to_string().contains("refused"), "{error}");
+    // A connection from the pool may break before a new one is refused.
+    let text = error.to_string();
+    assert!(text.contains("refused") || text.contains("connection closed"), "{text}");
     server.restart().unwrap();
     server.behave(Manner::Refuses(503, "SlowDown"));
     assert!(matches!(push().await.unwrap_err(), SyncError::Busy { .. }));
