@@ -30,7 +30,7 @@ pub struct Profile {
     pub updated_at: Timestamp,
     /// Time when the name was set. If two appliances differ, the later name is kept.
     pub named_at: Timestamp,
-    /// Last recorded visit of the person, see [`crate::store::SEEN_GRAIN`]. 0: never.
+    /// Last recorded visit of the person, see [`crate::store::LAST_SEEN_RESOLUTION`]. 0: never.
     pub seen_at: Timestamp,
 }
 

@@ -44,7 +44,7 @@ pub use media::tasks::{MediaTask, Part};
 pub use media::uploads::SentPart;
 pub use media::{Media, MediaOutcome};
 pub use open::OpenReport;
-pub use people::absence::SEEN_GRAIN;
+pub use people::absence::LAST_SEEN_RESOLUTION;
 pub use people::corrections::{Corrected, CorrectionFault};
 pub use people::enrollment::{Alike, Doubt, Enrolled, Enrollment};
 pub use people::shared::{PeopleCursor, Shared, SharedSample};

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use gatehouse_tests::measure::Place;
 use gatehouse_tests::measure::report::{Measurements, PUBLIC_METHODS_MAX};
 
 /// No file of the product has more lines. Files of tests have no limit.
@@ -357,21 +356,7 @@ fn the_code_map_is_short() {
     assert!(words <= MAP_WORDS_MAX, "ARCHITECTURE.md has {words} words, more than {MAP_WORDS_MAX}");
 }
 
-// The rules below are held on the figures of `./run measure`. Each has a list of folders that do not keep it yet. These
-// lists only shrink.
-
-/// Folders with types of more public methods.
-const METHODS_NOT_YET: &[&str] = &[];
-/// Folders with longer functions.
-const LINES_NOT_YET: &[&str] = &[];
-/// Folders with tuples as parameters.
-const TUPLES_NOT_YET: &[&str] = &[];
-/// Folders with functions of more parameters.
-const PARAMETERS_NOT_YET: &[&str] = &[];
-/// Folders with forbidden words.
-const WORDS_NOT_YET: &[&str] = &[];
-/// Folders with constants of durations that are not named by what they bound.
-const DURATIONS_NOT_YET: &[&str] = &[];
+// The rules below are held on the figures of `./run measure`.
 
 fn measurements() -> &'static Measurements {
     static TAKEN: LazyLock<Measurements> =
@@ -379,15 +364,10 @@ fn measurements() -> &'static Measurements {
     &TAKEN
 }
 
-fn is_due(place: &Place, not_yet: &[&str]) -> bool {
-    !not_yet.iter().any(|folder| place.path.starts_with(folder))
-}
-
 #[test]
 fn no_public_type_has_more_than_twenty_public_methods() {
     let types = measurements().code.public_methods.iter();
-    let large =
-        types.filter(|(_, places)| places.len() > PUBLIC_METHODS_MAX && is_due(&places[0], METHODS_NOT_YET));
+    let large = types.filter(|(_, places)| places.len() > PUBLIC_METHODS_MAX);
     let large: Vec<String> = large
         .map(|(name, places)| format!("{} of {}: {} methods", name.name, name.crate_folder, places.len()))
         .collect();
@@ -396,14 +376,14 @@ fn no_public_type_has_more_than_twenty_public_methods() {
 
 #[test]
 fn no_function_of_the_product_has_more_than_seventy_lines() {
-    let long = measurements().long_functions().filter(|function| is_due(&function.place, LINES_NOT_YET));
+    let long = measurements().long_functions();
     let long: Vec<String> = long.map(|f| format!("{}: {} has {} lines", f.place, f.name, f.lines)).collect();
     none(&long, "a function of the product has at most 70 lines");
 }
 
 #[test]
 fn no_parameter_is_a_tuple() {
-    let tuples = measurements().tuple_parameters().filter(|function| is_due(&function.place, TUPLES_NOT_YET));
+    let tuples = measurements().tuple_parameters();
     let tuples: Vec<String> =
         tuples.map(|f| format!("{}: {} takes {}", f.place, f.name, f.tuples.join(", "))).collect();
     none(&tuples, "values that belong together are a struct with named fields");
@@ -411,8 +391,7 @@ fn no_parameter_is_a_tuple() {
 
 #[test]
 fn no_function_has_more_than_five_parameters() {
-    let many =
-        measurements().many_parameters().filter(|function| is_due(&function.place, PARAMETERS_NOT_YET));
+    let many = measurements().many_parameters();
     let many: Vec<String> =
         many.map(|f| format!("{}: {} has {} parameters", f.place, f.name, f.parameters)).collect();
     none(&many, "a function has at most 5 parameters besides self");
@@ -421,15 +400,14 @@ fn no_function_has_more_than_five_parameters() {
 #[test]
 fn no_comment_text_or_name_contains_a_forbidden_word() {
     let words = measurements().forbidden_words();
-    let words = words.iter().filter(|found| is_due(&found.place, WORDS_NOT_YET));
     let words: Vec<String> =
-        words.map(|found| format!("{}: {}: {}", found.place, found.word, found.around)).collect();
+        words.iter().map(|found| format!("{}: {}: {}", found.place, found.word, found.around)).collect();
     none(&words, "plain technical English: tests/src/measure/words.rs lists the words that must not occur");
 }
 
 #[test]
 fn constants_of_durations_say_what_they_bound() {
-    let unnamed = measurements().unnamed_durations().filter(|c| is_due(&c.place, DURATIONS_NOT_YET));
+    let unnamed = measurements().unnamed_durations();
     let unnamed: Vec<String> =
         unnamed.map(|constant| format!("{}: {}", constant.place, constant.name)).collect();
     none(&unnamed, "the name of a duration contains TIMEOUT, INTERVAL, DELAY or another word of words.rs");

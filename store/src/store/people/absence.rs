@@ -15,7 +15,7 @@ use crate::clock::is_plausible;
 use crate::people::{Member, Profile};
 
 /// Maximum lag of the recorded last visit; a person is erased later by this time.
-pub const SEEN_GRAIN: Duration = Duration::from_secs(7 * 86_400);
+pub const LAST_SEEN_RESOLUTION: Duration = Duration::from_secs(7 * 86_400);
 
 /// The action that is due for a person.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,8 +86,8 @@ fn due(profile: &Profile, last: Option<Timestamp>, absence_max: Option<Duration>
     // Never examined, or recorded by a clock that was ahead: the time starts now.
     let Some(last) = last.filter(|_| seen_at.0 > 0 && seen_at <= now) else { return Due::Note(now) };
     match absence_max {
-        Some(limit) if last.is_older_than(limit.saturating_add(SEEN_GRAIN), now) => Due::Erase,
-        _ if seen_at.is_older_than(SEEN_GRAIN, last) => Due::Note(last),
+        Some(limit) if last.is_older_than(limit.saturating_add(LAST_SEEN_RESOLUTION), now) => Due::Erase,
+        _ if seen_at.is_older_than(LAST_SEEN_RESOLUTION, last) => Due::Note(last),
         _ => Due::Nothing,
     }
 }
