@@ -31,48 +31,74 @@ pub struct Report {
 
 /// One row of view `fleet`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the comments of the view's columns")]
 pub struct Appliance {
+    /// Device id.
     pub device_id: String,
+    /// Site of the appliance.
     pub site: String,
+    /// Version of the daemon.
     pub version: String,
+    /// Whether it has a login role of its own.
     pub enrolled: bool,
+    /// First contact, RFC 3339; none if it was enrolled and never connected.
     pub first_seen: Option<String>,
+    /// Last contact, RFC 3339: a connection, a delivery, or a report.
     pub last_seen: Option<String>,
+    /// Events delivered since its state directory was created.
     pub delivered: u64,
+    /// Time of the last delivery, RFC 3339.
     pub delivered_at: Option<String>,
+    /// Events that waited at the last report.
     pub pending_events: Option<u64>,
+    /// Media files that waited at the last report.
     pub pending_files: Option<u64>,
+    /// Arrival of the oldest waiting event, RFC 3339.
     pub oldest_pending: Option<String>,
+    /// Time of the last report, RFC 3339.
     pub reported_at: Option<String>,
+    /// Events destroyed by disk damage before delivery.
     pub lost: u64,
 }
 
 /// One row of view `visits_per_day`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the comments of the view's columns")]
 pub struct Day {
+    /// Day in UTC, `YYYY-MM-DD`.
     pub day: String,
+    /// Device id.
     pub device_id: String,
+    /// Camera name.
     pub camera: String,
+    /// Visits of that day.
     pub visits: u64,
+    /// Visits with a recognized person.
     pub recognised: u64,
+    /// Visits with an unknown face.
     pub unknown: u64,
+    /// First visit, RFC 3339.
     pub first_at: String,
+    /// Last visit, RFC 3339.
     pub last_at: String,
 }
 
 /// One row of view `unknown_visitors`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the comments of the view's columns")]
 pub struct Unknown {
+    /// Day in UTC, `YYYY-MM-DD`.
     pub day: String,
+    /// Device id.
     pub device_id: String,
+    /// Camera name.
     pub camera: String,
+    /// Event id of the camera.
     pub event_id: String,
+    /// Sequence number of the event on the appliance.
     pub seq: u64,
+    /// Arrival, RFC 3339.
     pub received_at: String,
+    /// Number of unknown faces.
     pub strangers: u64,
+    /// S3 keys of the media files.
     pub files: Vec<String>,
 }
 
@@ -89,14 +115,20 @@ pub struct Person {
 
 /// One row of function `visits_of`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the comment of the function")]
 pub struct Visit {
+    /// Device id.
     pub device_id: String,
+    /// Sequence number of the event on the appliance.
     pub seq: u64,
+    /// Camera name.
     pub camera: String,
+    /// Event id of the camera.
     pub event_id: String,
+    /// Arrival, RFC 3339.
     pub received_at: String,
+    /// Faces of the event as stored.
     pub faces: Value,
+    /// S3 keys of the media files.
     pub files: Vec<String>,
 }
 

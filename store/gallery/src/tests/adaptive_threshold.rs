@@ -182,7 +182,7 @@ fn one_visit_counts_once_and_missed_people_do_not_count() {
     // One visitor on five hundred days must not make enrolled people unrecognizable.
     let often: Vec<StrangerFace> = (0..500).map(|at| face(at * 24 * GAP_S, 0.59)).collect();
     gallery.thresholds().derive(often.iter());
-    assert!(gallery.threshold() >= 0.79 * before, "{} of {before}", gallery.threshold());
+    assert!(gallery.threshold() >= 0.79 * before, "{} is less than 0.79 times {before}", gallery.threshold());
 }
 
 #[test]

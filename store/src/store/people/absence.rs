@@ -101,7 +101,7 @@ mod tests {
     use gatehouse_model::{Outcome, Person};
 
     const DAY: Duration = Duration::from_secs(86_400);
-    const ABSENCE_MAX: Duration = DAY.saturating_mul(30);
+    const ABSENCE_AGE_MAX: Duration = DAY.saturating_mul(30);
 
     fn later(than: Timestamp, days: u32) -> Timestamp {
         Timestamp(than.0 + i64::try_from((DAY * days).as_micros()).unwrap())
@@ -136,16 +136,16 @@ mod tests {
         let night = |days: u32| later(begin, days);
 
         // Long after the enrollment: the policy examines them for the first time.
-        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(400)).await.unwrap(), (2, 0));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_AGE_MAX), night(400)).await.unwrap(), (2, 0));
         comes(&store, 0, night(430)).await;
-        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(431)).await.unwrap(), (1, 0));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_AGE_MAX), night(431)).await.unwrap(), (1, 0));
         store.close();
         drop(store);
 
         let (store, _) = open(folder.path(), "m", 4);
-        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(436)).await.unwrap(), (0, 0));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_AGE_MAX), night(436)).await.unwrap(), (0, 0));
         assert_eq!(store.people.update_absence(None, night(438)).await.unwrap(), (0, 0), "no limit");
-        assert_eq!(store.people.update_absence(Some(ABSENCE_MAX), night(438)).await.unwrap(), (0, 1));
+        assert_eq!(store.people.update_absence(Some(ABSENCE_AGE_MAX), night(438)).await.unwrap(), (0, 1));
         assert_eq!(ids(&store), ["comes"]);
         let face = ProbeFace { encoding: encoding(1), quality: None };
         let answer = store.galleries.identify(&visit("v").key.camera, &[face]);
@@ -157,9 +157,9 @@ mod tests {
         let person = Person { id: "a".into(), name: "A".into() };
         let (now, ahead) = (Timestamp(1_800_000_000_000_000), Timestamp(3_400_000_000_000_000));
         let noted_ahead = Profile { seen_at: ahead, ..Profile::new(person, ahead) };
-        assert_eq!(due(&noted_ahead, None, Some(ABSENCE_MAX), now), Due::Note(now));
+        assert_eq!(due(&noted_ahead, None, Some(ABSENCE_AGE_MAX), now), Due::Note(now));
         let seen_now = Profile { seen_at: now, ..noted_ahead };
-        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_MAX), later(now, 37)), Due::Nothing);
-        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_MAX), later(now, 38)), Due::Erase);
+        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_AGE_MAX), later(now, 37)), Due::Nothing);
+        assert_eq!(due(&seen_now, Some(now), Some(ABSENCE_AGE_MAX), later(now, 38)), Due::Erase);
     }
 }
