@@ -218,7 +218,7 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     let (status, bytes) = http::get(small["url"].as_str().context("a URL")?)?;
     ensure!(status == 200 && bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != jpeg(3, 64, 48)?, "{small}");
     let none = setup.daemon.cli(&[&ask[..], &["--thumbnail", "64"]].concat())?;
-    ensure!(none.code == 1 && none.stderr.contains("those of 320"), "{none:?}");
+    ensure!(none.code == 1 && none.stderr.contains("available: 320"), "{none:?}");
 
     let central =
         |arguments: &[&str]| setup.daemon.cli(&[&["central"], arguments, &["--config", &admin]].concat());
