@@ -11,11 +11,13 @@
 //! the memory.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gatehouse_model::KeyId;
 use gatehouse_vault::error::IoError;
@@ -35,6 +37,10 @@ use entries::{Counts, Key, State};
 pub(crate) const BATCH_KEYS: usize = 64;
 /// sled's page cache. Its default of 1 GiB exceeds the memory of the board.
 const CACHE_BYTES: u64 = 8 << 20;
+/// Attempts to remove the folder of discarded views, about two seconds in all.
+const REMOVE_ATTEMPTS_MAX: u32 = 20;
+/// Interval between two attempts.
+const REMOVE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a view cannot be used. The remedy is always to rebuild it.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +110,17 @@ impl Views {
         for id in keys.ids(KeyKind::View) {
             keys.destroy(&id)?;
         }
-        if directory.exists() {
-            std::fs::remove_dir_all(directory).map_err(IoError::at("remove", directory))?;
+        for attempt in 1..=REMOVE_ATTEMPTS_MAX {
+            match std::fs::remove_dir_all(directory) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                // Threads of a database that was just closed may still write a file into it.
+                Err(error)
+                    if error.kind() == ErrorKind::DirectoryNotEmpty && attempt < REMOVE_ATTEMPTS_MAX =>
+                {
+                    std::thread::sleep(REMOVE_RETRY_INTERVAL);
+                }
+                removed => return Ok(removed.map_err(IoError::at("remove", directory))?),
+            }
         }
         Ok(())
     }
