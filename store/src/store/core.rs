@@ -27,6 +27,10 @@ use crate::record::Record;
 use crate::views::Views;
 use crate::views::entries::{self, FileEntry, Key, Preview, State};
 
+/// Media files that are removed at once. Each costs several writes to the disk, and pictures that arrive wait
+/// meanwhile.
+pub(in crate::store) const FILES_PER_BATCH: usize = 16;
+
 /// The state behind the handles.
 pub(in crate::store) struct Core {
     pub(in crate::store) settings: StoreSettings,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gatehouse_journal::Position;
 use gatehouse_model::{EventKey, KeyId, MediaName, Timestamp, sha256};
 
-use super::core::{Core, blocking};
+use super::core::{Core, FILES_PER_BATCH, blocking};
 use super::events::clock::Ages;
 use super::upkeep::Upkeep;
 use super::{Refusal, RequestError, StoreError};
@@ -137,21 +137,31 @@ impl Media {
     /// # Errors
     /// [`StoreError`] where the views or the journal failed.
     pub async fn drop_orphans(&self) -> Result<usize, StoreError> {
-        let _lock = self.core.media_lock.lock().await;
-        let media = self.clone();
-        let records = blocking(move || media.late_files()).await?;
-        let dropped = records.iter().filter(|record| matches!(record, Record::MediaDropped { .. })).count();
-        self.core.change_all(records).await?;
-        Ok(dropped)
+        let mut dropped = 0;
+        loop {
+            // The lock is released after each batch, so that an arriving picture waits for one batch at most.
+            let _lock = self.core.media_lock.lock().await;
+            let media = self.clone();
+            let records = blocking(move || media.late_files()).await?;
+            let count = records.len();
+            dropped += records.iter().filter(|record| matches!(record, Record::MediaDropped { .. })).count();
+            self.core.change_all(records).await?;
+            if count < FILES_PER_BATCH {
+                return Ok(dropped);
+            }
+        }
     }
 
-    /// Records for the files whose event did not arrive before the timeout. The event may be older than the
-    /// index in memory.
+    /// Records for the files whose event did not arrive before the timeout, for one batch. The event may be
+    /// older than the index in memory.
     fn late_files(&self) -> Result<Vec<Record>, StoreError> {
         let (ages, timeout) = (Ages::read(&self.core)?, self.core.settings.orphan_media);
         let mut records = Vec::new();
         for file in self.core.queued(entries::WAITING)? {
             let file = file?;
+            if records.len() == FILES_PER_BATCH {
+                break;
+            }
             if ages.least(Moment::Record(file.lsn), file.media.received_at) <= timeout {
                 continue;
             }

@@ -12,7 +12,8 @@ use gatehouse_model::{Event, EventKey, Identification, Metric, Outcome, Person, 
 use gatehouse_store::Store;
 use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{
-    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, Refusal, RequestError, StoreSettings,
+    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, Refusal, RequestError,
+    RetentionPolicy, StoreSettings,
 };
 use gatehouse_vault::keys::RootKey;
 
@@ -416,4 +417,41 @@ async fn a_calibration_and_strangers_outlive_a_restart_and_the_views() {
     store.galleries.set_target_fpir(None, 0.001);
     assert_eq!(answer(&store, 2).faces[0].threshold, 0.5);
     store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_files_than_one_batch_are_evicted_dropped_and_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    visit(&store, "e", 1).await;
+    let put = async |name: String, bytes: usize| {
+        store.media.put(key("e"), name.as_str().try_into().unwrap(), vec![1; bytes]).await.unwrap()
+    };
+    for n in 0..40 {
+        put(format!("{n}.jpg"), 200).await;
+    }
+    assert!(matches!(put("large.jpg".into(), 9_900).await, MediaOutcome::Stored(_)));
+    assert_eq!(store.events.ledger().files.dropped["quota"], 40);
+
+    put("large-again.jpg".into(), 2_000).await;
+    for n in 40..80 {
+        put(format!("{n}.jpg"), 190).await;
+    }
+    let expire_all = RetentionPolicy {
+        delivered: Duration::MAX,
+        media: Duration::ZERO,
+        undelivered: Some(Duration::ZERO),
+        people: None,
+        clock_is_set: true,
+    };
+    for view in store.media.list(&MediaQuery { event: Some(key("e")), limit: 99 }).unwrap() {
+        if view.on_disk && view.media.size == 190 && view.media.name.as_str() < "60" {
+            let place = ObjectPlace { bucket: "b".into(), key: view.media.name.as_str().to_owned() };
+            store.media.delivered(view.media.id, place).await.unwrap();
+        }
+    }
+    let retained = store.upkeep.retain(&expire_all).await.unwrap();
+    assert_eq!((retained.files_evicted, retained.files_dropped), (20, 21));
+    assert_eq!(store.upkeep.status().media_bytes, 0);
+    assert!(store.events.ledger().holds());
 }

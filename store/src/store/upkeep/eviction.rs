@@ -11,7 +11,7 @@ use gatehouse_model::Outcome;
 use gatehouse_vault::space::BALLAST_FREE_BYTES_MIN;
 
 use super::super::StoreError;
-use super::super::core::blocking;
+use super::super::core::{FILES_PER_BATCH, blocking};
 use super::Upkeep;
 use super::retention::DISK_FULL;
 use crate::files::is_picture;
@@ -39,6 +39,14 @@ impl Step {
             _ => entries::QUEUE,
         }
     }
+}
+
+/// One batch of files to remove.
+#[derive(Default)]
+struct Candidates {
+    files: Vec<FileEntry>,
+    /// Files before and between these that must be kept.
+    kept: usize,
 }
 
 impl Upkeep {
@@ -88,38 +96,45 @@ impl Upkeep {
     async fn evict_files(&self, short: u64, steps: &[Step], reason: &str) -> Result<u64, StoreError> {
         let mut freed = 0;
         for step in steps {
-            if freed >= short {
-                break;
-            }
-            let (upkeep, step, left) = (self.clone(), *step, short - freed);
-            let files = blocking(move || upkeep.candidates(step, left)).await?;
-            freed += files.iter().map(|file| file.media.size).sum::<u64>();
-            let records = files.into_iter().map(|file| {
-                let (id, bytes) = (file.media.id, file.media.size);
-                match step {
-                    Step::Delivered => Record::MediaEvicted { id, bytes },
-                    _ => Record::MediaDropped { id, bytes, reason: reason.to_owned() },
+            let mut kept = 0;
+            while freed < short {
+                let (upkeep, step, left) = (self.clone(), *step, short - freed);
+                let found = blocking(move || upkeep.candidates(step, left, kept)).await?;
+                if found.files.is_empty() {
+                    break;
                 }
-            });
-            self.core.change_all(records.collect()).await?;
+                kept += found.kept;
+                freed += found.files.iter().map(|file| file.media.size).sum::<u64>();
+                let records = found.files.into_iter().map(|file| {
+                    let (id, bytes) = (file.media.id, file.media.size);
+                    match step {
+                        Step::Delivered => Record::MediaEvicted { id, bytes },
+                        _ => Record::MediaDropped { id, bytes, reason: reason.to_owned() },
+                    }
+                });
+                self.core.change_all(records.collect()).await?;
+            }
         }
         Ok(freed)
     }
 
-    /// The oldest files of a step that together have at least `short` bytes, or all of them.
-    fn candidates(&self, step: Step, short: u64) -> Result<Vec<FileEntry>, StoreError> {
-        let (mut files, mut bytes) = (Vec::new(), 0);
-        for file in self.core.queued(step.queue())? {
+    /// The oldest files of a step that together have at least `short` bytes, or one batch, or all of them. The
+    /// first `kept` files of the queue are not examined again.
+    fn candidates(&self, step: Step, short: u64, kept: usize) -> Result<Candidates, StoreError> {
+        let (mut found, mut bytes) = (Candidates::default(), 0);
+        for file in self.core.queued(step.queue())?.skip(kept) {
             let file = file?;
-            if bytes >= short {
+            if bytes >= short || found.files.len() == FILES_PER_BATCH {
                 break;
             }
             if self.is_candidate(step, &file)? {
                 bytes += file.media.size;
-                files.push(file);
+                found.files.push(file);
+            } else {
+                found.kept += 1;
             }
         }
-        Ok(files)
+        Ok(found)
     }
 
     /// Removes the oldest events until `short` bytes are free or the rest must be kept. Returns the freed

@@ -13,7 +13,7 @@ use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
-use super::super::core::blocking;
+use super::super::core::{FILES_PER_BATCH, blocking};
 use super::super::events::clock::Ages;
 use super::Upkeep;
 use crate::clock::Moment;
@@ -136,18 +136,24 @@ impl Upkeep {
         ages: &Arc<Ages>,
         retained: &mut Retained,
     ) -> Result<(), StoreError> {
-        let _lock = self.core.media_lock.lock().await;
-        let (upkeep, policy, ages) = (self.clone(), *policy, Arc::clone(ages));
-        let records = blocking(move || upkeep.old_files(&policy, &ages)).await?;
-        let evicted = records.iter().filter(|record| matches!(record, Record::MediaEvicted { .. })).count();
-        let (evicted, dropped) = (evicted as u64, (records.len() - evicted) as u64);
-        self.core.change_all(records).await?;
-        retained.files_evicted += evicted;
-        retained.files_dropped += dropped;
-        Ok(())
+        loop {
+            // The lock is released after each batch, so that an arriving picture waits for one batch at most.
+            let _lock = self.core.media_lock.lock().await;
+            let (upkeep, policy, ages) = (self.clone(), *policy, Arc::clone(ages));
+            let records = blocking(move || upkeep.old_files(&policy, &ages)).await?;
+            let count = records.len();
+            let evicted =
+                records.iter().filter(|record| matches!(record, Record::MediaEvicted { .. })).count();
+            self.core.change_all(records).await?;
+            retained.files_evicted += evicted as u64;
+            retained.files_dropped += (count - evicted) as u64;
+            if count < FILES_PER_BATCH {
+                return Ok(());
+            }
+        }
     }
 
-    /// The records that remove the files which are older than their limit.
+    /// The records that remove the files which are older than their limit, for one batch.
     fn old_files(&self, policy: &RetentionPolicy, ages: &Ages) -> Result<Vec<Record>, StoreError> {
         let older = |file: &FileEntry, than: Duration| {
             let (moment, recorded) = (Moment::Record(file.lsn), file.media.received_at);
@@ -156,6 +162,9 @@ impl Upkeep {
         let mut records = Vec::new();
         for file in self.core.queued(entries::DELIVERED)? {
             let file = file?;
+            if records.len() == FILES_PER_BATCH {
+                return Ok(records);
+            }
             if older(&file, policy.media) {
                 records.push(Record::MediaEvicted { id: file.media.id, bytes: file.media.size });
             }
@@ -163,6 +172,9 @@ impl Upkeep {
         let Some(limit) = policy.undelivered.filter(|_| policy.clock_is_set) else { return Ok(records) };
         for file in self.core.queued(entries::QUEUE)?.chain(self.core.queued(entries::CLIP)?) {
             let file = file?;
+            if records.len() == FILES_PER_BATCH {
+                break;
+            }
             if older(&file, limit) {
                 let (id, bytes) = (file.media.id, file.media.size);
                 records.push(Record::MediaDropped { id, bytes, reason: TOO_OLD.to_owned() });
