@@ -324,8 +324,7 @@ impl Galleries {
         galleries.all().map(line).collect()
     }
 
-    /// Adds an empty candidate gallery. [`People::reset_cursor`](super::People::reset_cursor) then requests
-    /// the samples of its model from the central services again.
+    /// Adds an empty candidate gallery. The samples of its model are then requested from the central services.
     ///
     /// # Errors
     /// A refusal where the name is taken, there are two already, or the model is not valid.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use gatehouse_journal::{Location, Position};
-use gatehouse_model::{Event, EventKey, KeyId, Timestamp};
+use gatehouse_model::{Event, EventKey, GalleryMark, KeyId, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -83,11 +83,7 @@ impl<'a> Draft<'a> {
             Record::MediaEvicted { id, .. } => self.evicted(&id),
             Record::Previewed { id, thumbnails, fault } => self.previewed(id, &Preview { thumbnails, fault }),
             Record::TemplateKey(mark) => self.put(&Key::TemplateMark, &mark),
-            Record::GalleryAdded(mark) => {
-                self.remove(&Key::Comparison)?;
-                self.remove(&Key::GalleryGone(mark.number))?;
-                self.put(&Key::Gallery(mark.number), &mark)
-            }
+            Record::GalleryAdded(mark) => self.gallery_added(&mark),
             Record::GallerySwitched { gallery } => self.put(&Key::GalleryInUse, &gallery),
             Record::GalleryRemoved { gallery } => {
                 self.remove(&Key::Comparison)?;
@@ -123,6 +119,16 @@ impl<'a> Draft<'a> {
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. } => Ok(()),
         }
+    }
+
+    /// Samples of the new model were skipped until now: all people are requested again.
+    fn gallery_added(&mut self, mark: &GalleryMark) -> Result<(), ViewError> {
+        self.remove(&Key::Comparison)?;
+        self.remove(&Key::GalleryGone(mark.number))?;
+        if let Some((_, newest)) = self.get::<(u64, Timestamp)>(&Key::PeopleTaken)? {
+            self.put(&Key::PeopleTaken, &(0_u64, newest))?;
+        }
+        self.put(&Key::Gallery(mark.number), mark)
     }
 
     fn event(&mut self, at: Position, location: Location, event: &Event) -> Result<(), ViewError> {

@@ -12,7 +12,6 @@ use gatehouse_control::types::Fault;
 pub(super) async fn add(services: &Services, model: Model, uid: u32) -> Result<Vec<GalleryLine>, Fault> {
     let gallery = model.name.clone();
     let galleries = services.store.galleries.add(model).await.map_err(store_fault)?;
-    services.store.people.reset_cursor().await.map_err(store_fault)?;
     info!(uid, gallery, "gallery added");
     Ok(galleries)
 }

@@ -131,19 +131,6 @@ impl People {
         self.core.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
     }
 
-    /// Requests all people again. Call it after adding a gallery: samples of its model were skipped until
-    /// then.
-    ///
-    /// # Errors
-    /// [`StoreError`] where journal or views failed.
-    pub async fn reset_cursor(&self) -> Result<(), StoreError> {
-        let _lock = self.core.people_lock.lock().await;
-        match self.cursor()? {
-            PeopleCursor { upto: 0, .. } => Ok(()),
-            cursor => self.set_cursor(PeopleCursor { upto: 0, ..cursor }).await,
-        }
-    }
-
     /// Merges the central state of a person at the central time `now`. Returns whether anything changed.
     /// Samples of models without a gallery here are skipped.
     ///
