@@ -180,12 +180,12 @@ async fn connection(client: TcpStream, orders: watch::Receiver<Orders>) {
 
 /// Reads the beginning of a request of any protocol and answers with the page.
 async fn portal(mut client: TcpStream) {
-    let mut heard = [0; CHUNK];
-    if client.read(&mut heard).await.is_ok_and(|length| length > 0) {
+    let mut received = [0; CHUNK];
+    if client.read(&mut received).await.is_ok_and(|length| length > 0) {
         let _ = client.write_all(PAGE).await;
         let _ = client.shutdown().await;
         // Until the other side has read it; further bytes are discarded.
-        while client.read(&mut heard).await.is_ok_and(|length| length > 0) {}
+        while client.read(&mut received).await.is_ok_and(|length| length > 0) {}
     }
 }
 

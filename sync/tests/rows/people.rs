@@ -61,7 +61,7 @@ impl Deployment {
     /// No tombstone is kept any more.
     pub(crate) async fn all_have_heard(&self) {
         let left = "select count(*) from gatehouse.tombstones";
-        wait::until_async("all to have heard of every erasure", WAIT_TIMEOUT, || async {
+        wait::until_async("every erasure to be delivered to all", WAIT_TIMEOUT, || async {
             self.bed.count(left).await == 0
         })
         .await

@@ -17,17 +17,17 @@ pub struct Echo {
 impl Echo {
     /// Subscribes to `from` (a filter) and publishes every payload to `to`.
     pub fn start(address: &Address, from: &str, to: &str) -> Self {
-        let (speaker, events) = AsyncClient::new(address.options("echo-speaks"), CHANNEL);
-        let (listener, heard) = AsyncClient::new(address.options("echo-receives"), CHANNEL);
+        let (sender, events) = AsyncClient::new(address.options("echo-sends"), CHANNEL);
+        let (receiver, messages) = AsyncClient::new(address.options("echo-receives"), CHANNEL);
         let (from, to) = (from.to_owned(), to.to_owned());
-        let speak = tokio::spawn(poll(events, |_| {}, || {}));
+        let send = tokio::spawn(poll(events, |_| {}, || {}));
         let repeat = move |publish: Publish| {
-            let _ = speaker.try_publish(to.clone(), QoS::AtLeastOnce, false, publish.payload.to_vec());
+            let _ = sender.try_publish(to.clone(), QoS::AtLeastOnce, false, publish.payload.to_vec());
         };
-        let hear = tokio::spawn(poll(heard, repeat, move || {
-            let _ = listener.try_subscribe(from.clone(), QoS::AtLeastOnce);
+        let receive = tokio::spawn(poll(messages, repeat, move || {
+            let _ = receiver.try_subscribe(from.clone(), QoS::AtLeastOnce);
         }));
-        Self { tasks: [speak, hear] }
+        Self { tasks: [send, receive] }
     }
 }
 

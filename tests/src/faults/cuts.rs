@@ -84,7 +84,7 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
     for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(random.u64(0..LIFE))).await;
         // The processor dies with the disk. Here the daemon lives on for a moment, and an fdatasync that is on its way when
-        // the file system is shut down may come back as if it had been done: nothing that it says then may be heard. (An
+        // the file system is shut down may come back as if it had been done: nothing that it publishes then may be received. (An
         // acknowledgement that is too early by less than this is found by the recorded disk.)
         street.cut_off().await;
         disk.cut()?;

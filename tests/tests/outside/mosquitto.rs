@@ -163,9 +163,9 @@ async fn with_the_shipped_example_a_camera_speaks_for_itself_alone() -> Result<(
     wait::until("both cameras' events to be stored", TIMEOUT, stored)?;
     camera.publish("gatehouse/front-door/event", event("own-2"), false, TIMEOUT).await?;
     collector.until_count(2, TIMEOUT).await?;
-    let heard: Vec<_> =
+    let received: Vec<_> =
         collector.messages().iter().map(|message| message.json()["event_id"].clone()).collect();
-    ensure!(heard == ["own", "own-2"], "heard: {heard:?}");
+    ensure!(received == ["own", "own-2"], "received: {received:?}");
     Ok(())
 }
 

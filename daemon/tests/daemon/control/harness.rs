@@ -71,12 +71,12 @@ impl Home {
         command.envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let daemon = Daemon { home: self, child };
-        assert!(self.heard("READY=1"), "not ready; its log: {}", self.log());
+        assert!(self.was_notified("READY=1"), "not ready; its log: {}", self.log());
         daemon
     }
 
-    /// Waits until systemd would have heard this.
-    pub(crate) fn heard(&self, word: &str) -> bool {
+    /// Waits until the daemon sends this notification to the service manager.
+    pub(crate) fn was_notified(&self, word: &str) -> bool {
         let end = Instant::now() + TEST_TIMEOUT;
         let mut buffer = [0; 4096];
         while Instant::now() < end {

@@ -12,10 +12,10 @@ use super::harness::{Home, encodings};
 fn systemd_receives_ready_then_the_watchdog_then_stopping() {
     let home = Home::new("");
     let daemon = home.start();
-    assert!(home.heard("WATCHDOG=1"));
-    assert!(home.heard("WATCHDOG=1"), "and again");
+    assert!(home.was_notified("WATCHDOG=1"));
+    assert!(home.was_notified("WATCHDOG=1"), "and again");
     daemon.signal(Signal::TERM);
-    assert!(home.heard("STOPPING=1"));
+    assert!(home.was_notified("STOPPING=1"));
     assert_eq!(daemon.ended().code(), Some(0), "log: {}", home.log());
     assert!(!home.path("control.sock").exists(), "its socket is gone");
 }
@@ -92,7 +92,7 @@ fn outside_of_dev_nothing_starts_without_a_root_key_and_the_advice_says_how_to_m
     std::fs::write(credentials.join("gatehouse.root-key"), [9; 32]).unwrap();
     let mut daemon =
         home.gatehoused().env("CREDENTIALS_DIRECTORY", &credentials).stderr(Stdio::null()).spawn().unwrap();
-    assert!(home.heard("READY=1"));
+    assert!(home.was_notified("READY=1"));
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     std::fs::write(credentials.join("gatehouse.root-key"), [8; 32]).unwrap();
@@ -122,7 +122,7 @@ fn a_reload_applies_thresholds_and_says_what_needs_a_restart() {
     daemon.signal(Signal::HUP);
     let end = Instant::now() + Duration::from_secs(20);
     while home.json(&["identify", &probe])["faces"][8]["outcome"] != "match" {
-        assert!(Instant::now() < end, "SIGHUP was not heard: {}", home.log());
+        assert!(Instant::now() < end, "SIGHUP had no effect: {}", home.log());
     }
     home.configure("dev", "[gallery]\nthreshold = \"high\"\n");
     assert_eq!(home.fails(&["config", "reload"]).0, 1);

@@ -34,7 +34,7 @@ impl Names {
             Self::NoDns => {
                 let url = format!("postgres://postgres@{NOWHERE}/gatehouse_dev");
                 let objects = Objects { endpoint: format!("http://{NOWHERE}"), ..site.setup.s3.objects() };
-                tell(site, &url, objects, "")?;
+                reconfigure(site, &url, objects, "")?;
             }
             Self::Expired => {
                 let folder = Folder::new("expired")?;
@@ -45,7 +45,7 @@ impl Names {
                 let url = format!("postgres://postgres@localhost:{}/gatehouse_dev", rows.port());
                 let endpoint = format!("https://localhost:{}", objects.port());
                 let ca_file = format!("ca_file = {:?}\n", certificates.ca);
-                tell(site, &url, Objects { endpoint, ..site.setup.s3.objects() }, &ca_file)?;
+                reconfigure(site, &url, Objects { endpoint, ..site.setup.s3.objects() }, &ca_file)?;
                 held.fronts = vec![rows, objects];
                 held.certificates = Some((folder, certificates));
             }
@@ -62,12 +62,12 @@ impl Names {
         }
         let url = site.setup.database.url_at(site.rows_line.port());
         let objects = site.setup.s3.objects().at(site.setup.s3_proxy.port());
-        tell(site, &url, objects, "")
+        reconfigure(site, &url, objects, "")
     }
 }
 
 /// Another address for each, which takes a restart.
-fn tell(site: &mut Site, url: &str, objects: Objects, ca_file: &str) -> Result<()> {
+fn reconfigure(site: &mut Site, url: &str, objects: Objects, ca_file: &str) -> Result<()> {
     site.setup.daemon.terminate()?;
     site.setup.daemon.reconfigure(|options| {
         options.rows_url = Some(url.to_owned());
