@@ -37,10 +37,11 @@ use entries::{Counts, Key, State};
 pub(crate) const BATCH_KEYS: usize = 64;
 /// sled's page cache. Its default of 1 GiB exceeds the memory of the board.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Attempts to remove the folder of discarded views, about two seconds in all.
-const REMOVE_ATTEMPTS_MAX: u32 = 20;
+/// Attempts to open or remove the folder of a database that was just closed, about two seconds in all. Its threads
+/// may hold the lock, or write a file, for a moment longer.
+const CLOSING_ATTEMPTS_MAX: u32 = 20;
 /// Interval between two attempts.
-const REMOVE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const CLOSING_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a view cannot be used. The remedy is always to rebuild it.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,21 @@ pub enum ViewError {
     Key(#[from] gatehouse_vault::keys::KeyError),
 }
 
+/// Opens the database in `directory`, and waits while a closed one still holds its lock.
+pub(crate) fn open_db(directory: &Path) -> Result<sled::Db, sled::Error> {
+    let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    for _ in 1..CLOSING_ATTEMPTS_MAX {
+        match config.open() {
+            // sled reports a held lock as an error of no kind of its own.
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(CLOSING_RETRY_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
 /// The open views.
 pub(crate) struct Views {
     db: sled::Db,
@@ -84,10 +100,9 @@ impl Views {
     pub(crate) fn open(directory: &Path, keys: &KeyTable) -> Result<Self, ViewError> {
         std::fs::create_dir_all(directory).map_err(IoError::at("create", directory))?;
         mark::remove_unfinished_snapshots(directory);
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let fresh = !directory.join("db").exists();
         // sled asserts on what it reads; a damaged file must not end the daemon.
-        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
+        let db = std::panic::catch_unwind(AssertUnwindSafe(|| open_db(directory)))
             .map_err(|_| ViewError::Panicked)??;
         if fresh {
             mark::sync_created(directory)?;
@@ -110,14 +125,13 @@ impl Views {
         for id in keys.ids(KeyKind::View) {
             keys.destroy(&id)?;
         }
-        for attempt in 1..=REMOVE_ATTEMPTS_MAX {
+        for attempt in 1..=CLOSING_ATTEMPTS_MAX {
             match std::fs::remove_dir_all(directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                // Threads of a database that was just closed may still write a file into it.
                 Err(error)
-                    if error.kind() == ErrorKind::DirectoryNotEmpty && attempt < REMOVE_ATTEMPTS_MAX =>
+                    if error.kind() == ErrorKind::DirectoryNotEmpty && attempt < CLOSING_ATTEMPTS_MAX =>
                 {
-                    std::thread::sleep(REMOVE_RETRY_INTERVAL);
+                    std::thread::sleep(CLOSING_RETRY_INTERVAL);
                 }
                 removed => return Ok(removed.map_err(IoError::at("remove", directory))?),
             }

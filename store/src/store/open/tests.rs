@@ -10,7 +10,7 @@ async fn views_older_than_the_event_index_are_rebuilt() {
     store.events.record(event, answer).await.unwrap().await.unwrap();
     store.close();
     drop(store);
-    let db = sled::open(folder.path().join("views")).unwrap();
+    let db = crate::views::open_db(&folder.path().join("views")).unwrap();
     db.insert([entries::STATE_BEFORE], b"what an older version wrote").unwrap();
     db.flush().unwrap();
     drop(db);
