@@ -19,6 +19,7 @@ pub mod jpeg;
 pub mod malformed;
 pub mod minio;
 pub mod moto;
+pub mod note;
 pub mod objects;
 pub mod ports;
 pub mod postgres;

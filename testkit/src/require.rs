@@ -15,6 +15,8 @@ pub enum Need {
     Moto,
     /// `curl`, which signs a request to MinIO.
     Curl,
+    /// The reference implementation of signed notes, `note`.
+    Note,
     /// ClickHouse, which reads Parquet, `clickhouse`.
     ClickHouse,
     /// The right to act as another user, `root`.
@@ -23,7 +25,8 @@ pub enum Need {
     Mount,
 }
 
-const ALL: [Need; 6] = [Need::Minio, Need::Moto, Need::Curl, Need::ClickHouse, Need::Root, Need::Mount];
+const ALL: [Need; 7] =
+    [Need::Minio, Need::Moto, Need::Curl, Need::Note, Need::ClickHouse, Need::Root, Need::Mount];
 
 /// Needs without which a test fails on every machine. They may be named, and change nothing.
 const ALWAYS: [&str; 4] = ["postgres", "mosquitto", "strace", "readers"];
@@ -34,6 +37,7 @@ impl Need {
             Self::Minio => "minio",
             Self::Moto => "moto",
             Self::Curl => "curl",
+            Self::Note => "note",
             Self::ClickHouse => "clickhouse",
             Self::Root => "root",
             Self::Mount => "mount",
