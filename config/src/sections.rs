@@ -274,7 +274,12 @@ fn bounded(text: &str, bytes: usize) -> Result<(), String> {
 /// # Errors
 /// What it must be, in words.
 pub fn device_id(text: &str) -> Result<(), String> {
-    name(text, DEVICE_BYTES_MAX)
+    name(text, DEVICE_BYTES_MAX)?;
+    // The receipt crate refuses it as well: the key of an appliance must not have the name of the central key.
+    if text == "central" {
+        return Err("must not be central, which names the central services in receipts".to_owned());
+    }
+    Ok(())
 }
 
 fn name(text: &str, bytes: usize) -> Result<(), String> {

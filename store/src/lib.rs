@@ -10,6 +10,7 @@ pub mod files;
 mod index;
 pub mod ledger;
 pub mod people;
+pub mod receipt_subject;
 pub mod record;
 pub mod store;
 mod views;

@@ -24,7 +24,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("store/receipt", &["model"]),
     ("store/journal", &["model", "vault"]),
     ("store/gallery", &["model", "vault"]),
-    ("store", &["model", "vault", "journal", "gallery"]),
+    ("store", &["model", "vault", "receipt", "journal", "gallery"]),
     ("sync/central", &["model", "vault", "journal", "gallery", "store", "config"]),
     ("sync", &["model", "vault", "journal", "gallery", "store", "config", "central"]),
     ("sync/admin", &["model", "journal", "gallery", "store", "config", "central"]),
@@ -40,7 +40,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ),
     (
         "daemon/cli",
-        &["model", "gallery", "store", "config", "central", "sync", "admin", "control", "machine"],
+        &["model", "receipt", "gallery", "store", "config", "central", "sync", "admin", "control", "machine"],
     ),
     ("testkit", &[]),
     ("demo", &["testkit"]),

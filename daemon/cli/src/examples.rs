@@ -108,6 +108,17 @@ const EXAMPLES: &[Example] = &[
     example("store retain", "Apply the retention policy now", "gatehouse store retain"),
     example("config show", "Show all settings", "gatehouse config show"),
     example("config reload", "Reload the settings", "gatehouse config reload"),
+    example(
+        "receipt verify",
+        "Verify the receipt of an erasure",
+        "gatehouse receipt verify anna.receipt --keys receipt.keys",
+    ),
+    example(
+        "receipt verify",
+        "Also verify that it is about one person",
+        "gatehouse receipt verify anna.receipt --keys receipt.keys --id anna --deployment-key deployment.key",
+    ),
+    example("receipt show", "Show a receipt in plain language", "gatehouse receipt show anna.receipt"),
     example("central init", "Prepare database and bucket", "gatehouse central init --config central.toml"),
     example("central check", "Check database and bucket", "gatehouse central check --config central.toml"),
     example(

@@ -1,5 +1,6 @@
 //! The operator's tool, with one file per group of commands. Every command sends requests to the daemon over its
-//! control socket, except `central`, `setup`, `provision`, `completions` and `gallery evaluate`.
+//! control socket, except `central`, `receipt`, `setup`, `provision`, `completions` and
+//! `gallery evaluate`.
 
 mod central;
 mod config;
@@ -16,6 +17,7 @@ pub mod manual;
 mod media;
 mod person;
 mod provision;
+mod receipt;
 mod selftest;
 mod session;
 mod setup;
@@ -91,6 +93,9 @@ enum Command {
     /// Manage the central database and bucket; does not need the daemon.
     #[command(subcommand)]
     Central(central::Command),
+    /// Verify and show receipts of erasures; does not need the daemon.
+    #[command(subcommand)]
+    Receipt(receipt::Command),
     /// Seal the appliance's secrets for this machine; does not need the daemon.
     ///
     /// Creates a root key if there is none. One FILE may be `-` for standard input. A line end at the end of a file is not
@@ -152,6 +157,7 @@ fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
         Command::Store(command) => store::run(&command, session),
         Command::Config(command) => config::run(&command, session),
         Command::Central(command) => central::run(command, session),
+        Command::Receipt(command) => receipt::run(&command, session),
         Command::Setup(args) => setup::run(&args, session),
         Command::Provision(args) => provision::run(&args, session),
         Command::Completions { shell: kind } => completions(kind, session),
@@ -192,6 +198,7 @@ mod tests {
             "gatehouse gallery switch m --force",
             "gatehouse person enroll --gallery m --id a --name B --encodings -",
             "gatehouse gallery evaluate --encodings f.csv --threshold 0.5 --threshold 0.6 --json",
+            "gatehouse receipt verify r --keys k --id a --deployment-key d --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn every_page_has_all_sections_in_order_and_none_is_empty() {
         let pages = pages(daemon());
-        assert_eq!(pages.len(), 3 + 9, "a page per program and group, and the settings");
+        assert_eq!(pages.len(), 3 + 10, "a page per program and group, and the settings");
         for page in &pages {
             let headings: Vec<_> =
                 headings(page).into_iter().filter(|heading| *heading != "COMMANDS").collect();

@@ -2,9 +2,9 @@
 
 /// Success.
 pub const OK: u8 = 0;
-/// The request was refused, something was not found, or a check found a fault.
+/// The request was refused, something was not found, or a check found a fault. A receipt is pending.
 pub const REFUSED: u8 = 1;
-/// The command line is not valid.
+/// The command line is not valid. A receipt is not authentic.
 pub const USAGE: u8 = 2;
 /// The daemon is not reachable.
 pub const UNREACHABLE: u8 = 69;
@@ -33,8 +33,16 @@ pub struct ExitCode {
 /// All exit codes.
 pub const EXIT_CODES: [ExitCode; 9] = [
     ExitCode { code: OK, tool: "success", daemon: "orderly shutdown" },
-    ExitCode { code: REFUSED, tool: "refused, not found, or a check found a fault", daemon: "" },
-    ExitCode { code: USAGE, tool: "usage error", daemon: "usage error" },
+    ExitCode {
+        code: REFUSED,
+        tool: "refused, not found, or a check found a fault; a receipt is pending (`receipt verify`)",
+        daemon: "",
+    },
+    ExitCode {
+        code: USAGE,
+        tool: "usage error; a receipt is not authentic (`receipt verify`)",
+        daemon: "usage error",
+    },
     ExitCode { code: UNREACHABLE, tool: "daemon not reachable", daemon: "" },
     ExitCode { code: SOFTWARE, tool: "", daemon: "a task ended unexpectedly" },
     ExitCode { code: STORAGE, tool: "", daemon: "disk failure" },

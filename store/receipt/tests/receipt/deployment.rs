@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use gatehouse_model::{KeyId, Timestamp};
 use gatehouse_receipt::{
     Bundle, By, Check, Condition, Counts, Cover, Day, Destroyed, End, KeyKind, KeyName, Left, Leftover,
-    Method, Note, Place, PlaceState, Program, Signer, Statement, Subject, Tool, TrustedKeys,
+    Method, Note, OrderId, Place, PlaceState, Program, Signer, Statement, Subject, Tool, TrustedKeys,
 };
-use uuid::Uuid;
 
 /// 2026-11-30T12:00:00Z.
 pub(crate) const ORDERED: Timestamp = Timestamp(1_796_040_000_000_000);
 pub(crate) const DAY_MICROS: i64 = 86_400_000_000;
 pub(crate) const SUBJECT: Subject = Subject([0x5b; 16]);
 
-pub(crate) fn order() -> Uuid {
-    Uuid::from_u128(0x0f6b_5c1e)
+pub(crate) fn order() -> OrderId {
+    OrderId::from_u128(0x0f6b_5c1e)
 }
 
 pub(crate) fn signer(name: &str, seed: u8) -> Signer {
