@@ -31,8 +31,9 @@ fn prepare() -> Result<PathBuf> {
     let folder = if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
-        // All of them: for a single package cargo selects other features and builds half of the dependencies again.
-        command.args(["build", "--quiet", "--workspace", "--bins"]);
+        // Of the whole workspace: for single packages cargo selects other features and builds half of the dependencies
+        // again.
+        command.args(["build", "--quiet", "--workspace", "--bin", "gatehoused", "--bin", "gatehouse"]);
         if folder.ends_with("release") {
             command.arg("--release");
         }
