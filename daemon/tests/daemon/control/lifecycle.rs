@@ -104,7 +104,8 @@ fn outside_of_dev_nothing_starts_without_a_root_key_and_the_advice_says_how_to_m
 
 #[test]
 fn a_reload_applies_thresholds_and_says_what_needs_a_restart() {
-    let home = Home::new("");
+    // The synthetic encodings are not like those of a model, so no threshold can be derived for them.
+    let home = Home::new("[gallery]\nthreshold = 0.6\n");
     let daemon = home.start();
     let file = home.file("a.json", &encodings(1, 2));
     home.says(&["person", "enroll", "--id", "a", "--name", "A", "--encodings", &file]);
