@@ -66,6 +66,53 @@ async fn a_stolen_device_sees_its_own_rows_only() {
     }
 }
 
+/// Statements that the server must refuse to the role of an appliance.
+const DENIED: [&str; 40] = [
+    "insert into gatehouse.devices (device_id, site, state_id, version) values ('three', '', '', '')",
+    "insert into gatehouse.device_cursors (device_id) values ('three')",
+    "select gatehouse.erase_person('two', 99, 99, 'anna', now())",
+    "update gatehouse.device_cursors set device_id = 'two'",
+    "update gatehouse.devices set role_name = null",
+    "update gatehouse.files set uploaded_by = 'two'",
+    // What has happened, also its own.
+    "update gatehouse.events set kind = 'motion'",
+    "delete from gatehouse.events",
+    "delete from gatehouse.files",
+    "delete from gatehouse.erasures",
+    "truncate gatehouse.events",
+    "update gatehouse.environment set name = 'prod'",
+    // The traces.
+    "select from gatehouse.audit_log",
+    "delete from gatehouse.audit_log",
+    "update gatehouse.audit_log set actor = 'two'",
+    "insert into gatehouse.audit_log (actor, action, subject) values ('two', 'a', 's')",
+    "select from gatehouse.files_history",
+    "delete from gatehouse.files_history",
+    // Ways around.
+    "select from gatehouse.events_default",
+    "select from gatehouse.events_2026_11",
+    "copy gatehouse.audit_log to stdout",
+    "copy gatehouse.events (device_id) from stdin",
+    "copy (select 1) to '/tmp/x'",
+    "copy (select 1) to program 'true'",
+    "select pg_read_file('/etc/passwd')",
+    "set role gatehouse_privacy",
+    "set role postgres",
+    "set session authorization postgres",
+    "grant gatehouse_privacy to current_user",
+    "alter role postgres password 'x'",
+    "alter table gatehouse.events disable row level security",
+    "drop policy own on gatehouse.events",
+    "create policy all_of_it on gatehouse.events using (true)",
+    "create or replace function gatehouse.session_device() returns text language sql as 'select ''two'''",
+    "create table gatehouse.mine ()",
+    "drop table gatehouse.events",
+    "drop schema gatehouse cascade",
+    "alter publication gatehouse drop table gatehouse.events",
+    "select gatehouse.keep_history()",
+    "select gatehouse.may_act_for('two')",
+];
+
 #[tokio::test]
 async fn a_stolen_device_can_change_nothing_of_another() {
     let (bed, thief) = stolen("change").await;
@@ -82,56 +129,13 @@ async fn a_stolen_device_can_change_nothing_of_another() {
                  attributes) values";
     let file = "insert into gatehouse.files (id, s3_bucket, s3_key, file_size, mime_type, checksum, uploaded_by, \
                 associated_entity_type, associated_entity_id) values (gen_random_uuid(), 'b',";
-    let denied = [
-        // Rows in another's name, or on another's key.
-        &format!("{event} ('two', 4, 'x', 'door', 'face', now(), '{{}}', '{{}}')"),
-        &format!("{file} 'devices/two/new.jpg', 1, 'm', 'c', 'two', 'event', 'e')"),
-        &format!("{file} 'devices/two/new.jpg', 1, 'm', 'c', 'one', 'event', 'e')"),
-        "insert into gatehouse.devices (device_id, site, state_id, version) values ('three', '', '', '')",
-        "insert into gatehouse.device_cursors (device_id) values ('three')",
-        "select gatehouse.erase_person('two', 99, 99, 'anna', now())",
-        "update gatehouse.device_cursors set device_id = 'two'",
-        "update gatehouse.devices set role_name = null",
-        "update gatehouse.files set uploaded_by = 'two'",
-        // What has happened, also its own.
-        "update gatehouse.events set kind = 'motion'",
-        "delete from gatehouse.events",
-        "delete from gatehouse.files",
-        "delete from gatehouse.erasures",
-        "truncate gatehouse.events",
-        "update gatehouse.environment set name = 'prod'",
-        // The traces.
-        "select from gatehouse.audit_log",
-        "delete from gatehouse.audit_log",
-        "update gatehouse.audit_log set actor = 'two'",
-        "insert into gatehouse.audit_log (actor, action, subject) values ('two', 'a', 's')",
-        "select from gatehouse.files_history",
-        "delete from gatehouse.files_history",
-        // Ways around.
-        "select from gatehouse.events_default",
-        "select from gatehouse.events_2026_11",
-        "copy gatehouse.audit_log to stdout",
-        "copy gatehouse.events (device_id) from stdin",
-        "copy (select 1) to '/tmp/x'",
-        "copy (select 1) to program 'true'",
-        "select pg_read_file('/etc/passwd')",
-        "set role gatehouse_privacy",
-        "set role postgres",
-        "set session authorization postgres",
-        "grant gatehouse_privacy to current_user",
-        "alter role postgres password 'x'",
-        "alter table gatehouse.events disable row level security",
-        "drop policy own on gatehouse.events",
-        "create policy all_of_it on gatehouse.events using (true)",
-        "create or replace function gatehouse.session_device() returns text language sql as 'select ''two'''",
-        "create table gatehouse.mine ()",
-        "drop table gatehouse.events",
-        "drop schema gatehouse cascade",
-        "alter publication gatehouse drop table gatehouse.events",
-        "select gatehouse.keep_history()",
-        "select gatehouse.may_act_for('two')",
+    // Rows in another's name, or on another's key.
+    let of_another = [
+        format!("{event} ('two', 4, 'x', 'door', 'face', now(), '{{}}', '{{}}')"),
+        format!("{file} 'devices/two/new.jpg', 1, 'm', 'c', 'two', 'event', 'e')"),
+        format!("{file} 'devices/two/new.jpg', 1, 'm', 'c', 'one', 'event', 'e')"),
     ];
-    for attack in denied {
+    for attack in of_another.iter().map(String::as_str).chain(DENIED) {
         let error = match thief.simple_query(attack).await {
             Ok(_) => panic!("went through: {attack}"),
             Err(error) => error,

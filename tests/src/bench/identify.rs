@@ -166,9 +166,15 @@ fn empty() -> Table {
     table
 }
 
-/// All people are enrolled once per engine, and all engines get the same probes.
-fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
-    let Case { dimensions, templates: size, graphs, .. } = case;
+/// Templates of synthetic people, and probes of which every second one is of a stranger.
+struct Faces {
+    /// One after the other, without a gap.
+    templates: Vec<f32>,
+    probes: Vec<Vec<f32>>,
+}
+
+fn draw(case: Case, probes: usize) -> Faces {
+    let Case { dimensions, templates: size, .. } = case;
     let mut crowd = Crowd::new(dimensions, size as u64);
     let people = size / SAMPLES;
     let (mut templates, mut centres) = (Vec::with_capacity(size * dimensions), Vec::new());
@@ -179,13 +185,17 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
             centres.push(person);
         }
     }
-    let asked: Vec<Vec<f32>> = (0..probes)
-        .map(|number| {
-            let person =
-                if number % 2 == 0 { centres[number % centres.len()].clone() } else { crowd.person() };
-            crowd.sample(&person)
-        })
-        .collect();
+    let probe = |number: usize| {
+        let person = if number % 2 == 0 { centres[number % centres.len()].clone() } else { crowd.person() };
+        crowd.sample(&person)
+    };
+    Faces { probes: (0..probes).map(probe).collect(), templates }
+}
+
+/// All people are enrolled once per engine, and all engines get the same probes.
+fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
+    let Case { dimensions, templates: size, graphs, .. } = case;
+    let Faces { templates, probes: asked } = draw(case, probes);
     let (plain, nearest) = timed(&asked, |probe| oracle::nearest(&templates, probe, SAMPLES));
     let people = oracle::with_means(&templates, dimensions, SAMPLES);
     let truth: Vec<Truth> = asked.iter().map(|probe| oracle::nearest(&people, probe, SAMPLES + 1)).collect();

@@ -151,6 +151,92 @@ async fn archived_and_dropped(setup: &Setup, admin: &str) -> Result<()> {
     Ok(())
 }
 
+/// What asks for the URL of the delivered picture on the appliance.
+const ASK: [&str; 3] = ["media", "url", "door/visit-1/a.jpg"];
+
+/// Id and key of the delivered picture in the central database.
+struct CentralFile {
+    id: String,
+    key: String,
+}
+
+/// URLs by id and by key from the central services, and their lines in the audit log, after the one for `role`.
+async fn central_urls(setup: &Setup, admin: &str, role: &str) -> Result<CentralFile> {
+    let client = setup.database.ready().await?;
+    let known = || async {
+        client
+            .query_opt(
+                "select id::text, s3_key from gatehouse.files where s3_key not like '%/thumbnails/%'",
+                &[],
+            )
+            .await
+    };
+    gatehouse_testkit::wait::until_async("the row of the file", TIMEOUT, || async {
+        known().await.is_ok_and(|row| row.is_some())
+    })
+    .await?;
+    let row = known().await?.context("a row")?;
+    let (id, key): (String, String) = (row.get(0), row.get(1));
+    for name in [&id, &key] {
+        let central = setup.daemon.json(&["central", "url", name, "--config", admin])?;
+        ensure!(http::get(central["url"].as_str().context("a URL")?)?.0 == 200, "{central}");
+    }
+    let unknown = setup.daemon.cli(&["central", "url", "devices/none", "--config", admin])?;
+    ensure!(unknown.code == 1 && unknown.stderr.contains("no file"), "{unknown:?}");
+    let query = "select actor, subject, (details ->> 'expires_s')::int from gatehouse.audit_log \
+                 where action = 'file.url' order by id";
+    let lines: Vec<(String, String, i32)> =
+        client.query(query, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let line = |actor: &str, expires| (actor.to_owned(), id.clone(), expires);
+    ensure!(lines == [line(role, 120), line("postgres", 900), line("postgres", 900)], "{lines:?}");
+    Ok(CentralFile { id, key })
+}
+
+/// The thumbnail is a file of its own, which goes with the picture.
+fn check_thumbnail(setup: &Setup) -> Result<()> {
+    let small = setup.daemon.json(&[&ASK[..], &["--thumbnail", "320"]].concat())?;
+    let (status, bytes) = http::get(small["url"].as_str().context("a URL")?)?;
+    ensure!(status == 200 && bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != jpeg(3, 64, 48)?, "{small}");
+    let none = setup.daemon.cli(&[&ASK[..], &["--thumbnail", "64"]].concat())?;
+    ensure!(none.code == 1 && none.stderr.contains("available: 320"), "{none:?}");
+    Ok(())
+}
+
+/// Verifies the objects, damages one, and deletes the file.
+async fn verify_and_delete(setup: &Setup, admin: &str, file: &CentralFile) -> Result<()> {
+    let CentralFile { id, key } = file;
+    let central =
+        |arguments: &[&str]| setup.daemon.cli(&[&["central"], arguments, &["--config", admin]].concat());
+    let whole = central(&["verify", "--all"])?;
+    ensure!(
+        whole.code == 0 && whole.stdout.contains("2 files read back") && whole.stdout.contains("0 differ"),
+        "{whole:?}"
+    );
+    let orphans = central(&["orphans"])?;
+    ensure!(
+        orphans.code == 0 && orphans.stdout.contains("0 without a row, 0 without an object"),
+        "{orphans:?}"
+    );
+    let mut flipped = jpeg(3, 64, 48)?;
+    flipped[20] ^= 1;
+    setup.s3.objects().put("gatehouse-dev", key, flipped).await?;
+    let differs = central(&["verify", "--sample", "2"])?;
+    ensure!(
+        differs.code == 1 && differs.stdout.contains(&format!("DIFFERS  {key}: its SHA-256")),
+        "{differs:?}"
+    );
+    let marked = central(&["delete-file", id])?;
+    ensure!(marked.code == 0 && marked.stdout.contains("is marked"), "{marked:?}");
+    let purged = central(&["purge-deleted"])?;
+    ensure!(purged.code == 0 && purged.stdout.contains("0 files removed, 2 marked"), "{purged:?}");
+    setup.database.ready().await?.execute("update gatehouse.files set status = 'deleted'", &[]).await?;
+    let gone = setup.daemon.cli(&["central", "url", id, "--config", admin])?;
+    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
+    let gone = setup.daemon.cli(&ASK)?;
+    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Result<()> {
     let retry = "retry_min = \"100ms\"\nretry_max = \"1s\"\n".to_owned();
@@ -167,91 +253,28 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     visit(&setup, &camera, "visit-1").await?;
 
     setup.until_ledger("the file to be stored", TIMEOUT, |ledger| ledger.number("files", "stored") == 1)?;
-    let ask = ["media", "url", "door/visit-1/a.jpg"];
-    let early = setup.daemon.cli(&ask)?;
+    let early = setup.daemon.cli(&ASK)?;
     ensure!(early.code == 1 && early.stderr.contains("not delivered yet"), "{early:?}");
     setup.s3_proxy.heal();
     setup.until_ledger("the file to be delivered", TIMEOUT, |ledger| {
         ledger.number("files", "delivered") == 1
     })?;
-    let granted = setup.daemon.json(&[&ask[..], &["--expires", "2m"]].concat())?;
+    let granted = setup.daemon.json(&[&ASK[..], &["--expires", "2m"]].concat())?;
     let url = granted["url"].as_str().context("a URL")?;
     ensure!(http::get(url)? == (200, jpeg(3, 64, 48)?), "{url}");
     ensure!(url.contains("X-Amz-Expires=120") && !url.contains(&setup.s3.objects().secret_key));
     for expires in ["0s", "8d", "500ms", "soon"] {
-        let odd = setup.daemon.cli(&[&ask[..], &["--expires", expires]].concat())?;
+        let odd = setup.daemon.cli(&[&ASK[..], &["--expires", expires]].concat())?;
         ensure!(odd.code == 2, "{expires}: {odd:?}");
     }
 
-    // The central side gives one too, once it knows the file: by its id and by its key.
-    let client = setup.database.ready().await?;
-    let known = || async {
-        client
-            .query_opt(
-                "select id::text, s3_key from gatehouse.files where s3_key not like '%/thumbnails/%'",
-                &[],
-            )
-            .await
-    };
-    gatehouse_testkit::wait::until_async("the row of the file", TIMEOUT, || async {
-        known().await.is_ok_and(|row| row.is_some())
-    })
-    .await?;
-    let row = known().await?.context("a row")?;
-    let (id, key): (String, String) = (row.get(0), row.get(1));
-    ensure!(granted["id"] == id.as_str(), "{granted}");
-    for name in [&id, &key] {
-        let central = setup.daemon.json(&["central", "url", name, "--config", &admin])?;
-        ensure!(http::get(central["url"].as_str().context("a URL")?)?.0 == 200, "{central}");
-    }
-    let unknown = setup.daemon.cli(&["central", "url", "devices/none", "--config", &admin])?;
-    ensure!(unknown.code == 1 && unknown.stderr.contains("no file"), "{unknown:?}");
-    let query = "select actor, subject, (details ->> 'expires_s')::int from gatehouse.audit_log \
-                 where action = 'file.url' order by id";
-    let lines: Vec<(String, String, i32)> =
-        client.query(query, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    let line = |actor: &str, expires| (actor.to_owned(), id.clone(), expires);
-    ensure!(lines == [line(&role, 120), line("postgres", 900), line("postgres", 900)], "{lines:?}");
-
-    // Its thumbnail is a file of its own, which goes with it.
-    let small = setup.daemon.json(&[&ask[..], &["--thumbnail", "320"]].concat())?;
-    let (status, bytes) = http::get(small["url"].as_str().context("a URL")?)?;
-    ensure!(status == 200 && bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != jpeg(3, 64, 48)?, "{small}");
-    let none = setup.daemon.cli(&[&ask[..], &["--thumbnail", "64"]].concat())?;
-    ensure!(none.code == 1 && none.stderr.contains("available: 320"), "{none:?}");
-
-    let central =
-        |arguments: &[&str]| setup.daemon.cli(&[&["central"], arguments, &["--config", &admin]].concat());
-    let whole = central(&["verify", "--all"])?;
-    ensure!(
-        whole.code == 0 && whole.stdout.contains("2 files read back") && whole.stdout.contains("0 differ"),
-        "{whole:?}"
-    );
-    let orphans = central(&["orphans"])?;
-    ensure!(
-        orphans.code == 0 && orphans.stdout.contains("0 without a row, 0 without an object"),
-        "{orphans:?}"
-    );
-    let mut flipped = jpeg(3, 64, 48)?;
-    flipped[20] ^= 1;
-    setup.s3.objects().put("gatehouse-dev", &key, flipped).await?;
-    let differs = central(&["verify", "--sample", "2"])?;
-    ensure!(
-        differs.code == 1 && differs.stdout.contains(&format!("DIFFERS  {key}: its SHA-256")),
-        "{differs:?}"
-    );
-    let marked = central(&["delete-file", &id])?;
-    ensure!(marked.code == 0 && marked.stdout.contains("is marked"), "{marked:?}");
-    let purged = central(&["purge-deleted"])?;
-    ensure!(purged.code == 0 && purged.stdout.contains("0 files removed, 2 marked"), "{purged:?}");
-    client.execute("update gatehouse.files set status = 'deleted'", &[]).await?;
-    let gone = setup.daemon.cli(&["central", "url", &id, "--config", &admin])?;
-    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
-    let gone = setup.daemon.cli(&ask)?;
-    ensure!(gone.code == 1 && gone.stderr.contains("is deleted"), "{gone:?}");
+    let delivered = central_urls(&setup, &admin, &role).await?;
+    ensure!(granted["id"] == delivered.id.as_str(), "{granted}");
+    check_thumbnail(&setup)?;
+    verify_and_delete(&setup, &admin, &delivered).await?;
 
     setup.postgres.stop(Stop::Fast)?;
-    let refused = setup.daemon.cli(&ask)?;
+    let refused = setup.daemon.cli(&ASK)?;
     ensure!(refused.code == 1 && refused.stderr.contains("audit log"), "{refused:?}");
     ensure!(refused.stdout.is_empty() && !refused.stderr.contains("retried"), "{refused:?}");
     ensure!(!std::fs::read_to_string(setup.daemon.log_file())?.contains("X-Amz-Signature"));
@@ -260,7 +283,7 @@ async fn a_url_is_given_for_a_delivered_file_and_never_without_its_line() -> Res
     setup.daemon.terminate()?;
     setup.daemon.reconfigure(|options| options.rows_url = None)?;
     setup.start()?;
-    let alone = setup.daemon.json(&ask)?;
+    let alone = setup.daemon.json(&ASK)?;
     ensure!(http::get(alone["url"].as_str().context("a URL")?)?.0 == 200, "{alone}");
     let log = std::fs::read_to_string(setup.daemon.log_file())?;
     ensure!(log.contains("a URL of a file was given") && !log.contains("X-Amz-Signature"), "{log}");

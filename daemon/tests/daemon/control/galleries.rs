@@ -90,13 +90,9 @@ fn statistics() -> Value {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_house_goes_over_to_another_model_without_a_gap() {
-    let setup = Setup::new().await;
+/// Adds a candidate gallery `arc` with one person and the error rates of its model.
+fn add_candidate(setup: &Setup) {
     let home = &setup.home;
-    let daemon = setup.start();
-    setup.enroll("ada", &encodings(1, 3), "dlib-128");
-    setup.enroll("bob", &encodings(2, 3), "dlib-128");
     let list = home.says(&[
         "gallery",
         "add",
@@ -117,8 +113,11 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     std::fs::write(&file, statistics().to_string()).unwrap();
     let list = home.json(&["gallery", "calibrate", "--gallery", "arc", &file.to_string_lossy()]);
     assert_eq!((&list[1]["basis"], &list[1]["calibration"]), (&json!("model"), &json!("made up")), "{list}");
+}
 
-    // The dual run.
+/// Sends events to both galleries and compares the verdicts.
+async fn compare(setup: &Setup) {
+    let home = &setup.home;
     let answer = setup.event("both", both(&encoding(1, 9), &in_new(0))).await;
     assert_eq!((&answer["model"], &answer["faces"][0]["person"]["id"]), (&json!("dlib-128"), &json!("ada")));
     assert_eq!(answer["gallery_size"], 2);
@@ -134,6 +133,32 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     assert_eq!(compared["differing"][0], json!({"event": "door/differ", "verdict": "only_in_use"}));
     let said = home.says(&["gallery", "compare"]);
     assert!(said.contains("door/differ") && said.contains("1 person missing in arc: bob"), "{said}");
+}
+
+/// The candidate is in use: it answers, and encodings of the former model need its name.
+async fn assert_new_model_answers(setup: &Setup) {
+    let home = &setup.home;
+    let answer = setup.event("after", both(&encoding(1, 7), &in_new(0))).await;
+    assert_eq!((&answer["model"], &answer["faces"][0]["outcome"]), (&json!("arc"), &json!("match")));
+    let refused = setup.event("late", json!({"encoding": encoding(1, 6), "model": "dlib-128"})).await;
+    assert_eq!(refused["reason"], "wrong_model");
+    let refused = setup.event("unnamed", json!({"encoding": encoding(1, 6)})).await;
+    assert_eq!(refused["reason"], "wrong_dimensions");
+    setup.until_stored(3);
+    setup.until(|| home.json(&["ledger"])["events"]["received"] == 6);
+    let ledger = home.json(&["ledger"]);
+    assert_eq!((&ledger["events"]["rejected"]["wrong_model"], &ledger["holds"]), (&json!(2), &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_appliance_changes_its_model_without_a_gap() {
+    let setup = Setup::new().await;
+    let home = &setup.home;
+    let daemon = setup.start();
+    setup.enroll("ada", &encodings(1, 3), "dlib-128");
+    setup.enroll("bob", &encodings(2, 3), "dlib-128");
+    add_candidate(&setup);
+    compare(&setup).await;
 
     // The switch, and a crash right behind it.
     let (code, said) = home.fails(&["gallery", "switch", "arc"]);
@@ -147,16 +172,7 @@ async fn a_house_goes_over_to_another_model_without_a_gap() {
     let doctor = home.says(&["doctor"]);
     let words = "arc is in use, second gallery dlib-128; the settings describe dlib-128";
     assert!(doctor.contains(words), "{doctor}");
-    let answer = setup.event("after", both(&encoding(1, 7), &in_new(0))).await;
-    assert_eq!((&answer["model"], &answer["faces"][0]["outcome"]), (&json!("arc"), &json!("match")));
-    let refused = setup.event("late", json!({"encoding": encoding(1, 6), "model": "dlib-128"})).await;
-    assert_eq!(refused["reason"], "wrong_model");
-    let refused = setup.event("unnamed", json!({"encoding": encoding(1, 6)})).await;
-    assert_eq!(refused["reason"], "wrong_dimensions");
-    setup.until_stored(3);
-    setup.until(|| home.json(&["ledger"])["events"]["received"] == 6);
-    let ledger = home.json(&["ledger"]);
-    assert_eq!((&ledger["events"]["rejected"]["wrong_model"], &ledger["holds"]), (&json!(2), &json!(true)));
+    assert_new_model_answers(&setup).await;
 
     // Gone is gone, in both.
     let (old, new) = (json!(encoding(1, 5)).to_string(), json!(in_new(0)).to_string());
