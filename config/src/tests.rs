@@ -255,9 +255,3 @@ fn the_shipped_file_explains_every_key() {
     let written = shipped.entries().filter(|entry| entry.source != Source::Default).count();
     assert_eq!(explained, written, "explained keys, and all keys of the file");
 }
-
-#[test]
-fn no_appliance_has_the_name_of_the_central_services() {
-    assert!(crate::device_id("central").is_err_and(|message| message.contains("central services")));
-    assert!(crate::device_id("central-1").is_ok());
-}

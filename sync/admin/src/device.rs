@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
+use crate::shared_people::CENTRAL;
+
 /// Connection limit of a role: one session writes, others may be left from broken connections.
 const SESSIONS_MAX: u32 = 8;
 /// Attempts to remove a role after its sessions were terminated, and the pause between them.
@@ -65,6 +67,12 @@ pub fn new_password() -> Secret {
 /// # Errors
 /// [`SyncError`]. Nothing was changed then.
 pub async fn enroll(config: &Config, device: &str, sign_in: SignIn<'_>) -> Result<Enrolled, SyncError> {
+    // The settings of the central tools have this id, changes made by them have it as their author, and the central key of
+    // receipts has it in its name.
+    if device == CENTRAL {
+        let message = format!("`{CENTRAL}` names the central services: give the appliance another id");
+        return Err(SyncError::Setup(message));
+    }
     let mut link = checked(config, device).await?;
     let transaction = begin(&mut link, DOING).await?;
     let role: String = timed(DOING, CALL_TIMEOUT, transaction.query_one(ROLE_NAME, &[&device])).await?.get(0);

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 pub use self::absence::{Absence, Absent};
 
-/// Author of changes made here.
-const CENTRAL: &str = "central";
+/// Author of changes made here. No appliance can be enrolled under this id.
+pub(crate) const CENTRAL: &str = "central";
 /// Templates returned for a probe. They include all samples of the two nearest people, with a margin.
 const NEAREST_MAX: i32 = 4 * SAMPLES_MAX as i32;
 /// Maximum number of people listed.
