@@ -27,8 +27,8 @@ const STDIN: &str = "-";
 pub(super) enum Command {
     /// Verify the receipt of an erasure; needs no daemon, database or network.
     ///
-    /// Ends with 0 if every place has erased, with 1 if the receipt is authentic and places have not answered yet, and
-    /// with 2 if the receipt is not authentic or cannot be read.
+    /// Ends with 0 if no place is pending: each has erased, or is listed as lost or retired. Ends with 1 if the receipt is
+    /// authentic and places have not answered yet, and with 2 if the receipt is not authentic or cannot be read.
     Verify(Verify),
     /// Show in plain language what a receipt states; verifies nothing.
     Show {
@@ -111,12 +111,27 @@ fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, Fault> {
 
 fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Complete(report) => format!("complete: every place has answered\n\n{}", report_text(report)),
+        Verdict::Complete(report) => {
+            format!("complete: {}\n\n{}", complete_text(report), report_text(report))
+        }
         Verdict::Pending(report) => {
             let places = format::count(report.pending().count() as u64, "place has", "places have");
             format!("pending: {places} not answered yet\n\n{}", report_text(report))
         }
         Verdict::NotAuthentic { reason } => format!("not authentic: {reason}\n"),
+    }
+}
+
+/// A place that cannot answer has not erased: that must be visible in the first line.
+fn complete_text(report: &Report) -> String {
+    let erased = |report: &&PlaceReport| matches!(report.state, PlaceState::Done { .. });
+    let silent = report.places.len() - report.places.iter().filter(erased).count();
+    match silent {
+        0 => "every place has erased".to_owned(),
+        silent => {
+            let places = format::count(silent as u64, "place is", "places are");
+            format!("no place is pending, but {places} lost or retired and never answered")
+        }
     }
 }
 
@@ -325,6 +340,22 @@ mod tests {
         let text = show(&Bundle::parse(&read("receipt")).unwrap());
         for part in ["by user 1000", "5 face templates", "within 40 ms", "until the root key is destroyed"] {
             assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_lost_place_is_not_reported_as_erased() {
+        let report = |state| Report {
+            order: gatehouse_receipt::OrderId::nil(),
+            subject: Subject([1; 16]),
+            issued: AT,
+            places: vec![PlaceReport { place: Place::postgres("prod").unwrap(), state }],
+        };
+        let erased = complete_text(&report(PlaceState::Done { at: AT, sha256: [0; 32] }));
+        assert_eq!(erased, "every place has erased");
+        for state in [PlaceState::Impossible { at: AT }, PlaceState::Retired { at: AT }] {
+            let text = complete_text(&report(state));
+            assert!(text.contains("1 place is lost or retired and never answered"), "{text}");
         }
     }
 }
