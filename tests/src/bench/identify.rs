@@ -186,7 +186,8 @@ fn draw(case: Case, probes: usize) -> Faces {
         }
     }
     let probe = |number: usize| {
-        let person = if number % 2 == 0 { centres[number % centres.len()].clone() } else { crowd.person() };
+        let person =
+            if number.is_multiple_of(2) { centres[number % centres.len()].clone() } else { crowd.person() };
         crowd.sample(&person)
     };
     Faces { probes: (0..probes).map(probe).collect(), templates }
