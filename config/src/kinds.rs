@@ -155,14 +155,14 @@ impl Reader {
         self.number(key, otherwise, range).unwrap_or(default as f32)
     }
 
-    pub(crate) fn truth(&mut self, key: &str, default: bool) -> bool {
-        let read = self.read(key, Otherwise::Default(default, Value::Truth(default)), |found| {
-            let truth = match (&found.value, &found.source) {
-                (Value::Truth(truth), _) => Some(*truth),
+    pub(crate) fn boolean(&mut self, key: &str, default: bool) -> bool {
+        let read = self.read(key, Otherwise::Default(default, Value::Boolean(default)), |found| {
+            let value = match (&found.value, &found.source) {
+                (Value::Boolean(value), _) => Some(*value),
                 (Value::Text(text), Source::Environment { .. }) => text.parse().ok(),
                 _ => None,
             };
-            truth.ok_or_else(|| "must be true or false, without quotes".to_owned())
+            value.ok_or_else(|| "must be true or false, without quotes".to_owned())
         });
         read.unwrap_or(default)
     }

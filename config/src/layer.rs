@@ -51,7 +51,8 @@ impl Layers {
         layers
     }
 
-    /// The files at and beside `path`, with `own` in the place of the drop-in `target`. What is missing is missing in `own`.
+    /// The main file at `path` and its drop-ins, with `own` in the place of the drop-in `target`. What is missing is
+    /// missing in `own`.
     pub(crate) fn read_with(path: &Path, target: &Path, mut own: Self) -> Self {
         let mut layers = Self { main: std::mem::take(&mut own.main), ..Self::default() };
         layers.add_file(path);
@@ -73,7 +74,7 @@ impl Layers {
         layers
     }
 
-    /// `conf.d/*.toml` beside the main file, in byte order; a missing folder is an empty one.
+    /// `conf.d/*.toml` in the folder of the main file, in byte order; a missing folder is an empty one.
     fn drop_ins(&mut self, path: &Path) -> Vec<PathBuf> {
         let folder = path.parent().unwrap_or(Path::new("")).join("conf.d");
         let entries = match fs::read_dir(&folder) {
@@ -155,7 +156,7 @@ fn plain(value: &DeValue<'_>) -> Value {
             Ok(number) => return Value::Number(number),
             Err(_) => "a number that cannot be read",
         },
-        DeValue::Boolean(truth) => return Value::Truth(*truth),
+        DeValue::Boolean(value) => return Value::Boolean(*value),
         DeValue::Datetime(_) => "a date",
         DeValue::Array(list) => match list.iter().map(|item| integer(&plain(item.get_ref()))).collect() {
             Some(list) => return Value::Integers(list),

@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the main file at `path`, `conf.d/*.toml` beside it, and the variables in `env` (all of the process's
+    /// Reads the main file at `path`, `conf.d/*.toml` in its folder, and the variables in `env` (all of the process's
     /// may be given; only names that start with `GATEHOUSE__` count).
     ///
     /// # Errors

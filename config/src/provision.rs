@@ -1,4 +1,4 @@
-//! The file by which an appliance is set up without anybody there: settings as in `gatehouse.toml`, and beside them
+//! The file by which an appliance is set up without an operator on site: settings as in `gatehouse.toml`, and with them
 //! one section `[secrets]`. It is checked as a whole, together with the settings that are there already, before any
 //! of it is used. What is taken over of it is its settings, never a secret.
 
@@ -39,7 +39,7 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    /// Reads and checks `file` as one of the settings beside `main`. The environment does not count.
+    /// Reads and checks `file` as one of the drop-ins of `main`. The environment does not count.
     ///
     /// # Errors
     /// Every fault at once, with file, line and key; none of them shows a secret.
@@ -68,7 +68,7 @@ fn read(file: &Path) -> Result<Zeroizing<String>, Faults> {
         Faults::new(vec![Fault { file, line: None, key: String::new(), words: words.to_owned() }])
     };
     let open = fs::File::open(file).map_err(|error| broken(&format!("cannot be read: {error}")))?;
-    // Room for all of it at once: a growing buffer would leave unwiped copies behind.
+    // Space for all of it at once: a growing buffer would leave unwiped copies behind.
     let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
     open.take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)

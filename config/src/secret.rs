@@ -81,7 +81,7 @@ pub enum SecretError {
 pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     let read_error = |source| SecretError::Read { path: path.to_owned(), source };
     let mut file = fs::File::open(path).map_err(read_error)?.take(SECRET_BYTES_MAX + 1);
-    // Room for all of it at once: a growing buffer would leave unwiped copies behind.
+    // Space for all of it at once: a growing buffer would leave unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX as usize + 1));
     file.read_to_end(&mut bytes).map_err(read_error)?;
     if bytes.len() as u64 > SECRET_BYTES_MAX {

@@ -62,7 +62,7 @@ impl Mqtt {
             max_payload_bytes: r.bytes("mqtt.max_payload_bytes", 16 * MIB, MIB / 4..=255 * MIB, "bytes"),
         };
         if mqtt.password_file.is_some() && mqtt.username.is_none() {
-            r.fault("mqtt.password_file", "needs mqtt.username beside it");
+            r.fault("mqtt.password_file", "needs mqtt.username as well");
         }
         let cert = Given { key: "mqtt.cert_file", is_set: mqtt.cert_file.is_some() };
         let key = Given { key: "mqtt.key_file", is_set: mqtt.key_file.is_some() };
@@ -86,7 +86,7 @@ impl Gallery {
             r.text("gallery.model", "dlib-128", |text| filled(text).and(bounded(text, NAME_BYTES_MAX)));
         let dimensions = r.integer("gallery.dimensions", 128, 2..=4096, "components") as usize;
         let metric = r.choice_or("gallery.metric", Metric::Euclidean, &metrics);
-        let normalised = r.truth("gallery.normalised", false);
+        let normalised = r.boolean("gallery.normalised", false);
         let range = 0.0..=match metric {
             Metric::Euclidean => EUCLIDEAN_MAX,
             Metric::Cosine => COSINE_MAX,
@@ -96,7 +96,7 @@ impl Gallery {
         let minimum_quality = r.live(|r| r.number_or("gallery.minimum_quality", 0.2, 0.0..=1.0));
         let limit = r.whole("gallery.exact_limit", Otherwise::Unset, 0..=EXACT_LIMIT_MAX, "templates");
         let exact_limit = limit.and_then(|limit| usize::try_from(limit).ok());
-        let label_strangers = r.live(|r| r.truth("gallery.label_strangers", false));
+        let label_strangers = r.live(|r| r.boolean("gallery.label_strangers", false));
         r.know("gallery.cameras.<name>.threshold");
         let mut cameras = BTreeMap::new();
         for (camera, source) in r.names_under("gallery.cameras") {
@@ -154,7 +154,7 @@ impl Retention {
             media_days: days("retention.media_days").unwrap_or(delivered_days),
             undelivered_days: days("retention.undelivered_days"),
             people_days: days("retention.people_days"),
-            drop_events_when_full: r.truth("retention.drop_events_when_full", false),
+            drop_events_when_full: r.boolean("retention.drop_events_when_full", false),
         }
     }
 }
@@ -170,7 +170,7 @@ impl Central {
                 ),
                 region: r.text("central.objects.region", "us-east-1", |text| name(text, NAME_BYTES_MAX)),
                 bucket: r.optional_text("central.objects.bucket", bucket),
-                lines: r.truth("central.objects.lines", false),
+                lines: r.boolean("central.objects.lines", false),
                 access_key_file: r.optional_path("central.objects.access_key_file"),
                 secret_key_file: r.optional_path("central.objects.secret_key_file"),
                 ca_file: r.optional_path("central.objects.ca_file"),

@@ -43,7 +43,7 @@ pub enum Value {
     /// Number with a fraction.
     Number(f64),
     /// True or false.
-    Truth(bool),
+    Boolean(bool),
     /// Text, also of paths, durations and choices.
     Text(String),
     /// List of whole numbers.
@@ -59,7 +59,7 @@ impl Value {
         match self {
             Self::Integer(_) => "a whole number",
             Self::Number(_) => "a number",
-            Self::Truth(_) => "true or false",
+            Self::Boolean(_) => "true or false",
             Self::Text(_) => "a text",
             Self::Integers(_) => "a list",
             Self::Other(kind) => kind,
@@ -73,7 +73,7 @@ impl fmt::Display for Value {
         match self {
             Self::Integer(n) => write!(f, "{n}"),
             Self::Number(n) => write!(f, "{n:?}"),
-            Self::Truth(truth) => write!(f, "{truth}"),
+            Self::Boolean(value) => write!(f, "{value}"),
             Self::Text(text) => write!(f, "{}", toml::Value::from(text.as_str())),
             Self::Integers(list) => write!(f, "{list:?}"),
             Self::Other(kind) => f.write_str(kind),

@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that runs; stopped on drop.
 pub(crate) struct Environment {
-    /// The daemon. It stands before the services, so that it is dropped before them.
+    /// The daemon. The field comes before the services, so that it is dropped before them.
     pub(crate) daemon: Daemon,
     /// Central S3.
     pub(crate) s3: S3Server,

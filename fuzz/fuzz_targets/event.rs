@@ -20,7 +20,7 @@ static MODELS: LazyLock<Models> = LazyLock::new(|| {
     let model = |name: &str, dimensions| {
         Model { name: name.to_owned(), dimensions, metric: Metric::Euclidean, normalised: false }
     };
-    Models { in_use: model("m", 4), beside: Some(model("n", 2)) }
+    Models { in_use: model("m", 4), candidate: Some(model("n", 2)) }
 });
 
 /// The first line is the topic, the rest the payload, so that a case can be written by hand; a first byte `!` makes it

@@ -2,8 +2,8 @@
 //!
 //! A record's own time is the wall clock of its arrival. The journal also records how wall clock and uptime
 //! relate, whenever that changes ([`Reading`]). The uptime of every record therefore follows without a byte
-//! in the record. The journal also records which uptime was which true time, once a source knows it
-//! ([`Truth`], the reference time). The fold of both ([`table`]) gives the true arrival time of a record and
+//! in the record. The journal also records which uptime was which true time, once a source reports it
+//! ([`ReferenceTime`]). The fold of both ([`table`]) gives the true arrival time of a record and
 //! its uncertainty. Records are always ordered by number, never by time.
 //!
 //! One rule applies: the known bounds are an earliest and a latest moment, and a clock between them was
@@ -67,7 +67,7 @@ pub enum ClockSource {
 
 /// A reference time: the true time at one uptime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Truth {
+pub struct ReferenceTime {
     /// The boot that the uptime belongs to.
     pub boot: BootId,
     /// Microseconds since the boot.
@@ -121,7 +121,7 @@ impl Reading {
     }
 }
 
-impl Truth {
+impl ReferenceTime {
     /// A time that was queried between two uptimes of this boot; none if it is implausible.
     pub fn asked(source: ClockSource, time: Timestamp, from: i64, to: i64) -> Option<Self> {
         let uncertainty = (to.saturating_sub(from) / 2).max(0);
@@ -132,14 +132,14 @@ impl Truth {
     /// The wall clock as a reference time, if a time server set it at `set` and recently enough.
     pub(crate) fn of_system(reading: &Reading, set: Timestamp) -> Option<Self> {
         let age = reading.wall.0.saturating_sub(set.0);
-        let truth = Self {
+        let reference = Self {
             boot: reading.boot,
             uptime: reading.uptime,
             time: reading.wall,
             uncertainty: SYNC_UNCERTAINTY_MICROS + age / 1_000_000 * DRIFT_PPM,
             source: ClockSource::System,
         };
-        ((0..=SYNC_AGE_MICROS_MAX).contains(&age) && is_plausible(reading.wall)).then_some(truth)
+        ((0..=SYNC_AGE_MICROS_MAX).contains(&age) && is_plausible(reading.wall)).then_some(reference)
     }
 
     /// Earliest and latest true time at an uptime of its boot.

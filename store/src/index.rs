@@ -25,7 +25,7 @@ mod recent;
 use part::{Kept, Part, Row};
 use recent::{Recent, fingerprint};
 
-/// Parts in the cache besides the active one: about 1 MB each with events of 500 bytes.
+/// Parts in the cache in addition to the active one: about 1 MB each with events of 500 bytes.
 const PARTS_CACHED_MAX: usize = 3;
 
 /// An event in the index.

@@ -175,7 +175,7 @@ impl Totals {
             | Record::SnapshotPart { .. }
             | Record::SnapshotEnd { .. }
             | Record::Clock(_)
-            | Record::ClockTruth(_)
+            | Record::ReferenceTime(_)
             | Record::Erased { .. } => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The durable state and the secrets of Gatehouse.
 //!
-//! The journal is the source of truth. The sled views, the gallery in RAM and the ledger are derived from it.
+//! The journal is authoritative. The sled views, the gallery in RAM and the ledger are derived from it.
 //! [`Store`] opens the state for the daemon and for sync.
 
 pub mod clock;

@@ -12,7 +12,7 @@ use gatehouse_gallery::calibration::Calibration;
 use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Reading, Truth};
+use crate::clock::{Reading, ReferenceTime};
 use crate::error::RecordError;
 use crate::ledger::Totals;
 use gatehouse_model::{Compared, Event, GalleryMark, Identification, VisitRef};
@@ -239,7 +239,7 @@ pub enum Record {
     /// A reading of wall clock and uptime, after the clock was set or at a new boot.
     Clock(Reading),
     /// A reference time.
-    ClockTruth(Truth),
+    ReferenceTime(ReferenceTime),
     /// The impostor statistics of a gallery's model.
     GalleryCalibrated {
         /// Its number.

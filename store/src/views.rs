@@ -2,7 +2,7 @@
 //!
 //! All kinds share one tree, with a prefix byte per kind. So a batch of changes and the new position are
 //! written in one atomic step. A view may be lost at any time: sled 0.34 does not survive every power cut,
-//! and panics on a flipped bit. So the views are never the source of truth: the journal can rebuild them all.
+//! and panics on a flipped bit. So the views are never authoritative: the journal can rebuild them all.
 //! [`Views::open`] checks the views before their use. Every value is sealed and bound to its key. The number
 //! of entries of each kind must match the totals. A mark outside of sled detects a view that went back to an
 //! older position.

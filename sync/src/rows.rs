@@ -149,8 +149,8 @@ impl RowSink {
     /// Takes a reference time from the server, if no other source keeps the clock correct.
     async fn learn_time(&self, writer: &Writer) -> Result<(), SyncError> {
         match writer.time().await? {
-            Some(truth) => {
-                self.events.learn_time(truth).await.map(drop).map_err(SyncError::store("note the time"))
+            Some(reference) => {
+                self.events.learn_time(reference).await.map(drop).map_err(SyncError::store("note the time"))
             }
             None => Ok(()),
         }

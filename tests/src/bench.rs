@@ -1,4 +1,4 @@
-//! The benchmarks: each gives a table of our number beside the limit of its parts, measured in the same run.
+//! The benchmarks: each gives a table of our number and the limit of its parts, measured in the same run.
 
 pub mod backlog;
 pub mod identify;

@@ -68,7 +68,7 @@ impl Setup {
         Ok(Self { broker, postgres, database, s3, s3_proxy, daemon })
     }
 
-    /// Starts the daemon and waits until it can hear cameras.
+    /// Starts the daemon and waits until it is connected to the broker.
     ///
     /// # Errors
     /// If it does not come up; with the end of its log.

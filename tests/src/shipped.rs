@@ -31,7 +31,7 @@ pub fn blocks(markdown: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// What stands between single backticks in Markdown, without the fenced blocks.
+/// The text between single backticks in Markdown, without the fenced blocks.
 pub fn inline_code(markdown: &str) -> Vec<String> {
     let mut is_prose = true;
     let prose = markdown.lines().filter(|line| {

@@ -395,7 +395,7 @@ fn no_function_has_more_than_five_parameters() {
     let many = measurements().many_parameters();
     let many: Vec<String> =
         many.map(|f| format!("{}: {} has {} parameters", f.place, f.name, f.parameters)).collect();
-    none(&many, "a function has at most 5 parameters besides self");
+    none(&many, "a function has at most 5 parameters without self");
 }
 
 #[test]

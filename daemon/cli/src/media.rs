@@ -92,7 +92,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
     }
 }
 
-/// The URL stands alone on the first line, so that it can be copied.
+/// The URL is alone on the first line, so that it can be copied.
 pub(super) fn granted(grant: &Grant) -> String {
     format!(
         "{}\nvalid until {}; anyone with this URL can read the file\n",

@@ -16,7 +16,8 @@ fn text(status: &Status) -> String {
     let oldest = status.oldest_pending.as_deref().map(|at| format!(", oldest {}", format::ago(at)));
     let people = format::count(status.people, "person", "people");
     let templates = format::count(status.templates, "template", "templates");
-    let second = status.beside.as_ref().map_or_else(String::new, |model| format!("; second gallery {model}"));
+    let second =
+        status.candidate.as_ref().map_or_else(String::new, |model| format!("; second gallery {model}"));
     let differs =
         if status.settings_differ { "; differs from the settings, see gatehouse doctor" } else { "" };
     let events = format::count(status.pending_events, "event", "events");

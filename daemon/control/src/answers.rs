@@ -30,7 +30,7 @@ pub struct Status {
     /// Model of the gallery in use.
     pub model: String,
     /// Model of the second gallery.
-    pub beside: Option<String>,
+    pub candidate: Option<String>,
     /// Whether the gallery in use differs from the one in the settings.
     pub settings_differ: bool,
     /// People in the gallery in use.

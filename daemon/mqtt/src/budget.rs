@@ -38,7 +38,7 @@ impl Budget {
         }
     }
 
-    /// Waits until the budget has room. A payload above the whole budget is admitted when nothing else is in progress.
+    /// Waits until the budget has space. A payload above the whole budget is admitted when nothing else is in progress.
     /// None only if the budget was dropped.
     pub(crate) async fn admit(&self, bytes: usize) -> Option<Admission> {
         let message = self.messages.clone().acquire_owned().await.ok()?;

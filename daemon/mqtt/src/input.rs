@@ -231,7 +231,7 @@ impl Input {
         }
     }
 
-    /// Takes what was received and what came with it, for as long as there is room.
+    /// Takes what was received and what came with it, for as long as the budget has space.
     fn take(
         &mut self,
         session: &mut Session,

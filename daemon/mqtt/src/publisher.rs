@@ -1,7 +1,7 @@
 //! Publishes answers and status through a client of its own.
 //!
 //! A stale identification must never be sent as actionable. So an answer is written only while the broker confirms and its
-//! receive window has room (the [`Window`]). If a write stalls, the connection is closed, and unconfirmed answers are created
+//! receive window has space (the [`Window`]). If a write stalls, the connection is closed, and unconfirmed answers are created
 //! again. The rest is the network: bytes in kernel buffers may arrive late by as long as the broker was silent. The window
 //! bounds their number.
 

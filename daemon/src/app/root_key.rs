@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_is_not_replaced_beside_a_sealed_state() {
+    fn a_lost_key_is_not_replaced_next_to_a_sealed_state() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("keys"), "sealed").unwrap();
         let found = find(&config(folder.path(), "dev", ""), None);

@@ -77,8 +77,10 @@ async fn settings(services: &Services) -> Finding {
 /// The state directory decides which gallery is in use. The settings describe only the first one.
 fn gallery(config: &Config, models: &Models) -> Finding {
     let Model { name, dimensions, metric, normalised } = &models.in_use;
-    let second =
-        models.beside.as_ref().map_or_else(String::new, |model| format!(", second gallery {}", model.name));
+    let second = models
+        .candidate
+        .as_ref()
+        .map_or_else(String::new, |model| format!(", second gallery {}", model.name));
     if !differs(config, &models.in_use) {
         return Finding::ok("gallery", format!("{name} is in use{second}"));
     }

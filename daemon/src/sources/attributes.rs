@@ -89,7 +89,7 @@ mod tests {
     fn side() -> SideFields {
         let metric = Metric::Euclidean;
         let in_use = Model { name: "m".to_owned(), dimensions: 128, metric, normalised: false };
-        SideFields::new(&Models { in_use, beside: None })
+        SideFields::new(&Models { in_use, candidate: None })
     }
 
     #[test]

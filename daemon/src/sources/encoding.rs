@@ -63,11 +63,11 @@ fn from_base64(text: &str, dimensions: usize) -> Result<Vec<f32>, Fault> {
         .map_err(|_| Fault::new(Reason::BadBase64, "an encoding is not base64"))?;
     let want = dimensions * size_of::<f32>();
     // The estimate may exceed the length by some bytes. A text that is too long is refused before it is decoded.
-    let room = base64::decoded_len_estimate(text.len());
-    if room > want + 8 {
-        return Err(wrong_dimensions(room / size_of::<f32>(), dimensions));
+    let estimate = base64::decoded_len_estimate(text.len());
+    if estimate > want + 8 {
+        return Err(wrong_dimensions(estimate / size_of::<f32>(), dimensions));
     }
-    let mut bytes = Zeroizing::new(vec![0; room]);
+    let mut bytes = Zeroizing::new(vec![0; estimate]);
     let length = BASE64
         .decode_slice(text.as_bytes(), &mut bytes)
         .map_err(|_| Fault::new(Reason::BadBase64, "an encoding is not base64 of the standard alphabet"))?;

@@ -166,7 +166,7 @@ impl Faces {
         place: &Place,
         side: &mut SideFields,
     ) -> Result<Option<Fault>, Fault> {
-        let (in_use, beside) = (&models.in_use, models.beside.as_ref());
+        let (in_use, candidate) = (&models.in_use, models.candidate.as_ref());
         let mut fields = Fields::of(raw.get(), Part::Face, |key| FACE_FIELDS.contains(&key))?;
         let model = fields.take("model").map(model_name).transpose()?;
         let mut encodings = Vec::new();
@@ -184,7 +184,7 @@ impl Faces {
         };
         let unnamed = || encodings.iter().find(|(name, _)| name.is_none()).map(|(_, raw)| *raw);
         let own = of(in_use).or_else(unnamed);
-        let other = beside.and_then(|model| Some((model, of(model)?)));
+        let other = candidate.and_then(|model| Some((model, of(model)?)));
         if own.is_none() && other.is_none() {
             let of_others = encodings.first().map(|(name, _)| wrong_model(name, in_use));
             return Err(of_others.unwrap_or_else(|| no_encoding(in_use, place, fields, side)));

@@ -123,7 +123,7 @@ pub(crate) struct SideFields {
 impl SideFields {
     /// For galleries of these models.
     pub(crate) fn new(models: &Models) -> Self {
-        let all = std::iter::once(&models.in_use).chain(&models.beside);
+        let all = std::iter::once(&models.in_use).chain(&models.candidate);
         Self { dimensions: all.map(|model| model.dimensions).collect(), dropped: BTreeMap::new() }
     }
 

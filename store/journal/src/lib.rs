@@ -1,4 +1,4 @@
-//! The journal: the source of truth of the appliance. A record that it confirmed survives a power cut.
+//! The journal: the authoritative record of the appliance. A record that it confirmed survives a power cut.
 //!
 //! Segments `<first lsn, 20 digits>.gj` contain one sealed, checksummed frame per record. `lsn` numbers the records and
 //! `seq` the event records. Both start at 1 and have no gap and no duplicate in the lifetime of the state directory.

@@ -100,8 +100,8 @@ impl Scanner {
         self.base += self.at as u64;
         self.at = 0;
         let have = self.buffer.len();
-        let room = limit - (self.base + have as u64);
-        let want = CHUNK_BYTES.max(need - have).min(usize::try_from(room).unwrap_or(FRAME_BYTES_MAX));
+        let left = limit - (self.base + have as u64);
+        let want = CHUNK_BYTES.max(need - have).min(usize::try_from(left).unwrap_or(FRAME_BYTES_MAX));
         self.buffer.resize(have + want, 0);
         let read = read_around_damage(file, &mut self.buffer[have..], self.base + have as u64)?;
         self.buffer.truncate(have + read);

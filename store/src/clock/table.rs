@@ -6,14 +6,14 @@ use gatehouse_journal::Position;
 use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Bounds, Known, Reading, Truth, is_plausible};
+use super::{BootId, Bounds, Known, Reading, ReferenceTime, is_plausible};
 
 /// Boots that are remembered: most of a year with one boot a day, in a few kilobytes.
 pub(crate) const BOOTS_MAX: usize = 256;
 /// Clock steps and reference times that are remembered for each boot. With both, a boot stays below the size
 /// that sled stores in one piece.
 const MARKS_MAX: usize = 64;
-const TRUTHS_MAX: usize = 64;
+const REFERENCES_MAX: usize = 64;
 /// Record a reference time only when the known uncertainty exceeds this, in microseconds, and twice the new
 /// one. With [`super::DRIFT_PPM`] this gives about 17 records a day.
 const STALE_UNCERTAINTY_MICROS: i64 = 1_000_000;
@@ -42,13 +42,13 @@ pub(crate) struct Boot {
     seq: u64,
     /// The latest ones, oldest first.
     marks: Vec<Mark>,
-    truths: Vec<Truth>,
+    references: Vec<ReferenceTime>,
 }
 
 impl Boot {
     pub(crate) fn new(at: Position, reading: &Reading) -> Self {
         let mut boot =
-            Self { id: reading.boot, lsn: at.lsn, seq: at.seq, marks: Vec::new(), truths: Vec::new() };
+            Self { id: reading.boot, lsn: at.lsn, seq: at.seq, marks: Vec::new(), references: Vec::new() };
         boot.mark(at, reading);
         boot
     }
@@ -64,33 +64,34 @@ impl Boot {
 
     /// Takes a reference time. If two contradict each other, the more trusted one is kept. With equal trust,
     /// the later one is kept.
-    pub(crate) fn learn(&mut self, truth: Truth) {
-        if self.knows_better(&truth) {
+    pub(crate) fn learn(&mut self, reference: ReferenceTime) {
+        if self.is_refuted(&reference) {
             return;
         }
-        self.truths.retain(|known| !known.contradicts(&truth));
-        if self.truths.len() >= TRUTHS_MAX {
+        self.references.retain(|known| !known.contradicts(&reference));
+        if self.references.len() >= REFERENCES_MAX {
             // Every second one is removed instead of the oldest: times between two reference times are
             // bounded on both sides.
             let mut nth = 0;
-            self.truths.retain(|_| {
+            self.references.retain(|_| {
                 nth += 1;
                 nth % 2 == 1
             });
         }
-        self.truths.push(truth);
+        self.references.push(reference);
     }
 
-    fn knows_better(&self, truth: &Truth) -> bool {
-        self.truths.iter().any(|known| known.source > truth.source && known.contradicts(truth))
+    fn is_refuted(&self, reference: &ReferenceTime) -> bool {
+        self.references.iter().any(|known| known.source > reference.source && known.contradicts(reference))
     }
 
     /// Whether a reference time improves the known bounds.
-    pub(crate) fn would_learn(&self, truth: &Truth) -> bool {
-        let (known, new) = (self.at(truth.uptime), truth.bounds(truth.uptime));
+    pub(crate) fn would_learn(&self, reference: &ReferenceTime) -> bool {
+        let (known, new) = (self.at(reference.uptime), reference.bounds(reference.uptime));
         let (Some(known), Some(new)) = (known.width(), new.width()) else { return true };
         let stale = known / 2 > STALE_UNCERTAINTY_MICROS && known > new.saturating_mul(2);
-        !self.knows_better(truth) && (stale || self.truths.iter().any(|known| known.contradicts(truth)))
+        !self.is_refuted(reference)
+            && (stale || self.references.iter().any(|known| known.contradicts(reference)))
     }
 
     /// Whether the clock was set after an uptime, if the journal recorded it in time.
@@ -100,25 +101,25 @@ impl Boot {
     }
 
     /// The clock by its last setting.
-    pub(crate) fn stands(&self) -> Option<Reading> {
+    pub(crate) fn last_reading(&self) -> Option<Reading> {
         let last = self.marks.last()?;
         let wall = Timestamp(last.offset.saturating_add(last.uptime));
         Some(Reading { boot: self.id, uptime: last.uptime, wall })
     }
 
     /// The reference time with the narrowest bounds for an uptime.
-    fn best(&self, uptime: i64) -> Option<&Truth> {
-        self.truths.iter().min_by_key(|truth| truth.bounds(uptime).width())
+    fn best(&self, uptime: i64) -> Option<&ReferenceTime> {
+        self.references.iter().min_by_key(|reference| reference.bounds(uptime).width())
     }
 
     /// Bounds of a moment, by the reference times of this boot.
     fn at(&self, uptime: i64) -> Bounds {
-        self.best(uptime).map(|truth| truth.bounds(uptime)).unwrap_or_default()
+        self.best(uptime).map(|reference| reference.bounds(uptime)).unwrap_or_default()
     }
 
     /// Lower bound of the last reference time: nothing of a later boot can be older.
-    fn last_truth(&self) -> Option<i64> {
-        let last = self.truths.last()?;
+    fn last_reference(&self) -> Option<i64> {
+        let last = self.references.last()?;
         last.bounds(last.uptime).from
     }
 
@@ -172,7 +173,7 @@ impl Clocks {
     }
 
     /// Whether the journal has a clock reading for the time when a record arrived.
-    pub(crate) fn knows(&self, moment: Moment) -> bool {
+    pub(crate) fn has_reading_for(&self, moment: Moment) -> bool {
         self.boots.iter().any(|boot| moment.is_behind(boot.lsn, boot.seq))
     }
 
@@ -182,8 +183,8 @@ impl Clocks {
     }
 
     /// The clock of the newest boot, by its last setting.
-    pub(crate) fn stands(&self) -> Option<Reading> {
-        self.boots.last()?.stands()
+    pub(crate) fn last_reading(&self) -> Option<Reading> {
+        self.boots.last()?.last_reading()
     }
 
     /// The arrival time of a record whose own time is `recorded`.
@@ -200,8 +201,8 @@ impl Clocks {
     }
 
     /// The last reference time of this boot.
-    pub(crate) fn truth(&self, now: &Reading) -> Option<Truth> {
-        self.boot(&now.boot)?.truths.last().copied()
+    pub(crate) fn reference(&self, now: &Reading) -> Option<ReferenceTime> {
+        self.boot(&now.boot)?.references.last().copied()
     }
 
     /// The minimum age of a record. A clock step never makes a record older.
@@ -220,8 +221,8 @@ impl Clocks {
             None => Some(recorded.0).filter(|_| is_plausible(recorded)),
         };
         let earliest_now = self.boots[here].at(now.uptime).from;
-        let by_truth = earliest_now.zip(latest).map_or(0, |(now, then)| now.saturating_sub(then));
-        Duration::from_micros(u64::try_from(uptime.max(by_truth)).unwrap_or(0))
+        let by_reference = earliest_now.zip(latest).map_or(0, |(now, then)| now.saturating_sub(then));
+        Duration::from_micros(u64::try_from(uptime.max(by_reference)).unwrap_or(0))
     }
 
     fn place(&self, moment: Moment, recorded: Timestamp) -> Option<Place> {
@@ -244,10 +245,10 @@ impl Clocks {
 
     fn bounds(&self, place: &Place) -> Bounds {
         let boot = &self.boots[place.boot];
-        if !boot.truths.is_empty() {
+        if !boot.references.is_empty() {
             return Bounds { from: boot.at(place.from).from, to: place.to.and_then(|to| boot.at(to).to) };
         }
-        let before = self.boots[..place.boot].iter().rev().find_map(Boot::last_truth);
+        let before = self.boots[..place.boot].iter().rev().find_map(Boot::last_reference);
         // Nothing of this boot is younger than the start of the next one.
         let after = self.boots[place.boot + 1..].iter().find_map(|boot| boot.at(0).to);
         Bounds { from: before.map(|at| at.saturating_add(place.from.max(0))), to: after }

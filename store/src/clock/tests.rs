@@ -12,8 +12,8 @@ fn reading(boot: u8, uptime: i64, wall: i64) -> Reading {
     Reading { boot: [boot; 16], uptime, wall: Timestamp(wall) }
 }
 
-fn truth(boot: u8, uptime: i64, time: i64, source: ClockSource) -> Truth {
-    Truth { boot: [boot; 16], uptime, time: Timestamp(time), uncertainty: 50_000, source }
+fn reference(boot: u8, uptime: i64, time: i64, source: ClockSource) -> ReferenceTime {
+    ReferenceTime { boot: [boot; 16], uptime, time: Timestamp(time), uncertainty: 50_000, source }
 }
 
 /// The fold as in the views, with each record at the next number.
@@ -38,10 +38,10 @@ impl Fold {
         self
     }
 
-    fn learn(&mut self, truth: Truth) -> &mut Self {
+    fn learn(&mut self, reference: ReferenceTime) -> &mut Self {
         self.next();
-        if let Some(boot) = self.boots.iter_mut().rfind(|boot| boot.id == truth.boot) {
-            boot.learn(truth);
+        if let Some(boot) = self.boots.iter_mut().rfind(|boot| boot.id == reference.boot) {
+            boot.learn(reference);
         }
         self
     }
@@ -56,8 +56,8 @@ impl Fold {
     }
 }
 
-fn off(known: Known, truth: i64) -> u64 {
-    known.at.0.abs_diff(truth).div_ceil(1000)
+fn off(known: Known, expected: i64) -> u64 {
+    known.at.0.abs_diff(expected).div_ceil(1000)
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn event_of_1970_gets_its_time_from_a_reference_time_a_month_later() {
     let mut fold = Fold::default();
     let event = fold.read(reading(1, 60 * SECOND, 60 * SECOND)).event();
     assert_eq!(fold.when(event, 60 * SECOND), Known::unsure(Timestamp(60 * SECOND)));
-    fold.learn(truth(1, 30 * DAY, NOON, ClockSource::Rows));
+    fold.learn(reference(1, 30 * DAY, NOON, ClockSource::Rows));
     let known = fold.when(event, 60 * SECOND);
     assert_eq!(known.at.0, NOON - 30 * DAY + 60 * SECOND);
     // The drift of a crystal by 200 millionths, and the uncertainty of the two readings.
@@ -77,7 +77,7 @@ fn event_of_1970_gets_its_time_from_a_reference_time_a_month_later() {
 fn a_clock_that_was_right_stays_as_it_was() {
     let mut fold = Fold::default();
     let event = fold.read(reading(1, 60 * SECOND, NOON)).event();
-    fold.learn(truth(1, 61 * SECOND, NOON + SECOND + 20_000, ClockSource::Rows));
+    fold.learn(reference(1, 61 * SECOND, NOON + SECOND + 20_000, ClockSource::Rows));
     assert_eq!(fold.when(event, NOON), Known { at: Timestamp(NOON), uncertainty_ms: Some(171) });
 }
 
@@ -89,7 +89,7 @@ fn each_event_goes_by_the_clock_that_was_in_force_when_it_came() {
         let wall = NOON + second * SECOND + years * YEAR;
         events.push((fold.read(reading(1, second * SECOND, wall)).event(), wall, second));
     }
-    fold.learn(truth(1, 50 * SECOND, NOON + 50 * SECOND, ClockSource::Rows));
+    fold.learn(reference(1, 50 * SECOND, NOON + 50 * SECOND, ClockSource::Rows));
     for (event, wall, second) in events {
         let known = fold.when(event, wall);
         assert!(off(known, NOON + second * SECOND) <= known.uncertainty_ms.unwrap(), "{known:?}");
@@ -101,9 +101,14 @@ fn each_event_goes_by_the_clock_that_was_in_force_when_it_came() {
 fn boot_without_reference_time_is_between_its_neighbours() {
     let mut fold = Fold::default();
     let alone = fold.read(reading(1, 10 * SECOND, 10 * SECOND)).event();
-    fold.read(reading(2, 10 * SECOND, NOON)).learn(truth(2, 20 * SECOND, NOON, ClockSource::Rows));
+    fold.read(reading(2, 10 * SECOND, NOON)).learn(reference(2, 20 * SECOND, NOON, ClockSource::Rows));
     let between = fold.read(reading(3, 10 * SECOND, 10 * SECOND)).event();
-    fold.read(reading(4, SECOND, 0)).learn(truth(4, 20 * SECOND, NOON + 3600 * SECOND, ClockSource::Rows));
+    fold.read(reading(4, SECOND, 0)).learn(reference(
+        4,
+        20 * SECOND,
+        NOON + 3600 * SECOND,
+        ClockSource::Rows,
+    ));
     let after = fold.read(reading(5, SECOND, 0)).event();
 
     let known = fold.when(between, 10 * SECOND);
@@ -132,7 +137,7 @@ fn of_contradicting_reference_times_the_system_or_else_the_later_one_is_kept() {
     let time = |sources: [ClockSource; 2]| {
         let mut fold = Fold::default();
         let event = fold.read(reading(1, 0, 0)).event();
-        fold.learn(truth(1, 0, right, sources[0])).learn(truth(1, 0, wrong, sources[1]));
+        fold.learn(reference(1, 0, right, sources[0])).learn(reference(1, 0, wrong, sources[1]));
         fold.when(event, 0).at.0
     };
     assert_eq!(time([ClockSource::System, ClockSource::Rows]), right);
@@ -143,14 +148,14 @@ fn of_contradicting_reference_times_the_system_or_else_the_later_one_is_kept() {
 #[test]
 fn reference_time_is_recorded_only_if_it_improves_the_bounds() {
     let mut boot = Boot::new(Position::default(), &reading(1, 0, NOON));
-    assert!(boot.would_learn(&truth(1, 0, NOON, ClockSource::Rows)));
-    boot.learn(truth(1, 0, NOON, ClockSource::System));
-    let minute = truth(1, 60 * SECOND, NOON + 60 * SECOND, ClockSource::Rows);
+    assert!(boot.would_learn(&reference(1, 0, NOON, ClockSource::Rows)));
+    boot.learn(reference(1, 0, NOON, ClockSource::System));
+    let minute = reference(1, 60 * SECOND, NOON + 60 * SECOND, ClockSource::Rows);
     assert!(!boot.would_learn(&minute));
-    assert!(boot.would_learn(&truth(1, DAY, NOON + DAY, ClockSource::Rows)));
-    let strange = Truth { time: Timestamp(NOON + 3600 * SECOND), ..minute };
+    assert!(boot.would_learn(&reference(1, DAY, NOON + DAY, ClockSource::Rows)));
+    let strange = ReferenceTime { time: Timestamp(NOON + 3600 * SECOND), ..minute };
     assert!(!boot.would_learn(&strange));
-    assert!(boot.would_learn(&Truth { source: ClockSource::System, ..strange }));
+    assert!(boot.would_learn(&ReferenceTime { source: ClockSource::System, ..strange }));
 }
 
 #[test]
@@ -168,7 +173,7 @@ fn a_jump_makes_nothing_older() {
     fold.read(reading(2, 0, NOON + 50 * YEAR));
     let now = reading(2, 60 * SECOND, NOON + 50 * YEAR);
     assert_eq!(age(&fold, before, NOON, &now), 60);
-    fold.learn(truth(1, 20 * SECOND, NOON, ClockSource::Rows)).learn(truth(
+    fold.learn(reference(1, 20 * SECOND, NOON, ClockSource::Rows)).learn(reference(
         2,
         0,
         NOON + DAY,
@@ -189,7 +194,7 @@ fn what_is_claimed_holds_whatever_the_clocks_do() {
             now += random.i64(0..DAY);
             let crystal = random.i64(-DRIFT_PPM..=DRIFT_PPM);
             let (began, mut shift) = (now, [0, -50 * YEAR, 50 * YEAR][random.usize(0..3)]);
-            let mut stands: Option<Reading> = None;
+            let mut last: Option<Reading> = None;
             for _ in 0..random.usize(0..30) {
                 now += random.i64(0..DAY / 8);
                 let uptime = (now - began) + (now - began) / SECOND * crystal;
@@ -198,22 +203,26 @@ fn what_is_claimed_holds_whatever_the_clocks_do() {
                 }
                 let wall = began + uptime + shift;
                 let here = reading(boot, uptime, wall);
-                if !stands.is_some_and(|stands| stands.agrees(&here)) {
+                if !last.is_some_and(|last| last.agrees(&here)) {
                     fold.read(here);
-                    stands = Some(here);
+                    last = Some(here);
                 }
                 events.push((fold.event(), wall, now));
                 if random.u8(0..5) == 0 {
                     let wrong = random.i64(-50_000..=50_000);
-                    fold.learn(truth(boot, uptime, now + wrong, ClockSource::Rows));
+                    fold.learn(reference(boot, uptime, now + wrong, ClockSource::Rows));
                 }
             }
         }
-        for (event, wall, truth) in events {
+        for (event, wall, expected) in events {
             let known = fold.when(event, wall);
             if let Some(claim) = known.uncertainty_ms {
                 claimed += 1;
-                assert!(off(known, truth) <= claim, "run {run}: {known:?} is off by {}", off(known, truth));
+                assert!(
+                    off(known, expected) <= claim,
+                    "run {run}: {known:?} is off by {}",
+                    off(known, expected)
+                );
             }
         }
     }
@@ -226,7 +235,7 @@ fn a_boot_fits_into_one_piece_of_the_views_whatever_happens() {
     for number in 0..1000_i64 {
         let at = Position { lsn: u64::MAX - 1, seq: u64::MAX - 1 };
         boot.mark(at, &reading(1, i64::MAX - number, i64::MIN + number));
-        boot.learn(truth(1, number * DAY, NOON + number * DAY, ClockSource::Rows));
+        boot.learn(reference(1, number * DAY, NOON + number * DAY, ClockSource::Rows));
     }
     assert!(postcard::to_allocvec(&boot).unwrap().len() < 8192);
 }

@@ -59,7 +59,7 @@ pub struct Models {
     /// The model of the gallery in use.
     pub in_use: Model,
     /// The model of the candidate gallery.
-    pub beside: Option<Model>,
+    pub candidate: Option<Model>,
 }
 
 /// Threshold settings.
@@ -101,7 +101,7 @@ pub struct GalleryChanged {
     /// Name of the gallery in use now.
     pub in_use: String,
     /// Name of the candidate gallery.
-    pub beside: Option<String>,
+    pub candidate: Option<String>,
     /// People who are enrolled only in the candidate gallery: they are not recognised any more.
     pub missing: usize,
 }
@@ -154,7 +154,7 @@ impl Slot {
 impl GallerySet {
     pub(in crate::store) fn new(in_use: Arc<Slot>, candidate: Option<Arc<Slot>>) -> Self {
         let model = |slot: &Arc<Slot>| slot.mark.model.clone();
-        let models = Models { in_use: model(&in_use), beside: candidate.as_ref().map(model) };
+        let models = Models { in_use: model(&in_use), candidate: candidate.as_ref().map(model) };
         Self { models, in_use, candidate }
     }
 
@@ -436,8 +436,8 @@ impl Galleries {
     }
 
     fn changed(&self, missing: usize) -> GalleryChanged {
-        let Models { in_use, beside } = self.core.galleries().models().clone();
-        GalleryChanged { in_use: in_use.name, beside: beside.map(|model| model.name), missing }
+        let Models { in_use, candidate } = self.core.galleries().models().clone();
+        GalleryChanged { in_use: in_use.name, candidate: candidate.map(|model| model.name), missing }
     }
 }
 

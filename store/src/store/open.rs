@@ -117,7 +117,7 @@ impl Store {
         };
         let store = Self::new(core);
         if let Ok(mut last_reading) = store.core.clock_lock.try_lock() {
-            *last_reading = store.core.clocks()?.stands();
+            *last_reading = store.core.clocks()?.last_reading();
         }
         Ok((store, report))
     }
@@ -279,7 +279,7 @@ fn open_journal(
     report: &mut OpenReport,
 ) -> Result<Journal, StoreError> {
     let on_commit = Box::new(move |batch: Vec<Committed>| {
-        // If the applier has stopped, the daemon is about to end. The journal alone is the source of truth.
+        // If the applier has stopped, the daemon is about to end. The journal alone is authoritative.
         let _ = commits.send(batch);
     });
     fs::create_dir_all(&options.directory).map_err(IoError::at("create", &options.directory))?;

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::entries::{self, Comparison, FileEntry, Key, MediaState, Preview, State, UploadSoFar};
 use super::{ViewError, Views};
-use crate::clock::{BOOTS_MAX, Boot, Reading, Truth};
+use crate::clock::{BOOTS_MAX, Boot, Reading, ReferenceTime};
 use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
 use crate::record::{ErasureNotice, Media, Record};
@@ -112,7 +112,7 @@ impl<'a> Draft<'a> {
             }
             Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
             Record::Clock(reading) => self.clock_was_set(at, &reading),
-            Record::ClockTruth(truth) => self.reference_time(truth),
+            Record::ReferenceTime(reference) => self.reference_time(reference),
             Record::Refused { .. }
             | Record::Duplicate { .. }
             | Record::EventsDropped { .. }
@@ -303,10 +303,10 @@ impl<'a> Draft<'a> {
         self.put(&Key::Clock(at.lsn), &Boot::new(at, reading))
     }
 
-    fn reference_time(&mut self, truth: Truth) -> Result<(), ViewError> {
+    fn reference_time(&mut self, reference: ReferenceTime) -> Result<(), ViewError> {
         for name in self.names(&[entries::CLOCK])?.into_iter().rev() {
-            if let Some(mut boot) = self.get_named::<Boot>(&name)?.filter(|boot| boot.id == truth.boot) {
-                boot.learn(truth);
+            if let Some(mut boot) = self.get_named::<Boot>(&name)?.filter(|boot| boot.id == reference.boot) {
+                boot.learn(reference);
                 return self.put_named(name, &boot);
             }
         }

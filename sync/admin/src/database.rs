@@ -172,7 +172,11 @@ async fn schema(link: &Link) -> Result<Finding, SyncError> {
     let version = rows::version(link).await?;
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     Ok(if version < newest {
-        Finding::bad(WHAT_SCHEMA, format!("version {version}, this program knows {newest}"), Some(RUN_INIT))
+        Finding::bad(
+            WHAT_SCHEMA,
+            format!("version {version}, the newest of this program is {newest}"),
+            Some(RUN_INIT),
+        )
     } else {
         Finding::good(WHAT_SCHEMA, format!("version {version}"))
     })

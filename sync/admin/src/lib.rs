@@ -38,7 +38,7 @@ pub async fn init(config: &Config) -> Result<Vec<Step>, SyncError> {
     Ok(steps)
 }
 
-/// Brings the schema of the database to version `to`, or to the newest that this program knows. A downgrade discards
+/// Brings the schema of the database to version `to`, or to the newest of this program. A downgrade discards
 /// data of later versions, and is refused without `discard`.
 ///
 /// # Errors

@@ -196,7 +196,7 @@ async fn rows_of<T: DeserializeOwned>(
     let query = format!("select to_jsonb(r) from ({query}) r");
     let rows = timed(doing, BATCH_TIMEOUT, client.query(&query, values)).await?;
     let strange = |error: serde_json::Error| {
-        SyncError::Setup(format!("{doing}: the schema is not as this program knows it: {error}"))
+        SyncError::Setup(format!("{doing}: the schema differs from that of this program: {error}"))
     };
     rows.iter().map(|row| serde_json::from_value(row.get(0)).map_err(strange)).collect()
 }

@@ -23,7 +23,7 @@ use gatehouse_central::rows::{
 use gatehouse_config::Rows as RowsConfig;
 use gatehouse_journal::Position;
 use gatehouse_model::Timestamp;
-use gatehouse_store::clock::{self, ClockSource, Truth};
+use gatehouse_store::clock::{self, ClockSource, ReferenceTime};
 use gatehouse_store::store::{Change, People};
 use tokio_postgres::{Statement, ToStatement};
 
@@ -126,13 +126,13 @@ impl Writer {
     ///
     /// # Errors
     /// [`SyncError`] where the call fails.
-    pub async fn time(&self) -> Result<Option<Truth>, SyncError> {
+    pub async fn time(&self) -> Result<Option<ReferenceTime>, SyncError> {
         let from = clock::uptime();
         let asked = self.link.client.query_one("select clock_timestamp()", &[]);
         let server_time: DateTime<Utc> =
             timed("query the time of Postgres", CALL_TIMEOUT, asked).await?.get(0);
         let to = clock::uptime();
-        Ok(Truth::asked(ClockSource::Rows, Timestamp(server_time.timestamp_micros()), from, to))
+        Ok(ReferenceTime::asked(ClockSource::Rows, Timestamp(server_time.timestamp_micros()), from, to))
     }
 
     /// Starts to share people, if the schema supports it. Known people are uploaded first. Returns a text if people

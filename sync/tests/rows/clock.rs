@@ -31,17 +31,17 @@ async fn visit(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
 }
 
 /// Visits whose row does not say their true time within what it claims, or claims too little to be of use.
-async fn wrong(bed: &Bed, truths: &[(&str, Timestamp)]) -> Vec<String> {
+async fn wrong(bed: &Bed, expected: &[(&str, Timestamp)]) -> Vec<String> {
     let client = bed.database.connect().await.unwrap();
     let query = "select event_id, (extract(epoch from received_at) * 1000000)::bigint, clock_uncertainty_ms \
                  from gatehouse.events order by seq";
     let rows = client.query(query, &[]).await.unwrap();
-    assert_eq!(rows.len(), truths.len());
+    assert_eq!(rows.len(), expected.len());
     let mut wrong = Vec::new();
-    for (row, (id, truth)) in rows.iter().zip(truths) {
+    for (row, (id, time)) in rows.iter().zip(expected) {
         let (reported, at, off): (String, i64, Option<i64>) = (row.get(0), row.get(1), row.get(2));
         assert_eq!(reported, *id, "order is by number");
-        let apart = i64::try_from(at.abs_diff(truth.0)).unwrap();
+        let apart = i64::try_from(at.abs_diff(time.0)).unwrap();
         if off.is_none_or(|off| apart > off * 1000 || off > 60_000) {
             wrong.push(format!("{id}: {apart} microseconds apart, {off:?} ms claimed"));
         }
@@ -56,28 +56,28 @@ async fn a_backlog_of_1970_and_2076_arrives_with_its_true_time_in_its_order() {
     let state = tempfile::tempdir().unwrap();
     let mut store = open(state.path());
     let since_1970 = -Timestamp::now().0;
-    let mut truths = Vec::new();
+    let mut expected = Vec::new();
     for (id, wrong_by) in
         [("a", since_1970), ("b", since_1970), ("c", 50 * YEAR), ("d", 0), ("e", -50 * YEAR)]
     {
-        truths.push((id, visit(&store, id, wrong_by).await));
+        expected.push((id, visit(&store, id, wrong_by).await));
         store.close();
         drop(store);
         store = open(state.path());
     }
     let sync = Sync::start(&config, &store);
     settled(&sync).await;
-    assert_eq!(wrong(&bed, &truths).await, Vec::<String>::new());
-    let truth = store.events.clock().unwrap().truth.unwrap();
-    assert_eq!(truth.source, ClockSource::Rows);
+    assert_eq!(wrong(&bed, &expected).await, Vec::<String>::new());
+    let reference = store.events.clock().unwrap().reference.unwrap();
+    assert_eq!(reference.source, ClockSource::Rows);
 
     // A session later the last event is still known to be the same, and what follows is right at once.
     sync.stop(Duration::from_secs(5)).await;
-    truths.push(("f", visit(&store, "f", 50 * YEAR).await));
+    expected.push(("f", visit(&store, "f", 50 * YEAR).await));
     let sync = Sync::start(&config, &store);
     settled(&sync).await;
     assert_eq!(rows_of(&sync).error, None);
-    assert_eq!(wrong(&bed, &truths).await, Vec::<String>::new());
+    assert_eq!(wrong(&bed, &expected).await, Vec::<String>::new());
     let strays = "select count(*) from gatehouse.events_default";
     assert_eq!(bed.count(strays).await, 0, "all lie in the partition of their true month");
     sync.stop(Duration::from_secs(5)).await;
@@ -99,11 +99,11 @@ async fn the_state_directory_is_known_again_when_the_time_was_learnt_after_its_l
     assert!(changes.iter().any(|change| matches!(change, Change::Event { .. })), "{changes:?}");
     writer.deliver(&changes).await.unwrap();
     drop(writer);
-    let truth = visit(&store, "b", -50 * YEAR).await;
+    let time = visit(&store, "b", -50 * YEAR).await;
     let sync = Sync::start(&bed.config("dev"), &store);
     settled(&sync).await;
     assert_eq!(rows_of(&sync).error, None);
-    let found = wrong(&bed, &[("a", truth), ("b", truth)]).await;
+    let found = wrong(&bed, &[("a", time), ("b", time)]).await;
     assert!(found.len() == 1 && found[0].starts_with("a:"), "{found:?}");
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();

@@ -39,8 +39,8 @@ impl Answering {
         let (speaker, confirmations) = AsyncClient::new(self.speaks, CHANNEL);
         let (hearer, events) = AsyncClient::new(self.receives, CHANNEL);
         hearer.try_subscribe_many([Filter::new(self.filter, QoS::AtLeastOnce)])?;
-        let hear = hear(events, &speaker, &self.topic, count);
-        let both = Box::pin(async { tokio::try_join!(hear, confirmed(confirmations, count)) });
+        let receive = receive(events, &speaker, &self.topic, count);
+        let both = Box::pin(async { tokio::try_join!(receive, confirmed(confirmations, count)) });
         let (begin, end) =
             tokio::time::timeout(timeout, both).await.context("not everything was answered in time")??;
         Ok(count as f64 / end.saturating_duration_since(begin).as_secs_f64())
@@ -48,7 +48,7 @@ impl Answering {
 }
 
 /// Receives and answers; returns when the first message came. It waits if the other client cannot keep up.
-async fn hear(mut events: EventLoop, speaker: &AsyncClient, topic: &str, count: usize) -> Result<Instant> {
+async fn receive(mut events: EventLoop, speaker: &AsyncClient, topic: &str, count: usize) -> Result<Instant> {
     let (mut begin, mut received) = (None, 0);
     loop {
         match events.poll().await? {

@@ -149,7 +149,7 @@ pub(super) async fn fill(store: &Store, probe: &[Encoding], events: u64) -> Resu
     Ok(())
 }
 
-/// Opens the state below `folder`, with the root key beside it, which is made where there is none.
+/// Opens the state below `folder`, with the root key in the same folder. A missing key is made.
 pub(super) fn open(folder: &Path) -> Result<Store> {
     let file = folder.join("root.key");
     let root = if file.exists() { RootKey::read(&file)? } else { RootKey::create(&file)? };

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::table::Table;
 use crowd::Crowd;
-use oracle::Truth;
+use oracle::Nearest;
 
 /// Samples per person.
 const SAMPLES: usize = 5;
@@ -36,7 +36,7 @@ const INDEX_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long an index that is ready needs to let go of what it was made from.
 const SETTLE_PERIOD: Duration = Duration::from_millis(200);
 
-/// Whose graphs are built beside the scans.
+/// Sizes at which graphs are built as well as scans.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Graphs {
     None,
@@ -143,11 +143,11 @@ fn empty() -> Table {
     );
     table.notes = vec![
         "one read: of the quantised templates, by the same thread".to_owned(),
-        "of exact: the median beside that of gatehouse exact on the same templates".to_owned(),
+        "of exact: the ratio of the median to that of gatehouse exact on the same templates".to_owned(),
         "recall: the nearest person's distance, of samples and mean, is that of an f32 scan to the bit; for the \
          exact engine the second person's, too; for peers, the row of the nearest sample"
             .to_owned(),
-        "gatehouse compares with one mean template per five samples besides; peers and the f32 scan do not"
+        "gatehouse compares with one mean template per five samples in addition; peers and the f32 scan do not"
             .to_owned(),
         "times: of the best of three passes over 400 probes; of one, where a probe takes more than 5 ms".to_owned(),
         "bytes/template: growth of the process's own memory (RssAnon), with lenses and threads, which are the same \
@@ -199,7 +199,8 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
     let Faces { templates, probes: asked } = draw(case, probes);
     let (plain, nearest) = timed(&asked, |probe| oracle::nearest(&templates, probe, SAMPLES));
     let people = oracle::with_means(&templates, dimensions, SAMPLES);
-    let truth: Vec<Truth> = asked.iter().map(|probe| oracle::nearest(&people, probe, SAMPLES + 1)).collect();
+    let expected: Vec<Nearest> =
+        asked.iter().map(|probe| oracle::nearest(&people, probe, SAMPLES + 1)).collect();
     drop(people);
     let encodings: Result<Vec<Encoding>, _> =
         asked.iter().map(|probe| Encoding::new(probe.clone(), dimensions)).collect();
@@ -213,7 +214,7 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
         if engine == "hnsw" && graphs != Graphs::All {
             continue;
         }
-        let ours = gallery(case, exact_limit, &templates, &encodings, &truth)?;
+        let ours = gallery(case, exact_limit, &templates, &encodings, &expected)?;
         if engine == "exact" {
             exact = ours.times.p50;
         }
@@ -230,7 +231,7 @@ fn measure(case: Case, probes: usize, table: &mut Table) -> Result<()> {
     row.extend([json!(1.0)].into_iter().chain(none()));
     table.rows.push(row);
     if let Some(python) = peers::python() {
-        let rows: Vec<u32> = nearest.iter().map(|truth| truth.row).collect();
+        let rows: Vec<u32> = nearest.iter().map(|expected| expected.row).collect();
         let input = peers::Input {
             templates: &templates,
             probes: &asked.concat(),
@@ -266,7 +267,7 @@ fn gallery(
     exact_limit: usize,
     templates: &[f32],
     probes: &[Encoding],
-    truth: &[Truth],
+    expected: &[Nearest],
 ) -> Result<Ours> {
     let before = own_bytes();
     let gallery = Gallery::new(settings(case.dimensions, exact_limit));
@@ -290,16 +291,16 @@ fn gallery(
     ensure!(gallery.engine().as_str() == engine, "{} answers instead of {engine}", gallery.engine().as_str());
     let camera = CameraName::try_from("bench").context("a camera name")?;
     let (times, answers) = timed(probes, |probe| gallery.identify(&camera, probe, None));
-    let is_right = |(face, truth): (&gatehouse_model::Face<KeyId>, &Truth)| {
-        let is_nearest = face.distance == Some(truth.distance);
+    let is_right = |(face, expected): (&gatehouse_model::Face<KeyId>, &Nearest)| {
+        let is_nearest = face.distance == Some(expected.distance);
         // The exact engine must be right about the second person, too.
         if exact_limit > 0 {
-            is_nearest && face.margin == Some(truth.second - truth.distance)
+            is_nearest && face.margin == Some(expected.second - expected.distance)
         } else {
             is_nearest
         }
     };
-    let right = answers.iter().zip(truth).filter(|pair| is_right(*pair)).count();
+    let right = answers.iter().zip(expected).filter(|pair| is_right(*pair)).count();
     Ok(Ours { times, recall: right as f64 / probes.len() as f64, bytes, ready })
 }
 
@@ -354,7 +355,7 @@ fn percentiles(mut times: Vec<f64>) -> Times {
     Times { p50: at(50).unwrap_or(0.0), p99: at(99).unwrap_or(0.0) }
 }
 
-/// Memory of this process, 0 where the system does not tell.
+/// Memory of this process, 0 where the system does not report it.
 pub(super) fn resident_bytes() -> u64 {
     status_bytes("VmRSS:")
 }

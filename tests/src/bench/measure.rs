@@ -66,7 +66,7 @@ pub fn bare_append(folder: &Path, bytes: usize, group: usize) -> Result<Durable>
     Ok(Durable { rate, wait: Spread::of(waits), written, group: group as f64 })
 }
 
-/// Bytes that this process has had written to disks so far; 0 where the system does not tell.
+/// Bytes that this process has had written to disks so far; 0 where the system does not report it.
 pub fn written_bytes() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));

@@ -51,7 +51,8 @@ pub async fn run() -> Result<Table> {
     ] {
         table.rows.push(vec![json!(what), json!(rate), json!(ours / rate)]);
     }
-    table.notes = vec!["the server runs with fsync off; COPY reads a file beside the server".into()];
+    table.notes =
+        vec!["the server runs with fsync off; COPY reads a file on the machine of the server".into()];
     Ok(table)
 }
 

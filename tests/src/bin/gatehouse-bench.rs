@@ -1,4 +1,4 @@
-//! `gatehouse-bench [ingest|journal|identify|sync|backlog|thresholds] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each beside the limit of
+//! `gatehouse-bench [ingest|journal|identify|sync|backlog|thresholds] [--full] [--json FILE] [--markdown FILE]`: tables of our numbers, each with the limit of
 //! its parts in the same run.
 
 use std::io::Write;
@@ -20,7 +20,7 @@ const ON_DISK: &str = "/var/tmp";
 const MALLOC_KEY: &str = "MALLOC_MMAP_THRESHOLD_";
 const MALLOC_VALUE: &str = "65536";
 
-/// Measures Gatehouse beside the limits of its parts.
+/// Measures Gatehouse and the limits of its parts.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What to measure; everything, where nothing is named.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gatehouse_model::Timestamp;
 use gatehouse_store::Store;
-use gatehouse_store::clock::{self, ClockSource, Truth};
+use gatehouse_store::clock::{self, ClockSource, ReferenceTime};
 use gatehouse_store::store::EventQuery;
 use gatehouse_vault::keys::RootKey;
 
@@ -66,8 +66,8 @@ pub async fn run(rounds: u64, seed: u64) -> Result<Outcome> {
 /// Events that came between `began` and now and, once the time is known, say otherwise, or that they do not know.
 async fn wrong_times(store: &Store, began: Timestamp) -> Result<u64> {
     let from = clock::uptime();
-    let truth = Truth::asked(ClockSource::Rows, Timestamp::now(), from, clock::uptime());
-    store.events.learn_time(truth.context("this machine's own clock is not set")?).await?;
+    let reference = ReferenceTime::asked(ClockSource::Rows, Timestamp::now(), from, clock::uptime());
+    store.events.learn_time(reference.context("this machine's own clock is not set")?).await?;
     let (now, mut wrong) = (Timestamp::now(), 0);
     for event in store.events.list(&EventQuery { limit: usize::MAX, ..EventQuery::default() })? {
         let off = event.time.uncertainty_ms.and_then(|off| i64::try_from(off * 1000).ok());

@@ -164,7 +164,7 @@ fn loud(camera: &Camera, number: usize) -> Receipt {
     camera.send("gatehouse/loud/event", event.to_string(), false)
 }
 
-/// What is in the store, beside what was sent and not refused.
+/// What is in the store, compared with what was sent and not refused.
 fn count(outcome: &mut Outcome, daemon: &Daemon, sent: usize, refused: u64) -> Result<()> {
     let log = std::fs::read_to_string(daemon.log_file())?;
     outcome.panics += log.matches("panicked at").count() as u64;

@@ -6,7 +6,7 @@ use super::lexer::{self, Kind};
 use super::sources::{Language, Source};
 use super::words::{self, EXCEPTIONS};
 
-/// Where a piece of prose stands.
+/// Where a piece of prose is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
     /// In a comment or a document.

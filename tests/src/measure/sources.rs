@@ -31,7 +31,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The crate's folder: what stands before `src`, `tests`, `examples` or `fuzz_targets`.
+    /// The crate's folder: the path before `src`, `tests`, `examples` or `fuzz_targets`.
     pub fn crate_folder(&self) -> &str {
         ["/src/", "/tests/", "/examples/", "/fuzz_targets/", "/benches/"]
             .iter()

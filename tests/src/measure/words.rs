@@ -5,24 +5,35 @@
 pub const PATH: &str = "tests/src/measure/words.rs";
 
 /// Words that must not occur. A component is a thing: it is not a person and does not speak.
-pub const FORBIDDEN: [&str; 10] =
-    ["somebody", "nobody", "everybody", "whoever", "told", "tells", "hears", "of before", "anew", "lies"];
+pub const FORBIDDEN: [&str; 13] = [
+    "somebody",
+    "nobody",
+    "everybody",
+    "whoever",
+    "told",
+    "tells",
+    "hears",
+    "of before",
+    "anew",
+    "lies",
+    "beside",
+    "truth",
+    "truths",
+];
 
 /// Words that are often a metaphor or a person for a thing. They are counted, not forbidden.
-pub const WATCHED: [&str; 19] = [
+pub const WATCHED: [&str; 17] = [
     "anybody",
     "whom",
     "tell",
     "hear",
     "heard",
     "knows",
-    "truth",
     "house",
     "shelf",
     "room",
     "crew",
     "sift",
-    "beside",
     "lately",
     "neighbour",
     "whatever",

@@ -31,7 +31,7 @@ fn sink(setup: &Setup) -> Result<Value> {
     Ok(setup.daemon.json(&["sync", "status"])?[0].clone())
 }
 
-/// The settings of who prepares the central side, kept beside those of the appliance; and the password file of these.
+/// The settings of who prepares the central side, kept with those of the appliance; and the password file of these.
 fn admin_settings(setup: &mut Setup) -> Result<(PathBuf, PathBuf)> {
     let admin = setup.daemon.folder().path().join("admin.toml");
     let own_password = admin.with_file_name("rows-password");

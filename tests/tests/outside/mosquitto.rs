@@ -1,4 +1,4 @@
-//! The mosquitto example of the package as it is shipped: the certificates of its recipe, its settings beside Debian's own
+//! The mosquitto example of the package as it is shipped: the certificates of its recipe, its settings together with Debian's own
 //! mosquitto.conf, and its access list. A camera can publish for itself alone, and the appliance works over mqtts with a
 //! certificate of its own.
 

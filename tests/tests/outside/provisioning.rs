@@ -202,7 +202,7 @@ fn setup_makes_one_root_key_and_never_replaces_it_unasked() -> Result<()> {
     ensure!(output.status.success() && said(&output).contains("mqtt-password"), "{}", said(&output));
     ensure!(sealed("gatehouse.root-key")? != before && appliance.opened("root-key")? == ROOT_KEY);
     ensure!(appliance.opened("mqtt-password")? == "hunter2");
-    // Beside a sealed state a new key would open nothing.
+    // A new key could not open the sealed state.
     fs::remove_dir_all(appliance.path("credstore"))?;
     fs::create_dir(appliance.path("state"))?;
     fs::write(appliance.path("state/keys"), "sealed")?;

@@ -209,7 +209,7 @@ fn compare(comparison: &GalleryComparison) -> String {
 
 fn switched(done: &GalleryChanged) -> String {
     let previous = done
-        .beside
+        .candidate
         .as_deref()
         .map_or_else(String::new, |name| format!("; {} is kept until it is removed", printable(name)));
     let missing = match done.missing {

@@ -29,7 +29,7 @@ pub(in crate::control) async fn status(services: &Services) -> Result<Status, Fa
         broker: broker(services),
         settings_differ: differs(config, &models.in_use),
         model: models.in_use.name,
-        beside: models.beside.map(|model| model.name),
+        candidate: models.candidate.map(|model| model.name),
         people: store.people as u64,
         templates: store.templates as u64,
         threshold: derived.threshold,
@@ -79,12 +79,12 @@ fn sums(column: Column) -> Sums {
     Sums { received: column.received(), pending: column.pending(), column }
 }
 
-fn clock_line(ClockStatus { now, wall, truth }: ClockStatus) -> ClockLine {
+fn clock_line(ClockStatus { now, wall, reference }: ClockStatus) -> ClockLine {
     let apart = now.at.0.abs_diff(wall.0) / 1000;
     ClockLine {
         time: now.at.to_string(),
         uncertainty_ms: now.uncertainty_ms,
-        source: truth.map(|truth| truth.source),
+        source: reference.map(|reference| reference.source),
         wall: wall.to_string(),
         wrong_by_ms: now.uncertainty_ms.map_or(0, |off| apart.saturating_sub(off)),
     }

@@ -17,7 +17,7 @@ fn model(name: &str, dimensions: usize) -> Model {
 }
 
 fn models() -> Models {
-    Models { in_use: model("old", DIMENSIONS), beside: None }
+    Models { in_use: model("old", DIMENSIONS), candidate: None }
 }
 
 fn read_at(topic: &str, payload: &[u8], retained: bool) -> Result<Visit, Refusal> {
@@ -324,7 +324,7 @@ fn no_mutation_of_an_event_makes_it_panic() {
 
 /// Reads an event with this face while galleries of `old` and `new` are there.
 fn read_both(faces: &Value) -> Result<Visit, Refusal> {
-    let models = Models { beside: Some(model("new", 2)), ..models() };
+    let models = Models { candidate: Some(model("new", 2)), ..models() };
     let payload = Bytes::from(json!({"id": "7", "faces": faces}).to_string());
     let message = Message {
         topic: "gatehouse/door/event",

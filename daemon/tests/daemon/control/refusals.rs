@@ -98,7 +98,7 @@ fn invalid_data_on_the_socket_has_no_effect() {
     assert!(talk(&b"[".repeat(2 << 20)).len() < 500, "too much is cut off");
     assert!(talk(b"{\"person_show\":{\"id\":\"\xff\"}}\n").contains("not valid"));
     let idle: Vec<_> = (0..15).map(|_| UnixStream::connect(home.path("control.sock")).unwrap()).collect();
-    assert_eq!(home.json(&["status"])["device"], "box-1", "beside {} idle ones", idle.len());
+    assert_eq!(home.json(&["status"])["device"], "box-1", "with {} idle connections", idle.len());
 }
 
 #[test]

@@ -103,8 +103,8 @@ impl Setup {
 }
 
 pub(crate) async fn connected(handle: &PipelineHandle) {
-    let stands = || async { handle.stats().connected };
-    let found = wait::until_async("the pipeline to connect", TEST_TIMEOUT, stands).await;
+    let connected = || async { handle.stats().connected };
+    let found = wait::until_async("the pipeline to connect", TEST_TIMEOUT, connected).await;
     assert!(found.is_ok(), "{:?}", handle.stats());
 }
 

@@ -11,7 +11,7 @@ use gatehouse_model::{Event, Identification, Person, Timestamp};
 use super::super::StoreError;
 use super::super::core::Core;
 use super::Events;
-use crate::clock::{Clocks, Known, Moment, Reading, Truth, is_plausible};
+use crate::clock::{Clocks, Known, Moment, Reading, ReferenceTime, is_plausible};
 use crate::record::Record;
 
 /// State of the clock at one moment.
@@ -22,7 +22,7 @@ pub struct ClockStatus {
     /// The wall clock.
     pub wall: Timestamp,
     /// The last reference time of this boot; none where there is none.
-    pub truth: Option<Truth>,
+    pub reference: Option<ReferenceTime>,
 }
 
 /// Ages of records, with clock correction.
@@ -37,8 +37,8 @@ impl Ages {
     }
 
     /// Whether a record's time is usable.
-    pub(in crate::store) fn knows(&self, moment: Moment, recorded: Timestamp) -> bool {
-        self.clocks.knows(moment) || is_plausible(recorded)
+    pub(in crate::store) fn is_usable(&self, moment: Moment, recorded: Timestamp) -> bool {
+        self.clocks.has_reading_for(moment) || is_plausible(recorded)
     }
 
     /// The minimum age; by the wall clock where no reading was ever recorded.
@@ -107,16 +107,16 @@ impl Events {
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read or the journal cannot accept it.
-    pub async fn learn_time(&self, truth: Truth) -> Result<bool, StoreError> {
+    pub async fn learn_time(&self, reference: ReferenceTime) -> Result<bool, StoreError> {
         // A boot is known only after its first reading.
         let last_reading = *self.core.clock_lock.lock().await;
-        if last_reading.is_none_or(|last_reading| last_reading.boot != truth.boot) {
+        if last_reading.is_none_or(|last_reading| last_reading.boot != reference.boot) {
             self.note_clock(Reading::now()).await?;
         }
-        if !self.clocks_now().await?.boot(&truth.boot).is_some_and(|boot| boot.would_learn(&truth)) {
+        if !self.clocks_now().await?.boot(&reference.boot).is_some_and(|boot| boot.would_learn(&reference)) {
             return Ok(false);
         }
-        self.core.change(&Record::ClockTruth(truth)).await?;
+        self.core.change(&Record::ReferenceTime(reference)).await?;
         Ok(true)
     }
 
@@ -126,13 +126,13 @@ impl Events {
     /// # Errors
     /// As [`Events::learn_time`].
     pub async fn clock_synchronized(&self, reading: Reading, set: Timestamp) -> Result<bool, StoreError> {
-        let Some(truth) = Truth::of_system(&reading, set) else { return Ok(false) };
+        let Some(reference) = ReferenceTime::of_system(&reading, set) else { return Ok(false) };
         let then = reading.uptime.saturating_sub(reading.wall.0.saturating_sub(set.0));
         // A step that was recorded just now counts, too.
         if self.clocks_now().await?.boot(&reading.boot).is_some_and(|boot| boot.was_set_after(then)) {
             return Ok(false);
         }
-        self.learn_time(truth).await
+        self.learn_time(reference).await
     }
 
     /// The current state of the clock. Blocking, for microseconds.
@@ -141,7 +141,7 @@ impl Events {
     /// [`StoreError`] where the views cannot be read.
     pub fn clock(&self) -> Result<ClockStatus, StoreError> {
         let (clocks, now) = (self.core.clocks()?, Reading::now());
-        Ok(ClockStatus { now: clocks.now(&now), wall: now.wall, truth: clocks.truth(&now) })
+        Ok(ClockStatus { now: clocks.now(&now), wall: now.wall, reference: clocks.reference(&now) })
     }
 
     /// The corrected time; the wall clock where no correction is known.

@@ -157,7 +157,7 @@ impl Upkeep {
     fn old_files(&self, policy: &RetentionPolicy, ages: &Ages) -> Result<Vec<Record>, StoreError> {
         let older = |file: &FileEntry, than: Duration| {
             let (moment, recorded) = (Moment::Record(file.lsn), file.media.received_at);
-            ages.knows(moment, recorded) && ages.least(moment, recorded) > than
+            ages.is_usable(moment, recorded) && ages.least(moment, recorded) > than
         };
         let mut records = Vec::new();
         for file in self.core.queued(entries::DELIVERED)? {
@@ -218,7 +218,7 @@ impl Upkeep {
     ) -> Result<Age, StoreError> {
         let newest = self.core.events.newest_in(segment)?;
         let newest = newest.map(|event| (Moment::Event(event.seq), event.received_at));
-        let known = newest.filter(|(moment, recorded)| ages.knows(*moment, *recorded));
+        let known = newest.filter(|(moment, recorded)| ages.is_usable(*moment, *recorded));
         let Some((moment, recorded)) = known else {
             return Ok(Age::Unknown);
         };

@@ -60,7 +60,7 @@ pub struct Migrated {
     pub up: bool,
 }
 
-/// Brings the schema to `target` (0 = empty, none = the newest version that this program knows). Without a target, a
+/// Brings the schema to `target` (0 = empty, none = the newest version of this program). Without a target, a
 /// schema that is newer than this program is not changed.
 ///
 /// # Errors

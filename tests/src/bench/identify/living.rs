@@ -20,7 +20,7 @@ use super::{INDEX_TIMEOUT, SAMPLES, Times, percentiles, resident_bytes, settings
 use crate::bench::table::Table;
 
 const DIMENSIONS: usize = 128;
-/// Templates beside which people are enrolled and erased.
+/// Templates in the gallery while people are enrolled and erased.
 const MANY: usize = 100_000;
 /// Templates of a rebuilt graph: enough for some seconds.
 const SOME: usize = 20_000;
@@ -40,8 +40,8 @@ pub fn run(runtime: &tokio::runtime::Runtime) -> Result<Table> {
         "A gallery that changes, 128 dimensions (lower is better)",
         &["what", "templates", "p50 us", "p99 us", "of alone", "bytes/template more", "seconds"],
     );
-    beside_enrollments(&mut table)?;
-    beside_a_rebuild(&mut table)?;
+    during_enrollments(&mut table)?;
+    during_a_rebuild(&mut table)?;
     start(runtime, &mut table)?;
     table.notes = vec![
         "people come and go: one with five samples is enrolled and one erased every millisecond, by another thread".into(),
@@ -96,7 +96,7 @@ fn door() -> Result<CameraName> {
     CameraName::try_from("bench").context("a camera name")
 }
 
-fn beside_enrollments(table: &mut Table) -> Result<()> {
+fn during_enrollments(table: &mut Table) -> Result<()> {
     let mut crowd = Crowd::new(DIMENSIONS, 1);
     let (gallery, probes) = filled(MANY, usize::MAX, &mut crowd)?;
     let camera = door()?;
@@ -110,7 +110,7 @@ fn beside_enrollments(table: &mut Table) -> Result<()> {
         .collect();
     let people = people?;
     let is_over = AtomicBool::new(false);
-    let (beside, _) = std::thread::scope(|scope| {
+    let (during_changes, _) = std::thread::scope(|scope| {
         scope.spawn(|| {
             for person in people.iter().cycle() {
                 if is_over.load(Ordering::Relaxed) {
@@ -127,11 +127,11 @@ fn beside_enrollments(table: &mut Table) -> Result<()> {
         times
     });
     table.rows.push(line("exact, alone", MANY, alone, alone.p50, None));
-    table.rows.push(line("exact, people come and go", MANY, beside, alone.p50, None));
+    table.rows.push(line("exact, people come and go", MANY, during_changes, alone.p50, None));
     Ok(())
 }
 
-fn beside_a_rebuild(table: &mut Table) -> Result<()> {
+fn during_a_rebuild(table: &mut Table) -> Result<()> {
     let mut crowd = Crowd::new(DIMENSIONS, 2);
     let (gallery, probes) = filled(SOME, 0, &mut crowd)?;
     let camera = door()?;

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 /// The nearest template and the nearest of another person, as rows and distances.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Truth {
+pub(super) struct Nearest {
     pub(super) row: u32,
     pub(super) distance: f32,
     pub(super) second: f32,
 }
 
 /// Compares a probe with every vector; `samples` vectors in a row are one person's.
-pub(super) fn nearest(templates: &[f32], probe: &[f32], samples: usize) -> Truth {
+pub(super) fn nearest(templates: &[f32], probe: &[f32], samples: usize) -> Nearest {
     let (mut best, mut second) = ((0, f32::INFINITY), f32::INFINITY);
     for (row, vector) in templates.chunks_exact(probe.len()).enumerate() {
         let square = square_distance(probe, vector);
@@ -25,7 +25,7 @@ pub(super) fn nearest(templates: &[f32], probe: &[f32], samples: usize) -> Truth
             second = second.min(square);
         }
     }
-    Truth { row: best.0 as u32, distance: best.1.sqrt(), second: second.sqrt() }
+    Nearest { row: best.0 as u32, distance: best.1.sqrt(), second: second.sqrt() }
 }
 
 /// Every person's samples, and their mean behind them, rounded as the gallery does.
@@ -43,7 +43,7 @@ pub(super) fn with_means(templates: &[f32], dimensions: usize, samples: usize) -
     all
 }
 
-/// A vector as two times eight bits per component tell it, with a scale of its own.
+/// A vector as two times eight bits per component, with a scale of its own.
 fn rounded(vector: &[f32]) -> impl Iterator<Item = f32> {
     let scale = vector.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) / 127.0;
     vector.iter().map(move |x| {
@@ -88,7 +88,7 @@ mod tests {
         for (row, x) in [5.0, 3.0, 1.0, 2.0, 9.0, 8.0].into_iter().enumerate() {
             templates[row * 16] = x;
         }
-        let truth = nearest(&templates, &[0.0; 16], 2);
-        assert_eq!((truth.row, truth.distance, truth.second), (2, 1.0, 3.0));
+        let found = nearest(&templates, &[0.0; 16], 2);
+        assert_eq!((found.row, found.distance, found.second), (2, 1.0, 3.0));
     }
 }

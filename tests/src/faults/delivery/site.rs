@@ -88,7 +88,7 @@ impl Site {
         Ok(Self { setup, rows_line, standby: None, camera, face, random, sent: Vec::new(), counted: 0 })
     }
 
-    /// Lets the camera send an event, and a file with it; the receipts tell when the broker has them.
+    /// Lets the camera send an event, and a file with it; the receipts show when the broker has them.
     pub(crate) fn send(&mut self, load: Load) -> Vec<Receipt> {
         let id = format!("visit-{}", self.sent.len());
         let bytes = match load {
@@ -119,7 +119,7 @@ impl Site {
         self.camera.waiting()
     }
 
-    /// What `gatehouse sync status` says of a sink beside the numbers.
+    /// What `gatehouse sync status` says of a sink, without the numbers.
     pub(crate) fn says(&self, sink: &str) -> String {
         let output =
             self.setup.daemon.cli(&["sync", "status"]).map(|answer| answer.stdout).unwrap_or_default();

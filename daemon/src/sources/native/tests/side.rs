@@ -27,7 +27,7 @@ fn base64() -> String {
 fn read_long(event: &Value) -> Result<Visit, Refusal> {
     let payload = Bytes::from(event.to_string());
     let received_at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
-    let models = Models { in_use: model("dlib-128", LENGTH), beside: None };
+    let models = Models { in_use: model("dlib-128", LENGTH), candidate: None };
     let message = Message { topic: "gatehouse/door/event", payload: &payload, retained: false, received_at };
     native().event(&message, &models).unwrap()
 }
@@ -95,7 +95,7 @@ fn a_misplaced_encoding_is_refused_with_its_path_where_the_event_has_none() {
 }
 
 #[test]
-fn beside_an_encoding_at_its_place_a_misplaced_one_is_dropped_and_noted() {
+fn a_misplaced_encoding_is_dropped_and_noted_where_one_is_at_its_place() {
     for (form, part) in forms() {
         for mut event in misplaced(&form) {
             event["faces"] = json!([{"encoding": encoding(), "descriptor": form, "box": [1, 2, 3, 4]}]);
@@ -214,7 +214,7 @@ fn a_wrong_type_is_named_with_the_right_one() {
 
 #[test]
 fn every_malformed_message_of_the_scenario_is_refused() {
-    let models = Models { in_use: model("dlib-128", LENGTH), beside: None };
+    let models = Models { in_use: model("dlib-128", LENGTH), candidate: None };
     for fault in Fault::ALL {
         let malformed = malformed(fault, "door", "7", &mut fastrand::Rng::with_seed(3));
         let (topic, payload) = (format!("gatehouse/{}", malformed.topic), Bytes::from(malformed.payload));

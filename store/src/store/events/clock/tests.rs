@@ -33,9 +33,9 @@ async fn event(store: &Store, id: &str, wrong_by: i64) -> Timestamp {
 }
 
 /// The true time, as a database server returns it.
-fn reference_time() -> Truth {
+fn reference_time() -> ReferenceTime {
     let from = uptime();
-    Truth::asked(ClockSource::Rows, Timestamp::now(), from, uptime()).unwrap()
+    ReferenceTime::asked(ClockSource::Rows, Timestamp::now(), from, uptime()).unwrap()
 }
 
 fn times(store: &Store) -> Vec<(String, Known)> {
@@ -43,13 +43,16 @@ fn times(store: &Store) -> Vec<(String, Known)> {
     found.into_iter().rev().map(|view| (view.event.key.id.to_string(), view.time)).collect()
 }
 
-fn assert_right(store: &Store, truths: &[(&str, Timestamp)]) {
+fn assert_right(store: &Store, expected: &[(&str, Timestamp)]) {
     let times = times(store);
-    assert_eq!(times.len(), truths.len());
-    for ((id, known), (name, truth)) in times.iter().zip(truths) {
+    assert_eq!(times.len(), expected.len());
+    for ((id, known), (name, time)) in times.iter().zip(expected) {
         let off = known.uncertainty_ms.unwrap_or_else(|| panic!("{id} is not known: {known:?}"));
         assert_eq!(id, name, "order is by number");
-        assert!(known.at.0.abs_diff(truth.0) <= off * 1000 && off < 60_000, "{id}: {known:?}, truly {truth}");
+        assert!(
+            known.at.0.abs_diff(time.0) <= off * 1000 && off < 60_000,
+            "{id}: {known:?}, expected {time}"
+        );
     }
 }
 
@@ -57,23 +60,23 @@ fn assert_right(store: &Store, truths: &[(&str, Timestamp)]) {
 async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    let mut truths = Vec::new();
+    let mut expected = Vec::new();
     for (id, years) in [("a", -50), ("b", 50), ("c", 0), ("d", -50)] {
-        truths.push((id, event(&store, id, years * YEAR).await));
+        expected.push((id, event(&store, id, years * YEAR).await));
         store = reopen(store, folder.path());
     }
     assert!(times(&store).iter().all(|(_, known)| known.uncertainty_ms.is_none()));
     assert!(store.events.learn_time(reference_time()).await.unwrap());
     assert!(!store.events.learn_time(reference_time()).await.unwrap(), "it does not reduce the uncertainty");
-    truths.push(("e", event(&store, "e", 50 * YEAR).await));
-    assert_right(&store, &truths);
+    expected.push(("e", event(&store, "e", 50 * YEAR).await));
+    assert_right(&store, &expected);
     let delivered = store.feed.changes(Position::default(), 100).unwrap();
     let delivered = delivered.into_iter().filter_map(|change| match change {
         Change::Event { event, time, .. } => Some((event.key.id.to_string(), time)),
         _ => None,
     });
     assert_eq!(delivered.collect::<Vec<_>>(), times(&store));
-    let since = Some(Timestamp(truths[2].1.0 - 60 * SECOND));
+    let since = Some(Timestamp(expected[2].1.0 - 60 * SECOND));
     let query = EventQuery { since, limit: usize::MAX, ..EventQuery::default() };
     assert_eq!(store.events.list(&query).unwrap().len(), 5, "`since` uses the true time");
 
@@ -87,7 +90,14 @@ async fn jumps_of_fifty_years_are_undone_once_the_time_is_known_and_stay_undone(
     std::fs::remove_dir_all(folder.path().join("views")).unwrap();
     let store = open(folder.path());
     assert_eq!(times(&store), before);
-    assert!(store.events.clock().unwrap().truth.is_some_and(|truth| truth.source == ClockSource::Rows));
+    assert!(
+        store
+            .events
+            .clock()
+            .unwrap()
+            .reference
+            .is_some_and(|reference| reference.source == ClockSource::Rows)
+    );
     store.close();
 }
 
