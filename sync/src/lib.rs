@@ -117,9 +117,14 @@ impl Sync {
         self.loops.push(Loop { gauge, now, task: std::sync::Mutex::new(task) });
     }
 
-    /// The state of every sink and its pending items. Blocking: the oldest pending item is read from disk.
-    pub fn status(&self) -> SyncStatus {
-        let backlog = self.feed.backlog();
+    /// The state of every sink and its pending items.
+    ///
+    /// # Errors
+    /// [`SyncError`] if the runtime ends.
+    pub async fn status(&self) -> Result<SyncStatus, SyncError> {
+        // The oldest pending item is read from disk.
+        let feed = self.feed.clone();
+        let backlog = blocking("read the backlog", move || feed.backlog()).await?;
         let sinks = self.loops.iter().map(|one| {
             let mut status = one.gauge.read();
             if status.configured {
@@ -131,7 +136,7 @@ impl Sync {
             }
             status
         });
-        SyncStatus { sinks: sinks.collect() }
+        Ok(SyncStatus { sinks: sinks.collect() })
     }
 
     /// Pushes now over a new connection, regardless of the back-off and of pending items. Returns when every sink has

@@ -56,7 +56,7 @@ impl Media {
     ) -> Result<MediaOutcome, StoreError> {
         let _lock = self.core.media_lock.lock().await;
         let bytes = data.len() as u64;
-        if let Some(known) = self.file_named(&event, &name)? {
+        if let Some(known) = self.file_named(&event, &name).await? {
             // Off the async threads: a digest of a large file takes a second on a small board.
             let is_same = known.media.size == bytes
                 && known.media.sha256 == blocking(move || Ok(sha256(&data))).await?;
@@ -78,7 +78,7 @@ impl Media {
         Ok(MediaOutcome::Stored(self.core.change(&Record::Media(media)).await?))
     }
 
-    /// Opens a media file for reading; every chunk is authenticated as it is read.
+    /// Opens a media file for reading; every chunk is authenticated as it is read. Blocking.
     ///
     /// # Errors
     /// [`Refusal::UnknownMedia`] where the file is not on this device any more.
@@ -96,7 +96,7 @@ impl Media {
     /// [`StoreError`] where the journal failed.
     pub async fn delivered(&self, id: KeyId, place: ObjectPlace) -> Result<(), StoreError> {
         let _lock = self.core.media_lock.lock().await;
-        if let Some(file) = self.pending_file(&id)? {
+        if let Some(file) = self.pending_file(id).await? {
             self.core.change(&Record::MediaDelivered { id, bytes: file.media.size, place }).await?;
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Media {
         fault: Option<String>,
     ) -> Result<(), StoreError> {
         let _lock = self.core.media_lock.lock().await;
-        if self.pending_file(&id)?.is_some() {
+        if self.pending_file(id).await?.is_some() {
             self.core.change(&Record::Previewed { id, thumbnails, fault }).await?;
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Media {
     /// [`StoreError`] where the journal failed.
     pub async fn dropped(&self, id: KeyId, reason: &str) -> Result<(), StoreError> {
         let _lock = self.core.media_lock.lock().await;
-        if let Some(file) = self.pending_file(&id)? {
+        if let Some(file) = self.pending_file(id).await? {
             self.drop_file(&file, reason).await?;
         }
         Ok(())
@@ -190,16 +190,19 @@ impl Media {
         Ok(())
     }
 
-    fn pending_file(&self, id: &KeyId) -> Result<Option<FileEntry>, StoreError> {
-        let file: Option<FileEntry> = self.core.views.get(&Key::File(*id))?;
+    async fn pending_file(&self, id: KeyId) -> Result<Option<FileEntry>, StoreError> {
+        let core = Arc::clone(&self.core);
+        let file: Option<FileEntry> = blocking(move || Ok(core.views.get(&Key::File(id))?)).await?;
         Ok(file.filter(|file| file.state == MediaState::Pending))
     }
 
-    fn file_named(&self, event: &EventKey, name: &MediaName) -> Result<Option<FileEntry>, StoreError> {
-        match self.core.views.get::<KeyId>(&Key::FileName(event, name))? {
-            Some(id) => Ok(self.core.views.get(&Key::File(id))?),
+    async fn file_named(&self, event: &EventKey, name: &MediaName) -> Result<Option<FileEntry>, StoreError> {
+        let (core, event, name) = (Arc::clone(&self.core), event.clone(), name.clone());
+        blocking(move || match core.views.get::<KeyId>(&Key::FileName(&event, &name))? {
+            Some(id) => Ok(core.views.get(&Key::File(id))?),
             None => Ok(None),
-        }
+        })
+        .await
     }
 }
 

@@ -57,7 +57,8 @@ pub(crate) struct Taken {
 pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<Taken, SyncError> {
     const DOING: &str = "download people from Postgres";
     const AFTER: &str = "select change_no, id, erased_at, enrolled_at, named_at, metadata, queried_at from gatehouse.people_changed_after($1, $2, $3)";
-    let before = people.cursor().map_err(SyncError::store(DOING))?;
+    let reader = people.clone();
+    let before = blocking(DOING, move || reader.cursor()).await?.map_err(SyncError::store(DOING))?;
     let most = i32::try_from(PEOPLE_PER_CALL).unwrap_or(i32::MAX);
     let rows = timed(DOING, BATCH_TIMEOUT, link.client.query(AFTER, &[&device, &to_i64(before.upto), &most]))
         .await?;

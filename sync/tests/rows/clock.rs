@@ -76,7 +76,7 @@ async fn a_backlog_of_1970_and_2076_arrives_with_its_true_time_in_its_order() {
     expected.push(("f", visit(&store, "f", 50 * YEAR).await));
     let sync = Sync::start(&config, &store);
     settled(&sync).await;
-    assert_eq!(rows_of(&sync).error, None);
+    assert_eq!(rows_of(&sync).await.error, None);
     assert_eq!(wrong(&bed, &expected).await, Vec::<String>::new());
     let strays = "select count(*) from gatehouse.events_default";
     assert_eq!(bed.count(strays).await, 0, "all lie in the partition of their true month");
@@ -102,7 +102,7 @@ async fn the_state_directory_is_known_again_when_the_time_was_learnt_after_its_l
     let time = visit(&store, "b", -50 * YEAR).await;
     let sync = Sync::start(&bed.config("dev"), &store);
     settled(&sync).await;
-    assert_eq!(rows_of(&sync).error, None);
+    assert_eq!(rows_of(&sync).await.error, None);
     let found = wrong(&bed, &[("a", time), ("b", time)]).await;
     assert!(found.len() == 1 && found[0].starts_with("a:"), "{found:?}");
     sync.stop(Duration::from_secs(5)).await;

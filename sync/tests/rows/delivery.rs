@@ -72,15 +72,15 @@ pub(crate) async fn visits(store: &Store, range: std::ops::RangeInclusive<usize>
     }
 }
 
-pub(crate) fn rows_of(sync: &Sync) -> SinkStatus {
-    sync.status().sinks.into_iter().next().unwrap()
+pub(crate) async fn rows_of(sync: &Sync) -> SinkStatus {
+    sync.status().await.unwrap().sinks.into_iter().next().unwrap()
 }
 
 pub(crate) async fn settled(sync: &Sync) {
     // A push that began after all that is meant is durable: news may not have woken the loop yet.
     sync.now(WAIT_TIMEOUT).await;
     wait::until_async("all rows to be delivered", WAIT_TIMEOUT, || async {
-        let status = rows_of(sync);
+        let status = rows_of(sync).await;
         status.state == SinkState::Idle && status.pending == 0 && status.error.is_none()
     })
     .await
@@ -103,18 +103,22 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     let named =
         "select count(*) from gatehouse.events where identification #>> '{faces,0,person,id}' = 'anna'";
     assert_eq!(bed.count(named).await, 30);
-    assert!(!sync.status().sinks[1].configured);
+    assert!(!sync.status().await.unwrap().sinks[1].configured);
 
     proxy.set(Faults { refuse: true, ..Faults::default() });
     visits(&store, 31..=5000, 0).await;
     store.events.record_refused(Item::Event, "not_json", 3).await.unwrap().await.unwrap();
-    wait::until_async("the outage to be seen", WAIT_TIMEOUT, || async { rows_of(&sync).error.is_some() })
-        .await
-        .unwrap();
-    wait::until_async("what waits to be counted", WAIT_TIMEOUT, || async { rows_of(&sync).pending == 4970 })
-        .await
-        .unwrap();
-    assert!(rows_of(&sync).oldest_pending.is_some());
+    wait::until_async("the outage to be seen", WAIT_TIMEOUT, || async {
+        rows_of(&sync).await.error.is_some()
+    })
+    .await
+    .unwrap();
+    wait::until_async("what waits to be counted", WAIT_TIMEOUT, || async {
+        rows_of(&sync).await.pending == 4970
+    })
+    .await
+    .unwrap();
+    assert!(rows_of(&sync).await.oldest_pending.is_some());
     proxy.heal();
     tokio::time::sleep(Duration::from_millis(50)).await;
     sync.now(WAIT_TIMEOUT).await;
@@ -129,7 +133,7 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     settled(&sync).await;
     assert_eq!(bed.count("select events_scrubbed from gatehouse.erasures").await, 5000);
     sync.stop(Duration::from_secs(5)).await;
-    assert_eq!(rows_of(&sync).state, SinkState::Stopped);
+    assert_eq!(rows_of(&sync).await.state, SinkState::Stopped);
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
     bed.assert_whole("edge-1", 5000).await;
 }
@@ -204,10 +208,12 @@ async fn an_old_copy_of_the_state_directory_is_stopped_in_words() {
         let store = open(&old.path().join("s"));
         visits(&store, range, 0).await;
         let sync = Sync::start(&config, &store);
-        wait::until_async("the stop", WAIT_TIMEOUT, || async { rows_of(&sync).state == SinkState::Stopped })
-            .await
-            .unwrap();
-        let message = rows_of(&sync).error.unwrap();
+        wait::until_async("the stop", WAIT_TIMEOUT, || async {
+            rows_of(&sync).await.state == SinkState::Stopped
+        })
+        .await
+        .unwrap();
+        let message = rows_of(&sync).await.error.unwrap();
         assert!(message.contains("old copy") && message.contains(word), "{message}");
         sync.stop(Duration::from_secs(5)).await;
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();

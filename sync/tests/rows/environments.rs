@@ -51,13 +51,13 @@ async fn reported(config: &Config, store: Store) -> [Option<String>; 2] {
         let still = |state: SinkState, pending: u64| {
             state == SinkState::Stopped || (state == SinkState::Idle && pending == 0)
         };
-        sync.status().sinks.iter().all(|sink| still(sink.state, sink.pending))
+        sync.status().await.unwrap().sinks.iter().all(|sink| still(sink.state, sink.pending))
     })
     .await
     .unwrap();
     // The row of a file follows its object.
     sync.now(WAIT_TIMEOUT).await;
-    let reported = sync.status().sinks.into_iter().map(|sink| sink.error).collect::<Vec<_>>();
+    let reported = sync.status().await.unwrap().sinks.into_iter().map(|sink| sink.error).collect::<Vec<_>>();
     sync.stop(Duration::from_secs(5)).await;
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
     reported.try_into().unwrap()

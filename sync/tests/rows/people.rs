@@ -94,7 +94,7 @@ impl House {
         let sync = self.sync.as_ref().unwrap();
         sync.now(WAIT_TIMEOUT).await;
         wait::until_async("everything to be given and taken", WAIT_TIMEOUT, || async {
-            let status = rows_of(sync);
+            let status = rows_of(sync).await;
             assert_eq!(status.error, None);
             let left = self.store.feed.changes(self.store.feed.rows_cursor(), 1000).unwrap();
             let all = left.iter().all(|change| matches!(change, Change::Nothing { .. }));
@@ -264,7 +264,7 @@ async fn a_wrong_key_shares_no_person_and_delays_no_visit() {
     crate::delivery::visits(&foreign.store, 1..=3, 5).await;
     foreign.go_online();
     foreign.settled().await;
-    let status = rows_of(foreign.sync.as_ref().unwrap());
+    let status = rows_of(foreign.sync.as_ref().unwrap()).await;
     assert!(status.last_set_aside.as_ref().unwrap().contains("deployment key is not that"), "{status:?}");
     deployment.bed.assert_whole("foreign", 3).await;
     assert_eq!(foreign.people(), [("bert".to_owned(), "Bert".to_owned(), 1)]);

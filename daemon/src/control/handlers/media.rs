@@ -5,9 +5,8 @@ use std::time::Duration;
 use gatehouse_central::grant::Grant;
 use gatehouse_model::{KeyId, MediaName};
 use gatehouse_store::files::{SealedReader, content_type};
-use gatehouse_store::record::{Sink, Thumbnail};
+use gatehouse_store::record::Thumbnail;
 use gatehouse_store::store::{MediaQuery, MediaState, MediaView, Refusal};
-use gatehouse_sync::SinkStatus;
 
 use super::{ask, events};
 use crate::control::Services;
@@ -50,8 +49,7 @@ pub(super) async fn url(
     uid: u32,
 ) -> Result<Grant, Fault> {
     let view = find(services, &media).await?;
-    let configured = |sink: &SinkStatus| sink.sink == Sink::Objects && sink.configured;
-    if !services.sync.status().sinks.iter().any(configured) {
+    if services.settings.started().central.objects.is_none() {
         return Err(Fault::refused("[central.objects] is not configured: there are no delivered files")
             .advise("use gatehouse media get to read the file from this appliance"));
     }

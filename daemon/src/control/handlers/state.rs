@@ -62,7 +62,8 @@ pub(in crate::control) fn broker(services: &Services) -> BrokerStatus {
 }
 
 pub(in crate::control) async fn sinks(services: &Services) -> Result<Vec<SinkLine>, Fault> {
-    Ok(services.sync.status().sinks.into_iter().map(sink_line).collect())
+    let status = services.sync.status().await.map_err(Fault::refused)?;
+    Ok(status.sinks.into_iter().map(sink_line).collect())
 }
 
 pub(in crate::control) fn ledger(events: &Events) -> LedgerAnswer {

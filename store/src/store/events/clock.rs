@@ -3,13 +3,14 @@
 //! Order: where the clock was set since the last reading, the new reading is appended before the event.
 //! `clock_lock` is held until the event is in the queue, so that no other reading is appended in between.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_journal::Pending;
 use gatehouse_model::{Event, Identification, Person, Timestamp};
 
 use super::super::StoreError;
-use super::super::core::Core;
+use super::super::core::{Core, blocking};
 use super::Events;
 use crate::clock::{Clocks, Known, Moment, Reading, ReferenceTime, is_plausible};
 use crate::record::Record;
@@ -152,7 +153,8 @@ impl Events {
     /// All clock records, including those that were appended just now.
     async fn clocks_now(&self) -> Result<Clocks, StoreError> {
         self.core.caught_up().await?;
-        self.core.clocks()
+        let core = Arc::clone(&self.core);
+        blocking(move || core.clocks()).await
     }
 }
 

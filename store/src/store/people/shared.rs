@@ -19,6 +19,7 @@ use gatehouse_gallery::{Encoding, Verdict};
 use gatehouse_model::{KeyId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_vault::keys::KeyKind;
 
+use super::super::core::blocking;
 use super::super::galleries::Slot;
 use super::super::{RequestError, StoreError};
 use super::People;
@@ -104,7 +105,7 @@ impl People {
         self.core.people().ids().map(|(_, id)| (deployment.reference(id), id.to_owned())).collect()
     }
 
-    /// How far the central changes of people were merged.
+    /// How far the central changes of people were merged. Blocking.
     ///
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
@@ -120,7 +121,9 @@ impl People {
     /// [`StoreError`] where the journal failed.
     pub async fn advance_cursor(&self, before: PeopleCursor, now: PeopleCursor) -> Result<(), StoreError> {
         let _lock = self.core.people_lock.lock().await;
-        match self.cursor()? == before && now != before {
+        let people = self.clone();
+        let current = blocking(move || people.cursor()).await?;
+        match current == before && now != before {
             true => self.set_cursor(now).await,
             false => Ok(()),
         }
