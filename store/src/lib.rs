@@ -5,7 +5,6 @@
 
 pub mod clock;
 pub mod deployment;
-pub mod error;
 pub mod files;
 mod index;
 pub mod ledger;

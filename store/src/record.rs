@@ -11,15 +11,29 @@ mod versions;
 use gatehouse_gallery::calibration::Calibration;
 use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, Timestamp};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::clock::{Reading, ReferenceTime};
-use crate::error::RecordError;
 use crate::ledger::Totals;
 use gatehouse_model::{Compared, Event, GalleryMark, Identification, VisitRef};
 pub use thumbnail::Thumbnail;
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
 pub const RECORD_VERSION: u8 = 1;
+
+/// A journal payload that is not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The value cannot be encoded.
+    #[error("record cannot be encoded; this is a fault of the program, please report it")]
+    Encode,
+    /// The bytes are not a record of this version.
+    #[error("record is damaged; the disk may be failing: look at dmesg")]
+    Decode,
+    /// The record was written by another version of the program.
+    #[error("record has format version {0}; install the version of Gatehouse that wrote it, or a newer one")]
+    Version(u8),
+}
 
 /// Kind of a message, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ use futures_util::FutureExt as _;
 use gatehouse_central::error::SyncError;
 use gatehouse_config::Hours;
 use gatehouse_journal::Position;
+use gatehouse_model::SinkState;
 use gatehouse_store::record::Sink;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::sink::{Progress, SinkDriver};
-use crate::status::{Gauge, SinkState};
+use crate::status::Gauge;
 
 /// Delay between a new record and the push, so that records that arrive together are sent together. It allows at most
 /// 50 transactions per second, each with a journal record of its own, and no event is noticeably later.

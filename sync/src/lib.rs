@@ -23,7 +23,7 @@ use std::time::Duration;
 use gatehouse_central::grant::{self, Grant};
 use gatehouse_central::throttle::Throttle;
 use gatehouse_config::{Config, Hours};
-use gatehouse_model::KeyId;
+use gatehouse_model::{KeyId, SinkState};
 use gatehouse_store::Store;
 use gatehouse_store::record::{ObjectPlace, Sink};
 use gatehouse_store::store::{Feed, People};
@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 pub use gatehouse_central::{GuardFault, SyncError};
 pub use rows::conflicts::Conflict;
-pub use status::{SinkState, SinkStatus, SyncStatus};
+pub use status::{SinkStatus, SyncStatus};
 
 use crate::backoff::Backoff;
 use crate::delivery_loop::{DeliveryHours, Wake};

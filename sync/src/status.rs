@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatehouse_central::error::SyncError;
-use gatehouse_model::Timestamp;
+use gatehouse_model::{SinkState, Timestamp};
 use gatehouse_store::record::Sink;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -14,24 +14,6 @@ use tokio::sync::watch;
 pub struct SyncStatus {
     /// One entry per sink, configured or not.
     pub sinks: Vec<SinkStatus>,
-}
-
-/// State of a sink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SinkState {
-    /// Everything is delivered.
-    Idle,
-    /// It is delivering, or trying to.
-    Working,
-    /// It failed and retries at [`SinkStatus::next_retry`].
-    Waiting,
-    /// An operator paused it until [`SinkStatus::next_retry`].
-    Paused,
-    /// It waits for the hours of `sync.media_hours`, until [`SinkStatus::next_retry`].
-    Scheduled,
-    /// It cannot continue until an operator acts on [`SinkStatus::error`], and retries rarely. Or it was stopped.
-    Stopped,
 }
 
 /// Status of one sink.

@@ -17,7 +17,7 @@ const MAP_WORDS_MAX: usize = 2_000;
 const LINES_MEDIAN_MAX: usize = 150;
 
 /// Each crate's folder, and the crates of this workspace that it may import and does import.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("store/model", &[]),
     ("config", &["model"]),
     ("store/vault", &["model"]),
@@ -25,11 +25,12 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("store/journal", &["model", "vault"]),
     ("store/gallery", &["model", "vault"]),
     ("store", &["model", "vault", "receipt", "journal", "gallery"]),
-    ("sync/central", &["model", "vault", "journal", "gallery", "store", "config"]),
+    ("sync/tls", &[]),
+    ("sync/central", &["model", "vault", "journal", "gallery", "store", "config", "tls"]),
     ("sync", &["model", "vault", "journal", "gallery", "store", "config", "central"]),
     ("sync/admin", &["model", "journal", "gallery", "store", "config", "central"]),
-    ("daemon/mqtt", &["model", "gallery", "config", "central"]),
-    ("daemon/control", &["model", "gallery", "store", "config", "sync"]),
+    ("daemon/mqtt", &["model", "gallery", "config", "tls"]),
+    ("daemon/control", &["model", "gallery", "store", "config"]),
     ("daemon/machine", &["model", "gallery", "config", "control"]),
     (
         "daemon",

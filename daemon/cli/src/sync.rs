@@ -3,8 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use gatehouse_model::SinkState;
 use gatehouse_store::record::Sink;
-use gatehouse_sync::{Conflict, PAUSE_MAX, SinkState};
+use gatehouse_sync::{Conflict, PAUSE_MAX};
 
 use super::format;
 use super::session::Session;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use gatehouse_config::Value;
 use gatehouse_gallery::Basis;
-use gatehouse_model::{Effort, Face, Outcome, Person};
+use gatehouse_model::{Effort, Face, Outcome, Person, SinkState};
 use gatehouse_store::clock::ClockSource;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::record::Sink;
-use gatehouse_sync::SinkState;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 

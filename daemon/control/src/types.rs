@@ -153,12 +153,12 @@ pub enum Request {
     SyncNow,
     /// Let nothing leave for so many seconds; answered with a list of [`crate::answers::SinkLine`].
     SyncPause {
-        /// At most [`gatehouse_sync::PAUSE_MAX`].
+        /// At most the `PAUSE_MAX` of gatehouse-sync.
         seconds: u64,
     },
     /// End a pause; answered with a list of [`crate::answers::SinkLine`].
     SyncResume,
-    /// Changes of people by several at once; answered with a list of [`gatehouse_sync::Conflict`].
+    /// Changes of people by several at once; answered with a list of the `Conflict` of gatehouse-sync.
     SyncConflicts,
     /// The ledger; answered with [`crate::answers::LedgerAnswer`].
     Ledger,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use gatehouse_central::tls::{certificate_reason, failure, reason};
+use gatehouse_tls::{certificate_reason, failure, reason};
 use rumqttc::v5::mqttbytes::Error as PacketError;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
 use rustls::CertificateError;

@@ -7,6 +7,7 @@ mod face_model;
 mod key_id;
 mod names;
 mod random;
+mod sink_state;
 mod time;
 mod visit;
 
@@ -15,5 +16,6 @@ pub use face_model::{Compared, GalleryMark, Metric, Model, ModelFault, Verdict};
 pub use key_id::KeyId;
 pub use names::{CameraName, EventId, EventKey, MediaName, NAME_BYTES_MAX, NameError};
 pub use random::random;
+pub use sink_state::SinkState;
 pub use time::Timestamp;
 pub use visit::{Effort, Engine, Event, Face, Identification, Outcome, Person, SAMPLES_MAX, VisitRef};

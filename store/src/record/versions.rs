@@ -3,8 +3,7 @@
 //! A later version is refused: a skipped record would be lost in all views. To read records of an earlier
 //! version, keep the types of that version here, decode them, and convert them to a present [`Record`].
 
-use super::{RECORD_VERSION, Record};
-use crate::error::RecordError;
+use super::{RECORD_VERSION, Record, RecordError};
 
 /// Reads a payload of one version, without its version byte.
 pub(super) type Decoder = fn(&[u8]) -> Result<Record, postcard::Error>;

@@ -7,9 +7,9 @@ use gatehouse_vault::keys::KeyError;
 use gatehouse_vault::seal::SealError;
 use thiserror::Error;
 
-use crate::error::RecordError;
 use crate::files::FileError;
 use crate::record::RECORD_VERSION;
+use crate::record::RecordError;
 use crate::views::ViewError;
 
 /// Why the store failed. What a user can correct is a [`Refusal`](super::Refusal) instead.

@@ -231,7 +231,7 @@ pub(in crate::store) fn profile_record(
     key: &DataKey,
     profile: &Profile,
 ) -> Result<Record, StoreError> {
-    let plain = postcard::to_stdvec(profile).map_err(|_| crate::error::RecordError::Encode)?;
+    let plain = postcard::to_stdvec(profile).map_err(|_| crate::record::RecordError::Encode)?;
     let plain = Zeroizing::new(plain);
     Ok(Record::Profile { person, sealed: key.seal(PROFILE_AD, &plain)? })
 }

@@ -12,9 +12,9 @@ use thiserror::Error;
 use super::StoreError;
 use super::galleries::GALLERIES_MAX;
 use super::people::corrections::CorrectionFault;
-use crate::error::RecordError;
 use crate::files::FileError;
 use crate::people::PersonFault;
+use crate::record::RecordError;
 use crate::views::ViewError;
 
 /// Why a request was refused. Nothing was changed.

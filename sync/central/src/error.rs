@@ -7,9 +7,8 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use gatehouse_tls as tls;
 use thiserror::Error;
-
-use crate::tls;
 
 /// Longest text of a foreign error that is kept, in characters: enough for a sentence, too short for an HTML page.
 const MESSAGE_CHARS_MAX: usize = 300;

@@ -14,6 +14,5 @@ pub mod objects;
 pub mod rows;
 pub mod services;
 pub mod throttle;
-pub mod tls;
 
 pub use error::{GuardFault, SyncError};

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_gallery::{EXACT_LIMIT_DEFAULT, Encoding, GallerySettings};
-use gatehouse_model::{Event, Metric, Timestamp};
+use gatehouse_model::{Event, Metric, SinkState, Timestamp};
 use gatehouse_store::Store;
 use gatehouse_store::record::Item;
 use gatehouse_store::store::{ProbeFace, StoreSettings};
-use gatehouse_sync::{SinkState, SinkStatus, Sync};
+use gatehouse_sync::{SinkStatus, Sync};
 use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::wait;
 use gatehouse_vault::keys::RootKey;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use gatehouse_admin as central;
 use gatehouse_config::Config;
+use gatehouse_model::SinkState;
 use gatehouse_store::Store;
-use gatehouse_sync::{SinkState, Sync};
+use gatehouse_sync::Sync;
 use gatehouse_testkit::objects::Objects;
 use gatehouse_testkit::s3::S3Server;
 use gatehouse_testkit::wait;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use gatehouse_admin::shared_people::{Absence, People};
-use gatehouse_model::{Outcome, Person};
+use gatehouse_model::{Outcome, Person, SinkState};
 use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::store::{Change, ProbeFace};
-use gatehouse_sync::{SinkState, Sync};
+use gatehouse_sync::Sync;
 use gatehouse_testkit::wait;
 
 use crate::delivery::{encoding, open, rows_of};

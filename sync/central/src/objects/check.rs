@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use gatehouse_config::Config;
+use gatehouse_tls as tls;
 use minio::s3::error::{Error, S3ServerError};
 use minio::s3::http::BaseUrl;
 use minio::s3::response_traits::HasS3Fields;
@@ -18,7 +19,6 @@ use super::deadlines::Limits;
 use super::marker::MARKER;
 use crate::error::{GuardFault, SyncError};
 use crate::finding::Finding;
-use crate::tls;
 
 /// Signatures are refused at a difference of 15 minutes. A third of it is reported.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);

@@ -1,5 +1,6 @@
 //! Readable texts for TLS failures. rustls shows some only as names of variants, such as
-//! `Other(OtherError(UnsupportedCertVersion))`.
+//! `Other(OtherError(UnsupportedCertVersion))`. The connections to the broker and to the central services share these
+//! texts.
 
 use std::error::Error as StdError;
 
