@@ -1,5 +1,5 @@
-//! The trait of a sink. A new sink is one file that implements [`SinkDriver`] and one line in [`crate::Sync::start`].
-//! Loop, back-off, wake-up and status are shared.
+//! The trait of a sink. A sink is one file that implements [`SinkDriver`] and one line in [`crate::Sync::start`]. Loop,
+//! back-off, wake-up and status are shared. `ARCHITECTURE.md` lists what an additional sink needs elsewhere.
 
 use std::future::Future;
 use std::time::Duration;
