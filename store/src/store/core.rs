@@ -160,7 +160,8 @@ impl Core {
         }))
     }
 
-    /// All that is recorded about the clock. Blocking, for microseconds.
+    /// All that is recorded about the clock. Blocking, but short: on a PC 0.8 microseconds for each of the 256 boots
+    /// that are remembered at most. Callers on async threads write to the disk as well, which takes longer.
     pub(in crate::store) fn clocks(&self) -> Result<Clocks, StoreError> {
         let views = &self.views;
         let boots = views.scan(vec![entries::CLOCK], false).map(|entry| {
