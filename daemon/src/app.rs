@@ -111,6 +111,7 @@ impl App {
         }
         store.galleries.label_strangers(config.gallery.label_strangers);
         wiring::share_people(&store.people, &config);
+        finish_erasures(&store).await;
         // Before the first delivery: a time server has priority over the central database.
         clock::check(&store.events).await;
         let sync = gatehouse_sync::Sync::start(&config, &store);
@@ -184,6 +185,15 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
     });
     tasks.spawn("housekeeping", housekeeping::run(services.clone(), tasks.stop_signal()));
     tasks
+}
+
+/// Their people are not in memory any more: a failure delays no answer, and the next start continues.
+async fn finish_erasures(store: &Store) {
+    match store.people.finish_erasures().await {
+        Ok(0) => {}
+        Ok(finished) => warn!(finished, "interrupted erasures of people were completed"),
+        Err(error) => tracing::error!("an interrupted erasure could not be completed: {error}"),
+    }
 }
 
 /// Logs the results of opening. Damage is an error: an operator has to check the disk.

@@ -14,6 +14,7 @@ use gatehouse_gallery::Encoding;
 use gatehouse_gallery::transform::{Protected, Transform};
 use gatehouse_model::Person;
 use gatehouse_vault::seal::{DataKey, SealError};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ const REFERENCE: &str = "person reference v1";
 const PERSON_AD: &[u8] = b"shared person ";
 
 /// A person by the deployment's keyed hash of their id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reference(pub [u8; 16]);
 
 /// Why a deployment key cannot be loaded.

@@ -176,7 +176,10 @@ impl Totals {
             | Record::SnapshotEnd { .. }
             | Record::Clock(_)
             | Record::ReferenceTime(_)
-            | Record::Erased { .. } => {}
+            | Record::ErasureKnown(_)
+            | Record::MediaErased { .. }
+            | Record::ErasureOrdered(_)
+            | Record::Erased(_) => {}
         }
     }
 }

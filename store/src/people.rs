@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gatehouse_model::{EventKey, KeyId, Person, Timestamp, VisitRef};
-use gatehouse_vault::seal::DataKey;
+use gatehouse_model::{Event, EventKey, Identification, KeyId, Person, Timestamp, VisitRef};
+use gatehouse_vault::seal::{DataKey, SealError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -186,11 +186,44 @@ impl PeopleTable {
         self.members.iter().map(last).collect()
     }
 
+    /// The attributes of an event, sealed with the keys of all people who were recognized, one inside the other. So they
+    /// cannot be read after any of these people was erased. None for an event without a recognized person.
+    pub(crate) fn seal_attributes(
+        &self,
+        identification: &Identification<VisitRef>,
+        event: &Event,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let mut sealed = None;
+        for visit in visits_in(identification) {
+            let Some(member) = self.referred(visit, &event.key) else { continue };
+            let plain = sealed.unwrap_or_else(|| event.attributes.clone().into_bytes());
+            sealed = Some(member.key.seal(&attributes_of(&event.key), &plain)?);
+        }
+        Ok(sealed)
+    }
+
+    /// The attributes that [`PeopleTable::seal_attributes`] sealed; none if one of the people was erased.
+    pub(crate) fn open_attributes(
+        &self,
+        identification: &Identification<VisitRef>,
+        event: &EventKey,
+        mut sealed: Vec<u8>,
+    ) -> Option<String> {
+        let visits: Vec<&VisitRef> = visits_in(identification).collect();
+        for visit in visits.into_iter().rev() {
+            sealed = self.referred(visit, event)?.key.open(&attributes_of(event), &sealed).ok()?.to_vec();
+        }
+        String::from_utf8(sealed).ok()
+    }
+
+    fn referred(&self, visit: &VisitRef, event: &EventKey) -> Option<&Member> {
+        let member = self.member(&self.tagged(visit.day, &visit.tag)?)?;
+        refers_to(&member.key, visit, event).then_some(member)
+    }
+
     /// The person of a reference; none if they were erased or the reference belongs to another event.
     pub(crate) fn resolve(&self, visit: &VisitRef, event: &EventKey) -> Option<Person> {
-        let member = self.member(&self.tagged(visit.day, &visit.tag)?)?;
-        let id = member.key.open(&bound_to(event), &visit.sealed).ok()?;
-        (id.as_slice() == member.profile.person.id.as_bytes()).then(|| member.profile.person.clone())
+        self.referred(visit, event).map(|member| member.profile.person.clone())
     }
 
     fn tagged(&self, day: i32, tag: &[u8; 8]) -> Option<KeyId> {
@@ -243,6 +276,19 @@ fn day_tag(key: &DataKey, day: i32) -> [u8; 8] {
     let mut tag = [0; 8];
     tag.copy_from_slice(&key.tag("visit day", &day.to_le_bytes())[..8]);
     tag
+}
+
+/// Whether a reference is to the person with this key.
+pub(crate) fn refers_to(key: &DataKey, visit: &VisitRef, event: &EventKey) -> bool {
+    day_tag(key, visit.day) == visit.tag && key.open(&bound_to(event), &visit.sealed).is_ok()
+}
+
+fn visits_in(identification: &Identification<VisitRef>) -> impl Iterator<Item = &VisitRef> {
+    identification.faces.iter().filter_map(|face| face.person.as_ref())
+}
+
+fn attributes_of(event: &EventKey) -> Vec<u8> {
+    [b"attributes ".as_slice(), &event.digest()].concat()
 }
 
 fn bound_to(event: &EventKey) -> Vec<u8> {

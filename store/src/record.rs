@@ -9,12 +9,14 @@ mod thumbnail;
 mod versions;
 
 use gatehouse_gallery::calibration::Calibration;
-use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, Timestamp};
+use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, OrderId, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::clock::{Reading, ReferenceTime};
+use crate::deployment::Reference;
 use crate::ledger::Totals;
+use crate::views::entries::ErasureOrder;
 use gatehouse_model::{Compared, Event, GalleryMark, Identification, VisitRef};
 pub use thumbnail::Thumbnail;
 
@@ -86,10 +88,12 @@ pub struct ObjectPlace {
 pub enum Record {
     /// A visit and its identification.
     Event {
-        /// The visit.
+        /// The visit. Its attributes are empty if they are sealed.
         event: Event,
         /// The answer, with people as sealed references only.
         identification: Identification<VisitRef>,
+        /// The attributes of the visit, sealed with the keys of all people who were recognized, one inside the other.
+        attributes: Option<Vec<u8>>,
     },
     /// A media file became durable.
     Media(Media),
@@ -116,15 +120,10 @@ pub enum Record {
         /// Sealed [`crate::people::Profile`].
         sealed: Vec<u8>,
     },
+    /// The erasure of a person began: it is carried out, whatever happens.
+    ErasureOrdered(Erasure),
     /// A person is erased: their key is destroyed.
-    Erased {
-        /// The person's key.
-        person: KeyId,
-        /// When.
-        at: Timestamp,
-        /// For the central services: the person's id, sealed with a key that is destroyed on delivery.
-        notice: Option<ErasureNotice>,
-    },
+    Erased(Erasure),
     /// All records up to a position are delivered to Postgres.
     RowsDelivered {
         /// Journal position of the last delivered record.
@@ -156,6 +155,11 @@ pub enum Record {
         id: KeyId,
         /// Its size, for the quota.
         bytes: u64,
+    },
+    /// A media file of an erased person was removed here. Its object is to be removed from the central services.
+    MediaErased {
+        /// The file.
+        id: KeyId,
     },
     /// A new template key is in force: later templates are sealed with it.
     TemplateKey(TemplateMark),
@@ -225,6 +229,8 @@ pub enum Record {
     PeopleTaken {
         /// Number of that change.
         upto: u64,
+        /// Id of that change. The central database gives another id if it was restored and gives the number again.
+        change: [u8; 16],
         /// The latest stamp among all changes.
         newest: Timestamp,
     },
@@ -254,6 +260,8 @@ pub enum Record {
     Clock(Reading),
     /// A reference time.
     ReferenceTime(ReferenceTime),
+    /// An erasure of a shared person who is not enrolled here.
+    ErasureKnown(ErasureOrder),
     /// The impostor statistics of a gallery's model.
     GalleryCalibrated {
         /// Its number.
@@ -261,6 +269,22 @@ pub enum Record {
         /// The statistics; none for those that the program contains.
         calibration: Option<Box<Calibration>>,
     },
+}
+
+/// An erasure of a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// The order that is carried out.
+    pub order: OrderId,
+    /// The person's key.
+    pub person: KeyId,
+    /// When it was ordered.
+    pub at: Timestamp,
+    /// The reference of a shared person; none where people are not shared. It outlives the person's key, so that the
+    /// erasure can be repeated.
+    pub reference: Option<Reference>,
+    /// For the central services: the person's id, sealed with a key that is destroyed on delivery.
+    pub notice: Option<ErasureNotice>,
 }
 
 /// The template key in force.

@@ -109,7 +109,8 @@ impl RowSink {
         self.learn_time(&writer).await?;
         writer.announce(self.waiting().await?).await?;
         let ours = self.feed.rows_cursor().lsn;
-        if ours > theirs.lsn {
+        let went_back = ours > theirs.lsn;
+        if went_back {
             let theirs = theirs.lsn;
             tracing::warn!(
                 ours,
@@ -118,6 +119,9 @@ impl RowSink {
             );
         }
         self.advance_cursor(theirs).await?;
+        if went_back && self.people.deployment().is_some() {
+            writer.report_restore(ours).await?;
+        }
         let set_aside = writer.share_people(&self.people).await?.into_iter().collect();
         let announced = Instant::now();
         Ok(Session {

@@ -1,6 +1,6 @@
 //! A real MinIO server, if its binary is available. The same S3 tests run against it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -58,6 +58,11 @@ impl Minio {
     /// If it does not start.
     pub fn start_if_present() -> Result<Option<Self>> {
         if Need::Minio.is_missing(binary().is_some()) { Ok(None) } else { Self::start().map(Some) }
+    }
+
+    /// The folder in which the server keeps its objects.
+    pub fn files(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Endpoint and credentials.

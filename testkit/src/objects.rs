@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
+use minio::s3::builders::VersioningStatus;
 use minio::s3::creds::StaticProvider;
 use minio::s3::http::BaseUrl;
 use minio::s3::types::{S3Api, ToStream};
@@ -40,6 +41,17 @@ impl Objects {
         let call = self.client()?;
         let request = call.create_bucket(bucket)?.build().send();
         tokio::time::timeout(REQUEST_TIMEOUT, request).await??;
+        Ok(())
+    }
+
+    /// Lets a bucket keep every version of an object from now on.
+    ///
+    /// # Errors
+    /// If the server does not answer or refuses.
+    pub async fn keep_versions(&self, bucket: &str) -> Result<()> {
+        let call = self.client()?;
+        let request = call.put_bucket_versioning(bucket, VersioningStatus::Enabled)?;
+        tokio::time::timeout(REQUEST_TIMEOUT, request.build().send()).await??;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use crate::folder::Folder;
@@ -178,6 +179,30 @@ impl Postgres {
         let admin = Database { name: "postgres".into(), port: self.port }.ready().await?;
         admin.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await.context("CREATE DATABASE")?;
         Ok(Database { name: name.to_owned(), port: self.port })
+    }
+
+    /// Replaces a database by a copy of another one, which is made from it or restored to it. Sessions of both are ended.
+    ///
+    /// # Errors
+    /// As [`Postgres::create_database`].
+    pub async fn copy_database(&self, from: &str, to: &str) -> Result<()> {
+        let admin = Database { name: "postgres".into(), port: self.port }.ready().await?;
+        // No session may begin until the copy is complete.
+        admin.batch_execute(&format!("ALTER DATABASE \"{from}\" ALLOW_CONNECTIONS false")).await?;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS \"{to}\" WITH (FORCE)")).await?;
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+        loop {
+            admin.query(end, &[&from]).await?;
+            let copy = format!("CREATE DATABASE \"{to}\" TEMPLATE \"{from}\"");
+            match admin.batch_execute(&copy).await {
+                Ok(()) => break,
+                // A session that was ended is still on its way out.
+                Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => {}
+                Err(error) => return Err(error).context("CREATE DATABASE of a copy"),
+            }
+        }
+        admin.batch_execute(&format!("ALTER DATABASE \"{from}\" ALLOW_CONNECTIONS true")).await?;
+        Ok(())
     }
 
     /// The end of the server's log.

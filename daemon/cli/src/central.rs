@@ -44,7 +44,7 @@ pub(super) enum Command {
     DeleteFile(files::OfFile),
     /// Unmark a file for deletion.
     Undelete(files::OfFile),
-    /// Remove the objects of files marked for deletion at least 30 days ago.
+    /// Remove the objects of erased people's files, and of files marked for deletion at least 30 days ago.
     PurgeDeleted(Args),
     /// Archive events of whole days as Parquet in the bucket, or check that the archive is complete.
     Archive(archive::Archive),
@@ -53,6 +53,11 @@ pub(super) enum Command {
     /// Manage the people shared by all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
+    /// Run this after the database was restored to an earlier time: no erased person comes back.
+    ///
+    /// The people in the database are not delivered to appliances until every appliance has sent its erasures again.
+    /// Repeated, it begins again.
+    Restored(people::Restored),
     /// Identify face encodings with the central database.
     Identify(people::Identify),
     /// Create a deployment key, with which appliances share people.
@@ -85,6 +90,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
     let runtime = runtime.map_err(Fault::refused)?;
     match command {
         Command::Person(command) => people::run(command, &runtime, session),
+        Command::Restored(command) => people::restored(&command, &runtime, session),
         Command::Identify(command) => people::find(&command, &runtime, session),
         Command::MakeKey(command) => people::make_key(&command, session),
         Command::Init(args) => {

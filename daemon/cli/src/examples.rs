@@ -155,6 +155,8 @@ const EXAMPLES: &[Example] = &[
         "gatehouse central undelete 0192f3c4-7a5e-7cc1-8d2f-3b1f6a0c9e11",
     ),
     example("central purge-deleted", "Remove files marked 30 days ago", "gatehouse central purge-deleted"),
+    example("central restored", "Hold people back after a restore", "gatehouse central restored"),
+    example("central restored", "Deliver them now", "gatehouse central restored --release"),
     example("central archive", "Archive up to yesterday", "gatehouse central archive"),
     example("central archive", "Check the archive", "gatehouse central archive --check"),
     example(

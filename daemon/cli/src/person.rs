@@ -96,11 +96,20 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             |person: &PersonSummary| format!("{} is now {}", printable(&person.id), printable(&person.name)),
         ),
         Command::Erase { id, yes } => {
-            let step = format!("Erases {}: its encodings, and the link to all past visits.", printable(&id));
+            let step = format!(
+                "Erases {}: its encodings, the link to all past visits, and the pictures of these visits.",
+                printable(&id)
+            );
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
             session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
                 let encodings = format::count(erased.samples as u64, "encoding", "encodings");
-                format!("{} is erased, with {encodings}", printable(&erased.id))
+                let files = format::count(erased.files as u64, "file", "files");
+                let visits = format::count(erased.visits as u64, "visit", "visits");
+                format!(
+                    "{} is erased, with {encodings} and {files} of {visits}\norder {}",
+                    printable(&erased.id),
+                    erased.order
+                )
             })
         }
     }

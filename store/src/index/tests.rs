@@ -82,7 +82,7 @@ fn event(key: EventKey, at: i64) -> Record {
     };
     let identification =
         Identification { gallery_size: 0, model: "test".into(), faces: Vec::new(), effort: None };
-    Record::Event { event, identification }
+    Record::Event { event, identification, attributes: None }
 }
 
 fn noise() -> Record {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use std::thread::JoinHandle;
 
 use gatehouse_journal::{Entry, Journal, Pending, Position, Reader};
-use gatehouse_model::{EventKey, Identification, KeyId, Person, Timestamp, VisitRef};
+use gatehouse_model::{Event, EventKey, Identification, KeyId, Person, Timestamp, VisitRef};
 use gatehouse_vault::keys::{KeyKind, KeyTable};
 use gatehouse_vault::space::Space;
 use tokio::sync::watch;
@@ -30,6 +30,15 @@ use crate::views::entries::{self, FileEntry, Key, Preview, State};
 /// Media files that are removed at once. Each costs several writes to the disk, and pictures that arrive wait
 /// meanwhile.
 pub(in crate::store) const FILES_PER_BATCH: usize = 16;
+
+/// The attributes of an event whose person was erased.
+pub(in crate::store) const NO_ATTRIBUTES: &str = "{}";
+
+/// A stored event as it can be read now: without erased people, and without the attributes of their visits.
+pub(in crate::store) struct Opened {
+    pub(in crate::store) event: Event,
+    pub(in crate::store) identification: Identification<Person>,
+}
 
 /// The state behind the handles.
 pub(in crate::store) struct Core {
@@ -193,6 +202,21 @@ impl Core {
     pub(in crate::store) async fn create_key(&self, kind: KeyKind) -> Result<KeyId, StoreError> {
         let keys = self.keys.clone();
         blocking(move || Ok(keys.create(kind)?)).await
+    }
+
+    /// A stored event as it can be read now.
+    pub(in crate::store) fn open_event(
+        &self,
+        mut event: Event,
+        identification: Identification<VisitRef>,
+        sealed: Option<Vec<u8>>,
+    ) -> Opened {
+        if let Some(sealed) = sealed {
+            let opened = self.people().open_attributes(&identification, &event.key, sealed);
+            event.attributes = opened.unwrap_or_else(|| NO_ATTRIBUTES.to_owned());
+        }
+        let identification = self.resolve(&event.key, identification);
+        Opened { event, identification }
     }
 
     /// The identification with the people that are still enrolled.

@@ -46,6 +46,11 @@ pub enum StoreError {
         known = RECORD_VERSION
     )]
     Format(String),
+    /// The verification of an erasure found data of the person.
+    #[error(
+        "the erasure is not complete: data of the person is left; restart gatehoused, it continues the erasure"
+    )]
+    Erasure,
     /// A blocking step was cancelled at shutdown.
     #[error("gatehoused is stopping; try again once it runs")]
     Stopping,

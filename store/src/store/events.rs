@@ -6,7 +6,7 @@ use gatehouse_journal::Pending;
 use gatehouse_model::{Compared, Event, EventKey, Identification, Person};
 
 use super::StoreError;
-use super::core::{Core, blocking};
+use super::core::{Core, NO_ATTRIBUTES, blocking};
 use crate::record::{Item, Record};
 
 pub(in crate::store) mod clock;
@@ -57,16 +57,26 @@ impl Events {
     ///
     /// # Errors
     /// [`StoreError`] where the journal cannot accept it; the daemon must end then.
-    pub async fn record(&self, event: Event, answer: Identification<Person>) -> Result<Pending, StoreError> {
+    pub async fn record(
+        &self,
+        mut event: Event,
+        answer: Identification<Person>,
+    ) -> Result<Pending, StoreError> {
         if let Ok(slot) = self.core.galleries().named(Some(&answer.model)) {
             slot.impostors().take(&event.key.camera, event.received_at, &answer);
         }
-        let identification = {
+        let (identification, attributes) = {
             let people = self.core.people();
-            answer.map_person(|person| people.refer(&person, &event.key, event.received_at))
+            let identification =
+                answer.map_person(|person| people.refer(&person, &event.key, event.received_at));
+            let attributes = people.seal_attributes(&identification, &event)?;
+            (identification, attributes)
         };
+        if attributes.is_some() {
+            NO_ATTRIBUTES.clone_into(&mut event.attributes);
+        }
         self.core.events.remember(&event.key);
-        self.core.append(&Record::Event { event, identification }).await
+        self.core.append(&Record::Event { event, identification, attributes }).await
     }
 
     /// Counts a message that was delivered again.

@@ -6,17 +6,18 @@
 use std::sync::Arc;
 
 use gatehouse_journal::{Committed, Position};
-use gatehouse_model::{Event, Identification, Person, Timestamp};
+use gatehouse_model::{Event, EventKey, Identification, OrderId, Person, Timestamp};
 use tokio::sync::watch;
 
 use super::StoreError;
-use super::core::Core;
+use super::core::{Core, Opened};
+use super::people::People;
+use super::people::erasure::NOTICE_AD;
 use super::people::shared::Shared;
-use super::people::{NOTICE_AD, People};
 use crate::clock::{Clocks, Known, Moment};
 use crate::deployment::Reference;
 use crate::files::content_type;
-use crate::record::{ErasureNotice, Media, ObjectPlace, Record, Thumbnail};
+use crate::record::{Erasure, ErasureNotice, Media, ObjectPlace, Record, Thumbnail};
 use crate::views::entries::{self, FileEntry, Key};
 
 /// Records that one call of [`Feed::changes`] reads at most for each change that it may return.
@@ -62,10 +63,19 @@ pub enum Change {
         /// Its thumbnails.
         thumbnails: Vec<Thumbnail>,
     },
+    /// The media files of an event of an erased person are to be removed from the central storage.
+    FilesErased {
+        /// Position in the journal.
+        position: Position,
+        /// The event.
+        event: EventKey,
+    },
     /// A person was erased.
     Erasure {
         /// Position in the journal.
         position: Position,
+        /// The order.
+        order: OrderId,
         /// The person's id. It is not available afterwards.
         person_id: String,
         /// The reference of a shared person; none where people are not shared.
@@ -94,6 +104,7 @@ impl Change {
             Self::Event { position, .. }
             | Self::File { position, .. }
             | Self::Thumbnails { position, .. }
+            | Self::FilesErased { position, .. }
             | Self::Erasure { position, .. }
             | Self::Person { position, .. }
             | Self::Nothing { position } => *position,
@@ -219,8 +230,9 @@ impl Feed {
         // A damaged payload is not delivered. The log of the next start reports it.
         let Ok(record) = Record::decode(&committed.payload) else { return Ok(None) };
         Ok(match record {
-            Record::Event { event, identification } => {
-                let identification = self.core.resolve(&event.key, identification);
+            Record::Event { event, identification, attributes } => {
+                let Opened { event, identification } =
+                    self.core.open_event(event, identification, attributes);
                 let time = clocks.when(Moment::Event(position.seq), event.received_at);
                 Some(Change::Event { position, event, identification, time })
             }
@@ -239,10 +251,17 @@ impl Feed {
                     thumbnails,
                 })
             }
-            Record::Erased { at, notice: Some(notice), .. } => self.open_notice(&notice).map(|person_id| {
-                let reference = self.core.deployment().map(|key| key.reference(&person_id));
-                Change::Erasure { position, person_id, reference, at }
-            }),
+            Record::MediaErased { id } => self
+                .core
+                .views
+                .get(&Key::File(id))?
+                .map(|FileEntry { media, .. }| Change::FilesErased { position, event: media.event }),
+            Record::Erased(Erasure { order, at, notice: Some(notice), .. }) => {
+                self.open_notice(&notice).map(|person_id| {
+                    let reference = self.core.deployment().map(|key| key.reference(&person_id));
+                    Change::Erasure { position, order, person_id, reference, at }
+                })
+            }
             // The current state, not that of the record: a person who was erased since is not delivered.
             Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => self
                 .people

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use gatehouse_journal::{Committed, Entry, Journal, JournalOptions, Position};
-use gatehouse_model::{KeyId, Timestamp};
+use gatehouse_model::KeyId;
 use gatehouse_vault::error::IoError;
 use gatehouse_vault::keys::{KeyKind, KeyTable, RootKey};
 use gatehouse_vault::space::Space;
@@ -30,8 +30,8 @@ use super::{Store, StoreError, StoreSettings, format};
 use crate::files::{FilesReport, MediaFiles};
 use crate::index::EventIndex;
 use crate::people::{Member, PeopleTable, Profile};
-use crate::record::Record;
-use crate::views::entries::{self, FileEntry, Key, MediaState, State};
+use crate::record::{Erasure, Record};
+use crate::views::entries::{self, FileEntry, Key, MediaState, PeopleCursor, State};
 use crate::views::{ViewError, Views};
 
 /// Records that are applied to the views in one batch while catching up.
@@ -226,8 +226,8 @@ impl Parts {
 
 /// The newest stamp of a change of people, given here or taken from the central services, in microseconds.
 fn newest_stamp(views: &Views, people: &PeopleTable) -> Result<i64, StoreError> {
-    let taken: Option<(u64, Timestamp)> = views.get(&Key::PeopleTaken)?;
-    Ok(people.newest_stamp().max(taken.map_or(0, |(_, newest)| newest.0)))
+    let taken: Option<PeopleCursor> = views.get(&Key::PeopleTaken)?;
+    Ok(people.newest_stamp().max(taken.map_or(0, |cursor| cursor.newest.0)))
 }
 
 /// Descriptions of the damage in the key table and the media files.
@@ -332,6 +332,10 @@ fn load_people(
     let mut loaded = Loaded::default();
     for entry in views.person_keys() {
         let (key_id, sealed) = entry?;
+        // Erased, apart from what the next step of the erasure reads.
+        if views.stored(&Key::ErasureUnderWay(key_id).bytes())?.is_some() {
+            continue;
+        }
         match load_person(views, keys, key_id, &sealed, keyring) {
             Ok((member, known)) => {
                 galleries.all().for_each(|slot| known.load_into(slot.mark.number, &slot.gallery));
@@ -380,6 +384,10 @@ fn clear_unknown(views: &Views, keys: &KeyTable, files: &MediaFiles) -> Result<u
     for entry in views.scan(vec![entries::ERASURE], false) {
         let (name, value) = entry?;
         known.insert(views.unseal::<KeyId>(&name, &value)?);
+    }
+    for entry in views.scan(vec![entries::ERASURE_UNDER_WAY], false) {
+        let (name, value) = entry?;
+        known.extend(views.unseal::<Erasure>(&name, &value)?.notice.map(|notice| notice.key));
     }
     let mut cleared = 0;
     for id in files.ids()?.into_iter().filter(|id| !known.contains(id)) {

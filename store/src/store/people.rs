@@ -1,47 +1,32 @@
-//! Enroll, rename, erase.
+//! Enroll and rename. [`erasure`] erases.
 //!
 //! Order of an enrollment: the person's key is durable, then the sealed profile and templates are in the
 //! journal, then the state in memory changes. A crash in between leaves an unreferenced key, which opening
-//! destroys. Order of an erasure: the person is removed from memory, then the journal records it. Then the
-//! key is destroyed and the views change. After a crash behind the journal record, the replay completes the
-//! erasure. A crash before it leaves the person enrolled, and the caller has received no response.
+//! destroys.
 
 use std::sync::Arc;
 
 use gatehouse_gallery::{Encoding, EncodingFault};
-use gatehouse_model::{GalleryMark, KeyId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_model::{GalleryMark, KeyId, Person, SAMPLES_MAX};
 use gatehouse_vault::keys::KeyKind;
 use gatehouse_vault::seal::DataKey;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::core::Core;
 use super::galleries::{Galleries, Slot};
 use super::{Refusal, RequestError, StoreError};
 use crate::people::{self, Member, PersonSummary, Profile};
-use crate::record::{ErasureNotice, Record};
+use crate::record::Record;
 
 pub(in crate::store) mod absence;
 pub(in crate::store) mod corrections;
 pub(in crate::store) mod enrollment;
+pub(in crate::store) mod erasure;
 pub(in crate::store) mod shared;
 pub(in crate::store) mod templates;
 
 /// Associated data of a sealed profile.
 pub(in crate::store) const PROFILE_AD: &[u8] = b"profile";
-/// Associated data of the sealed person id in an erasure notice.
-pub(in crate::store) const NOTICE_AD: &[u8] = b"erasure notice";
-
-/// A finished erasure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Erased {
-    /// The requested id.
-    pub id: String,
-    /// Templates that were removed.
-    pub samples: usize,
-    /// Time of the erasure, RFC 3339.
-    pub erased_at: String,
-}
 
 /// Enrolled people: enrollment, erasure, corrections, and people of other appliances. Cheap to clone.
 #[derive(Clone)]
@@ -145,35 +130,6 @@ impl People {
         Ok(self.get(id).ok_or_else(unknown)?)
     }
 
-    /// Erases a person. Answers change immediately. On return the key is destroyed, and with it every
-    /// template and the link to every past visit.
-    ///
-    /// # Errors
-    /// A refusal for an unknown id.
-    pub async fn erase(&self, id: &str) -> Result<Erased, RequestError> {
-        let _lock = self.core.people_lock.lock().await;
-        let person = self.core.people().key_of(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?;
-        Ok(self.erase_member(person, id, self.core.stamp()).await?)
-    }
-
-    /// As [`People::erase`], for an enrolled person and at a given time. The caller must hold `people_lock`.
-    pub(in crate::store) async fn erase_member(
-        &self,
-        person: KeyId,
-        id: &str,
-        at: Timestamp,
-    ) -> Result<Erased, StoreError> {
-        let notice = match self.core.settings.central_rows {
-            true => Some(self.notice(id).await?),
-            false => None,
-        };
-        self.core.people_mut().remove(id);
-        let samples = self.core.galleries().all().map(|slot| slot.gallery.remove(&person)).sum();
-        self.galleries.forget_matches_of(id);
-        self.core.change(&Record::Erased { person, at, notice }).await?;
-        Ok(Erased { id: id.to_owned(), samples, erased_at: at.to_string() })
-    }
-
     /// All people, by id.
     pub fn list(&self) -> Vec<PersonSummary> {
         let galleries = self.core.galleries();
@@ -217,12 +173,6 @@ impl People {
         let templates = encodings.iter().enumerate().map(protect).collect::<Result<Vec<_>, _>>()?;
         let sealed = now.seal(key, *gallery, &templates)?;
         Ok(Record::Templates { gallery: *gallery, person, sealed, replaces: false })
-    }
-
-    async fn notice(&self, id: &str) -> Result<ErasureNotice, StoreError> {
-        let key = self.core.create_key(KeyKind::Erasure).await?;
-        let sealed = self.core.keys.key(&key)?.seal(NOTICE_AD, id.as_bytes())?;
-        Ok(ErasureNotice { key, sealed })
     }
 }
 

@@ -11,12 +11,17 @@ use gatehouse_model::{Event, EventKey, GalleryMark, KeyId, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::entries::{self, Comparison, FileEntry, Key, MediaState, Preview, State, UploadSoFar};
+use super::entries::{
+    self, Comparison, ErasureOrder, FileEntry, Key, MediaState, PeopleCursor, Preview, State, UploadSoFar,
+};
 use super::{ViewError, Views};
 use crate::clock::{BOOTS_MAX, Boot, Reading, ReferenceTime};
 use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
-use crate::record::{ErasureNotice, Media, Record};
+use crate::record::{Erasure, Media, Record};
+
+/// State of a delivered media file of an erased person.
+const ERASED: &str = "erasure";
 
 /// An action outside of the views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,9 @@ impl<'a> Draft<'a> {
             Record::Templates { gallery, person, sealed, replaces } => {
                 self.templates(gallery, person, sealed, replaces)
             }
-            Record::Erased { person, notice, .. } => self.erased(at, person, notice),
+            Record::ErasureOrdered(erasure) => self.put(&Key::ErasureUnderWay(erasure.person), &erasure),
+            Record::Erased(erasure) => self.erased(at, erasure),
+            Record::MediaErased { id } => self.media_erased(&id),
             Record::RowsDelivered { lsn, .. } => self.erasures_delivered(lsn),
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
             Record::MediaDropped { id, reason, .. } => self.settle(&id, MediaState::Dropped(reason)),
@@ -110,7 +117,10 @@ impl<'a> Draft<'a> {
             Record::PartSent { id, upload, part_bytes, number, etag } => {
                 self.part_sent(&id, UploadSoFar { upload, part_bytes, etags: vec![etag] }, number)
             }
-            Record::PeopleTaken { upto, newest } => self.put(&Key::PeopleTaken, &(upto, newest)),
+            Record::ErasureKnown(known) => self.put(&Key::ErasureOrder(known.order), &known),
+            Record::PeopleTaken { upto, change, newest } => {
+                self.put(&Key::PeopleTaken, &PeopleCursor { upto, change, newest })
+            }
             Record::Clock(reading) => self.clock_was_set(at, &reading),
             Record::ReferenceTime(reference) => self.reference_time(reference),
             Record::Refused { .. }
@@ -125,8 +135,8 @@ impl<'a> Draft<'a> {
     fn gallery_added(&mut self, mark: &GalleryMark) -> Result<(), ViewError> {
         self.remove(&Key::Comparison)?;
         self.remove(&Key::GalleryGone(mark.number))?;
-        if let Some((_, newest)) = self.get::<(u64, Timestamp)>(&Key::PeopleTaken)? {
-            self.put(&Key::PeopleTaken, &(0_u64, newest))?;
+        if let Some(cursor) = self.get::<PeopleCursor>(&Key::PeopleTaken)? {
+            self.put(&Key::PeopleTaken, &cursor.reset())?;
         }
         self.put(&Key::Gallery(mark.number), mark)
     }
@@ -255,19 +265,28 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn erased(
-        &mut self,
-        at: Position,
-        person: KeyId,
-        notice: Option<ErasureNotice>,
-    ) -> Result<(), ViewError> {
+    /// A removed file whose object is removed from the central services, too.
+    fn media_erased(&mut self, id: &KeyId) -> Result<(), ViewError> {
+        let Some(mut file) = self.get::<FileEntry>(&Key::File(*id))? else { return Ok(()) };
+        if matches!(file.state, MediaState::Delivered(_)) {
+            file.state = MediaState::Dropped(ERASED.to_owned());
+        }
+        self.put(&Key::File(*id), &file)
+    }
+
+    fn erased(&mut self, record: Position, erasure: Erasure) -> Result<(), ViewError> {
+        let Erasure { order, person, at, reference, notice } = erasure;
+        if let Some(reference) = reference {
+            self.put(&Key::ErasureOrder(order), &ErasureOrder { order, reference, at })?;
+        }
+        self.remove(&Key::ErasureUnderWay(person))?;
         self.effects.push(Effect::DestroyKey(person));
         self.remove(&Key::Profile(person))?;
         for name in self.names(&entries::templates_of(&person))? {
             self.set(name, None)?;
         }
         match notice {
-            Some(notice) => self.put(&Key::Erasure(at.lsn), &notice.key),
+            Some(notice) => self.put(&Key::Erasure(record.lsn), &notice.key),
             None => Ok(()),
         }
     }

@@ -1,9 +1,11 @@
 //! Keys and values of the views. The first byte of a key is its kind. Numbers are big-endian, so that the
 //! order of keys is the order of age.
 
-use gatehouse_model::{Compared, EventKey, KeyId, MediaName, Timestamp, Verdict, sha256};
+use gatehouse_model::{Compared, EventKey, KeyId, MediaName, OrderId, Timestamp, Verdict, sha256};
+
 use serde::{Deserialize, Serialize};
 
+use crate::deployment::Reference;
 use crate::ledger::Totals;
 use crate::record::{Media, ObjectPlace, Thumbnail};
 
@@ -22,6 +24,8 @@ pub(crate) const PREVIEW: u8 = b'v';
 pub(crate) const PREVIEWED: u8 = b'i';
 pub(crate) const DELIVERED: u8 = b'd';
 pub(crate) const ERASURE: u8 = b'x';
+pub(crate) const ERASURE_ORDER: u8 = b'o';
+pub(crate) const ERASURE_UNDER_WAY: u8 = b'r';
 pub(crate) const GALLERY: u8 = b'g';
 pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
@@ -62,6 +66,10 @@ pub(crate) enum Key<'a> {
     Delivered(u64),
     /// An erasure that was not delivered to the central services.
     Erasure(u64),
+    /// An erasure that is not complete, by the person's key.
+    ErasureUnderWay(KeyId),
+    /// An erasure of a shared person. It is kept, so that it can be sent to a restored central database again.
+    ErasureOrder(OrderId),
     /// The model of a gallery, by the gallery's number.
     Gallery(u8),
     /// A removed gallery, until its number is reused.
@@ -100,6 +108,8 @@ impl Key<'_> {
             Self::Previewed(id) => named(PREVIEWED, id),
             Self::Delivered(lsn) => numbered(DELIVERED, *lsn),
             Self::Erasure(lsn) => numbered(ERASURE, *lsn),
+            Self::ErasureUnderWay(person) => named(ERASURE_UNDER_WAY, person),
+            Self::ErasureOrder(order) => [&[ERASURE_ORDER], order.as_bytes().as_slice()].concat(),
             Self::Gallery(number) => vec![GALLERY, *number],
             Self::GalleryGone(number) => vec![GALLERY_GONE, *number],
             Self::GalleryInUse => vec![GALLERY_IN_USE],
@@ -178,7 +188,7 @@ impl Counts {
             Some(&FILE_NAME) => &mut self.file_names,
             Some(&WAITING) => &mut self.waiting,
             Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD | &CLOCK) => &mut self.others,
-            Some(&CLIP | &PREVIEW | &PREVIEWED) => &mut self.others,
+            Some(&CLIP | &PREVIEW | &PREVIEWED | &ERASURE_ORDER | &ERASURE_UNDER_WAY) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };
@@ -218,6 +228,35 @@ pub(crate) struct FileEntry {
     pub(crate) state: MediaState,
     pub(crate) on_disk: bool,
     pub(crate) event_received_at: Option<Timestamp>,
+}
+
+/// How far the central changes of people were merged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeopleCursor {
+    /// Number of the last merged change; 0: none.
+    pub upto: u64,
+    /// Id of that change.
+    pub change: [u8; 16],
+    /// The latest stamp among all changes.
+    pub newest: Timestamp,
+}
+
+impl PeopleCursor {
+    /// A cursor from which all people are requested again.
+    pub fn reset(self) -> Self {
+        Self { upto: 0, change: [0; 16], newest: self.newest }
+    }
+}
+
+/// An erasure of a shared person that was carried out here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureOrder {
+    /// The order.
+    pub order: OrderId,
+    /// The person.
+    pub reference: Reference,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Progress of an upload in parts.

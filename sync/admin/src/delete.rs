@@ -32,10 +32,11 @@ const CHANGE: &str = "with asked as (update gatehouse.files set status = $3 wher
          and regexp_replace(f.s3_key, $5, '\\1\\2') = a.s3_key returning f.id, f.s3_key), \
      changed as (select id, s3_key from asked union all select id, s3_key from small) \
      select gatehouse.audit($4, id::text, jsonb_build_object('key', s3_key)) from changed";
-/// A file whose row was created as marked has no previous version and is never purged.
-const DUE: &str = "select f.id from gatehouse.files f where f.s3_bucket = $1 and f.status = 'marked' and f.id > $2 \
-     and (select max(h.valid_to) from gatehouse.files_history h where h.id = f.id) \
-         < now() - make_interval(days => $3) order by f.id limit $4";
+/// A file whose row was created as marked has no previous version and is never purged. A file of an erased person has no
+/// grace period.
+const DUE: &str = "select f.id from gatehouse.files f where f.s3_bucket = $1 and f.id > $2 and (f.status = 'erased' \
+     or (f.status = 'marked' and (select max(h.valid_to) from gatehouse.files_history h where h.id = f.id) \
+         < now() - make_interval(days => $3))) order by f.id limit $4";
 
 /// Result for one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +95,8 @@ async fn change(link: &Link, file: &str, from: &[&str], to: &str, action: &str) 
     }))
 }
 
-/// Removes the objects of files that were marked [`GRACE_DAYS`] ago, and sets the files to `deleted`. Each file is one
+/// Removes the objects of files of erased people, and of files that were marked [`GRACE_DAYS`] ago, with all their
+/// versions, and sets the files to `deleted`. Each file is one
 /// transaction, which ends after its object was removed. A concurrent unmark waits and is then refused. After an
 /// interruption the file is still marked, and the next run continues.
 ///
@@ -122,13 +124,13 @@ pub async fn purge(config: &Config) -> Result<Purged, SyncError> {
 /// False if the file was unmarked meanwhile.
 async fn purge_one(link: &mut Link, objects: &Objects, id: Uuid) -> Result<bool, SyncError> {
     let transaction = timed(DOING, CALL_TIMEOUT, link.client.transaction()).await?;
-    let update = "with gone as (update gatehouse.files set status = 'deleted' where id = $1 and status = 'marked' \
+    let update = "with gone as (update gatehouse.files set status = 'deleted' where id = $1 and status in ('marked', 'erased') \
                   returning id, s3_key) \
                   select s3_key, gatehouse.audit('file.purge', id::text, jsonb_build_object('key', s3_key)) from gone";
     let Some(row) = timed(DOING, CALL_TIMEOUT, transaction.query_opt(update, &[&id])).await? else {
         return Ok(false);
     };
-    objects.remove(row.get(0)).await?;
+    objects.remove_with_versions(row.get(0)).await?;
     timed(DOING, CALL_TIMEOUT, transaction.commit()).await?;
     Ok(true)
 }

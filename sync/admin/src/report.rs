@@ -164,8 +164,8 @@ pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
     let transaction = timed(PERSON, BATCH_TIMEOUT, link.client.transaction()).await?;
     let visits: Vec<Visit> =
         rows_of(PERSON, &transaction, "select * from gatehouse.visits_of($1)", &[&id]).await?;
-    let erasures = "select * from gatehouse.erasures where person_id = $1 order by applied_at";
-    let audit = "select * from gatehouse.audit_log where subject = $1 and action like 'person.%' order by id";
+    let audit = "select * from gatehouse.audit_log where subject = gatehouse.person_reference($1) \
+                 and action like 'person.%' order by id";
     let row =
         "select to_jsonb(p) - 'encrypted_metadata' as person from gatehouse.persons p where external_id = $1";
     let before = "select to_jsonb(h) - 'encrypted_metadata' as person from gatehouse.persons_history h \
@@ -176,11 +176,10 @@ pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
         "persons": rows_of::<Value>(PERSON, &transaction, row, &[&id]).await?,
         "persons_history": rows_of::<Value>(PERSON, &transaction, before, &[&id]).await?,
         "templates": rows_of::<Value>(PERSON, &transaction, templates, &[&id]).await?,
-        "erasures": rows_of::<Value>(PERSON, &transaction, erasures, &[&id]).await?,
         "audit_log": rows_of::<Value>(PERSON, &transaction, audit, &[&id]).await?,
     });
     let details = json!({ "visits": visits.len() });
-    let line = "select gatehouse.audit('person.report', $1, $2)";
+    let line = "select gatehouse.audit('person.report', gatehouse.person_reference($1), $2)";
     timed(PERSON, BATCH_TIMEOUT, transaction.execute(line, &[&id, &details])).await?;
     timed(PERSON, BATCH_TIMEOUT, transaction.commit()).await?;
     Ok(Person { id: id.to_owned(), visits, records })

@@ -13,9 +13,9 @@ use gatehouse_central::services::database_of;
 use gatehouse_config::Config;
 use gatehouse_gallery::transform::Protected;
 use gatehouse_gallery::{Encoding, Gallery, GallerySettings, Verdict};
-use gatehouse_model::{CameraName, Face, KeyId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_model::{CameraName, Face, KeyId, OrderId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::store::{Shared, SharedSample};
+use gatehouse_store::store::{ErasureOrder, Shared, SharedSample};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +41,15 @@ pub struct CentralPerson {
     pub samples: i64,
     /// Time of the last change, RFC 3339.
     pub updated_at: String,
+}
+
+/// People of a restored database who are not delivered to appliances yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPeople {
+    /// Number of people.
+    pub people: i64,
+    /// Appliances that have not sent their erasures since, by device id.
+    pub waits_for: Vec<String>,
 }
 
 /// The central people of one deployment.
@@ -132,13 +141,51 @@ impl People {
         self.give(Shared { reference, person, born, named_at, sealed, samples: Vec::new() }).await
     }
 
-    /// Erases a person here and, as soon as it synchronizes, on every appliance.
+    /// Erases a person here and, as soon as it synchronizes, on every appliance. Returns the id of the order.
     ///
     /// # Errors
     /// A refusal if the id is not enrolled.
-    pub async fn erase(&self, id: &str) -> Result<(), SyncError> {
+    pub async fn erase(&self, id: &str) -> Result<OrderId, SyncError> {
         self.known(id).await?.ok_or_else(|| unknown(id))?;
-        shared_people::erase(&self.link, CENTRAL, self.key.reference(id), id, self.stamp().await?).await
+        let (order, reference) = (OrderId::random(), self.key.reference(id));
+        let ordered = ErasureOrder { order, reference, at: self.stamp().await? };
+        shared_people::erase(&self.link, CENTRAL, &ordered, Some(id)).await?;
+        Ok(order)
+    }
+
+    /// To be called after the database was restored to an earlier time: holds its people back until every appliance has
+    /// sent its people and erasures again.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn hold(&self) -> Result<HeldPeople, SyncError> {
+        let hold = "select gatehouse.hold_people($1)";
+        timed("hold people back", CALL_TIMEOUT, self.link.client.execute(hold, &[&CENTRAL])).await?;
+        self.held().await
+    }
+
+    /// The people that are held back.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn held(&self) -> Result<HeldPeople, SyncError> {
+        let query = "select (select count(*) from gatehouse.held_people), \
+             array(select device_id from gatehouse.device_cursors where people_due_since is not null order by 1)";
+        let row =
+            timed("read who is held back", CALL_TIMEOUT, self.link.client.query_one(query, &[])).await?;
+        Ok(HeldPeople { people: row.get(0), waits_for: row.get(1) })
+    }
+
+    /// Delivers the people that are held back, although an appliance may still have an erasure of one of them. Returns
+    /// their number.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn release(&self) -> Result<i64, SyncError> {
+        let release = "select gatehouse.release_people()";
+        let row =
+            timed("release people", rows::BATCH_TIMEOUT, self.link.client.query_one(release, &[])).await?;
+        Ok(row.get(0))
     }
 
     /// All people, by id.
@@ -235,7 +282,7 @@ impl People {
     async fn stamp(&self) -> Result<Timestamp, SyncError> {
         let query = "select greatest(clock_timestamp(), \
              (select max(greatest(enrolled_at, named_at)) from gatehouse.persons), \
-             (select max(erased_at) from gatehouse.tombstones)) + interval '1 microsecond'";
+             (select max(erased_at) from gatehouse.erasure_orders)) + interval '1 microsecond'";
         let row = timed("read the clock", CALL_TIMEOUT, self.link.client.query_one(query, &[])).await?;
         Ok(to_timestamp(row.get::<_, DateTime<Utc>>(0)))
     }

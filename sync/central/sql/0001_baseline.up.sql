@@ -134,7 +134,7 @@ create table gatehouse.files (
     uploaded_at            timestamptz not null default now(),
     uploaded_by            text        not null references gatehouse.devices,
     status                 text        not null default 'active'
-        check (status in ('active', 'archived', 'marked', 'deleted', 'quarantine')),
+        check (status in ('active', 'archived', 'marked', 'deleted', 'quarantine', 'erased')),
     associated_entity_type text        not null,
     associated_entity_id   text        not null,
     unique (s3_bucket, s3_key)
@@ -152,26 +152,32 @@ comment on column gatehouse.files.fault is
     'Reason why a picture has no thumbnails (broken, too large, empty). Null for all other files.';
 comment on column gatehouse.files.uploaded_at is 'Time at which this row was written, by the clock of this server.';
 comment on column gatehouse.files.uploaded_by is 'The appliance.';
-comment on column gatehouse.files.status is 'active, archived, marked (for deletion), deleted or quarantine.';
+comment on column gatehouse.files.status is
+    'active, archived, marked (for deletion), deleted, quarantine, or erased: a file of an erased person, whose object is '
+    'removed by the next run of `gatehouse central purge-deleted`.';
 comment on column gatehouse.files.associated_entity_type is 'Type of the entity that the file belongs to: event.';
 comment on column gatehouse.files.associated_entity_id is 'For an event: camera/event id, within uploaded_by.';
 
 create table gatehouse.erasures (
     device_id       text        not null references gatehouse.devices,
     lsn             bigint      not null,
-    person_id       text        not null,
+    order_id        uuid        not null,
     erased_at       timestamptz not null,
     applied_at      timestamptz not null default now(),
     events_scrubbed bigint      not null,
+    files_erased    bigint      not null,
     primary key (device_id, lsn)
 );
 comment on table gatehouse.erasures is 'Erasures of people on an appliance, and their effect on this database.';
 comment on column gatehouse.erasures.device_id is 'The appliance on which the person was erased.';
 comment on column gatehouse.erasures.lsn is 'Record of the appliance''s journal that holds the erasure.';
-comment on column gatehouse.erasures.person_id is 'Id of the person given by the operator. No name and no template is kept.';
+comment on column gatehouse.erasures.order_id is
+    'Id of the order, the same on every appliance. Nothing of the person is kept.';
 comment on column gatehouse.erasures.erased_at is 'Time of the erasure, by the clock of the appliance.';
 comment on column gatehouse.erasures.applied_at is 'Time at which it was applied here, by the clock of this server.';
-comment on column gatehouse.erasures.events_scrubbed is 'Number of events from which the person was removed.';
+comment on column gatehouse.erasures.events_scrubbed is
+    'Number of events of the appliance from which the person was removed, by this erasure or by its order before.';
+comment on column gatehouse.erasures.files_erased is 'Number of files of these events that were marked for removal.';
 
 create table gatehouse.archive (
     device_id   text        not null references gatehouse.devices,
@@ -230,7 +236,8 @@ comment on column gatehouse.audit_log.at is 'Time, by the clock of this server.'
 comment on column gatehouse.audit_log.actor is 'Login role of the session.';
 comment on column gatehouse.audit_log.device_id is 'The appliance, if the login role belongs to one.';
 comment on column gatehouse.audit_log.action is 'The action, e.g. device.enroll, device.retire, person.erase, person.report.';
-comment on column gatehouse.audit_log.subject is 'Object of the action: id of a device, a person or a file.';
+comment on column gatehouse.audit_log.subject is
+    'Object of the action: id of a device, a file or an erasure order, or the reference to a person.';
 comment on column gatehouse.audit_log.details is 'Details of the action. Never a name, a template or a secret.';
 
 -- Partitions ---------------------------------------------------------------------------------------------------------
@@ -397,12 +404,73 @@ language sql immutable strict as $$
 $$;
 comment on function gatehouse.without_person(jsonb, text) is 'The identification with one person replaced by null.';
 
+create table gatehouse.reference_key (secret bytea not null);
+create unique index reference_key_one_row on gatehouse.reference_key ((true));
+insert into gatehouse.reference_key
+select sha256(string_agg(uuid_send(gen_random_uuid()), ''::bytea)) from generate_series(1, 4);
+comment on table gatehouse.reference_key is
+    'The secret of the references to people in the audit log: one row. No role may read it.';
+comment on column gatehouse.reference_key.secret is '32 random bytes.';
+
+create function gatehouse.person_reference(person text) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select encode(sha256(k.secret || sha256(k.secret || convert_to(person, 'UTF8'))), 'hex') from gatehouse.reference_key k
+$$;
+comment on function gatehouse.person_reference(text) is
+    'The reference to a person in the audit log: a keyed hash of the id given by the operator.';
+
+-- Counts of one order on the events of one appliance.
+create table gatehouse.erasure_counts (
+    order_id        uuid   not null,
+    device_id       text   not null references gatehouse.devices,
+    events_scrubbed bigint not null default 0,
+    files_erased    bigint not null default 0,
+    primary key (order_id, device_id)
+);
+comment on table gatehouse.erasure_counts is 'Effect of each erasure order on the rows of each appliance.';
+comment on column gatehouse.erasure_counts.order_id is 'As erasures.order_id.';
+comment on column gatehouse.erasure_counts.device_id is 'The appliance.';
+comment on column gatehouse.erasure_counts.events_scrubbed is 'Number of its events from which the person was removed.';
+comment on column gatehouse.erasure_counts.files_erased is 'Number of its files that were marked for removal.';
+
+-- Files first: their events name the person until they are scrubbed.
+create function gatehouse.scrub_visits(for_order uuid, person text, of_device text, upto_seq bigint, upto timestamptz)
+returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+    with visits as (
+        select e.device_id, e.seq, e.received_at, e.camera || '/' || e.event_id as entity from gatehouse.events e
+         where jsonb_path_query_array(e.identification, '$.faces[*].person.id') ? person
+           and (of_device is null or e.device_id = of_device) and (upto_seq is null or e.seq <= upto_seq)
+           and (upto is null or e.received_at <= upto)),
+    files as (
+        update gatehouse.files f set status = 'erased' from visits v
+         where f.uploaded_by = v.device_id and f.associated_entity_type = 'event' and f.associated_entity_id = v.entity
+           and f.status not in ('deleted', 'erased')
+        returning f.uploaded_by as device_id),
+    events as (
+        update gatehouse.events e
+           set identification = gatehouse.without_person(e.identification, person), attributes = '{}'
+          from visits v where e.device_id = v.device_id and e.seq = v.seq and e.received_at = v.received_at
+        returning e.device_id),
+    counts as (
+        select device_id, count(*) filter (where is_event) as events, count(*) filter (where not is_event) as files
+          from (select device_id, true as is_event from events union all select device_id, false from files) c
+         group by device_id)
+    insert into gatehouse.erasure_counts as c (order_id, device_id, events_scrubbed, files_erased)
+    select for_order, device_id, events, files from counts
+    on conflict (order_id, device_id) do update
+       set events_scrubbed = c.events_scrubbed + excluded.events_scrubbed,
+           files_erased = c.files_erased + excluded.files_erased
+$$;
+comment on function gatehouse.scrub_visits(uuid, text, text, bigint, timestamptz) is
+    'Removes a person and the attributes from visits, marks the files of these visits for removal, and counts both.';
+
 -- Idempotent by (device_id, lsn): a repeated erasure has no effect. Events after `upto_seq` are not changed: they belong to
 -- a person who was enrolled again under the same id. Runs with the rights of the owner, because no role may change an event.
-create function gatehouse.erase_person(device text, at_lsn bigint, upto_seq bigint, person text, at timestamptz)
+create function gatehouse.erase_person(device text, erasure uuid, at_lsn bigint, upto_seq bigint, person text,
+    at timestamptz)
 returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    scrubbed bigint;
+    counted gatehouse.erasure_counts;
 begin
     if not gatehouse.may_act_for(device) then
         raise exception using errcode = 'insufficient_privilege',
@@ -411,19 +479,36 @@ begin
     if exists (select from gatehouse.erasures e where e.device_id = device and e.lsn = at_lsn) then
         return 0;
     end if;
-    update gatehouse.events
-       set identification = gatehouse.without_person(identification, person)
-     where device_id = device and seq <= upto_seq
-       and jsonb_path_query_array(identification, '$.faces[*].person.id') ? person;
-    get diagnostics scrubbed = row_count;
-    insert into gatehouse.erasures (device_id, lsn, person_id, erased_at, events_scrubbed)
-    values (device, at_lsn, person, at, scrubbed);
-    perform gatehouse.audit('person.erase', person, jsonb_build_object('device', device, 'events_scrubbed', scrubbed));
-    return scrubbed;
+    perform gatehouse.scrub_visits(erasure, person, device, upto_seq, null);
+    select * into counted from gatehouse.erasure_counts c where c.order_id = erasure and c.device_id = device;
+    insert into gatehouse.erasures (device_id, lsn, order_id, erased_at, events_scrubbed, files_erased)
+    values (device, at_lsn, erasure, at, coalesce(counted.events_scrubbed, 0), coalesce(counted.files_erased, 0));
+    perform gatehouse.audit('person.erase', erasure::text, jsonb_build_object('device', device,
+        'events_scrubbed', coalesce(counted.events_scrubbed, 0), 'files_erased', coalesce(counted.files_erased, 0)));
+    return coalesce(counted.events_scrubbed, 0);
 end
 $$;
-comment on function gatehouse.erase_person(text, bigint, bigint, text, timestamptz) is
+comment on function gatehouse.erase_person(text, uuid, bigint, bigint, text, timestamptz) is
     'Records an erasure and removes the person from the events of the device up to an event number.';
+
+create function gatehouse.erase_files(device text, entities text[]) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    marked bigint;
+begin
+    if not gatehouse.may_act_for(device) then
+        raise exception using errcode = 'insufficient_privilege',
+            message = format('permission denied: %s is not the role of this appliance', session_user);
+    end if;
+    update gatehouse.files f set status = 'erased'
+     where f.uploaded_by = device and f.associated_entity_type = 'event' and f.associated_entity_id = any (entities)
+       and f.status not in ('deleted', 'erased');
+    get diagnostics marked = row_count;
+    return marked;
+end
+$$;
+comment on function gatehouse.erase_files(text, text[]) is
+    'Marks the files of these events of a device for removal: an erased person was recognized in them.';
 
 -- Views --------------------------------------------------------------------------------------------------------------
 
@@ -569,8 +654,11 @@ grant select on gatehouse.files_history to gatehouse_analyst, gatehouse_privacy;
 grant select on gatehouse.audit_log to gatehouse_privacy;
 grant execute on function gatehouse.session_device(), gatehouse.audit(text, text, jsonb)
     to gatehouse_device, gatehouse_analyst, gatehouse_privacy;
-grant execute on function gatehouse.erase_person(text, bigint, bigint, text, timestamptz)
+grant execute on function gatehouse.erase_person(text, uuid, bigint, bigint, text, timestamptz),
+    gatehouse.erase_files(text, text[])
     to gatehouse_device, gatehouse_privacy;
+grant execute on function gatehouse.person_reference(text) to gatehouse_privacy;
+grant select on gatehouse.erasure_counts to gatehouse_privacy;
 grant execute on function gatehouse.visits_of(text) to gatehouse_analyst, gatehouse_privacy;
 
 -- The role of a device may do what delivery needs, and nothing else. It adds events and cannot change any.

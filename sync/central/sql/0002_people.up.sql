@@ -110,22 +110,25 @@ comment on column gatehouse.face_encodings.added_by is 'Writer of the template: 
 comment on column gatehouse.face_encodings.created_at is 'Time of its arrival, by the clock of this server.';
 comment on column gatehouse.face_encodings.updated_at is 'Time of the last change of the row, by the clock of this server.';
 
-create table gatehouse.tombstones (
-    id         uuid        primary key,
+create table gatehouse.erasure_orders (
+    order_id   uuid        primary key,
+    person     uuid        not null,
     erased_at  timestamptz not null,
     erased_by  text        not null,
     change_no  bigint      not null unique,
     created_at timestamptz not null default now()
 );
-comment on table gatehouse.tombstones is
-    'Keyed hashes of erased people, kept until every appliance has applied the erasure. Without the key they identify no '
-    'person.';
-comment on column gatehouse.tombstones.id is 'As persons.id.';
-comment on column gatehouse.tombstones.erased_at is
+create index erasure_orders_of_person on gatehouse.erasure_orders (person, erased_at);
+comment on table gatehouse.erasure_orders is
+    'Erasures of people, one row each. They outlive every copy of this database and of an appliance that may still contain '
+    'the person, so that no restored copy brings a person back. Without the deployment key they identify no person.';
+comment on column gatehouse.erasure_orders.order_id is 'Id of the order, given by its origin. It is on the receipt.';
+comment on column gatehouse.erasure_orders.person is 'As persons.id.';
+comment on column gatehouse.erasure_orders.erased_at is
     'Timestamp of the erasure. It erases a person whose enrolled_at is not later.';
-comment on column gatehouse.tombstones.erased_by is 'Origin of the erasure: an appliance, or central.';
-comment on column gatehouse.tombstones.change_no is 'As persons.change_no.';
-comment on column gatehouse.tombstones.created_at is 'Time of its arrival, by the clock of this server.';
+comment on column gatehouse.erasure_orders.erased_by is 'Origin of the erasure: an appliance, or central.';
+comment on column gatehouse.erasure_orders.change_no is 'As persons.change_no.';
+comment on column gatehouse.erasure_orders.created_at is 'Time of its arrival, by the clock of this server.';
 
 create table gatehouse.conflicts (
     id        bigint      generated always as identity primary key,
@@ -155,6 +158,22 @@ comment on table gatehouse.people_change_counter is
     'One row. Every change of people holds its lock until commit, so that change numbers become visible in their order.';
 comment on column gatehouse.people_change_counter.last_change_no is 'Number of the last change.';
 
+create table gatehouse.people_changes (
+    change_no bigint primary key,
+    change_id uuid   not null default gen_random_uuid()
+);
+comment on table gatehouse.people_changes is
+    'Id of each change number that an appliance may still ask after. If this database is restored to an earlier time, its '
+    'numbers are given again with other ids. So an appliance notices that its last change does not exist here.';
+comment on column gatehouse.people_changes.change_no is 'As persons.change_no.';
+comment on column gatehouse.people_changes.change_id is 'Random id of this change.';
+
+create table gatehouse.held_people (id uuid primary key references gatehouse.persons on delete cascade);
+comment on table gatehouse.held_people is
+    'People of a restored database who are not delivered to appliances yet: one of them may have been erased after the '
+    'time to which it was restored. Erasures and new changes are delivered.';
+comment on column gatehouse.held_people.id is 'As persons.id.';
+
 create table gatehouse.deployment (fingerprint bytea not null);
 create unique index deployment_one_row on gatehouse.deployment ((true));
 comment on table gatehouse.deployment is 'The deployment key in use: one row, or none before people are shared.';
@@ -163,16 +182,29 @@ comment on column gatehouse.deployment.fingerprint is
 
 alter table gatehouse.device_cursors add column people_applied bigint not null default 0 check (people_applied >= 0);
 alter table gatehouse.device_cursors add column people_sent_at timestamptz;
+alter table gatehouse.device_cursors add column people_due_since timestamptz;
+alter table gatehouse.device_cursors add column restore_seen_lsn bigint not null default 0;
 comment on column gatehouse.device_cursors.people_applied is 'Number of the last change of people that the appliance applied.';
 comment on column gatehouse.device_cursors.people_sent_at is
-    'Time at which the appliance had sent all of its people for the first time. Null if it shares none.';
+    'Time at which the appliance had sent all of its people and erasures. Null if it has to send them, or shares none.';
+comment on column gatehouse.device_cursors.people_due_since is
+    'Time from which people of a restored database are held back until this appliance has sent its erasures again. Null '
+    'if it has.';
+comment on column gatehouse.device_cursors.restore_seen_lsn is
+    'Last delivered record of the appliance when it noticed that this database had been restored. 0 if never.';
 
 -- Internal functions -------------------------------------------------------------------------------------------------
 
 create function gatehouse.next_people_change() returns bigint
-language sql security definer set search_path = pg_catalog, pg_temp as $$
-    select pg_notify('gatehouse_people', '');
-    update gatehouse.people_change_counter set last_change_no = last_change_no + 1 returning last_change_no
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    n bigint;
+begin
+    perform pg_notify('gatehouse_people', '');
+    update gatehouse.people_change_counter set last_change_no = last_change_no + 1 returning last_change_no into n;
+    insert into gatehouse.people_changes (change_no) values (n);
+    return n;
+end
 $$;
 comment on function gatehouse.next_people_change() is
     'The next change number. Appliances that listen are notified at commit.';
@@ -217,7 +249,7 @@ declare
     applied   bigint;
     incoming  record;
     stored    gatehouse.persons;
-    tombstone gatehouse.tombstones;
+    erasure   gatehouse.erasure_orders;
     is_new    boolean;
 begin
     perform gatehouse.lock_people(device);
@@ -228,12 +260,14 @@ begin
           from unnest(ids, external_ids, names, names_at, enrollments, metadata)
                as t(id, external_id, name, named_at, enrolled_at, metadata)
     loop
-        select * into tombstone from gatehouse.tombstones t where t.id = incoming.id;
-        if found and tombstone.erased_at >= incoming.enrolled_at then
+        select * into erasure from gatehouse.erasure_orders o where o.person = incoming.id
+         order by o.erased_at desc, o.order_id limit 1;
+        if found and erasure.erased_at >= incoming.enrolled_at then
             -- The appliance has not received the erasure, or has lost it: deliver it (again).
             insert into gatehouse.conflicts (person_id, field, kept_by, kept_at, lost_by, lost_at)
-            values (incoming.id, 'erased', tombstone.erased_by, tombstone.erased_at, device, incoming.named_at);
-            update gatehouse.tombstones t set change_no = gatehouse.next_people_change() where t.id = incoming.id;
+            values (incoming.id, 'erased', erasure.erased_by, erasure.erased_at, device, incoming.named_at);
+            update gatehouse.erasure_orders o set change_no = gatehouse.next_people_change()
+             where o.order_id = erasure.order_id;
             continue;
         end if;
         select * into stored from gatehouse.persons p where p.id = incoming.id;
@@ -304,8 +338,8 @@ comment on function gatehouse.add_template(text, uuid, text, real[], double prec
     'Adds a template to a person. False if the person is not stored, has 32 templates of that model, or has one within the '
     'distance.';
 
-create function gatehouse.erase_shared_person(device text, person uuid, external text, at timestamptz) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function gatehouse.erase_shared_person(device text, new_order uuid, person uuid, external text, at timestamptz)
+returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     stamp       timestamptz := gatehouse.plausible_timestamp(at);
     stored      gatehouse.persons;
@@ -313,13 +347,11 @@ declare
     only_device text := device;
 begin
     perform gatehouse.lock_people(device);
-    if exists (select from gatehouse.tombstones t where t.id = person and t.erased_at >= stamp) then
+    if exists (select from gatehouse.erasure_orders o where o.order_id = new_order) then
         return false;
     end if;
-    insert into gatehouse.tombstones (id, erased_at, erased_by, change_no)
-    select person, stamp, device, n from gatehouse.next_people_change() n
-    on conflict (id) do update
-       set erased_at = excluded.erased_at, erased_by = excluded.erased_by, change_no = excluded.change_no;
+    insert into gatehouse.erasure_orders (order_id, person, erased_at, erased_by, change_no)
+    select new_order, person, stamp, device, n from gatehouse.next_people_change() n;
     select * into stored from gatehouse.persons p where p.id = person and p.enrolled_at <= stamp;
     if found then
         if stored.named_at > stamp and stored.named_by <> device then
@@ -333,35 +365,38 @@ begin
         scrubbed_id := stored.external_id;
         only_device := null;
     end if;
-    update gatehouse.events e set identification = gatehouse.without_person(e.identification, scrubbed_id)
-     where e.received_at <= stamp and (only_device is null or e.device_id = only_device)
-       and jsonb_path_query_array(e.identification, '$.faces[*].person.id') ? scrubbed_id;
-    perform gatehouse.audit('person.erase_shared', person::text, jsonb_build_object('by', device));
+    perform gatehouse.scrub_visits(new_order, scrubbed_id, only_device, null, stamp);
+    perform gatehouse.audit('person.erase_shared', new_order::text, jsonb_build_object('by', device));
     return true;
 end
 $$;
-comment on function gatehouse.erase_shared_person(text, uuid, text, timestamptz) is
+comment on function gatehouse.erase_shared_person(text, uuid, uuid, text, timestamptz) is
     'Erases a person in the whole deployment: row, history, templates, names in earlier visits. All appliances receive the '
-    'erasure.';
+    'erasure. The id given by the operator is null if the appliance has forgotten it.';
 
 -- To appliances ------------------------------------------------------------------------------------------------------
 
 create function gatehouse.people_changed_after(device text, after bigint, most int)
-returns table (change_no bigint, id uuid, erased_at timestamptz, enrolled_at timestamptz, named_at timestamptz,
-    metadata bytea, queried_at timestamptz)
+returns table (change_no bigint, change_id uuid, id uuid, order_id uuid, erased_at timestamptz, enrolled_at timestamptz,
+    named_at timestamptz, metadata bytea, queried_at timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform gatehouse.check_device_role(device);
     return query
-        select c.* from (
-            -- For a person who was enrolled again, the erasure refers to an earlier person with that id.
-            (select p.change_no, p.id, (select t.erased_at from gatehouse.tombstones t where t.id = p.id), p.enrolled_at,
-                    p.named_at, p.encrypted_metadata, now()
-               from gatehouse.persons p where p.change_no > after order by p.change_no limit most)
-            union all
-            (select t.change_no, t.id, t.erased_at, null, null, null, now()
-               from gatehouse.tombstones t where t.change_no > after order by t.change_no limit most)) c
-        order by 1 limit most;
+        select c.change_no, n.change_id, c.id, o.order_id, o.erased_at, c.enrolled_at, c.named_at, c.metadata, now()
+          from ((select p.change_no, p.id, null::uuid as order_id, p.enrolled_at, p.named_at, p.encrypted_metadata as metadata
+                   from gatehouse.persons p
+                  where p.change_no > after and not exists (select from gatehouse.held_people h where h.id = p.id)
+                  order by p.change_no limit most)
+                union all
+                (select e.change_no, e.person, e.order_id, null, null, null
+                   from gatehouse.erasure_orders e where e.change_no > after order by e.change_no limit most)) c
+          join gatehouse.people_changes n using (change_no)
+          -- For a person who was enrolled again, the erasure refers to an earlier person with that id.
+          left join lateral (select e.order_id, e.erased_at from gatehouse.erasure_orders e
+                              where e.order_id = c.order_id or (c.order_id is null and e.person = c.id)
+                              order by e.erased_at desc limit 1) o on true
+         order by 1 limit most;
 end
 $$;
 comment on function gatehouse.people_changed_after(text, bigint, int) is
@@ -394,23 +429,27 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform gatehouse.check_device_role(device);
     update gatehouse.device_cursors c set people_applied = upto where c.device_id = device and c.people_applied <> upto;
-    -- An appliance that has never shared people also keeps tombstones: it may begin to share.
-    delete from gatehouse.tombstones t where t.change_no <= (select min(c.people_applied) from gatehouse.device_cursors c);
+    -- An appliance that has never shared people may begin to.
+    delete from gatehouse.people_changes n
+     where n.change_no < (select min(c.people_applied) from gatehouse.device_cursors c)
+       and not exists (select from gatehouse.persons p where p.change_no = n.change_no)
+       and not exists (select from gatehouse.erasure_orders o where o.change_no = n.change_no);
 end
 $$;
 comment on function gatehouse.confirm_people_applied(text, bigint) is
-    'Records the last change that an appliance applied, and deletes tombstones that all appliances have applied.';
+    'Records the last change that an appliance applied, and deletes ids of changes that no appliance asks after.';
 
--- Tombstones are not kept for a retired appliance.
 create function gatehouse.on_device_retired() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    update gatehouse.device_cursors c set people_applied = 9223372036854775807 where c.device_id = new.device_id;
+    update gatehouse.device_cursors c set people_applied = 9223372036854775807, people_due_since = null
+     where c.device_id = new.device_id;
+    perform gatehouse.release_people_if_complete();
     return null;
 end
 $$;
 comment on function gatehouse.on_device_retired() is
-    'Trigger: excludes an appliance that has lost its role from the delivery of erasures.';
+    'Trigger: after an appliance has lost its role, no change number and no person of a restored database waits for it.';
 create trigger device_retired after update on gatehouse.devices for each row
     when (old.role_name is not null and new.role_name is null) execute function gatehouse.on_device_retired();
 
@@ -428,11 +467,107 @@ comment on function gatehouse.check_deployment_key(text, bytea) is
 create function gatehouse.confirm_people_sent(device text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    perform gatehouse.check_device_role(device);
-    update gatehouse.device_cursors c set people_sent_at = now() where c.device_id = device;
+    perform gatehouse.lock_people(device);
+    update gatehouse.device_cursors c set people_sent_at = now(), people_due_since = null where c.device_id = device;
+    perform gatehouse.release_people_if_complete();
 end
 $$;
-comment on function gatehouse.confirm_people_sent(text) is 'Records that an appliance has sent all of its people.';
+comment on function gatehouse.confirm_people_sent(text) is
+    'Records that an appliance has sent all of its people and erasures.';
+
+-- Restored databases -------------------------------------------------------------------------------------------------
+
+create function gatehouse.release_people() returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    released bigint;
+begin
+    perform from gatehouse.people_change_counter for update;
+    update gatehouse.device_cursors c set people_due_since = null where c.people_due_since is not null;
+    -- A new number: appliances may be past the former one.
+    update gatehouse.persons p set change_no = gatehouse.next_people_change()
+     where p.id in (select h.id from gatehouse.held_people h);
+    get diagnostics released = row_count;
+    delete from gatehouse.held_people;
+    perform gatehouse.audit('people.release', 'people', jsonb_build_object('people', released));
+    return released;
+end
+$$;
+comment on function gatehouse.release_people() is
+    'Delivers the people of a restored database to appliances, also if an appliance has not sent its erasures again.';
+
+create function gatehouse.release_people_if_complete() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if exists (select from gatehouse.held_people)
+        and not exists (select from gatehouse.device_cursors c where c.people_due_since is not null)
+    then
+        perform gatehouse.release_people();
+    end if;
+end
+$$;
+comment on function gatehouse.release_people_if_complete() is
+    'Delivers the people of a restored database once every appliance has sent its erasures again.';
+
+create function gatehouse.hold_people(noticed_by text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    held bigint;
+begin
+    perform from gatehouse.people_change_counter for update;
+    insert into gatehouse.held_people select p.id from gatehouse.persons p on conflict do nothing;
+    select count(*) into held from gatehouse.held_people;
+    update gatehouse.device_cursors c
+       set people_due_since = case when c.people_sent_at is not null then now() else c.people_due_since end,
+           people_sent_at = null, people_applied = 0
+     where c.people_applied < 9223372036854775807;
+    perform gatehouse.audit('people.hold', 'people', jsonb_build_object('noticed_by', noticed_by, 'people', held));
+    perform pg_notify('gatehouse_people', '');
+    perform gatehouse.release_people_if_complete();
+    return held;
+end
+$$;
+comment on function gatehouse.hold_people(text) is
+    'After this database was restored to an earlier time: holds its people back until every appliance has sent its people '
+    'and erasures again. Returns the number of people.';
+
+create function gatehouse.report_restore(device text, delivered_lsn bigint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform gatehouse.lock_people(device);
+    -- The same loss is reported at every connection until the rows are delivered again.
+    update gatehouse.device_cursors c set restore_seen_lsn = delivered_lsn
+     where c.device_id = device and c.restore_seen_lsn <> delivered_lsn;
+    if found then
+        perform gatehouse.hold_people(device);
+    end if;
+end
+$$;
+comment on function gatehouse.report_restore(text, bigint) is
+    'Reports that this database has a lower cursor of the appliance than it has confirmed before.';
+
+create function gatehouse.compare_people_position(device text, upto bigint, upto_id uuid)
+returns table (continues boolean, send_all boolean)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known uuid := (select n.change_id from gatehouse.people_changes n where n.change_no = upto);
+    last  bigint := (select c.last_change_no from gatehouse.people_change_counter c);
+begin
+    perform gatehouse.check_device_role(device);
+    if upto > 0 and known is distinct from upto_id then
+        -- A number without an id is one that this appliance has passed: then its state directory is an old copy.
+        if upto > last or known is not null then
+            perform gatehouse.hold_people(device);
+        end if;
+        update gatehouse.device_cursors c set people_sent_at = null where c.device_id = device;
+    end if;
+    return query select upto = 0 or known is not distinct from upto_id, c.people_sent_at is null
+                   from gatehouse.device_cursors c where c.device_id = device;
+end
+$$;
+comment on function gatehouse.compare_people_position(text, bigint, uuid) is
+    'Whether the last change that an appliance applied exists here, and whether the appliance has to send all of its people '
+    'and erasures. If the change does not exist, this database was restored to an earlier time.';
 
 -- Search -------------------------------------------------------------------------------------------------------------
 
@@ -482,14 +617,16 @@ comment on function gatehouse.nearest_templates(text, real[], int) is
 revoke all on all functions in schema gatehouse from public;
 grant execute on function gatehouse.merge_people(text, uuid[], text[], text[], timestamptz[], timestamptz[], bytea[]),
     gatehouse.add_template(text, uuid, text, real[], double precision),
-    gatehouse.erase_shared_person(text, uuid, text, timestamptz),
+    gatehouse.erase_shared_person(text, uuid, uuid, text, timestamptz), gatehouse.report_restore(text, bigint),
+    gatehouse.compare_people_position(text, bigint, uuid),
     gatehouse.people_changed_after(text, bigint, int), gatehouse.templates_of(text, uuid[]),
     gatehouse.confirm_people_applied(text, bigint), gatehouse.confirm_people_sent(text),
     gatehouse.check_deployment_key(text, bytea), gatehouse.recent_conflicts(text, int)
     to gatehouse_device, gatehouse_privacy;
-grant execute on function gatehouse.nearest_templates(text, real[], int) to gatehouse_privacy;
+grant execute on function gatehouse.nearest_templates(text, real[], int), gatehouse.hold_people(text),
+    gatehouse.release_people() to gatehouse_privacy;
 grant select on gatehouse.persons, gatehouse.conflicts to gatehouse_analyst, gatehouse_privacy;
-grant select on gatehouse.persons_history, gatehouse.tombstones to gatehouse_privacy;
+grant select on gatehouse.persons_history, gatehouse.erasure_orders, gatehouse.held_people to gatehouse_privacy;
 -- The privacy role sees that templates of a person exist, and their origin, but not the templates.
 grant select (person_id, model, added_by, created_at) on gatehouse.face_encodings to gatehouse_privacy;
 alter table gatehouse.persons enable row level security;

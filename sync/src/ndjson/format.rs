@@ -76,7 +76,10 @@ pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String
                     push(&mut text, &file_line(device, lsn, picture, Some(*edge), info));
                 }
             }
-            Change::Erasure { .. } | Change::Person { .. } | Change::Nothing { .. } => {}
+            Change::FilesErased { .. }
+            | Change::Erasure { .. }
+            | Change::Person { .. }
+            | Change::Nothing { .. } => {}
         }
     }
     text

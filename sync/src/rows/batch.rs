@@ -3,7 +3,7 @@
 use gatehouse_central::error::{GuardFault, SyncError};
 use gatehouse_central::rows::to_i64;
 use gatehouse_journal::Position;
-use gatehouse_model::{Event, Identification, KeyId, Person, Timestamp};
+use gatehouse_model::{Event, EventKey, Identification, KeyId, Person, Timestamp};
 use gatehouse_store::clock::Known;
 use gatehouse_store::record::{Media, ObjectPlace, Thumbnail};
 use gatehouse_store::store::{Change, Shared};
@@ -25,13 +25,16 @@ pub(super) const INSERT_FILES: &str = "insert into gatehouse.files (id, s3_bucke
           as f(id, bucket, key, size, mime, sum, entity, fault) \
      on conflict (s3_bucket, s3_key) do update set id = excluded.id, file_size = excluded.file_size, \
          mime_type = excluded.mime_type, checksum = excluded.checksum, uploaded_at = now(), \
-         status = case when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end, \
+         status = case when gatehouse.files.status = 'erased' then 'erased' \
+             when gatehouse.files.status in ('marked', 'deleted') then 'marked' else 'active' end, \
          fault = excluded.fault";
 
 /// Changes by table.
 pub(crate) struct Batch<'a> {
     pub(crate) events: Vec<Visit<'a>>,
     pub(crate) files: Vec<File<'a>>,
+    /// Events of erased people whose files are to be removed, as in `files.associated_entity_id`.
+    pub(super) erased_files: Vec<String>,
     pub(super) erasures: Vec<Erasure<'a>>,
     /// Only the last state of each person.
     pub(crate) people: Vec<&'a Shared>,
@@ -74,6 +77,7 @@ impl<'a> Batch<'a> {
         let mut batch = Self {
             events: Vec::new(),
             files: Vec::new(),
+            erased_files: Vec::new(),
             erasures: Vec::new(),
             people: Vec::new(),
             lost: Vec::new(),
@@ -95,6 +99,13 @@ impl<'a> Batch<'a> {
                 Change::Thumbnails { picture, thumbnails, .. } => {
                     batch.files.extend(thumbnails.iter().map(|thumbnail| File::small(picture, thumbnail)));
                     (position.seq, picture.received_at)
+                }
+                Change::FilesErased { event, .. } => {
+                    let entity = entity(event);
+                    if batch.erased_files.last() != Some(&entity) {
+                        batch.erased_files.push(entity);
+                    }
+                    (position.seq, Timestamp::now())
                 }
                 Change::Erasure { at, .. } => {
                     batch.erasures.extend(Erasure::of(change));
@@ -140,7 +151,7 @@ impl<'a> Batch<'a> {
         let SyncError::Refused { code, .. } = &error else { return Err(error) };
         match form {
             // An erasure must never be left out.
-            _ if !self.erasures.is_empty() => Err(error),
+            _ if !self.erasures.is_empty() || !self.erased_files.is_empty() => Err(error),
             Form::Whole => Ok(Form::NoAttributes(code.clone())),
             Form::NoAttributes(_) => Ok(Form::Bare(code.clone())),
             Form::Bare(_) => Err(error),
@@ -213,10 +224,15 @@ impl<'a> Files<'a> {
             columns.mimes.push(content_type);
             columns.sums.push(format!("sha256:{}", hex::encode(sha256)));
             columns.faults.push(*fault);
-            columns.entities.push(format!("{}/{}", media.event.camera, media.event.id));
+            columns.entities.push(entity(&media.event));
         }
         columns
     }
+}
+
+/// The event of a file, as in `files.associated_entity_id`.
+fn entity(event: &EventKey) -> String {
+    format!("{}/{}", event.camera, event.id)
 }
 
 #[cfg(test)]

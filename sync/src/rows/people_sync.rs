@@ -1,4 +1,5 @@
-//! People in both directions: upload of all local people once, and download of changes of other appliances.
+//! People in both directions: upload of all local people once, and download of changes of other appliances. Upload is
+//! repeated if the database was restored to an earlier time: then erasures of this appliance may be missing there.
 //!
 //! SQL functions merge (`sync/central/sql/0002_people.up.sql`). They may be called again, so people are uploaded
 //! before the transaction of their batch, and no other appliance waits for a slow connection. Downloaded changes are
@@ -11,25 +12,52 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::shared_people::{
-    PEOPLE_PER_CALL, TemplatesByPerson, templates_by_person, upload,
+    self, PEOPLE_PER_CALL, TemplatesByPerson, templates_by_person, upload,
 };
 use gatehouse_central::rows::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed, to_i64, to_timestamp, to_u64};
 use gatehouse_gallery::transform::Protected;
-use gatehouse_model::Timestamp;
+use gatehouse_model::{OrderId, Timestamp};
 use gatehouse_store::deployment::Reference;
-use gatehouse_store::store::{People, PeopleCursor, Refusal, RequestError, Shared, SharedSample};
+use gatehouse_store::store::{
+    ErasureOrder, People, PeopleCursor, Refusal, RequestError, Shared, SharedSample,
+};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::blocking;
 
-/// Uploads all people, once per appliance and database, because they may have been enrolled before people were shared.
-pub(crate) async fn upload_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
+/// The note of a database that was restored to an earlier time.
+const RESTORED: &str = "the central database does not have the last change of people that this appliance took: it was \
+     restored to an earlier time; all erasures and people are sent again";
+
+/// Agrees with the database on what both have. Sends all erasures and people if the database has not received them, or
+/// was restored. Returns a note if it was.
+pub(crate) async fn reconcile(
+    link: &Link,
+    device: &str,
+    people: &People,
+) -> Result<Option<String>, SyncError> {
+    const DOING: &str = "compare the changes of people with Postgres";
+    let reader = people.clone();
+    let before = blocking(DOING, move || reader.cursor()).await?.map_err(SyncError::store(DOING))?;
+    let position = shared_people::compare_position(link, device, &before).await?;
+    if !position.continues {
+        tracing::warn!(change = before.upto, "{RESTORED}");
+        people.advance_cursor(before, before.reset()).await.map_err(SyncError::store(DOING))?;
+    }
+    if position.send_all {
+        upload_all(link, device, people).await?;
+    }
+    Ok((!position.continues).then(|| RESTORED.to_owned()))
+}
+
+/// Uploads all erasures, and then all people: they may be from before people were shared, or lost by a restored database.
+async fn upload_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
     const DOING: &str = "upload people to Postgres";
-    let query = "select people_sent_at is null from gatehouse.device_cursors where device_id = $1";
-    let row = timed(DOING, CALL_TIMEOUT, link.client.query_opt(query, &[&device])).await?;
-    if !row.is_some_and(|row| row.get(0)) {
-        return Ok(());
+    let store = people.clone();
+    let erasures = blocking(DOING, move || store.erasures()).await?.map_err(SyncError::store(DOING))?;
+    for order in &erasures {
+        shared_people::erase(link, device, order, None).await?;
     }
     // Each person is sealed and each template transformed, which takes too long for an async worker.
     for chunk in people.keys().chunks(PEOPLE_PER_CALL) {
@@ -56,7 +84,9 @@ pub(crate) struct Taken {
 /// Downloads and applies the next changes.
 pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<Taken, SyncError> {
     const DOING: &str = "download people from Postgres";
-    const AFTER: &str = "select change_no, id, erased_at, enrolled_at, named_at, metadata, queried_at from gatehouse.people_changed_after($1, $2, $3)";
+    const AFTER: &str = "select change_no, change_id, id, order_id, erased_at, enrolled_at, named_at, metadata, queried_at \
+         from gatehouse.people_changed_after($1, $2, $3)";
+    let note = reconcile(link, device, people).await?;
     let reader = people.clone();
     let before = blocking(DOING, move || reader.cursor()).await?.map_err(SyncError::store(DOING))?;
     let most = i32::try_from(PEOPLE_PER_CALL).unwrap_or(i32::MAX);
@@ -65,6 +95,7 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
     let changes: Vec<PersonChange> = rows.iter().map(PersonChange::new).collect();
     let mut taken =
         Taken { people: changes.len() as u64, more: changes.len() >= PEOPLE_PER_CALL, set_aside: Vec::new() };
+    taken.set_aside.extend(note);
     let mut now = before;
     if !changes.is_empty() {
         let alive: Vec<Uuid> =
@@ -79,8 +110,11 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
         };
         for change in &changes {
             taken.set_aside.extend(change.take(people, &ids, &mut templates).await?);
-            now = PeopleCursor { upto: change.number, newest: now.newest.max(change.stamp()) };
+            let newest = now.newest.max(change.stamp());
+            now = PeopleCursor { upto: change.number, change: *change.id.as_bytes(), newest };
         }
+        let orders = changes.iter().filter_map(PersonChange::order).collect();
+        people.record_erasures(orders).await.map_err(SyncError::store(DOING))?;
         people.advance_cursor(before, now).await.map_err(SyncError::store(DOING))?;
     }
     let note = "select gatehouse.confirm_people_applied($1, $2)";
@@ -100,7 +134,9 @@ pub(super) async fn ids_by_reference(
 /// A downloaded change.
 struct PersonChange {
     number: u64,
+    id: Uuid,
     person: Uuid,
+    order: Option<Uuid>,
     erased_at: Option<Timestamp>,
     born: Option<Timestamp>,
     named_at: Option<Timestamp>,
@@ -113,13 +149,21 @@ impl PersonChange {
         let at = |nth: usize| row.get::<_, Option<DateTime<Utc>>>(nth).map(to_timestamp);
         Self {
             number: to_u64(row.get(0)),
-            person: row.get(1),
-            erased_at: at(2),
-            born: at(3),
-            named_at: at(4),
-            metadata: row.get(5),
-            asked_at: to_timestamp(row.get(6)),
+            id: row.get(1),
+            person: row.get(2),
+            order: row.get(3),
+            erased_at: at(4),
+            born: at(5),
+            named_at: at(6),
+            metadata: row.get(7),
+            asked_at: to_timestamp(row.get(8)),
         }
+    }
+
+    /// Its erasure, if there is one.
+    fn order(&self) -> Option<ErasureOrder> {
+        let (order, at) = (OrderId::from_bytes(*self.order?.as_bytes()), self.erased_at?);
+        Some(ErasureOrder { order, reference: Reference(*self.person.as_bytes()), at })
     }
 
     /// The latest of its timestamps.
@@ -137,8 +181,9 @@ impl PersonChange {
     ) -> Result<Option<String>, SyncError> {
         const DOING: &str = "apply changes of people";
         let reference = Reference(*self.person.as_bytes());
-        if let (Some(at), Some(id)) = (self.erased_at, ids.get(&reference)) {
-            people.merge_erasure(id, at, self.asked_at).await.map_err(SyncError::store(DOING))?;
+        if let (Some(erasure), Some(id)) = (self.order(), ids.get(&reference)) {
+            let merged = people.merge_erasure(id, erasure.order, erasure.at, self.asked_at);
+            merged.await.map_err(SyncError::store(DOING))?;
         }
         if self.metadata.is_none() {
             return Ok(None);

@@ -141,16 +141,22 @@ impl Writer {
     /// # Errors
     /// [`SyncError`] where a call fails.
     pub async fn share_people(&mut self, people: &People) -> Result<Option<String>, SyncError> {
+        let device = &self.identity.device;
         let Some(key) = people.deployment() else { return Ok(None) };
-        self.people = match shared_people::start_sharing(&self.link, &self.identity.device, key).await {
+        self.people = match shared_people::start_sharing(&self.link, device, key).await {
             Ok(shared) => shared,
             Err(SyncError::Guard(fault)) => return Ok(Some(format!("people are not shared: {fault}"))),
             Err(error) => return Err(error),
         };
         match self.people {
-            true => people_sync::upload_all(&self.link, &self.identity.device, people).await.map(|()| None),
+            true => people_sync::reconcile(&self.link, device, people).await,
             false => Ok(Some(format!("people are not shared: {}", shared_people::TOO_OLD))),
         }
+    }
+
+    /// Reports that this database has a lower cursor than it has confirmed for `delivered` before.
+    pub(crate) async fn report_restore(&self, delivered: u64) -> Result<(), SyncError> {
+        shared_people::report_restore(&self.link, &self.identity.device, delivered).await
     }
 
     /// Downloads the next changes of people, if people are shared.
@@ -292,6 +298,10 @@ impl Writer {
         }
         if !batch.files.is_empty() && *form == Form::Whole {
             self.insert_files(&Files::new(&batch.files)).await?;
+        }
+        if !batch.erased_files.is_empty() {
+            let erase = "select gatehouse.erase_files($1, $2)";
+            self.execute(DOING, erase, &[device, &batch.erased_files]).await?;
         }
         for erasure in &batch.erasures {
             erasure.erase_from_events(&self.link, device).await?;

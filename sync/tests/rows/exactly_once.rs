@@ -152,9 +152,9 @@ async fn an_erasure_reaches_the_past_of_its_device_and_nothing_else() {
         bed.text(people).await,
         format!("edge-11=[null] edge-12=[{ben}, null] edge-13=[{ben}] edge-14=[{anna}] edge-21=[{anna}]")
     );
-    assert_eq!(bed.count("select events_scrubbed from gatehouse.erasures where person_id = 'anna'").await, 2);
+    assert_eq!(bed.count("select events_scrubbed from gatehouse.erasures").await, 2);
     // Once more by hand, as after a restore: nothing changes, the new person stays.
-    let again = "select gatehouse.erase_person('edge-1', 4, 3, 'anna', now())";
+    let again = "select gatehouse.erase_person('edge-1', gen_random_uuid(), 4, 3, 'anna', now())";
     assert_eq!(bed.count(again).await, 0);
     bed.assert_whole("edge-1", 4).await;
 }

@@ -13,5 +13,6 @@ mod people;
 mod people_model;
 mod poison;
 mod previews;
+mod restores;
 mod schema;
 mod support;

@@ -18,7 +18,7 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A database and the key of those who share people through it.
 pub(crate) struct Deployment {
     pub(crate) bed: Bed,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 /// An appliance.
@@ -27,7 +27,7 @@ pub(crate) struct House {
     pub(crate) store: Store,
     config: gatehouse_config::Config,
     sync: Option<Sync>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Deployment {
@@ -42,6 +42,15 @@ impl Deployment {
     }
 
     pub(crate) async fn house_with(&self, device: &str, secret: &str) -> House {
+        self.house_in(device, secret, tempfile::tempdir().unwrap()).await
+    }
+
+    /// An appliance with a copy of the state directory of another one.
+    pub(crate) async fn house_from(&self, device: &str, state: tempfile::TempDir) -> House {
+        self.house_in(device, &self.secret, state).await
+    }
+
+    async fn house_in(&self, device: &str, secret: &str, state: tempfile::TempDir) -> House {
         let rows = self.bed.enrolled(device).await;
         let password = self.bed.folder.path().join("device-password");
         std::fs::write(&password, DEVICE_PASSWORD).unwrap();
@@ -51,18 +60,23 @@ impl Deployment {
             rows.url,
             password.display()
         );
-        let state = tempfile::tempdir().unwrap();
         let store = open(state.path());
         store.people.share(std::sync::Arc::new(DeploymentKey::new(secret.as_bytes()).unwrap()));
         let config = gatehouse_config::Config::from_text(&text).unwrap();
-        House { device: device.to_owned(), store, config, sync: None, _state: state }
+        House { device: device.to_owned(), store, config, sync: None, state }
     }
 
-    /// No tombstone is kept any more.
-    pub(crate) async fn all_have_heard(&self) {
-        let left = "select count(*) from gatehouse.tombstones";
-        wait::until_async("every erasure to be delivered to all", WAIT_TIMEOUT, || async {
-            self.bed.count(left).await == 0
+    /// Erasures that some appliance has not applied yet.
+    pub(crate) async fn erasures_under_way(&self) -> i64 {
+        let left = "select count(*) from gatehouse.erasure_orders o where o.change_no > \
+                    (select min(c.people_applied) from gatehouse.device_cursors c)";
+        self.bed.count(left).await
+    }
+
+    /// Waits until every appliance has applied every erasure.
+    pub(crate) async fn erasures_applied(&self) {
+        wait::until_async("every erasure to be applied by all", WAIT_TIMEOUT, || async {
+            self.erasures_under_way().await == 0
         })
         .await
         .unwrap();
@@ -89,6 +103,10 @@ impl House {
         }
     }
 
+    pub(crate) fn sync(&self) -> &Sync {
+        self.sync.as_ref().unwrap()
+    }
+
     /// Waits until all is given and taken.
     pub(crate) async fn settled(&self) {
         let sync = self.sync.as_ref().unwrap();
@@ -104,12 +122,33 @@ impl House {
         .unwrap();
     }
 
+    /// Stops the appliance, copies its state directory, and starts it again.
+    pub(crate) async fn copy_state(&mut self, secret: &str) -> tempfile::TempDir {
+        let online = self.sync.is_some();
+        self.go_offline().await;
+        self.store.close();
+        let copy = tempfile::tempdir().unwrap();
+        let copied = std::process::Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .arg(self.state.path().join("."))
+            .arg(copy.path())
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        self.store = open(self.state.path());
+        self.store.people.share(std::sync::Arc::new(DeploymentKey::new(secret.as_bytes()).unwrap()));
+        if online {
+            self.go_online();
+        }
+        copy
+    }
+
     /// Id, name and number of samples of all people.
     pub(crate) fn people(&self) -> Vec<(String, String, usize)> {
         self.store.people.list().into_iter().map(|person| (person.id, person.name, person.samples)).collect()
     }
 
-    async fn waits_for(&self, what: &str, people: &[(&str, &str, usize)]) {
+    pub(crate) async fn waits_for(&self, what: &str, people: &[(&str, &str, usize)]) {
         let wanted: Vec<_> =
             people.iter().map(|(id, name, samples)| (id.to_string(), name.to_string(), *samples)).collect();
         let seen = wait::until_async(what, WAIT_TIMEOUT, || async { self.people() == wanted }).await;
@@ -170,7 +209,7 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.face_encodings").await, 1);
     // Each appliance erases what it has of the person and confirms it.
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.erasures").await, 3);
-    deployment.all_have_heard().await;
+    deployment.erasures_applied().await;
 
     // The same id, later: a new person.
     two.store.people.enroll("anna", "Another Anna", vec![encoding(7)]).await.unwrap();
@@ -198,17 +237,13 @@ async fn an_erasure_wins_over_a_month_offline() {
     let retire = "update gatehouse.devices set role_name = null where device_id = 'retired'";
     deployment.bed.database.connect().await.unwrap().batch_execute(retire).await.unwrap();
     one.settled().await;
-    assert_eq!(
-        deployment.bed.count("select count(*) from gatehouse.tombstones").await,
-        1,
-        "it waits for the other"
-    );
+    assert_eq!(deployment.erasures_under_way().await, 1, "it waits for the other");
     away.go_online();
     away.waits_for("the erasure", &[]).await;
     away.settled().await;
     assert_eq!(one.people(), []);
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.persons").await, 0);
-    deployment.all_have_heard().await;
+    deployment.erasures_applied().await;
     let conflicts = one.sync.as_ref().unwrap().conflicts().await.unwrap();
     assert_eq!((conflicts[0].field.as_str(), conflicts[0].kept_by.as_str()), ("erased", "one"));
     assert_eq!((conflicts[0].lost_by.as_str(), &conflicts[0].person), ("away", &None));
@@ -281,7 +316,16 @@ async fn the_role_of_a_stolen_device_lists_no_person() {
     one.settled().await;
     let role = deployment.bed.role("two").await;
     let thief = deployment.bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
-    for table in ["persons", "persons_history", "face_encodings", "tombstones", "conflicts", "deployment"] {
+    for table in [
+        "persons",
+        "persons_history",
+        "face_encodings",
+        "erasure_orders",
+        "people_changes",
+        "held_people",
+        "conflicts",
+        "deployment",
+    ] {
         let refused = thief.query(&format!("select * from gatehouse.{table}"), &[]).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{table}");
     }
@@ -289,10 +333,9 @@ async fn the_role_of_a_stolen_device_lists_no_person() {
     deployment.house("three").await;
     let mut writer = deployment.bed.writer("three").await;
     deliver_all(&mut writer, &[named(event(1, 1), "carl")]).await.unwrap();
-    let bury =
-        "select gatehouse.erase_shared_person('two', gen_random_uuid(), 'carl', now() + interval '1 minute')";
+    let bury = "select gatehouse.erase_shared_person('two', gen_random_uuid(), gen_random_uuid(), 'carl', now() + interval '1 minute')";
     thief.execute(bury, &[]).await.unwrap();
-    let bury = "select gatehouse.erase_shared_person('two', id, 'carl', now() + interval '1 minute') \
+    let bury = "select gatehouse.erase_shared_person('two', gen_random_uuid(), id, 'carl', now() + interval '1 minute') \
                 from gatehouse.people_changed_after('two', 0, 1)";
     thief.execute(bury, &[]).await.unwrap();
     let left =
@@ -318,7 +361,7 @@ async fn the_role_of_a_stolen_device_lists_no_person() {
         "people_changed_after('one', 0, 10)",
         "templates_of('one', '{}')",
         "confirm_people_applied('one', 9)",
-        "erase_shared_person('one', gen_random_uuid(), 'anna', now())",
+        "erase_shared_person('one', gen_random_uuid(), gen_random_uuid(), 'anna', now())",
         "merge_people('one', '{}', '{}', '{}', '{}', '{}', '{}')",
         "nearest_templates('dlib-128', '{1}', 5)",
         "next_people_change()",

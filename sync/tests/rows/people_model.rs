@@ -187,7 +187,7 @@ async fn whatever_is_done_in_whatever_partition_all_agree_in_the_end() {
             model.step().await;
         }
         model.agree().await;
-        model.deployment.all_have_heard().await;
+        model.deployment.erasures_applied().await;
         for (operation, count) in model.successes {
             *successes.entry(operation).or_default() += count;
         }

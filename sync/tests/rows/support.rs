@@ -7,7 +7,7 @@ use gatehouse_central::SyncError;
 use gatehouse_central::rows::Identity;
 use gatehouse_config::{Config, Environment, Rows, Secret};
 use gatehouse_journal::Position;
-use gatehouse_model::{Event, EventKey, Face, Identification, KeyId, Outcome, Person, Timestamp};
+use gatehouse_model::{Event, EventKey, Face, Identification, KeyId, OrderId, Outcome, Person, Timestamp};
 use gatehouse_store::Store;
 use gatehouse_store::clock::Known;
 use gatehouse_store::record::{Media, ObjectPlace};
@@ -203,7 +203,13 @@ pub(crate) fn file_of(device: &str, lsn: u64, seq: u64, name: &str) -> Change {
 }
 
 pub(crate) fn erasure(lsn: u64, seq: u64, person: &str) -> Change {
-    Change::Erasure { position: at(lsn, seq), person_id: person.into(), reference: None, at: Timestamp(NOON) }
+    Change::Erasure {
+        position: at(lsn, seq),
+        order: OrderId::random(),
+        person_id: person.into(),
+        reference: None,
+        at: Timestamp(NOON),
+    }
 }
 
 /// Delivers all, as the sink does; words of what was set aside.

@@ -45,7 +45,8 @@ async fn an_erased_person_is_named_nowhere_any_more() -> Result<()> {
     let person = &before.people[0];
     let named = setup.daemon.json(&["event", "list", "--person", &person.id, "--limit", "1000"])?;
     ensure!(named.as_array().is_some_and(|list| list.len() > 5), "no person was identified: {named}");
-    setup.daemon.json(&["person", "erase", &person.id])?;
+    let erased = setup.daemon.json(&["person", "erase", &person.id])?;
+    let order = erased["order"].as_str().context("the order of the erasure")?;
     setup.daemon.kill()?;
     setup.start()?;
 
@@ -53,7 +54,7 @@ async fn an_erased_person_is_named_nowhere_any_more() -> Result<()> {
     asked_again(&setup, &before).await?;
     setup.postgres.restart()?;
     setup.until_ledger("the backlog to be delivered", TIMEOUT, |l| l.number("events", "pending") == 0)?;
-    rows_name_others_only(&setup, &before).await?;
+    rows_name_others_only(&setup, &before, order).await?;
     let status = setup.daemon.terminate()?;
     ensure!(status.success(), "SIGTERM ends with {status}");
     let mut secrets = Secrets::default();
@@ -119,12 +120,12 @@ async fn asked_again(setup: &Setup, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-async fn rows_name_others_only(setup: &Setup, plan: &Plan) -> Result<()> {
+async fn rows_name_others_only(setup: &Setup, plan: &Plan, order: &str) -> Result<()> {
     let client = setup.database.ready().await?;
     let erased = &plan.people[0];
     wait::until_async("the erasure to reach the central side", TIMEOUT, || async {
-        let found =
-            client.query("SELECT 1 FROM gatehouse.erasures WHERE person_id = $1", &[&erased.id]).await;
+        let query = "SELECT 1 FROM gatehouse.erasures WHERE order_id::text = $1";
+        let found = client.query(query, &[&order]).await;
         found.is_ok_and(|rows| rows.len() == 1)
     })
     .await?;

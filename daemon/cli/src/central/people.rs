@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use gatehouse_admin::shared_people::{Absence, CentralPerson, People};
+use gatehouse_admin::delete;
+use gatehouse_admin::shared_people::{Absence, CentralPerson, HeldPeople, People};
 use gatehouse_central::SyncError;
 use gatehouse_config::Config;
 use gatehouse_gallery::{Encoding, GallerySettings};
@@ -90,10 +91,29 @@ pub(crate) struct Identify {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Restored {
+    /// Deliver the people now, although an appliance may still have an erasure of one of them.
+    #[arg(long)]
+    release: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct MakeKey {
     /// New file for the key, readable by its owner only.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+}
+
+/// Result of an erasure.
+#[derive(Debug, Serialize)]
+struct PersonErased<'a> {
+    id: &'a str,
+    /// Id of the order, in all places that carry it out.
+    order: String,
+    /// Objects that were removed from the bucket. None without a bucket.
+    files: Option<u64>,
 }
 
 /// Result of a change.
@@ -150,17 +170,62 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
             let step = format!("Erases {} on all appliances.", printable(&id));
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
             let config = settings(&args.config)?;
-            runtime
-                .block_on(async { People::open(&config).await?.erase(&id).await })
-                .map_err(Fault::refused)?;
-            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
-                format!(
-                    "{} is erased in the database; appliances follow when they receive the erasure",
-                    printable(done.id)
-                )
-            })
+            let erased = runtime.block_on(erase(&config, &id))?;
+            session.show(&erased, erased_text)
         }
     }
+}
+
+async fn erase<'a>(config: &Config, id: &'a str) -> Result<PersonErased<'a>, Fault> {
+    let erased = async { People::open(config).await?.erase(id).await };
+    let order = erased.await.map_err(Fault::refused)?.to_string();
+    let files = match config.central.objects {
+        Some(_) => Some(delete::purge(config).await.map_err(|error| {
+            Fault::refused(format!("{id} is erased in the database (order {order}), but: {error}"))
+                .advise("run gatehouse central purge-deleted, which removes the pictures")
+        })?),
+        None => None,
+    };
+    Ok(PersonErased { id, order, files: files.map(|purged| purged.files) })
+}
+
+fn erased_text(erased: &PersonErased<'_>) -> String {
+    let id = printable(erased.id);
+    let files = match erased.files {
+        Some(files) => format!("{} removed from the bucket", format::count(files, "file", "files")),
+        None => "no bucket in the settings, so no picture was removed from one".to_owned(),
+    };
+    format!(
+        "{id} is erased in the database; {files}\nappliances follow when they receive the erasure\norder {}",
+        erased.order
+    )
+}
+
+pub(super) fn restored(command: &Restored, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
+    let config = settings(&command.args.config)?;
+    let held = async {
+        let people = People::open(&config).await?;
+        if !command.release {
+            return people.hold().await;
+        }
+        people.release().await?;
+        people.held().await
+    };
+    let held = runtime.block_on(held).map_err(Fault::refused)?;
+    session.show(&held, held_text)
+}
+
+fn held_text(held: &HeldPeople) -> String {
+    if held.people == 0 {
+        return "no person is held back".to_owned();
+    }
+    let people = format::count(u64::try_from(held.people).unwrap_or(0), "person is", "people are");
+    let devices: Vec<String> = held.waits_for.iter().map(|device| printable(device)).collect();
+    format!(
+        "{people} not delivered to appliances until each of these has sent its erasures again: {}\n\
+         if one of them is lost, retire it with gatehouse central retire-device; --release delivers the people now",
+        devices.join(", ")
+    )
 }
 
 async fn absent(config: &Config, days: u32, erase: bool) -> Result<Absence, SyncError> {

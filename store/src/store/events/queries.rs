@@ -5,6 +5,7 @@ use gatehouse_model::{CameraName, Event, EventKey, Identification, Person, Times
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
+use super::super::core::Opened;
 use super::Events;
 use crate::clock::{Clocks, Known, Moment, is_plausible};
 use crate::ledger::Ledger;
@@ -91,10 +92,10 @@ impl Events {
 
     fn event_in(&self, location: Location, clocks: &Clocks) -> Result<Option<EventView>, StoreError> {
         let committed = self.core.journal.read_at(location)?;
-        let Record::Event { event, identification } = Record::decode(&committed.payload)? else {
+        let Record::Event { event, identification, attributes } = Record::decode(&committed.payload)? else {
             return Ok(None);
         };
-        let identification = self.core.resolve(&event.key, identification);
+        let Opened { event, identification } = self.core.open_event(event, identification, attributes);
         let seq = committed.position.seq;
         let time = clocks.when(Moment::Event(seq), event.received_at);
         Ok(Some(EventView { seq, event, identification, time }))

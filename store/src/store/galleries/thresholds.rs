@@ -140,7 +140,7 @@ impl Galleries {
         for entry in self.core.events.newest_first(None).take(EVENTS_READ_MAX) {
             let Ok(committed) = self.core.journal.read_at(entry?.location) else { continue };
             let record = Record::decode(&committed.payload);
-            if let Ok(Record::Event { event, identification }) = record
+            if let Ok(Record::Event { event, identification, .. }) = record
                 && identification.model == slot.name()
             {
                 newest.push((event, identification));

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use gatehouse_model::{KeyId, Timestamp};
+use gatehouse_model::{KeyId, OrderId, Timestamp};
 
 use super::super::StoreError;
+use super::erasure::Ordered;
 use super::{People, profile_record};
 use crate::clock::is_plausible;
 use crate::people::{Member, Profile};
@@ -65,7 +66,13 @@ impl People {
                     noted += 1;
                 }
                 Due::Erase => {
-                    self.erase_member(key_id, &profile.person.id, self.core.stamp()).await?;
+                    self.erase_member(Ordered {
+                        order: OrderId::random(),
+                        person: key_id,
+                        id: &profile.person.id,
+                        at: self.core.stamp(),
+                    })
+                    .await?;
                     erased += 1;
                 }
             }

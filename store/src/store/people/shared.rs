@@ -16,17 +16,18 @@ use std::sync::atomic::Ordering;
 
 use gatehouse_gallery::transform::Protected;
 use gatehouse_gallery::{Encoding, Verdict};
-use gatehouse_model::{KeyId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_model::{KeyId, OrderId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_vault::keys::KeyKind;
 
 use super::super::core::blocking;
 use super::super::galleries::Slot;
 use super::super::{RequestError, StoreError};
 use super::People;
+use super::erasure::Ordered;
 use crate::deployment::{DeploymentKey, Reference};
 use crate::people::{self, Profile};
 use crate::record::Record;
-use crate::views::entries::Key;
+use crate::views::entries::{self, ErasureOrder, Key, PeopleCursor};
 
 /// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong
 /// clock and counts as older than all others.
@@ -56,15 +57,6 @@ pub struct SharedSample {
     pub model: String,
     /// In the space of the deployment's key.
     pub template: Protected,
-}
-
-/// How far the central changes of people were merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeopleCursor {
-    /// Number of the last merged change; 0: none.
-    pub upto: u64,
-    /// The latest stamp among all changes.
-    pub newest: Timestamp,
 }
 
 impl People {
@@ -110,9 +102,20 @@ impl People {
     /// # Errors
     /// [`StoreError`] where the views cannot be read.
     pub fn cursor(&self) -> Result<PeopleCursor, StoreError> {
-        let taken: Option<(u64, Timestamp)> = self.core.views.get(&Key::PeopleTaken)?;
-        let (upto, newest) = taken.unwrap_or((0, Timestamp(0)));
-        Ok(PeopleCursor { upto, newest })
+        Ok(self.core.views.get(&Key::PeopleTaken)?.unwrap_or_default())
+    }
+
+    /// Every erasure of a shared person that was carried out here. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the views cannot be read.
+    pub fn erasures(&self) -> Result<Vec<ErasureOrder>, StoreError> {
+        let mut orders = Vec::new();
+        for entry in self.core.views.scan(vec![entries::ERASURE_ORDER], false) {
+            let (name, value) = entry?;
+            orders.push(self.core.views.unseal(&name, &value)?);
+        }
+        Ok(orders)
     }
 
     /// Advances the cursor from `before` to `now`. It is unchanged where it was reset meanwhile.
@@ -129,9 +132,10 @@ impl People {
         }
     }
 
-    async fn set_cursor(&self, PeopleCursor { upto, newest }: PeopleCursor) -> Result<(), StoreError> {
+    async fn set_cursor(&self, cursor: PeopleCursor) -> Result<(), StoreError> {
+        let PeopleCursor { upto, change, newest } = cursor;
         self.core.stamps.fetch_max(newest.0, Ordering::Relaxed);
-        self.core.change(&Record::PeopleTaken { upto, newest }).await.map(drop)
+        self.core.change(&Record::PeopleTaken { upto, change, newest }).await.map(drop)
     }
 
     /// Merges the central state of a person at the central time `now`. Returns whether anything changed.
@@ -165,14 +169,15 @@ impl People {
         Ok(true)
     }
 
-    /// Merges an erasure at the central time `now`: a person who was enrolled before it is erased here, too.
-    /// Returns whether a person was erased.
+    /// Merges an erasure of the person with this id at the central time `now`: a person who was enrolled before it
+    /// is erased here, too. Returns whether a person was erased.
     ///
     /// # Errors
     /// [`StoreError`] where the journal failed.
     pub async fn merge_erasure(
         &self,
         id: &str,
+        order: OrderId,
         erased_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -183,10 +188,24 @@ impl People {
         };
         match known {
             Some((person, born)) if believed(born, now) <= erased_at => {
-                self.erase_member(person, id, erased_at).await.map(|_| true)
+                self.erase_member(Ordered { order, person, id, at: erased_at }).await.map(|_| true)
             }
             _ => Ok(false),
         }
+    }
+
+    /// Records erasures of people who are not enrolled here, so that this appliance can repeat them as well.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal or the views failed.
+    pub async fn record_erasures(&self, orders: Vec<ErasureOrder>) -> Result<(), StoreError> {
+        let mut records = Vec::new();
+        for order in orders {
+            if self.core.views.get::<ErasureOrder>(&Key::ErasureOrder(order.order))?.is_none() {
+                records.push(Record::ErasureKnown(order));
+            }
+        }
+        if records.is_empty() { Ok(()) } else { self.core.change_all(records).await.map(drop) }
     }
 
     /// Received samples that are not stored here, by gallery.

@@ -3,6 +3,7 @@
 
 mod archive;
 mod enroll;
+mod erasure;
 mod files;
 mod reports;
 mod retention;

@@ -11,7 +11,7 @@ use gatehouse_model::Sha256;
 use minio::s3::builders::CopySource;
 use minio::s3::error::{Error, ValidationErr};
 use minio::s3::response::ListObjectsResponse;
-use minio::s3::types::{BucketName, ObjectKey, ToStream};
+use minio::s3::types::{BucketName, ObjectKey, ToStream, VersionId};
 
 use super::Objects;
 use super::classify::{classify, has_code};
@@ -25,6 +25,9 @@ const LISTING: &str = "list objects in S3";
 const READING: &str = "read an object from S3";
 const COPYING: &str = "copy an object in S3";
 const REMOVING: &str = "remove an object from S3";
+const LISTING_VERSIONS: &str = "list the versions of an object in S3";
+/// Most versions of one object that are removed in one call.
+const VERSIONS_MAX: usize = 10_000;
 
 /// An object of a listing.
 pub struct Listed {
@@ -155,6 +158,47 @@ impl Objects {
         let request = self.client.delete_object(self.bucket.as_str(), key);
         let request = request.map_err(|error| self.fault(REMOVING, error))?;
         self.call(REMOVING, request.build()).await.map(drop)
+    }
+
+    /// Removes an object with all of its versions, and checks that it is gone.
+    ///
+    /// # Errors
+    /// [`SyncError`] if the server refuses, e.g. under an object lock, or still has the object.
+    pub async fn remove_with_versions(&self, key: &str) -> Result<(), SyncError> {
+        self.remove(key).await?;
+        for version in self.versions(key).await? {
+            let version = VersionId::new(version).map_err(|error| self.fault(REMOVING, error))?;
+            let request = self.client.delete_object(self.bucket.as_str(), (key, version));
+            let request = request.map_err(|error| self.fault(REMOVING, error))?;
+            self.call(REMOVING, request.build()).await?;
+        }
+        if self.versions(key).await?.is_empty() && self.read_back(key).await?.is_none() {
+            return Ok(());
+        }
+        let message = "the object is still there after its removal; run the command again".to_owned();
+        Err(SyncError::Refused { doing: REMOVING, code: "left".into(), message })
+    }
+
+    /// Ids of the versions and delete markers of an object; empty if the server keeps none.
+    async fn versions(&self, key: &str) -> Result<Vec<String>, SyncError> {
+        let request = self.client.list_objects(self.bucket.as_str());
+        let request = request.map_err(|error| self.fault(LISTING_VERSIONS, error))?;
+        let request = request.prefix(key.to_owned()).recursive(true).include_versions(true);
+        let mut pages = request.disable_url_encoding(true).build().to_stream().await;
+        let mut versions = Vec::new();
+        while let Some(page) = self.within(LISTING_VERSIONS, pages.next()).await? {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) if has_code(&error, "NotImplemented") => return Ok(Vec::new()),
+                Err(error) => return Err(classify(LISTING_VERSIONS, &self.bucket, &error)),
+            };
+            let of_key = page.contents.into_iter().filter(|entry| entry.name == key);
+            versions.extend(of_key.filter_map(|entry| entry.version_id));
+            if versions.len() >= VERSIONS_MAX {
+                break;
+            }
+        }
+        Ok(versions)
     }
 
     fn fault(&self, doing: &'static str, error: ValidationErr) -> SyncError {

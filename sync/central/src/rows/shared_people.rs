@@ -6,15 +6,14 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use gatehouse_gallery::{repeat_radius, repeats};
-use gatehouse_model::Timestamp;
-use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::store::{Shared, SharedSample};
+use gatehouse_store::deployment::DeploymentKey;
+use gatehouse_store::store::{ErasureOrder, PeopleCursor, Shared, SharedSample};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::error::{GuardFault, SyncError};
 use crate::rows::connect::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed};
-use crate::rows::{Value, to_datetime, version};
+use crate::rows::{Value, to_datetime, to_i64, version};
 
 /// Version of the schema that has people.
 pub const SCHEMA_WITH_PEOPLE: i32 = 2;
@@ -55,18 +54,52 @@ pub async fn upload(link: &Link, device: &str, people: &[&Shared]) -> Result<(),
     Ok(())
 }
 
-/// Erases a person centrally and thereby on every appliance.
+/// Erases a person centrally and thereby on every appliance. The operator's id is none for a repeated order: then only
+/// the central services may know it.
 pub async fn erase(
     link: &Link,
     device: &str,
-    reference: Reference,
-    id: &str,
-    at: Timestamp,
+    ErasureOrder { order, reference, at }: &ErasureOrder,
+    id: Option<&str>,
 ) -> Result<(), SyncError> {
-    let erase = "select gatehouse.erase_shared_person($1, $2, $3, $4)";
-    let (person, at) = (Uuid::from_bytes(reference.0), to_datetime(at));
-    let values: [&Value<'_>; 4] = [&device, &person, &id, &at];
+    let erase = "select gatehouse.erase_shared_person($1, $2, $3, $4, $5)";
+    let (order, person) = (Uuid::from_bytes(*order.as_bytes()), Uuid::from_bytes(reference.0));
+    let at = to_datetime(*at);
+    let values: [&Value<'_>; 5] = [&device, &order, &person, &id, &at];
     timed("erase a person in Postgres", BATCH_TIMEOUT, link.client.execute(erase, &values)).await.map(drop)
+}
+
+/// What an appliance has to do before it takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeoplePosition {
+    /// Whether the last change that it took exists in the database. If not, one of the two was restored.
+    pub continues: bool,
+    /// Whether it has to send all of its erasures and people.
+    pub send_all: bool,
+}
+
+/// Compares the last change that an appliance took with the database.
+pub async fn compare_position(
+    link: &Link,
+    device: &str,
+    cursor: &PeopleCursor,
+) -> Result<PeoplePosition, SyncError> {
+    let compare = "select continues, send_all from gatehouse.compare_people_position($1, $2, $3)";
+    let (upto, change) = (to_i64(cursor.upto), Uuid::from_bytes(cursor.change));
+    let values: [&Value<'_>; 3] = [&device, &upto, &change];
+    let asked = link.client.query_one(compare, &values);
+    let row = timed("compare the changes of people with Postgres", CALL_TIMEOUT, asked).await?;
+    Ok(PeoplePosition { continues: row.get(0), send_all: row.get(1) })
+}
+
+/// Reports that the database has a lower cursor of this appliance than `delivered`, which it has confirmed before.
+pub async fn report_restore(link: &Link, device: &str, delivered: u64) -> Result<(), SyncError> {
+    let report = "select gatehouse.report_restore($1, $2)";
+    let lsn = to_i64(delivered);
+    let values: [&Value<'_>; 2] = [&device, &lsn];
+    timed("report a restored database to Postgres", CALL_TIMEOUT, link.client.execute(report, &values))
+        .await
+        .map(drop)
 }
 
 async fn merge(link: &Link, device: &str, people: &[&Shared]) -> Result<TemplatesByPerson, SyncError> {

@@ -95,9 +95,11 @@ async fn an_erasure_applies_to_earlier_enrollments() {
     let store = open(folder.path(), &key);
     store.people.enroll("anna", "Anna", vec![sample(0)]).await.unwrap();
     let born = shared(&store, "anna").born;
-    assert!(!store.people.merge_erasure("anna", Timestamp(born.0 - 1), now()).await.unwrap());
-    assert!(!store.people.merge_erasure("bert", born, now()).await.unwrap());
-    assert!(store.people.merge_erasure("anna", born, now()).await.unwrap());
+    assert!(
+        !store.people.merge_erasure("anna", OrderId::random(), Timestamp(born.0 - 1), now()).await.unwrap()
+    );
+    assert!(!store.people.merge_erasure("bert", OrderId::random(), born, now()).await.unwrap());
+    assert!(store.people.merge_erasure("anna", OrderId::random(), born, now()).await.unwrap());
     assert_eq!(store.people.list(), []);
     store.close();
 }
@@ -108,7 +110,7 @@ async fn the_cursor_survives_a_restart_and_a_new_gallery_resets_it() {
     let store = open(folder.path(), &key);
     let none = store.people.cursor().unwrap();
     assert_eq!(none.upto, 0);
-    let some = PeopleCursor { upto: 7, newest: Timestamp(i64::from(u32::MAX) * 1_000_000) };
+    let some = PeopleCursor { upto: 7, change: [7; 16], newest: Timestamp(i64::from(u32::MAX) * 1_000_000) };
     store.people.advance_cursor(none, some).await.unwrap();
     store.people.advance_cursor(none, PeopleCursor { upto: 9, ..some }).await.unwrap();
     store.close();
@@ -118,7 +120,7 @@ async fn the_cursor_survives_a_restart_and_a_new_gallery_resets_it() {
     let model =
         gatehouse_model::Model { name: "second".into(), ..store.galleries.current().models().in_use.clone() };
     store.galleries.add(model).await.unwrap();
-    assert_eq!(store.people.cursor().unwrap(), PeopleCursor { upto: 0, ..some });
+    assert_eq!(store.people.cursor().unwrap(), some.reset());
     store.people.advance_cursor(some, PeopleCursor { upto: 8, ..some }).await.unwrap();
     assert_eq!(store.people.cursor().unwrap().upto, 0, "what was requested before does not count");
     store.close();
