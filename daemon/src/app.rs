@@ -189,7 +189,7 @@ fn start_tasks(services: &Arc<Services>, control: Server) -> Tasks {
 
 /// Their people are not in memory any more: a failure delays no answer, and the next start continues.
 async fn finish_erasures(store: &Store) {
-    match store.people.finish_erasures().await {
+    match store.upkeep.finish_erasures().await {
         Ok(0) => {}
         Ok(finished) => warn!(finished, "interrupted erasures of people were completed"),
         Err(error) => tracing::error!("an interrupted erasure could not be completed: {error}"),

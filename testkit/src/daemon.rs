@@ -14,6 +14,7 @@ use crate::folder::Folder;
 use crate::objects::Objects;
 use crate::postgres::PASSWORD;
 use crate::process::{Launch, Process, Signal};
+use crate::wait;
 
 mod binaries;
 mod notify;
@@ -149,6 +150,17 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Waits until all its connections to the broker exist, the inputs subscribed: until then a broker that does not know
+    /// it yet drops what a camera publishes.
+    ///
+    /// # Errors
+    /// After `timeout`; with the end of its log.
+    pub fn wait_connected(&self, timeout: Duration) -> Result<()> {
+        let connected = || self.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true);
+        wait::until("the daemon to be connected to the broker", timeout, connected)
+            .with_context(|| self.log_tail())
     }
 
     /// Whether it runs.

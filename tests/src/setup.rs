@@ -82,10 +82,9 @@ impl Setup {
     /// # Errors
     /// If it is not within a minute; with the end of its log.
     pub fn until_connected(&self) -> Result<()> {
-        let connected = || self.status().is_ok_and(|status| status["broker"]["connected"] == true);
-        wait::until("the daemon to be connected to the broker", CONNECT_TIMEOUT, connected).with_context(
-            || format!("{}\nthe broker says: {}", self.daemon.log_tail(), self.broker.log_tail()),
-        )
+        self.daemon
+            .wait_connected(CONNECT_TIMEOUT)
+            .with_context(|| format!("the broker says: {}", self.broker.log_tail()))
     }
 
     /// Where the cameras find the broker.

@@ -28,7 +28,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("sync/tls", &[]),
     ("sync/central", &["model", "vault", "journal", "gallery", "store", "config", "tls"]),
     ("sync", &["model", "vault", "journal", "gallery", "store", "config", "central"]),
-    ("sync/admin", &["model", "journal", "gallery", "store", "config", "central"]),
+    ("sync/admin", &["model", "vault", "journal", "gallery", "store", "config", "central"]),
     ("daemon/mqtt", &["model", "gallery", "config", "tls"]),
     ("daemon/control", &["model", "gallery", "store", "config"]),
     ("daemon/machine", &["model", "gallery", "config", "control"]),

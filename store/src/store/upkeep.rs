@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gatehouse_vault::space::Pressure;
 use tokio::sync::watch;
 
+use super::StoreError;
 use super::core::Core;
 use super::events::Events;
 use super::people::People;
@@ -29,6 +30,15 @@ pub struct Upkeep {
 impl Upkeep {
     pub(in crate::store) fn new(core: &Arc<Core>, events: &Events, people: &People) -> Self {
         Self { core: Arc::clone(core), events: events.clone(), people: people.clone() }
+    }
+
+    /// Completes erasures of people that a crash or a failure interrupted. Returns how many there were. Their people are
+    /// not in memory any more.
+    ///
+    /// # Errors
+    /// As [`People::erase`]. The next call continues.
+    pub async fn finish_erasures(&self) -> Result<usize, StoreError> {
+        self.people.finish_erasures().await
     }
 
     /// Resolves while a writer waits because the disk is full. A lack of progress is no failure then.

@@ -77,7 +77,7 @@ async fn two_who_share(name: &str) -> (Deployment, House, House) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_state_directory_under_a_new_id_brings_no_erased_person_back() {
-    let (deployment, mut one, two) = two_who_share("oldstate").await;
+    let (deployment, mut one, two) = Box::pin(two_who_share("oldstate")).await;
     let old = one.copy_state(&deployment.secret).await;
     one.store.people.erase("anna").await.unwrap();
     two.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
@@ -99,7 +99,7 @@ async fn an_old_state_directory_under_a_new_id_brings_no_erased_person_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_database_receives_every_erasure_again_and_loses_no_later_one() {
-    let (deployment, one, two) = two_who_share("restoreddb").await;
+    let (deployment, one, two) = Box::pin(two_who_share("restoreddb")).await;
     let backup = deployment.back_up("before").await;
     one.recovers().await;
     two.recovers().await;
@@ -129,7 +129,7 @@ async fn a_restored_database_receives_every_erasure_again_and_loses_no_later_one
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_after_a_restore_do_not_hide_it_from_an_appliance_that_comes_later() {
-    let (deployment, mut one, mut two) = two_who_share("hiddenrestore").await;
+    let (deployment, mut one, mut two) = Box::pin(two_who_share("hiddenrestore")).await;
     let backup = deployment.back_up("before").await;
     one.recovers().await;
     two.recovers().await;
@@ -162,7 +162,7 @@ async fn changes_after_a_restore_do_not_hide_it_from_an_appliance_that_comes_lat
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_held_back_until_every_appliance_has_sent_its_erasures_or_is_given_up() {
-    let (deployment, one, mut two) = two_who_share("held").await;
+    let (deployment, one, mut two) = Box::pin(two_who_share("held")).await;
     let backup = deployment.back_up("before").await;
     one.recovers().await;
     two.recovers().await;

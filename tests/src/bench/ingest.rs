@@ -11,7 +11,6 @@ use gatehouse_testkit::camera::{Address, Answering, Camera, Echo, Listener, all_
 use gatehouse_testkit::daemon::{Daemon, DaemonOptions};
 use gatehouse_testkit::folder::Folder;
 use gatehouse_testkit::synthetic::{EventMessage, SyntheticPerson, people};
-use gatehouse_testkit::wait;
 use serde_json::json;
 
 use super::measure::{Spread, bare_append, millis};
@@ -64,9 +63,7 @@ fn connected(broker: &Broker, device: &str) -> Result<Daemon> {
         ..DaemonOptions::default()
     })?;
     daemon.start()?;
-    wait::until("the daemon to be connected", TIMEOUT, || {
-        daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
-    })?;
+    daemon.wait_connected(TIMEOUT)?;
     Ok(daemon)
 }
 

@@ -12,7 +12,6 @@ use gatehouse_testkit::broker::{Broker, BrokerOptions};
 use gatehouse_testkit::camera::{Address, Camera, Listener, QoS, Visitor};
 use gatehouse_testkit::daemon::Daemon;
 use gatehouse_testkit::synthetic::SyntheticPerson;
-use gatehouse_testkit::wait;
 use serde_json::json;
 
 use super::ingest::event;
@@ -67,9 +66,7 @@ pub(super) async fn run(daemon: &mut Daemon, people: &[SyntheticPerson]) -> Resu
 fn connect(daemon: &mut Daemon, broker: &Broker) -> Result<()> {
     daemon.reconfigure(|options| options.mqtt_url = broker.url())?;
     daemon.start()?;
-    wait::until("the daemon to be connected", TIMEOUT, || {
-        daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
-    })
+    daemon.wait_connected(TIMEOUT)
 }
 
 async fn on_one(address: &Address, qos: QoS, people: &[SyntheticPerson]) -> Result<Spread> {

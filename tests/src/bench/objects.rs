@@ -60,9 +60,7 @@ pub async fn run() -> Result<Table> {
     })?;
     daemon.central_init()?;
     daemon.start()?;
-    wait::until("the daemon to be connected", TIMEOUT, || {
-        daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
-    })?;
+    daemon.wait_connected(TIMEOUT)?;
     let mut table = Table::new(
         "Files delivered to MinIO per second (higher is better)",
         &["load", "who", "files/s", "MB/s", "ours of it"],

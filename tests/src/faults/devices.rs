@@ -118,10 +118,7 @@ impl Deployment {
             _postgres: postgres,
             _folder: folder,
         };
-        let connected = |appliance: &Appliance| {
-            appliance.daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true)
-        };
-        wait::until("all appliances to be connected", TIMEOUT, || all.appliances.iter().all(connected))?;
+        all.appliances.iter().try_for_each(|appliance| appliance.daemon.wait_connected(TIMEOUT))?;
         Ok(all)
     }
 

@@ -71,8 +71,7 @@ async fn round(outcome: &mut Outcome) -> Result<()> {
     let address = Address::local(broker.port());
     let mut daemon = slow_daemon(&broker)?;
     daemon.start()?;
-    let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
+    daemon.wait_connected(TIMEOUT)?;
     let before = resident(&daemon)?;
     let kept = Listener::subscribe("kept", &address, &[BROKER_KEEPS], TIMEOUT).await?;
     let dropped = Listener::subscribe("dropped", &address, &[BROKER_DROPPED], TIMEOUT).await?;

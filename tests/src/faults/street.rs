@@ -63,9 +63,7 @@ impl Street {
     /// The daemon starts for the first time, and the camera with it.
     pub(super) async fn open(&mut self) -> Result<()> {
         self.daemon.start()?;
-        let connected =
-            || async { self.daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-        wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
+        self.daemon.wait_connected(TIMEOUT)?;
         let (sent, stop) = (Arc::clone(&self.sent), Arc::clone(&self.stop));
         let camera = Camera::connect("street", &Address::local(self.broker.port()));
         self.camera = Some(tokio::spawn(async move {

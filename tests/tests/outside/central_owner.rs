@@ -140,6 +140,7 @@ impl Site {
         let text = std::fs::read_to_string(self.daemon.config_file())?;
         std::fs::write(self.daemon.config_file(), text.replace("\"dev\"", "\"prod\""))?;
         self.daemon.start()?;
+        self.daemon.wait_connected(TIMEOUT)?;
         let camera = Camera::connect("door", &Address::local(self.broker.port()));
         let encoding = people(1, 1)[0].sample(&mut fastrand::Rng::with_seed(2));
         let event = EventMessage { media: vec!["a.jpg".into()], ..EventMessage::face("visit-1", encoding) };

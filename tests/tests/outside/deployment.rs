@@ -93,6 +93,8 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     one.daemon.central_init()?;
     one.daemon.start()?;
     two.daemon.start()?;
+    one.daemon.wait_connected(TIMEOUT)?;
+    two.daemon.wait_connected(TIMEOUT)?;
 
     let mut random = Rng::with_seed(6);
     let people = synthetic::people(6, 3);

@@ -24,15 +24,8 @@ async fn appliance(broker: &Broker, settings: BTreeMap<String, String>) -> Resul
     let mut daemon =
         Daemon::new(DaemonOptions { device: "edge".into(), mqtt_url, settings, ..DaemonOptions::default() })?;
     daemon.start()?;
-    connected(&daemon).await?;
+    daemon.wait_connected(TIMEOUT)?;
     Ok(daemon)
-}
-
-async fn connected(daemon: &Daemon) -> Result<()> {
-    let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", TIMEOUT, connected)
-        .await
-        .with_context(|| daemon.log_tail())
 }
 
 fn ledger(daemon: &Daemon) -> Result<Ledger> {
@@ -69,7 +62,7 @@ async fn an_event_that_comes_twice_is_answered_twice_and_kept_once() -> Result<(
     until(&daemon, "the second to be counted", |l| l.number("events", "duplicate") == 1).await?;
     daemon.kill()?;
     daemon.start()?;
-    connected(&daemon).await?;
+    daemon.wait_connected(TIMEOUT)?;
     send().await?;
     answers.until_count(3, TIMEOUT).await?;
     let after = until(&daemon, "the third to be counted", |l| l.number("events", "duplicate") == 2).await?;
@@ -163,7 +156,7 @@ async fn a_broker_with_tls_client_certificates_and_passwords_that_comes_late_is_
         daemon.json(&["status"]).is_ok_and(|status| words(&status).is_some())
     })?;
     broker.restart()?;
-    connected(&daemon).await?;
+    daemon.wait_connected(TIMEOUT)?;
     ensure!(daemon.terminate()?.success(), "{}", daemon.log_tail());
     Ok(())
 }

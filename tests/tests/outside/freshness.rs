@@ -11,7 +11,6 @@ use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
 use gatehouse_testkit::process::{Launch, Signal, find_program};
 use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::synthetic::{EventMessage, people};
-use gatehouse_testkit::wait;
 use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,9 +38,7 @@ impl Site {
         let mut daemon =
             Daemon::new(DaemonOptions { device: "edge".into(), mqtt_url, ..DaemonOptions::default() })?;
         daemon.start()?;
-        let connected =
-            || async { daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true) };
-        wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
+        daemon.wait_connected(TIMEOUT)?;
         let person = &people(5, 1)[0];
         let template = person.sample(&mut fastrand::Rng::with_seed(6));
         daemon.enroll(&person.id, &person.name, std::slice::from_ref(&template))?;

@@ -101,8 +101,7 @@ async fn small(broker: &Broker, retention: &str) -> Result<Option<(Daemon, Small
         return Ok(None);
     };
     daemon.start()?;
-    let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", TIMEOUT, connected).await?;
+    daemon.wait_connected(TIMEOUT)?;
     let ballast = daemon.state().join(BALLAST);
     wait::until("the reserve", TIMEOUT, || ballast.exists())?;
     Ok(Some((daemon, disk)))

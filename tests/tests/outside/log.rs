@@ -15,12 +15,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Standard error becomes a pipe that is full and never read; then the daemon takes the place of the shell.
 const UNREAD_STDERR: &str = "exec 2> >(exec sleep 120); head -c 65536 /dev/zero >&2; exec \"$0\" \"$@\"";
 
-async fn connected(daemon: &Daemon) -> Result<()> {
-    let connected =
-        || async { daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true) };
-    wait::until_async("a connection to the broker", TIMEOUT, connected).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_answered_while_standard_error_is_a_full_pipe() -> Result<()> {
     binary("gatehoused")?;
@@ -32,7 +26,7 @@ async fn events_are_answered_while_standard_error_is_a_full_pipe() -> Result<()>
         ..DaemonOptions::default()
     })?;
     daemon.start()?;
-    connected(&daemon).await?;
+    daemon.wait_connected(TIMEOUT)?;
     let person = &people(5, 1)[0];
     let template = person.sample(&mut fastrand::Rng::with_seed(6));
     daemon.enroll(&person.id, &person.name, std::slice::from_ref(&template))?;
@@ -66,7 +60,7 @@ async fn a_flood_of_refused_messages_has_few_lines_and_a_count_of_the_rest() -> 
     let mut daemon =
         Daemon::new(DaemonOptions { device: "edge".into(), mqtt_url, ..DaemonOptions::default() })?;
     daemon.start()?;
-    connected(&daemon).await?;
+    daemon.wait_connected(TIMEOUT)?;
     let camera = Camera::connect("door", &Address::local(broker.port()));
     let begin = Instant::now();
     all_taken((0..MESSAGES).map(|_| camera.send("gatehouse/door/event", "ON", false)).collect(), TIMEOUT)

@@ -106,9 +106,7 @@ fn appliance(folder: &Path, port: u16) -> Result<Daemon> {
 }
 
 fn until_connected(daemon: &Daemon, broker: &Process) -> Result<()> {
-    let connected = || daemon.json(&["status"]).is_ok_and(|status| status["broker"]["connected"] == true);
-    wait::until("the appliance to be connected", TIMEOUT, connected)
-        .with_context(|| format!("{}\n{}", daemon.log_tail(), broker.log_tail(4000)))
+    daemon.wait_connected(TIMEOUT).with_context(|| broker.log_tail(4000))
 }
 
 /// What `gatehouse doctor` says of this, whether or not anything is wrong.

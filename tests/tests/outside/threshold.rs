@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::{Address, Camera, Listener};
 use gatehouse_testkit::daemon::{Daemon, DaemonOptions};
 use gatehouse_testkit::folder::Folder;
 use gatehouse_testkit::synthetic::{EventMessage, SyntheticPerson, people};
-use gatehouse_testkit::wait;
 use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,8 +37,7 @@ impl Setup {
             ..DaemonOptions::default()
         })?;
         daemon.start()?;
-        let connected = || async { daemon.json(&["status"]).is_ok_and(|s| s["broker"]["connected"] == true) };
-        wait::until_async("a connection", TIMEOUT, connected).await.with_context(|| daemon.log_tail())?;
+        daemon.wait_connected(TIMEOUT)?;
         let address = Address::local(broker.port());
         let answers =
             Listener::subscribe("door", &address, &["gatehouse/door/identification"], TIMEOUT).await?;

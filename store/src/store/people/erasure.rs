@@ -79,12 +79,8 @@ impl People {
         Ok(self.erase_member(ordered).await?)
     }
 
-    /// Completes erasures that a crash or a failure interrupted. Their people are not in memory any more. Returns how
-    /// many there were.
-    ///
-    /// # Errors
-    /// As [`People::erase`]. The next call continues.
-    pub async fn finish_erasures(&self) -> Result<usize, StoreError> {
+    /// As [`Upkeep::finish_erasures`](crate::store::Upkeep::finish_erasures).
+    pub(in crate::store) async fn finish_erasures(&self) -> Result<usize, StoreError> {
         let _lock = self.core.people_lock.lock().await;
         let mut under_way = Vec::new();
         for entry in self.core.views.scan(vec![entries::ERASURE_UNDER_WAY], false) {
