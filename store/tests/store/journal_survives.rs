@@ -230,6 +230,10 @@ fn a_tail_torn_at_any_byte_loses_only_the_record_that_was_not_acknowledged() {
             let mut torn = good[..cut].to_vec();
             if let Some(byte) = fill {
                 torn.resize(good.len() - MARK, byte);
+                // The bytes that were cut off may have had this value: then nothing is torn.
+                if torn == good[..torn.len()] {
+                    continue;
+                }
             }
             std::fs::write(&path, &torn).unwrap();
             let (journal, report) = open(folder.path());
