@@ -70,6 +70,10 @@ impl DeploymentKey {
         Zeroizing::new(hex::encode(bytes.as_slice()))
     }
 
+    pub(crate) fn tag(&self, context: &str, message: &[u8]) -> [u8; 32] {
+        self.data.tag(context, message)
+    }
+
     /// Identifies this key and reveals nothing about it.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.data.tag("fingerprint v1", b"")

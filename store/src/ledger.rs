@@ -179,6 +179,7 @@ impl Totals {
             | Record::ErasureKnown(_)
             | Record::MediaErased { .. }
             | Record::ErasureOrdered(_)
+            | Record::ErasureVerified { .. }
             | Record::Erased(_) => {}
         }
     }

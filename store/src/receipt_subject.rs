@@ -1,32 +1,34 @@
 //! The reference of a person in receipts of erasures.
 
 use gatehouse_receipt::Subject;
-use gatehouse_vault::seal::DataKey;
-use zeroize::Zeroizing;
 
-use crate::deployment::DeploymentKeyError;
+use crate::deployment::{DeploymentKey, DeploymentKeyError, Reference};
 
-/// Context of the hash of a person's id. It differs from that of the reference in the database, so that a receipt
-/// cannot be linked with rows without the key.
-const REFERENCE: &str = "receipt reference v1";
+/// Context of the hash of a person's reference. A receipt cannot be linked with rows of the database without the key.
+pub(crate) const SUBJECT: &str = "receipt reference v1";
 
-/// The reference of a person's id, from the secret of the deployment key (64 hexadecimal digits). Only a holder of both
-/// can compute it.
+impl DeploymentKey {
+    /// The person of a reference, as receipts name them.
+    pub fn subject(&self, reference: Reference) -> Subject {
+        let mut subject = [0; 16];
+        subject.copy_from_slice(&self.tag(SUBJECT, &reference.0)[..16]);
+        Subject(subject)
+    }
+}
+
+/// The person of an id, as receipts name them, from the secret of the deployment key (64 hexadecimal digits). Only a
+/// holder of both can compute it.
 ///
 /// # Errors
 /// [`DeploymentKeyError::Form`] for any other secret.
 pub fn receipt_subject(secret: &[u8], id: &str) -> Result<Subject, DeploymentKeyError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(secret, bytes.as_mut_slice()).map_err(|_| DeploymentKeyError::Form)?;
-    let mut reference = [0; 16];
-    reference.copy_from_slice(&DataKey::from_secret(&bytes)?.tag(REFERENCE, id.as_bytes())[..16]);
-    Ok(Subject(reference))
+    let key = DeploymentKey::new(secret)?;
+    Ok(key.subject(key.reference(id)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::DeploymentKey;
 
     #[test]
     fn a_person_has_one_reference_per_deployment_and_it_is_not_that_of_the_database() {

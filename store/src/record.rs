@@ -10,6 +10,7 @@ mod versions;
 
 use gatehouse_gallery::calibration::Calibration;
 use gatehouse_model::{CameraName, EventKey, KeyId, MediaName, OrderId, Timestamp};
+use gatehouse_receipt::By;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -269,6 +270,13 @@ pub enum Record {
         /// The statistics; none for those that the program contains.
         calibration: Option<Box<Calibration>>,
     },
+    /// It was verified that nothing of an erased person can be opened any more.
+    ErasureVerified {
+        /// The person's key; none where the person was not enrolled.
+        person: Option<KeyId>,
+        /// What was erased and verified.
+        account: ErasureAccount,
+    },
 }
 
 /// An erasure of a person.
@@ -280,11 +288,68 @@ pub struct Erasure {
     pub person: KeyId,
     /// When it was ordered.
     pub at: Timestamp,
+    /// Who ordered it.
+    pub by: By,
+    /// What it destroys; none until all of it is known.
+    pub found: Option<ErasureFound>,
     /// The reference of a shared person; none where people are not shared. It outlives the person's key, so that the
     /// erasure can be repeated.
     pub reference: Option<Reference>,
     /// For the central services: the person's id, sealed with a key that is destroyed on delivery.
     pub notice: Option<ErasureNotice>,
+}
+
+/// What an erasure destroys, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureFound {
+    /// Templates.
+    pub templates: u64,
+    /// References from visits.
+    pub references: u64,
+    /// Visits with attributes, which are sealed under the person's key.
+    pub attributes: u64,
+    /// Pictures and clips of these visits.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What was erased and verified: the content of a statement, except for its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureAccount {
+    /// The order.
+    pub order: OrderId,
+    /// The reference of a shared person; none where people are not shared.
+    pub reference: Option<Reference>,
+    /// When it was ordered.
+    pub ordered_at: Timestamp,
+    /// Who ordered it.
+    pub by: By,
+    /// When it was verified.
+    pub done_at: Timestamp,
+    /// Largest error of these times, in milliseconds; none without a reference time.
+    pub uncertainty_ms: Option<u64>,
+    /// What was destroyed. Zeros where the person was not enrolled.
+    pub found: ErasureFound,
+    /// What was verified.
+    pub checks: ErasureChecks,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// What was verified after an erasure: how many of each, all with the expected result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureChecks {
+    /// Copies of key slots that are free.
+    pub free_slots: u64,
+    /// Profiles that cannot be opened.
+    pub profiles: u64,
+    /// Templates that cannot be opened.
+    pub templates: u64,
+    /// Searches with a template of the person that find a stranger.
+    pub searches: u64,
+    /// Pictures that cannot be opened.
+    pub files: u64,
 }
 
 /// The template key in force.

@@ -39,6 +39,8 @@ pub use galleries::comparison::{Differing, GalleryComparison, Others};
 pub use galleries::recent_faces::{Arrival, MATCHES_HOURS, MATCHES_MAX};
 pub use galleries::report::{Bin, CameraLine, GalleryReport, Pair, TargetLine, Weak};
 pub use galleries::{GALLERIES_MAX, Galleries, GalleryChanged, GalleryLine, GallerySet, Models, ProbeFace};
+/// Who ordered an erasure.
+pub use gatehouse_receipt::By as OrderedBy;
 pub use media::queries::{MediaQuery, MediaView};
 pub use media::tasks::{MediaTask, Part};
 pub use media::uploads::SentPart;
@@ -50,6 +52,7 @@ pub use people::corrections::{Corrected, CorrectionFault};
 pub use people::enrollment::{Alike, Doubt, Enrolled, Enrollment};
 pub use people::erasure::Erased;
 pub use people::shared::{Shared, SharedSample};
+pub use people::statements::ErasureStatement;
 pub use people::templates::TemplatesRotated;
 pub use refusal::{Refusal, RequestError};
 pub use upkeep::Upkeep;

@@ -11,6 +11,7 @@ mod batch_size;
 pub(crate) mod conflicts;
 mod copy;
 mod erase;
+mod erasure_statements;
 pub(crate) mod json;
 mod people_sync;
 mod write;
@@ -122,7 +123,7 @@ impl RowSink {
         if went_back && self.people.deployment().is_some() {
             writer.report_restore(ours).await?;
         }
-        let set_aside = writer.share_people(&self.people).await?.into_iter().collect();
+        let set_aside = writer.share_people(&self.people, &self.feed).await?.into_iter().collect();
         let announced = Instant::now();
         Ok(Session {
             writer,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use gatehouse_model::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::keys::Signer;
@@ -30,11 +31,11 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub type Counts<K> = BTreeMap<K, u64>;
 
 /// Who ordered an erasure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum By {
     /// A user of an appliance, by their number.
     User(u32),
-    /// The central services.
+    /// The central services, on behalf of another place or of an operator.
     Central,
     /// The retention policy.
     Retention,

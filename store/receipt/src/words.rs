@@ -92,7 +92,7 @@ words! {
     SlotFree = "slot-free", "copies of key slots that are free";
     ProfileRefused = "profile-refused", "profiles that no longer open";
     TemplateRefused = "template-refused", "templates that no longer open";
-    SearchStranger = "search-stranger", "searches with an own template that find a stranger";
+    SearchOther = "search-other", "searches with a template of the person that do not find the person";
     MediaRefused = "media-refused", "pictures that no longer open";
     RowsAbsent = "rows-absent", "tables without the person";
     ObjectsAbsent = "objects-absent", "objects that are gone";

@@ -44,6 +44,8 @@ pub(in crate::store) struct Opened {
 pub(in crate::store) struct Core {
     pub(in crate::store) settings: StoreSettings,
     pub(in crate::store) state_id: String,
+    /// The key from which the key that signs statements is derived.
+    pub(in crate::store) identity: KeyId,
     pub(in crate::store) keys: Arc<KeyTable>,
     pub(in crate::store) files: Arc<MediaFiles>,
     pub(in crate::store) journal: Journal,

@@ -14,6 +14,7 @@ use super::core::{Core, Opened};
 use super::people::People;
 use super::people::erasure::NOTICE_AD;
 use super::people::shared::Shared;
+use super::people::statements::ErasureStatement;
 use crate::clock::{Clocks, Known, Moment};
 use crate::deployment::Reference;
 use crate::files::content_type;
@@ -83,6 +84,13 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// An erasure of a shared person was verified.
+    Statement {
+        /// Position in the journal.
+        position: Position,
+        /// What was erased and verified.
+        statement: Box<ErasureStatement>,
+    },
     /// A shared person is new or has changed: the current state.
     Person {
         /// Position in the journal.
@@ -106,6 +114,7 @@ impl Change {
             | Self::Thumbnails { position, .. }
             | Self::FilesErased { position, .. }
             | Self::Erasure { position, .. }
+            | Self::Statement { position, .. }
             | Self::Person { position, .. }
             | Self::Nothing { position } => *position,
         }
@@ -126,8 +135,8 @@ pub struct Backlog {
 /// Delivery: what sync reads from the journal, and reports back. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
-    core: Arc<Core>,
-    people: People,
+    pub(in crate::store) core: Arc<Core>,
+    pub(in crate::store) people: People,
 }
 
 impl Feed {
@@ -261,6 +270,10 @@ impl Feed {
                     let reference = self.core.deployment().map(|key| key.reference(&person_id));
                     Change::Erasure { position, order, person_id, reference, at }
                 })
+            }
+            Record::ErasureVerified { account, .. } => {
+                let statement = self.people.statement(position.lsn, account);
+                statement.map(|statement| Change::Statement { position, statement: Box::new(statement) })
             }
             // The current state, not that of the record: a person who was erased since is not delivered.
             Record::Profile { person, .. } | Record::Templates { person, replaces: false, .. } => self

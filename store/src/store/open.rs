@@ -88,9 +88,14 @@ impl Store {
         }
         templates.finish(&loaded.behind, loaded.unreadable, &mut append_to(&journal))?;
         let stamps = newest_stamp(&views, &loaded.people)?;
+        let identity = match keys.ids(KeyKind::Identity).first() {
+            Some(identity) => *identity,
+            None => keys.create(KeyKind::Identity)?,
+        };
         let core = Core {
             settings,
             state_id,
+            identity,
             keys,
             files,
             journal,

@@ -23,6 +23,7 @@ pub(in crate::store) mod corrections;
 pub(in crate::store) mod enrollment;
 pub(in crate::store) mod erasure;
 pub(in crate::store) mod shared;
+pub(in crate::store) mod statements;
 pub(in crate::store) mod templates;
 
 /// Associated data of a sealed profile.

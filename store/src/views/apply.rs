@@ -18,7 +18,7 @@ use super::{ViewError, Views};
 use crate::clock::{BOOTS_MAX, Boot, Reading, ReferenceTime};
 use crate::files::{has_thumbnails, is_picture};
 use crate::index::EventIndex;
-use crate::record::{Erasure, Media, Record};
+use crate::record::{Erasure, ErasureAccount, Media, Record};
 
 /// State of a delivered media file of an erased person.
 const ERASED: &str = "erasure";
@@ -83,6 +83,7 @@ impl<'a> Draft<'a> {
             }
             Record::ErasureOrdered(erasure) => self.put(&Key::ErasureUnderWay(erasure.person), &erasure),
             Record::Erased(erasure) => self.erased(at, erasure),
+            Record::ErasureVerified { person, account } => self.erasure_verified(at, person, account),
             Record::MediaErased { id } => self.media_erased(&id),
             Record::RowsDelivered { lsn, .. } => self.erasures_delivered(lsn),
             Record::MediaDelivered { id, place, .. } => self.settle(&id, MediaState::Delivered(place)),
@@ -275,11 +276,11 @@ impl<'a> Draft<'a> {
     }
 
     fn erased(&mut self, record: Position, erasure: Erasure) -> Result<(), ViewError> {
-        let Erasure { order, person, at, reference, notice } = erasure;
+        self.put(&Key::ErasureUnderWay(erasure.person), &erasure)?;
+        let Erasure { order, person, at, reference, notice, .. } = erasure;
         if let Some(reference) = reference {
             self.put(&Key::ErasureOrder(order), &ErasureOrder { order, reference, at })?;
         }
-        self.remove(&Key::ErasureUnderWay(person))?;
         self.effects.push(Effect::DestroyKey(person));
         self.remove(&Key::Profile(person))?;
         for name in self.names(&entries::templates_of(&person))? {
@@ -287,6 +288,21 @@ impl<'a> Draft<'a> {
         }
         match notice {
             Some(notice) => self.put(&Key::Erasure(record.lsn), &notice.key),
+            None => Ok(()),
+        }
+    }
+
+    fn erasure_verified(
+        &mut self,
+        record: Position,
+        person: Option<KeyId>,
+        account: ErasureAccount,
+    ) -> Result<(), ViewError> {
+        if let Some(person) = person {
+            self.remove(&Key::ErasureUnderWay(person))?;
+        }
+        match account.reference {
+            Some(_) => self.put(&Key::ErasureStatement(account.order), &(record.lsn, account)),
             None => Ok(()),
         }
     }

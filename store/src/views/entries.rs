@@ -26,6 +26,7 @@ pub(crate) const DELIVERED: u8 = b'd';
 pub(crate) const ERASURE: u8 = b'x';
 pub(crate) const ERASURE_ORDER: u8 = b'o';
 pub(crate) const ERASURE_UNDER_WAY: u8 = b'r';
+pub(crate) const ERASURE_STATEMENT: u8 = b'e';
 pub(crate) const GALLERY: u8 = b'g';
 pub(crate) const GALLERY_GONE: u8 = b'z';
 pub(crate) const GALLERY_IN_USE: u8 = b'u';
@@ -70,6 +71,8 @@ pub(crate) enum Key<'a> {
     ErasureUnderWay(KeyId),
     /// An erasure of a shared person. It is kept, so that it can be sent to a restored central database again.
     ErasureOrder(OrderId),
+    /// The account of an erasure of a shared person, kept for as long as its order.
+    ErasureStatement(OrderId),
     /// The model of a gallery, by the gallery's number.
     Gallery(u8),
     /// A removed gallery, until its number is reused.
@@ -110,6 +113,7 @@ impl Key<'_> {
             Self::Erasure(lsn) => numbered(ERASURE, *lsn),
             Self::ErasureUnderWay(person) => named(ERASURE_UNDER_WAY, person),
             Self::ErasureOrder(order) => [&[ERASURE_ORDER], order.as_bytes().as_slice()].concat(),
+            Self::ErasureStatement(order) => [&[ERASURE_STATEMENT], order.as_bytes().as_slice()].concat(),
             Self::Gallery(number) => vec![GALLERY, *number],
             Self::GalleryGone(number) => vec![GALLERY_GONE, *number],
             Self::GalleryInUse => vec![GALLERY_IN_USE],
@@ -188,7 +192,8 @@ impl Counts {
             Some(&FILE_NAME) => &mut self.file_names,
             Some(&WAITING) => &mut self.waiting,
             Some(&QUEUE | &DELIVERED | &ERASURE | &UPLOAD | &CLOCK) => &mut self.others,
-            Some(&CLIP | &PREVIEW | &PREVIEWED | &ERASURE_ORDER | &ERASURE_UNDER_WAY) => &mut self.others,
+            Some(&CLIP | &PREVIEW | &PREVIEWED) => &mut self.others,
+            Some(&ERASURE_ORDER | &ERASURE_UNDER_WAY | &ERASURE_STATEMENT) => &mut self.others,
             Some(&GALLERY | &GALLERY_GONE | &GALLERY_IN_USE) => &mut self.others,
             _ => return,
         };

@@ -7,7 +7,9 @@ use std::time::Duration;
 use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{Event, EventKey, Metric, Outcome, Timestamp};
 use gatehouse_store::Store;
-use gatehouse_store::store::{Arrival, CorrectionFault, ProbeFace, Refusal, RequestError, StoreSettings};
+use gatehouse_store::store::{
+    Arrival, CorrectionFault, OrderedBy, ProbeFace, Refusal, RequestError, StoreSettings,
+};
 use gatehouse_vault::keys::RootKey;
 
 const DIMENSIONS: usize = 4;
@@ -103,7 +105,7 @@ async fn a_corrected_match_stays_corrected_across_restart_renewal_and_a_rebuilt_
     let store = open(directory.path());
     assert_eq!(outcome(&store, 0.45), Outcome::Stranger);
     assert_eq!((store.people.list()[0].samples, store.people.list()[0].corrections), (2, 1));
-    store.people.erase("p1").await.unwrap();
+    store.people.erase("p1", OrderedBy::User(0)).await.unwrap();
     store.people.enroll("p1", "Ada", vec![face(0.0)]).await.unwrap();
     assert_eq!(store.people.list()[0].corrections, 0, "erased with the person");
     assert_eq!(outcome(&store, 0.45), Outcome::Match);
@@ -122,7 +124,7 @@ async fn each_reason_against_a_correction_has_its_own_fault() {
     assert_eq!(fault(&store, "never", None).await, CorrectionFault::TooOld);
     assert_eq!(store.people.correct(&key("both"), Some(3)).await.unwrap().person.name, "Bob");
     assert_eq!(outcome(&store, 0.4), Outcome::Match, "other people are not affected");
-    store.people.erase("p1").await.unwrap();
+    store.people.erase("p1", OrderedBy::User(0)).await.unwrap();
     store.people.enroll("p1", "Another", vec![face(0.0)]).await.unwrap();
     assert_eq!(
         fault(&store, "both", Some(1)).await,

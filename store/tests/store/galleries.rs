@@ -13,7 +13,8 @@ use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{CameraName, EventKey, Identification, Metric, Model, Outcome, Person, Verdict};
 use gatehouse_store::Store;
 use gatehouse_store::store::{
-    Arrival, Enrollment, Others, ProbeFace, Refusal, RequestError, StoreSettings, Verified, VerifyAt,
+    Arrival, Enrollment, OrderedBy, Others, ProbeFace, Refusal, RequestError, StoreSettings, Verified,
+    VerifyAt,
 };
 use gatehouse_vault::keys::RootKey;
 
@@ -162,7 +163,7 @@ async fn a_second_gallery_is_filled_switched_to_and_there_after_a_restart() {
 async fn who_is_erased_is_gone_from_both_and_a_removed_gallery_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = two(directory.path()).await;
-    assert_eq!(store.people.erase("ada").await.unwrap().samples, 2);
+    assert_eq!(store.people.erase("ada", OrderedBy::User(0)).await.unwrap().samples, 2);
     let gone = |store: &Store| {
         let galleries = store.galleries.current();
         let old = store.galleries.identify(&door(), &[probe(0, OLD)]);
@@ -216,7 +217,7 @@ async fn answer_is_invalid_after_its_person_is_erased_or_renamed() {
     let [ada, bob, stranger] = [0, 1, 5].map(|seed| store.galleries.identify(&door(), &[probe(seed, OLD)]));
     assert_eq!((who(&ada), who(&bob), who(&stranger)), (Some("ada"), Some("bob"), None));
     assert!([&ada, &bob, &stranger].into_iter().all(|answer| store.galleries.still_valid(answer)));
-    store.people.erase("ada").await.unwrap();
+    store.people.erase("ada", OrderedBy::User(0)).await.unwrap();
     store.people.rename("bob", "Robert").await.unwrap();
     assert!(
         !store.galleries.still_valid(&ada)

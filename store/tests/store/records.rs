@@ -12,7 +12,7 @@ use gatehouse_model::{Event, EventKey, Identification, Metric, Outcome, Person, 
 use gatehouse_store::Store;
 use gatehouse_store::record::{Item, ObjectPlace};
 use gatehouse_store::store::{
-    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, Refusal, RequestError,
+    Change, EventQuery, MediaOutcome, MediaQuery, OpenReport, OrderedBy, ProbeFace, Refusal, RequestError,
     RetentionPolicy, StoreSettings,
 };
 use gatehouse_vault::keys::RootKey;
@@ -116,9 +116,12 @@ async fn an_erased_person_is_gone_from_answers_events_and_a_rebuilt_view() {
     store.people.enroll("p2", "Bob", vec![encoding(2)]).await.unwrap();
     visit(&store, "e1", 1).await;
     settle(&store).await;
-    let erased = store.people.erase("p1").await.unwrap();
+    let erased = store.people.erase("p1", OrderedBy::User(0)).await.unwrap();
     assert_eq!(erased.samples, 1);
-    assert!(matches!(store.people.erase("p1").await, Err(RequestError::Refused(Refusal::UnknownPerson(_)))));
+    assert!(matches!(
+        store.people.erase("p1", OrderedBy::User(0)).await,
+        Err(RequestError::Refused(Refusal::UnknownPerson(_)))
+    ));
     let gone = |store: &Store| {
         assert_eq!(answer(store, 1).faces[0].person, None);
         assert_eq!(store.events.list(&all(store)).unwrap()[0].identification.faces[0].person, None);
@@ -140,7 +143,7 @@ async fn erasure_is_delivered_to_the_central_services_once() {
     let (store, _) = open(directory.path());
     store.people.enroll("p1", "Ada", vec![encoding(1)]).await.unwrap();
     visit(&store, "e1", 1).await;
-    store.people.erase("p1").await.unwrap();
+    store.people.erase("p1", OrderedBy::User(0)).await.unwrap();
     let changes = store.feed.changes(store.feed.rows_cursor(), 100).unwrap();
     let erased: Vec<_> = changes
         .iter()

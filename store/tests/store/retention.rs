@@ -10,7 +10,7 @@ use gatehouse_journal::Position;
 use gatehouse_model::{Event, Outcome, Timestamp};
 use gatehouse_store::record::ObjectPlace;
 use gatehouse_store::store::{
-    EventQuery, MediaOutcome, MediaQuery, OpenReport, ProbeFace, RetentionPolicy, Store, VerifyAt,
+    EventQuery, MediaOutcome, MediaQuery, OpenReport, OrderedBy, ProbeFace, RetentionPolicy, Store, VerifyAt,
 };
 
 /// Large enough that slightly more than 64 events fill a segment.
@@ -100,7 +100,7 @@ async fn what_is_delivered_goes_and_people_pictures_and_numbers_outlive_it_and_t
     let cursor = fill(&store, 1..5 * A_SEGMENT, LONG_AGO).await;
     fill(&store, 5 * A_SEGMENT..6 * A_SEGMENT, Timestamp::now().0).await;
     assert_eq!(store.upkeep.retain(&AT_ONCE).await.unwrap().segments, 0, "nothing is delivered");
-    store.people.erase("gone").await.unwrap();
+    store.people.erase("gone", OrderedBy::User(0)).await.unwrap();
     store.feed.rows_delivered(cursor).await.unwrap();
     let before = segments(folder.path());
     let retained = store.upkeep.retain(&AT_ONCE).await.unwrap();
@@ -166,7 +166,7 @@ async fn undelivered_erasure_keeps_its_segment() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path());
     store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
-    store.people.erase("anna").await.unwrap();
+    store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     fill(&store, 0..6 * A_SEGMENT, LONG_AGO).await;
     let policy = RetentionPolicy { undelivered: Some(DAY), ..AT_ONCE };
     assert_eq!(store.upkeep.retain(&policy).await.unwrap(), Default::default());

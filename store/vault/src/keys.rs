@@ -36,12 +36,14 @@ pub enum KeyKind {
     Erasure = 5,
     /// The transform of all templates, which are also sealed with this key.
     Template = 6,
+    /// The identity of the appliance: the key that signs its statements is derived from it.
+    Identity = 7,
 }
 
 impl KeyKind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure, Self::Template];
+    pub const ALL: [Self; 7] =
+        [Self::Journal, Self::Person, Self::Media, Self::View, Self::Erasure, Self::Template, Self::Identity];
 
     /// Name of the kind.
     pub const fn as_str(self) -> &'static str {
@@ -52,6 +54,7 @@ impl KeyKind {
             Self::View => "view",
             Self::Erasure => "erasure",
             Self::Template => "template",
+            Self::Identity => "identity",
         }
     }
 

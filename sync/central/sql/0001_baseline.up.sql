@@ -433,6 +433,15 @@ comment on column gatehouse.erasure_counts.device_id is 'The appliance.';
 comment on column gatehouse.erasure_counts.events_scrubbed is 'Number of its events from which the person was removed.';
 comment on column gatehouse.erasure_counts.files_erased is 'Number of its files that were marked for removal.';
 
+create table gatehouse.erasure_files (
+    order_id uuid not null,
+    file_id  uuid not null references gatehouse.files on delete cascade,
+    primary key (order_id, file_id)
+);
+comment on table gatehouse.erasure_files is 'The files of the visits of an erased person. They are removed.';
+comment on column gatehouse.erasure_files.order_id is 'As erasures.order_id.';
+comment on column gatehouse.erasure_files.file_id is 'As files.id.';
+
 -- Files first: their events name the person until they are scrubbed.
 create function gatehouse.scrub_visits(for_order uuid, person text, of_device text, upto_seq bigint, upto timestamptz)
 returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
@@ -446,6 +455,12 @@ returns void language sql security definer set search_path = pg_catalog, pg_temp
          where f.uploaded_by = v.device_id and f.associated_entity_type = 'event' and f.associated_entity_id = v.entity
            and f.status not in ('deleted', 'erased')
         returning f.uploaded_by as device_id),
+    listed as (
+        insert into gatehouse.erasure_files (order_id, file_id)
+        select for_order, f.id from gatehouse.files f join visits v on f.uploaded_by = v.device_id
+           and f.associated_entity_type = 'event' and f.associated_entity_id = v.entity
+         where f.status <> 'deleted'
+        on conflict do nothing),
     events as (
         update gatehouse.events e
            set identification = gatehouse.without_person(e.identification, person), attributes = '{}'

@@ -130,6 +130,34 @@ comment on column gatehouse.erasure_orders.erased_by is 'Origin of the erasure: 
 comment on column gatehouse.erasure_orders.change_no is 'As persons.change_no.';
 comment on column gatehouse.erasure_orders.created_at is 'Time of its arrival, by the clock of this server.';
 
+create table gatehouse.erasure_places (
+    order_id     uuid        not null references gatehouse.erasure_orders,
+    device_id    text        not null references gatehouse.devices,
+    state_id     text        not null,
+    listed_at    timestamptz not null default now(),
+    statement    text,
+    verifier_key text,
+    stated_at    timestamptz,
+    given_up     text        check (given_up in ('lost', 'retired')),
+    given_up_at  timestamptz,
+    primary key (order_id, device_id, state_id),
+    check ((statement is null) = (stated_at is null) and (statement is null) = (verifier_key is null)),
+    check ((given_up is null) = (given_up_at is null))
+);
+comment on table gatehouse.erasure_places is
+    'The state directories of appliances that may contain the person of an erasure, and what each has stated.';
+comment on column gatehouse.erasure_places.order_id is 'As erasure_orders.order_id.';
+comment on column gatehouse.erasure_places.device_id is 'The appliance.';
+comment on column gatehouse.erasure_places.state_id is 'Its state directory.';
+comment on column gatehouse.erasure_places.listed_at is 'Time at which it was listed, by the clock of this server.';
+comment on column gatehouse.erasure_places.statement is
+    'The signed statement of the appliance: what it erased. Null until it has stated it.';
+comment on column gatehouse.erasure_places.verifier_key is 'The public key of the appliance that verifies the statement.';
+comment on column gatehouse.erasure_places.stated_at is 'Time at which the statement arrived, by the clock of this server.';
+comment on column gatehouse.erasure_places.given_up is
+    'Why no statement is expected: the appliance is lost, or was retired. Null while one is expected.';
+comment on column gatehouse.erasure_places.given_up_at is 'Time at which it was retired or declared lost.';
+
 create table gatehouse.conflicts (
     id        bigint      generated always as identity primary key,
     at        timestamptz not null default now(),
@@ -180,6 +208,9 @@ comment on table gatehouse.deployment is 'The deployment key in use: one row, or
 comment on column gatehouse.deployment.fingerprint is
     'Hash of the key. It reveals nothing about the key, but detects another key.';
 
+alter table gatehouse.device_cursors add column shares_people boolean not null default false;
+comment on column gatehouse.device_cursors.shares_people is
+    'Whether the appliance has ever shared people, and may therefore contain them.';
 alter table gatehouse.device_cursors add column people_applied bigint not null default 0 check (people_applied >= 0);
 alter table gatehouse.device_cursors add column people_sent_at timestamptz;
 alter table gatehouse.device_cursors add column people_due_since timestamptz;
@@ -352,6 +383,12 @@ begin
     end if;
     insert into gatehouse.erasure_orders (order_id, person, erased_at, erased_by, change_no)
     select new_order, person, stamp, device, n from gatehouse.next_people_change() n;
+    -- A retired appliance may still contain the person. It is listed, and nothing is expected of it.
+    insert into gatehouse.erasure_places (order_id, device_id, state_id, given_up, given_up_at)
+    select new_order, d.device_id, d.state_id, case when c.people_applied = 9223372036854775807 then 'retired' end,
+           case when c.people_applied = 9223372036854775807 then now() end
+      from gatehouse.devices d join gatehouse.device_cursors c using (device_id)
+     where c.shares_people and d.state_id <> '';
     select * into stored from gatehouse.persons p where p.id = person and p.enrolled_at <= stamp;
     if found then
         if stored.named_at > stamp and stored.named_by <> device then
@@ -376,14 +413,35 @@ comment on function gatehouse.erase_shared_person(text, uuid, uuid, text, timest
 
 -- To appliances ------------------------------------------------------------------------------------------------------
 
+-- An appliance that has the person states every erasure. One that does not have the person states only what is due.
+create function gatehouse.record_statement(device text, of_order uuid, of_state text, signed text, signed_with text)
+returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform gatehouse.check_device_role(device);
+    if octet_length(signed) > 32768 or octet_length(signed_with) > 512 then
+        raise exception using errcode = 'program_limit_exceeded', message = 'the statement is too long';
+    end if;
+    insert into gatehouse.erasure_places as p (order_id, device_id, state_id, statement, verifier_key, stated_at)
+    select o.order_id, device, of_state, signed, signed_with, now() from gatehouse.erasure_orders o where o.order_id = of_order
+    on conflict (order_id, device_id, state_id) do update
+       set statement = excluded.statement, verifier_key = excluded.verifier_key, stated_at = excluded.stated_at
+     where p.statement is null;
+    return found;
+end
+$$;
+comment on function gatehouse.record_statement(text, uuid, text, text, text) is
+    'Records what an appliance states about an erasure. The first statement of a state directory stays.';
+
 create function gatehouse.people_changed_after(device text, after bigint, most int)
 returns table (change_no bigint, change_id uuid, id uuid, order_id uuid, erased_at timestamptz, enrolled_at timestamptz,
-    named_at timestamptz, metadata bytea, queried_at timestamptz)
+    named_at timestamptz, metadata bytea, queried_at timestamptz, statement_due boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform gatehouse.check_device_role(device);
     return query
-        select c.change_no, n.change_id, c.id, o.order_id, o.erased_at, c.enrolled_at, c.named_at, c.metadata, now()
+        select c.change_no, n.change_id, c.id, o.order_id, o.erased_at, c.enrolled_at, c.named_at, c.metadata, now(),
+               exists (select from gatehouse.erasure_places s
+                        where s.order_id = o.order_id and s.device_id = device and s.statement is null)
           from ((select p.change_no, p.id, null::uuid as order_id, p.enrolled_at, p.named_at, p.encrypted_metadata as metadata
                    from gatehouse.persons p
                   where p.change_no > after and not exists (select from gatehouse.held_people h where h.id = p.id)
@@ -444,6 +502,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     update gatehouse.device_cursors c set people_applied = 9223372036854775807, people_due_since = null
      where c.device_id = new.device_id;
+    update gatehouse.erasure_places p set given_up = 'retired', given_up_at = now()
+     where p.device_id = new.device_id and p.statement is null and p.given_up is null;
     perform gatehouse.release_people_if_complete();
     return null;
 end
@@ -458,7 +518,11 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform gatehouse.check_device_role(device);
     insert into gatehouse.deployment select key_fingerprint on conflict do nothing;
-    return (select d.fingerprint = key_fingerprint from gatehouse.deployment d);
+    if (select d.fingerprint <> key_fingerprint from gatehouse.deployment d) then
+        return false;
+    end if;
+    update gatehouse.device_cursors c set shares_people = true where c.device_id = device and not c.shares_people;
+    return true;
 end
 $$;
 comment on function gatehouse.check_deployment_key(text, bytea) is
@@ -618,6 +682,7 @@ revoke all on all functions in schema gatehouse from public;
 grant execute on function gatehouse.merge_people(text, uuid[], text[], text[], timestamptz[], timestamptz[], bytea[]),
     gatehouse.add_template(text, uuid, text, real[], double precision),
     gatehouse.erase_shared_person(text, uuid, uuid, text, timestamptz), gatehouse.report_restore(text, bigint),
+    gatehouse.record_statement(text, uuid, text, text, text),
     gatehouse.compare_people_position(text, bigint, uuid),
     gatehouse.people_changed_after(text, bigint, int), gatehouse.templates_of(text, uuid[]),
     gatehouse.confirm_people_applied(text, bigint), gatehouse.confirm_people_sent(text),
@@ -626,7 +691,8 @@ grant execute on function gatehouse.merge_people(text, uuid[], text[], text[], t
 grant execute on function gatehouse.nearest_templates(text, real[], int), gatehouse.hold_people(text),
     gatehouse.release_people() to gatehouse_privacy;
 grant select on gatehouse.persons, gatehouse.conflicts to gatehouse_analyst, gatehouse_privacy;
-grant select on gatehouse.persons_history, gatehouse.erasure_orders, gatehouse.held_people to gatehouse_privacy;
+grant select on gatehouse.persons_history, gatehouse.erasure_orders, gatehouse.erasure_places,
+    gatehouse.held_people to gatehouse_privacy;
 -- The privacy role sees that templates of a person exist, and their origin, but not the templates.
 grant select (person_id, model, added_by, created_at) on gatehouse.face_encodings to gatehouse_privacy;
 alter table gatehouse.persons enable row level security;

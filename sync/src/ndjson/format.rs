@@ -78,6 +78,7 @@ pub(super) fn lines(device: &str, after: Position, changes: &[Change]) -> String
             }
             Change::FilesErased { .. }
             | Change::Erasure { .. }
+            | Change::Statement { .. }
             | Change::Person { .. }
             | Change::Nothing { .. } => {}
         }

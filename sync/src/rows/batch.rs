@@ -6,7 +6,7 @@ use gatehouse_journal::Position;
 use gatehouse_model::{Event, EventKey, Identification, KeyId, Person, Timestamp};
 use gatehouse_store::clock::Known;
 use gatehouse_store::record::{Media, ObjectPlace, Thumbnail};
-use gatehouse_store::store::{Change, Shared};
+use gatehouse_store::store::{Change, ErasureStatement, Shared};
 use uuid::Uuid;
 
 use crate::rows::copy::Form;
@@ -36,6 +36,7 @@ pub(crate) struct Batch<'a> {
     /// Events of erased people whose files are to be removed, as in `files.associated_entity_id`.
     pub(super) erased_files: Vec<String>,
     pub(super) erasures: Vec<Erasure<'a>>,
+    pub(super) statements: Vec<&'a ErasureStatement>,
     /// Only the last state of each person.
     pub(crate) people: Vec<&'a Shared>,
     pub(crate) lost: Vec<Lost>,
@@ -79,6 +80,7 @@ impl<'a> Batch<'a> {
             files: Vec::new(),
             erased_files: Vec::new(),
             erasures: Vec::new(),
+            statements: Vec::new(),
             people: Vec::new(),
             lost: Vec::new(),
             end: after,
@@ -110,6 +112,10 @@ impl<'a> Batch<'a> {
                 Change::Erasure { at, .. } => {
                     batch.erasures.extend(Erasure::of(change));
                     (position.seq, *at)
+                }
+                Change::Statement { statement, .. } => {
+                    batch.statements.push(statement);
+                    (position.seq, statement.account.done_at)
                 }
                 Change::Person { person, .. } => {
                     batch.people.retain(|known| known.reference != person.reference);
@@ -151,7 +157,12 @@ impl<'a> Batch<'a> {
         let SyncError::Refused { code, .. } = &error else { return Err(error) };
         match form {
             // An erasure must never be left out.
-            _ if !self.erasures.is_empty() || !self.erased_files.is_empty() => Err(error),
+            _ if !self.erasures.is_empty()
+                || !self.erased_files.is_empty()
+                || !self.statements.is_empty() =>
+            {
+                Err(error)
+            }
             Form::Whole => Ok(Form::NoAttributes(code.clone())),
             Form::NoAttributes(_) => Ok(Form::Bare(code.clone())),
             Form::Bare(_) => Err(error),

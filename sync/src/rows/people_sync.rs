@@ -25,6 +25,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::blocking;
+use crate::rows::erasure_statements::ErasureStatements;
 
 /// The note of a database that was restored to an earlier time.
 const RESTORED: &str = "the central database does not have the last change of people that this appliance took: it was \
@@ -36,6 +37,7 @@ pub(crate) async fn reconcile(
     link: &Link,
     device: &str,
     people: &People,
+    signed: &ErasureStatements,
 ) -> Result<Option<String>, SyncError> {
     const DOING: &str = "compare the changes of people with Postgres";
     let reader = people.clone();
@@ -46,19 +48,25 @@ pub(crate) async fn reconcile(
         people.advance_cursor(before, before.reset()).await.map_err(SyncError::store(DOING))?;
     }
     if position.send_all {
-        upload_all(link, device, people).await?;
+        upload_all(link, device, people, signed).await?;
     }
     Ok((!position.continues).then(|| RESTORED.to_owned()))
 }
 
 /// Uploads all erasures, and then all people: they may be from before people were shared, or lost by a restored database.
-async fn upload_all(link: &Link, device: &str, people: &People) -> Result<(), SyncError> {
+async fn upload_all(
+    link: &Link,
+    device: &str,
+    people: &People,
+    signed: &ErasureStatements,
+) -> Result<(), SyncError> {
     const DOING: &str = "upload people to Postgres";
     let store = people.clone();
     let erasures = blocking(DOING, move || store.erasures()).await?.map_err(SyncError::store(DOING))?;
     for order in &erasures {
         shared_people::erase(link, device, order, None).await?;
     }
+    signed.send_all(link, device).await?;
     // Each person is sealed and each template transformed, which takes too long for an async worker.
     for chunk in people.keys().chunks(PEOPLE_PER_CALL) {
         let (people, keys) = (people.clone(), chunk.to_vec());
@@ -82,11 +90,17 @@ pub(crate) struct Taken {
 }
 
 /// Downloads and applies the next changes.
-pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<Taken, SyncError> {
+pub(crate) async fn take(
+    link: &Link,
+    device: &str,
+    people: &People,
+    signed: &ErasureStatements,
+) -> Result<Taken, SyncError> {
     const DOING: &str = "download people from Postgres";
-    const AFTER: &str = "select change_no, change_id, id, order_id, erased_at, enrolled_at, named_at, metadata, queried_at \
+    const AFTER: &str = "select change_no, change_id, id, order_id, erased_at, enrolled_at, named_at, metadata, queried_at, \
+         statement_due \
          from gatehouse.people_changed_after($1, $2, $3)";
-    let note = reconcile(link, device, people).await?;
+    let note = reconcile(link, device, people, signed).await?;
     let reader = people.clone();
     let before = blocking(DOING, move || reader.cursor()).await?.map_err(SyncError::store(DOING))?;
     let most = i32::try_from(PEOPLE_PER_CALL).unwrap_or(i32::MAX);
@@ -114,7 +128,8 @@ pub(crate) async fn take(link: &Link, device: &str, people: &People) -> Result<T
             now = PeopleCursor { upto: change.number, change: *change.id.as_bytes(), newest };
         }
         let orders = changes.iter().filter_map(PersonChange::order).collect();
-        people.record_erasures(orders).await.map_err(SyncError::store(DOING))?;
+        let due = changes.iter().filter_map(PersonChange::due).collect();
+        people.record_erasures(orders, &due).await.map_err(SyncError::store(DOING))?;
         people.advance_cursor(before, now).await.map_err(SyncError::store(DOING))?;
     }
     let note = "select gatehouse.confirm_people_applied($1, $2)";
@@ -142,6 +157,8 @@ struct PersonChange {
     named_at: Option<Timestamp>,
     metadata: Option<Vec<u8>>,
     asked_at: Timestamp,
+    /// Whether this appliance has to state the erasure.
+    statement_due: bool,
 }
 
 impl PersonChange {
@@ -157,6 +174,7 @@ impl PersonChange {
             named_at: at(6),
             metadata: row.get(7),
             asked_at: to_timestamp(row.get(8)),
+            statement_due: row.get(9),
         }
     }
 
@@ -164,6 +182,11 @@ impl PersonChange {
     fn order(&self) -> Option<ErasureOrder> {
         let (order, at) = (OrderId::from_bytes(*self.order?.as_bytes()), self.erased_at?);
         Some(ErasureOrder { order, reference: Reference(*self.person.as_bytes()), at })
+    }
+
+    /// The order of its erasure, if this appliance has to state it.
+    fn due(&self) -> Option<OrderId> {
+        self.order().filter(|_| self.statement_due).map(|order| order.order)
     }
 
     /// The latest of its timestamps.

@@ -24,12 +24,13 @@ use gatehouse_config::Rows as RowsConfig;
 use gatehouse_journal::Position;
 use gatehouse_model::Timestamp;
 use gatehouse_store::clock::{self, ClockSource, ReferenceTime};
-use gatehouse_store::store::{Change, People};
+use gatehouse_store::store::{Change, Feed, People};
 use tokio_postgres::{Statement, ToStatement};
 
 use crate::rows::batch::{self, Batch, Files};
 use crate::rows::copy::{self, Form};
 use crate::rows::erase::Erasure;
+use crate::rows::erasure_statements::ErasureStatements;
 use crate::rows::people_sync::{self, Taken};
 
 /// Months whose partitions are known to exist. A batch spans one or two, with a wrong clock a few more.
@@ -54,6 +55,8 @@ pub struct Writer {
     open: bool,
     /// Whether people are shared.
     people: bool,
+    /// Signs statements about erasures; none where people are not shared.
+    signed: Option<ErasureStatements>,
     /// Bytes of events sent since the last [`Writer::take_sent`].
     sent: AtomicU64,
     /// Maximum number of changes of the next transaction. A refusal halves it, a success doubles it.
@@ -104,6 +107,7 @@ impl Writer {
             statements,
             open: false,
             people: false,
+            signed: None,
             sent: AtomicU64::new(0),
             changes_max: usize::MAX,
         })
@@ -140,7 +144,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`SyncError`] where a call fails.
-    pub async fn share_people(&mut self, people: &People) -> Result<Option<String>, SyncError> {
+    pub async fn share_people(&mut self, people: &People, feed: &Feed) -> Result<Option<String>, SyncError> {
         let device = &self.identity.device;
         let Some(key) = people.deployment() else { return Ok(None) };
         self.people = match shared_people::start_sharing(&self.link, device, key).await {
@@ -149,7 +153,10 @@ impl Writer {
             Err(error) => return Err(error),
         };
         match self.people {
-            true => people_sync::reconcile(&self.link, device, people).await,
+            true => {
+                let signed = self.signed.insert(ErasureStatements::new(&self.identity, feed).await?);
+                people_sync::reconcile(&self.link, device, people, signed).await
+            }
             false => Ok(Some(format!("people are not shared: {}", shared_people::TOO_OLD))),
         }
     }
@@ -161,9 +168,9 @@ impl Writer {
 
     /// Downloads the next changes of people, if people are shared.
     pub(crate) async fn take_people(&self, people: &People) -> Result<Taken, SyncError> {
-        match self.people {
-            true => people_sync::take(&self.link, &self.identity.device, people).await,
-            false => Ok(Taken::default()),
+        match &self.signed {
+            Some(signed) => people_sync::take(&self.link, &self.identity.device, people, signed).await,
+            None => Ok(Taken::default()),
         }
     }
 
@@ -305,6 +312,11 @@ impl Writer {
         }
         for erasure in &batch.erasures {
             erasure.erase_from_events(&self.link, device).await?;
+        }
+        if let Some(signed) = &self.signed {
+            for statement in &batch.statements {
+                signed.send(&self.link, device, statement).await?;
+            }
         }
         let (lsn, seq) = (to_i64(batch.end.lsn), to_i64(batch.end.seq));
         let values: [&Value<'_>; 3] = [device, &lsn, &seq];

@@ -9,7 +9,7 @@ use gatehouse_gallery::{EXACT_LIMIT_DEFAULT, Encoding, GallerySettings};
 use gatehouse_model::{Event, Metric, SinkState, Timestamp};
 use gatehouse_store::Store;
 use gatehouse_store::record::Item;
-use gatehouse_store::store::{ProbeFace, StoreSettings};
+use gatehouse_store::store::{OrderedBy, ProbeFace, StoreSettings};
 use gatehouse_sync::{SinkStatus, Sync};
 use gatehouse_testkit::proxy::{Faults, Proxy};
 use gatehouse_testkit::wait;
@@ -126,7 +126,7 @@ async fn visits_arrive_through_an_outage_and_an_erasure_follows_them() {
     bed.assert_whole("edge-1", 5000).await;
     assert_eq!(bed.count(named).await, 5000);
 
-    store.people.erase("anna").await.unwrap();
+    store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     wait::until_async("the erasure to arrive", WAIT_TIMEOUT, || async { bed.count(named).await == 0 })
         .await
         .unwrap();
@@ -151,7 +151,7 @@ async fn an_erasure_does_not_wait_behind_a_backlog() {
     settled(&sync).await;
     proxy.set(Faults { refuse: true, ..Faults::default() });
     visits(&store, 601..=4000, 0).await;
-    store.people.erase("anna").await.unwrap();
+    store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     proxy.heal();
     sync.now(WAIT_TIMEOUT).await;
     settled(&sync).await;

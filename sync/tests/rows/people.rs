@@ -6,7 +6,7 @@ use gatehouse_admin::shared_people::{Absence, People};
 use gatehouse_model::{Outcome, Person, SinkState};
 use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
-use gatehouse_store::store::{Change, ProbeFace};
+use gatehouse_store::store::{Change, OrderedBy, ProbeFace};
 use gatehouse_sync::Sync;
 use gatehouse_testkit::wait;
 
@@ -194,7 +194,7 @@ async fn who_is_enrolled_at_one_door_is_known_at_the_others_and_erased_at_all() 
     }
     assert_eq!(late.sync.as_ref().unwrap().conflicts().await.unwrap().len(), 1, "two names for one person");
 
-    one.store.people.erase("anna").await.unwrap();
+    one.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     for house in [&one, &two, &late] {
         house.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
         assert_eq!(house.knows(9), None);
@@ -227,7 +227,7 @@ async fn an_erasure_wins_over_a_month_offline() {
     away.settled().await;
     away.go_offline().await;
 
-    one.store.people.erase("anna").await.unwrap();
+    one.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     one.settled().await;
     // Later, by whatever clock, and in good faith.
     away.store.people.rename("anna", "Anna for ever").await.unwrap();

@@ -1,6 +1,7 @@
 //! Random changes of people by several appliances and the central database, under random partitions: in the end all agree,
 //! and erased people are gone.
 
+use gatehouse_store::store::OrderedBy;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
@@ -79,7 +80,7 @@ impl Model {
                 self.count(Operation::Rename, renamed.is_ok());
             }
             7 => {
-                let erased = self.houses[at].store.people.erase(id).await;
+                let erased = self.houses[at].store.people.erase(id, OrderedBy::User(0)).await;
                 self.count(Operation::Erase, erased.is_ok());
             }
             8 => self.erase_before_all(id).await,
@@ -131,7 +132,7 @@ impl Model {
     /// Erases a person that every appliance has.
     async fn erase_before_all(&mut self, id: &'static str) {
         self.agree().await;
-        let erased = self.houses[0].store.people.erase(id).await.is_ok();
+        let erased = self.houses[0].store.people.erase(id, OrderedBy::User(0)).await.is_ok();
         self.count(Operation::EraseEverywhere, erased);
         if erased {
             self.agree().await;

@@ -1,6 +1,7 @@
 //! Restored copies, of the central database and of an appliance's state directory, bring no erased person back and lose
 //! no erasure.
 
+use gatehouse_store::store::OrderedBy;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
@@ -79,7 +80,7 @@ async fn two_who_share(name: &str) -> (Deployment, House, House) {
 async fn an_old_state_directory_under_a_new_id_brings_no_erased_person_back() {
     let (deployment, mut one, two) = Box::pin(two_who_share("oldstate")).await;
     let old = one.copy_state(&deployment.secret).await;
-    one.store.people.erase("anna").await.unwrap();
+    one.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     two.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
     one.settled().await;
     two.settled().await;
@@ -103,7 +104,7 @@ async fn a_restored_database_receives_every_erasure_again_and_loses_no_later_one
     let backup = deployment.back_up("before").await;
     one.recovers().await;
     two.recovers().await;
-    one.store.people.erase("anna").await.unwrap();
+    one.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     two.waits_for("the erasure", &[("bert", "Bert", 1)]).await;
     one.settled().await;
     two.settled().await;
@@ -167,7 +168,7 @@ async fn people_are_held_back_until_every_appliance_has_sent_its_erasures_or_is_
     one.recovers().await;
     two.recovers().await;
     two.go_offline().await;
-    two.store.people.erase("anna").await.unwrap();
+    two.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     deployment.restore(&backup).await;
     deployment.central().await.hold().await.unwrap();
     one.recovers().await;
@@ -258,7 +259,7 @@ impl Model {
     }
 
     async fn erase(&mut self, at: usize, id: &'static str) {
-        if self.houses[at].store.people.erase(id).await.is_ok() {
+        if self.houses[at].store.people.erase(id, OrderedBy::User(0)).await.is_ok() {
             self.erased.insert(id, true);
             self.erasures += 1;
         }

@@ -3,7 +3,7 @@
 use gatehouse_gallery::Encoding;
 use gatehouse_model::{CameraName, Model};
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Enrolled, Enrollment, Erased, Galleries, ProbeFace, Refusal};
+use gatehouse_store::store::{Enrolled, Enrollment, Erased, Galleries, OrderedBy, ProbeFace, Refusal};
 use tracing::{info, warn};
 
 use super::{Answer, blocking, store_fault, value};
@@ -71,7 +71,7 @@ pub(super) async fn rename(
 }
 
 pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Erased, Fault> {
-    let erased = services.store.people.erase(id).await.map_err(store_fault)?;
+    let erased = services.store.people.erase(id, OrderedBy::User(uid)).await.map_err(store_fault)?;
     info!(uid, samples = erased.samples, "person erased");
     Ok(erased)
 }

@@ -57,7 +57,7 @@ pub(crate) fn statement(place: Place) -> Statement {
             (Destroyed::Bytes, 3_021_334),
         ]),
         object_names: is_objects.then_some([9; 32]),
-        verified: counts([(Check::SlotFree, 2), (Check::ProfileRefused, 1), (Check::SearchStranger, 5)]),
+        verified: counts([(Check::SlotFree, 2), (Check::ProfileRefused, 1), (Check::SearchOther, 5)]),
         left: BTreeSet::from([
             Left { what: Leftover::UnrecognizedPictures, until: end },
             Left { what: Leftover::FlashSpareBlocks, until: End::Condition(Condition::RootKeyDestroyed) },

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use gatehouse_model::{KeyId, OrderId, Timestamp};
+use gatehouse_receipt::By;
 
 use super::super::StoreError;
 use super::erasure::Ordered;
@@ -71,6 +72,7 @@ impl People {
                         person: key_id,
                         id: &profile.person.id,
                         at: self.core.stamp(),
+                        by: By::Retention,
                     })
                     .await?;
                     erased += 1;

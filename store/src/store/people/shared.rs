@@ -10,13 +10,14 @@
 //! A received person is enrolled like a local one: key, journal, memory. The journal then sends the change
 //! back to the central services, where it changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gatehouse_gallery::transform::Protected;
 use gatehouse_gallery::{Encoding, Verdict};
 use gatehouse_model::{KeyId, OrderId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_receipt::By;
 use gatehouse_vault::keys::KeyKind;
 
 use super::super::core::blocking;
@@ -26,7 +27,7 @@ use super::People;
 use super::erasure::Ordered;
 use crate::deployment::{DeploymentKey, Reference};
 use crate::people::{self, Profile};
-use crate::record::Record;
+use crate::record::{ErasureAccount, Record};
 use crate::views::entries::{self, ErasureOrder, Key, PeopleCursor};
 
 /// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong
@@ -188,21 +189,32 @@ impl People {
         };
         match known {
             Some((person, born)) if believed(born, now) <= erased_at => {
-                self.erase_member(Ordered { order, person, id, at: erased_at }).await.map(|_| true)
+                let ordered = Ordered { order, person, id, at: erased_at, by: By::Central };
+                self.erase_member(ordered).await.map(|_| true)
             }
             _ => Ok(false),
         }
     }
 
-    /// Records erasures of people who are not enrolled here, so that this appliance can repeat them as well.
+    /// Records erasures of people who are not enrolled here, so that this appliance can repeat them as well. Of those in
+    /// `due` it states that it has nothing of the person.
     ///
     /// # Errors
     /// [`StoreError`] where the journal or the views failed.
-    pub async fn record_erasures(&self, orders: Vec<ErasureOrder>) -> Result<(), StoreError> {
+    pub async fn record_erasures(
+        &self,
+        orders: Vec<ErasureOrder>,
+        due: &HashSet<OrderId>,
+    ) -> Result<(), StoreError> {
         let mut records = Vec::new();
         for order in orders {
             if self.core.views.get::<ErasureOrder>(&Key::ErasureOrder(order.order))?.is_none() {
                 records.push(Record::ErasureKnown(order));
+                if due.contains(&order.order) {
+                    let nothing = self.core.account(order.order, order.at, By::Central)?;
+                    let account = ErasureAccount { reference: Some(order.reference), ..nothing };
+                    records.push(Record::ErasureVerified { person: None, account });
+                }
             }
         }
         if records.is_empty() { Ok(()) } else { self.core.change_all(records).await.map(drop) }

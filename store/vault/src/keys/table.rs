@@ -196,6 +196,29 @@ impl KeyTable {
         Ok(true)
     }
 
+    /// Reads the whole table from disk: the copies of slots that hold this key. Of a destroyed key there is none.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`].
+    pub fn copies_on_disk(&self, id: &KeyId) -> Result<u64, KeyError> {
+        let slots = locked(&self.space).pairs * PAGE_SLOTS;
+        let mut copies = 0;
+        let mut page = [0; PAGE_BYTES];
+        for first in (0..slots).step_by(PAGE_SLOTS as usize) {
+            for copy in 0..2 {
+                read_around_damage(&*self.file, &mut page, slot::offset(first, copy))
+                    .map_err(IoError::at("read", &self.path))?;
+                for (slot, bytes) in (first..).zip(page.chunks_exact(SLOT_BYTES)) {
+                    let Ok(bytes) = <&SlotBytes>::try_from(bytes) else { continue };
+                    copies += u64::from(
+                        matches!(slot::read(slot, bytes), SlotContent::Live(found, _) if found == *id),
+                    );
+                }
+            }
+        }
+        Ok(copies)
+    }
+
     /// The keys of a kind, in no particular order.
     pub fn ids(&self, kind: KeyKind) -> Vec<KeyId> {
         let index = locked(&self.index);

@@ -11,7 +11,7 @@ use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{Event, Metric, SinkState, Timestamp};
 use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
-use gatehouse_store::store::{ProbeFace, StoreSettings};
+use gatehouse_store::store::{OrderedBy, ProbeFace, StoreSettings};
 use gatehouse_sync::Sync;
 use gatehouse_testkit::minio::Minio;
 use gatehouse_testkit::postgres::{PASSWORD, SUPERUSER, installation};
@@ -161,7 +161,7 @@ async fn no_byte_of_an_erased_person_is_left_anywhere() {
     }
     assert!(!found_in(minio.files(), COMMENT).is_empty());
 
-    let erased = store.people.erase(ID).await.unwrap();
+    let erased = store.people.erase(ID, OrderedBy::User(0)).await.unwrap();
     assert_eq!((erased.visits, erased.files), (1, 2));
     settled(&sync).await;
     let counts = "select events_scrubbed * 1000 + files_erased from gatehouse.erasures";

@@ -6,6 +6,7 @@ use gatehouse_model::{CameraName, Outcome};
 
 use super::*;
 use crate::store::{OpenReport, ProbeFace, Store, testing};
+use gatehouse_receipt::By;
 
 const DIMENSIONS: usize = 128;
 const PEOPLE: usize = 12;
@@ -122,7 +123,7 @@ async fn all_are_recognised_after_a_restart_a_renewal_and_a_rebuild_of_the_views
     assert_eq!(report.damaged, Vec::<String>::new());
     assert_eq!(store.upkeep.key_status().template_generation, 3);
     assert_eq!(store.people.get("p0").unwrap().samples, SAMPLES + 1);
-    store.people.erase("p0").await.unwrap();
+    store.people.erase("p0", By::User(0)).await.unwrap();
     assert_eq!(identify(&store, sample(0, 7)).0, Outcome::Stranger);
     assert_eq!(identify(&store, sample(1, 7)).0, Outcome::Match);
 }
@@ -177,7 +178,7 @@ async fn a_renewal_interrupted_at_any_step_leaves_one_generation_and_all_recogni
         // A daemon that keeps running works. New enrollments are under either key.
         assert_all_are_recognised(&store, "right after");
         store.people.enroll("late", "Late", vec![sample(77, 0)]).await.unwrap();
-        store.people.erase("late").await.unwrap();
+        store.people.erase("late", By::User(0)).await.unwrap();
         close(store);
         if at % 2 == 1 {
             std::fs::remove_dir_all(directory.path().join("views")).unwrap();
