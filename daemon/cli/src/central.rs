@@ -4,6 +4,7 @@ mod archive;
 mod device;
 mod files;
 mod people;
+mod receipt;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ pub(super) enum Command {
     /// Manage the people shared by all appliances of the deployment.
     #[command(subcommand)]
     Person(people::Command),
+    /// Issue receipts of erasures; `gatehouse receipt verify` verifies them.
+    #[command(subcommand)]
+    Receipt(receipt::Command),
     /// Run this after the database was restored to an earlier time: no erased person comes back.
     ///
     /// The people in the database are not delivered to appliances until every appliance has sent its erasures again.
@@ -90,6 +94,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
     let runtime = runtime.map_err(Fault::refused)?;
     match command {
         Command::Person(command) => people::run(command, &runtime, session),
+        Command::Receipt(command) => receipt::run(command, &runtime, session),
         Command::Restored(command) => people::restored(&command, &runtime, session),
         Command::Identify(command) => people::find(&command, &runtime, session),
         Command::MakeKey(command) => people::make_key(&command, session),

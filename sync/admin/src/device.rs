@@ -8,6 +8,7 @@ use std::time::Duration;
 use gatehouse_central::error::SyncError;
 use gatehouse_central::finding::Step;
 use gatehouse_central::objects::policy::policy;
+use gatehouse_central::rows::shared_people::SCHEMA_WITH_PEOPLE;
 use gatehouse_central::rows::{self, CALL_TIMEOUT, Link, timed};
 use gatehouse_central::services::{database_of, ready};
 use gatehouse_config::{Config, Secret, device_id};
@@ -135,15 +136,25 @@ async fn refuse_powerful(transaction: &Transaction<'_>, role: &str) -> Result<()
     )))
 }
 
-/// Removes the role of an appliance. Its rows stay. Its open sessions lose access and are terminated.
+/// Removes the role of an appliance. Its rows stay. Its open sessions lose access and are terminated. If it is `lost`,
+/// receipts of erasures say so, and it may have been retired before.
 ///
 /// # Errors
 /// [`SyncError`] if it has no role, or the database refuses. Nothing was changed then.
-pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncError> {
+pub async fn retire(config: &Config, device: &str, lost: bool) -> Result<Vec<Step>, SyncError> {
     let mut link = checked(config, device).await?;
+    let lost = lost && rows::version(&link).await? >= SCHEMA_WITH_PEOPLE;
     let transaction = begin(&mut link, RETIRING).await?;
+    let marked = match lost {
+        true => declare_lost(&transaction, device).await?,
+        false => 0,
+    };
     let query = "select role_name from gatehouse.devices where device_id = $1 and role_name is not null";
     let Some(row) = timed(RETIRING, CALL_TIMEOUT, transaction.query_opt(query, &[&device])).await? else {
+        if marked > 0 {
+            timed(RETIRING, CALL_TIMEOUT, transaction.commit()).await?;
+            return Ok(vec![lost_step(marked)]);
+        }
         return Err(SyncError::Setup(format!(
             "`{device}` has no role here: it was not enrolled, or was retired"
         )));
@@ -158,6 +169,7 @@ pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncErro
     timed(RETIRING, CALL_TIMEOUT, transaction.commit()).await?;
     let mut steps =
         vec![Step { what: format!("database: `{role}` may not sign in any more"), changed: true }];
+    steps.extend((marked > 0).then(|| lost_step(marked)));
     steps.push(match remove(&link, &role).await {
         Ok(()) => Step { what: format!("database: role `{role}` is removed"), changed: true },
         Err(error) => {
@@ -165,6 +177,22 @@ pub async fn retire(config: &Config, device: &str) -> Result<Vec<Step>, SyncErro
         }
     });
     Ok(steps)
+}
+
+/// No statement of the appliance is expected any more. Returns how many were.
+async fn declare_lost(transaction: &Transaction<'_>, device: &str) -> Result<u64, SyncError> {
+    const LOST: &str = "update gatehouse.erasure_places set given_up = 'lost', given_up_at = now() \
+         where device_id = $1 and statement is null and given_up is distinct from 'lost'";
+    let marked = timed(RETIRING, CALL_TIMEOUT, transaction.execute(LOST, &[&device])).await?;
+    audit(transaction, RETIRING, "device.lost", device, &json!({ "erasures": marked })).await?;
+    Ok(marked)
+}
+
+fn lost_step(marked: u64) -> Step {
+    Step {
+        what: format!("database: the appliance is lost; it is not expected to state {marked} erasures"),
+        changed: true,
+    }
 }
 
 /// Terminates the sessions of a role and removes the role. Their temporary tables disappear a moment later.

@@ -5,6 +5,7 @@ mod database;
 pub mod delete;
 mod device;
 pub mod orphans;
+pub mod receipt;
 mod report;
 pub mod retention;
 pub mod shared_people;

@@ -35,6 +35,9 @@ pub(crate) struct Retire {
     /// The device.id of the appliance.
     #[arg(value_name = "ID")]
     device: String,
+    /// The appliance is lost or destroyed: receipts of erasures say that it cannot answer any more.
+    #[arg(long)]
+    lost: bool,
     /// Settings file with the [central] sections, and with a database role that may create roles.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
@@ -69,7 +72,7 @@ pub(super) async fn enroll(args: Enroll, session: &mut Session) -> Result<(), Fa
 
 pub(super) async fn retire(args: &Retire, session: &mut Session) -> Result<(), Fault> {
     let config = settings(&args.config)?;
-    let steps = central::retire(&config, &args.device).await.map_err(Fault::refused)?;
+    let steps = central::retire(&config, &args.device, args.lost).await.map_err(Fault::refused)?;
     session.show(&steps, |steps| steps_text(steps))
 }
 

@@ -276,14 +276,7 @@ pub(super) fn find(command: &Identify, runtime: &Runtime, session: &mut Session)
 
 pub(super) fn make_key(command: &MakeKey, session: &mut Session) -> Result<(), Fault> {
     let file = &command.file;
-    let fault = |error: std::io::Error| {
-        Fault::refused(format!("{}: {error}", file.display()))
-            .advise("name a new file in a folder that you can write to")
-    };
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(fault)?;
-    let secret = DeploymentKey::generate();
-    new.write_all(secret.as_bytes()).and_then(|()| new.write_all(b"\n")).map_err(fault)?;
-    new.sync_all().map_err(fault)?;
+    write_new_secret(file, &DeploymentKey::generate())?;
     session.show(&file, |file| {
         format!(
             "{}: install this key on every appliance of the deployment (central.people.key_file, or `gatehouse setup \
@@ -291,6 +284,17 @@ pub(super) fn make_key(command: &MakeKey, session: &mut Session) -> Result<(), F
             file.display()
         )
     })
+}
+
+/// Writes a secret to a new file that only its owner can read.
+pub(super) fn write_new_secret(file: &Path, secret: &str) -> Result<(), Fault> {
+    let fault = |error: std::io::Error| {
+        Fault::refused(format!("{}: {error}", file.display()))
+            .advise("name a new file in a folder that you can write to")
+    };
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(fault)?;
+    new.write_all(secret.as_bytes()).and_then(|()| new.write_all(b"\n")).map_err(fault)?;
+    new.sync_all().map_err(fault)
 }
 
 fn of_model(args: &Args, threshold: Option<f32>) -> Result<(Config, GallerySettings), Fault> {

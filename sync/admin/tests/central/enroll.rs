@@ -64,13 +64,13 @@ async fn a_retired_appliance_loses_its_session_and_leaves_its_rows() {
     deliver_all(&mut writer, &events(1..=3)).await.unwrap();
     let role = bed.role("edge-1").await;
     // Its session is open, and so is the table that it made.
-    let steps = central::retire(&bed.config("dev"), "edge-1").await.unwrap();
+    let steps = central::retire(&bed.config("dev"), "edge-1", false).await.unwrap();
     assert!(steps.iter().all(|step| step.changed), "{steps:?}");
     assert!(writer.deliver(&[event(4, 4)]).await.is_err());
     assert!(bed.database.connect_as(&role, DEVICE_PASSWORD).await.is_err());
     assert_eq!(bed.count(&format!("select count(*) from pg_roles where rolname = '{role}'")).await, 0);
     bed.assert_whole("edge-1", 3).await;
-    let error = central::retire(&bed.config("dev"), "edge-1").await.unwrap_err();
+    let error = central::retire(&bed.config("dev"), "edge-1", false).await.unwrap_err();
     assert!(error.to_string().contains("has no role here"), "{error}");
     // It can come back, with its own past.
     let rows = bed.enrolled("edge-1").await;
@@ -139,7 +139,7 @@ async fn an_owner_who_is_no_superuser_prepares_enrolls_and_retires() {
     assert!(again.rotated && again.role == role, "{again:?}");
     let device = bed.database.connect_as(&role, DEVICE_PASSWORD).await.unwrap();
     assert_eq!(device.query("select from gatehouse.devices", &[]).await.unwrap().len(), 1);
-    let steps = central::retire(&config, "edge-1").await.unwrap();
+    let steps = central::retire(&config, "edge-1", false).await.unwrap();
     assert!(steps.iter().all(|step| step.changed), "{steps:?}");
     assert_eq!(bed.count("select count(*) from gatehouse.devices where role_name is null").await, 1);
 }

@@ -172,11 +172,19 @@ impl Objects {
             let request = request.map_err(|error| self.fault(REMOVING, error))?;
             self.call(REMOVING, request.build()).await?;
         }
-        if self.versions(key).await?.is_empty() && self.read_back(key).await?.is_none() {
+        if self.is_gone(key).await? {
             return Ok(());
         }
         let message = "the object is still there after its removal; run the command again".to_owned();
         Err(SyncError::Refused { doing: REMOVING, code: "left".into(), message })
+    }
+
+    /// Whether there is neither an object with this key nor a version of one.
+    ///
+    /// # Errors
+    /// [`SyncError`] if the server refuses.
+    pub async fn is_gone(&self, key: &str) -> Result<bool, SyncError> {
+        Ok(self.versions(key).await?.is_empty() && self.metadata_of(key).await?.is_none())
     }
 
     /// Ids of the versions and delete markers of an object; empty if the server keeps none.
