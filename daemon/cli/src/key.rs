@@ -45,6 +45,7 @@ fn status(keys: &KeyStatus) -> String {
                 .into(),
         ));
     }
+    list.push(("verifier key", keys.verifier_key.clone().unwrap_or_else(|| "none".to_owned())));
     let slots = |count: usize| format::count(count as u64, "slot", "slots");
     list.push((
         "damaged",
@@ -89,7 +90,14 @@ mod tests {
         let kinds = vec![KeyCount { kind: "template".into(), keys: 2 }];
         let damaged = vec![DamagedKey { slot: 7, id: None }];
         let template_since = "2026-11-20T22:54:01Z".into();
-        let text = status(&KeyStatus { kinds, template_generation: 3, template_since, damaged, healed: 0 });
+        let text = status(&KeyStatus {
+            kinds,
+            template_generation: 3,
+            template_since,
+            verifier_key: None,
+            damaged,
+            healed: 0,
+        });
         for word in ["2 keys", "generation  3, since", "older template key", "1 slot", "slot 7"] {
             assert!(text.contains(word), "{word}: {text}");
         }

@@ -190,7 +190,7 @@ async fn without_a_whole_snapshot_it_is_said_and_no_key_is_destroyed() {
     std::fs::remove_dir_all(folder.path().join("views")).unwrap();
     let (store, report) = open(folder.path());
     assert!(report.damaged.iter().any(|message| message.contains("no snapshot")), "{:?}", report.damaged);
-    let kinds = store.upkeep.key_status().kinds;
+    let kinds = store.upkeep.key_status("dev", "house-1").kinds;
     assert!(kinds.iter().any(|kind| kind.kind == "person" && kind.keys == 1), "{kinds:?}");
     assert!(
         store.events.ledger().events.dropped["damage"] > 0 && store.feed.watch().borrow().seq == last.seq

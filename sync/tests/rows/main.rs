@@ -13,6 +13,7 @@ mod people;
 mod people_model;
 mod poison;
 mod previews;
+mod receipts;
 mod restores;
 mod schema;
 mod support;

@@ -84,11 +84,15 @@ impl Deployment {
 
     /// Central administration of people.
     pub(crate) async fn central(&self) -> People {
+        People::open(&self.central_config()).await.unwrap()
+    }
+
+    pub(crate) fn central_config(&self) -> gatehouse_config::Config {
         let mut config = self.bed.config("dev");
         let file = self.bed.folder.path().join("deployment-key");
         std::fs::write(&file, &self.secret).unwrap();
         config.central.people.key_file = Some(file);
-        People::open(&config).await.unwrap()
+        config
     }
 }
 

@@ -2,15 +2,18 @@
 //! centrally at both, and an erasure reaches also the one that was away.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use gatehouse_testkit::broker::Broker;
 use gatehouse_testkit::camera::{Address, Camera, Listener};
-use gatehouse_testkit::daemon::{Daemon, DaemonOptions, binary};
+use gatehouse_testkit::daemon::{Answer, Daemon, DaemonOptions, binary};
 use gatehouse_testkit::folder::Folder;
+use gatehouse_testkit::note::ReferenceNotes;
 use gatehouse_testkit::postgres::{Database, Postgres};
+use gatehouse_testkit::require::Need;
 use gatehouse_testkit::synthetic::{self, EventMessage, SyntheticPerson};
 use gatehouse_testkit::wait;
 use serde_json::Value;
@@ -63,6 +66,68 @@ impl Door {
         ear.until_count(1, TIMEOUT).await?;
         let answer = ear.messages()[0].json();
         Ok(answer["faces"][0]["person"]["id"].as_str().map(str::to_owned))
+    }
+}
+
+/// The privacy officer's files: signing key, verifier keys, receipt.
+struct Receipts<'a> {
+    door: &'a Door,
+    signing_key: String,
+    deployment_key: String,
+    keys: PathBuf,
+    receipt: PathBuf,
+}
+
+impl<'a> Receipts<'a> {
+    fn new(door: &'a Door, folder: &Folder, deployment_key: &str) -> Result<Self> {
+        let path = |name: &str| folder.path().join(name);
+        let signing_key = path("signing.key").to_string_lossy().into_owned();
+        let made = door.daemon.cli(&["central", "receipt", "make-key", &signing_key])?;
+        ensure!(made.code == 0, "{made:?}");
+        let (keys, receipt) = (path("receipt.keys"), path("anna.receipt"));
+        Ok(Self { door, signing_key, deployment_key: deployment_key.to_owned(), keys, receipt })
+    }
+
+    /// Issues the receipt for Anna until this number of places is pending.
+    fn until_pending(&self, what: &str, pending: u64) -> Result<()> {
+        let file = self.receipt.to_string_lossy();
+        let issue = ["receipt", "issue", "--id", "anna", "--signing-key", &self.signing_key, "--to", &file];
+        let issued = || central(self.door, &issue);
+        wait::until(what, TIMEOUT, || issued().is_ok_and(|issued| issued["pending"] == pending))
+            .with_context(|| format!("{:?}", issued()))
+    }
+
+    fn verifier_keys(&self) -> Result<Vec<String>> {
+        let keys = central(self.door, &["receipt", "keys", "--signing-key", &self.signing_key])?;
+        Ok(serde_json::from_value(keys)?)
+    }
+
+    fn verify(&self, id: &str) -> Result<Answer> {
+        let keys = self.verifier_keys()?;
+        let own = self.door.daemon.json(&["key", "status"])?["verifier_key"].clone();
+        ensure!(keys.iter().any(|key| own == key.as_str()), "{own} is not in {keys:?}");
+        std::fs::write(&self.keys, keys.join("\n"))?;
+        let (receipt, keys) = (self.receipt.to_string_lossy(), self.keys.to_string_lossy());
+        let key = ["--id", id, "--deployment-key", &self.deployment_key];
+        self.door.daemon.cli(&[&["receipt", "verify", &*receipt, "--keys", &*keys], key.as_slice()].concat())
+    }
+
+    /// Another program reads each note of the receipt.
+    fn opened_by_the_reference(&self) -> Result<()> {
+        let reference = ReferenceNotes::find();
+        if Need::Note.is_missing(reference.is_some()) {
+            return Ok(());
+        }
+        let (reference, keys) = (reference.context("the reference")?, self.verifier_keys()?);
+        let text = std::fs::read_to_string(&self.receipt)?;
+        let mut notes = 0;
+        // A note begins with the line of its format.
+        for note in text.split("gatehouse-").skip(1) {
+            reference.open(&keys, &format!("gatehouse-{note}"))?;
+            notes += 1;
+        }
+        ensure!(notes == 4, "two doors, the database and the cover, not {notes}");
+        Ok(())
     }
 }
 
@@ -132,6 +197,11 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     two.daemon.terminate()?;
     one.daemon.json(&["person", "erase", "anna"])?;
     one.until_people("the erasure", &["Bert at one"])?;
+    let receipts = Receipts::new(&one, &folder, &key)?;
+    receipts.until_pending("the statement of the first door", 1)?;
+    let verdict = receipts.verify("anna")?;
+    ensure!(verdict.code == 1 && verdict.stdout.contains("house-2"), "{verdict:?}");
+    ensure!(receipts.verify("bert")?.code == 2, "a receipt of another person");
     two.daemon.reconfigure(|options| options.rows_url = None)?;
     two.daemon.start()?;
     two.daemon.json(&["person", "rename", "anna", "--name", "Anna at two"])?;
@@ -140,6 +210,10 @@ async fn people_of_one_door_are_people_of_all() -> Result<()> {
     two.daemon.start()?;
     two.until_people("the erasure", &["Bert at one"])?;
     ensure!(two.sees("e2", people[0].sample(&mut random)).await?.is_none());
+    receipts.until_pending("the statement of the second door", 0)?;
+    let verdict = receipts.verify("anna")?;
+    ensure!(verdict.code == 0, "{verdict:?}");
+    receipts.opened_by_the_reference()?;
     let conflicts = one.daemon.json(&["sync", "conflicts"])?;
     ensure!(conflicts[0]["field"] == "erased" && conflicts[0]["lost_by"] == "house-2", "{conflicts}");
     let listed = central(&one, &["person", "list"])?;

@@ -29,6 +29,13 @@ pub struct ErasureStatement {
 }
 
 impl Core {
+    /// The key that signs the statements of this appliance. Blocking.
+    pub(in crate::store) fn signer(&self, name: KeyName) -> Result<Signer, StoreError> {
+        let seed = Zeroizing::new(self.keys.key(&self.identity)?.tag(SIGNING, b""));
+        // Ed25519 accepts every seed of this length.
+        Signer::from_seed(name, &seed).map_err(|_| StoreError::Erasure)
+    }
+
     /// The account of an erasure that found nothing, at the present time.
     pub(in crate::store) fn account(
         &self,
@@ -79,8 +86,6 @@ impl Feed {
     /// # Errors
     /// [`StoreError`] where the key table failed.
     pub fn signer(&self, name: KeyName) -> Result<Signer, StoreError> {
-        let seed = Zeroizing::new(self.core.keys.key(&self.core.identity)?.tag(SIGNING, b""));
-        // Ed25519 accepts every seed of this length.
-        Signer::from_seed(name, &seed).map_err(|_| StoreError::Erasure)
+        self.core.signer(name)
     }
 }

@@ -1,5 +1,6 @@
 //! Status of the keys.
 
+use gatehouse_receipt::Place;
 use gatehouse_vault::keys::KeyKind;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ pub struct KeyStatus {
     pub template_generation: u32,
     /// When the template key came into force, RFC 3339.
     pub template_since: String,
+    /// The public key that verifies this appliance's statements about erasures, as `NAME+ID+KEY`. None if its id cannot
+    /// be on a receipt, or its key is lost.
+    pub verifier_key: Option<String>,
     /// Slots whose key is lost.
     pub damaged: Vec<DamagedKey>,
     /// Slots that were damaged in one copy at the start and were restored from the other.
@@ -39,8 +43,11 @@ pub struct DamagedKey {
 }
 
 impl Upkeep {
-    /// Numbers of keys, the generation of the templates, and damaged slots.
-    pub fn key_status(&self) -> KeyStatus {
+    /// Numbers of keys, the generation of the templates, the verifier key of this appliance in its environment, and
+    /// damaged slots.
+    pub fn key_status(&self, environment: &str, device: &str) -> KeyStatus {
+        let place = Place::device(environment, device, None).ok();
+        let signer = place.and_then(|place| self.core.signer(place.key_name()).ok());
         let (keys, templates) = (&self.core.keys, self.core.templates());
         let count = |kind: KeyKind| KeyCount { kind: kind.as_str().to_owned(), keys: keys.ids(kind).len() };
         let damaged = keys.damaged().iter();
@@ -48,6 +55,7 @@ impl Upkeep {
             kinds: KeyKind::ALL.into_iter().map(count).collect(),
             template_generation: templates.mark.generation,
             template_since: templates.mark.since.to_string(),
+            verifier_key: signer.map(|signer| signer.verifier_key().to_string()),
             damaged: damaged
                 .map(|lost| DamagedKey { slot: lost.slot, id: lost.id.map(|id| id.to_string()) })
                 .collect(),

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use gatehouse_admin as central;
 use gatehouse_admin::delete::purge;
+use gatehouse_admin::receipt::{Receipts, Which, signer};
 use gatehouse_config::Config;
 use gatehouse_gallery::{Encoding, GallerySettings};
 use gatehouse_model::{Event, Metric, SinkState, Timestamp};
+use gatehouse_receipt::{Bundle, Check, PlaceState};
 use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::store::{OrderedBy, ProbeFace, StoreSettings};
@@ -122,6 +124,16 @@ fn found_in(folder: &Path, needle: &str) -> Vec<String> {
     found
 }
 
+async fn receipt(config: &Config) -> Bundle {
+    let key = signer(config, "7c".repeat(32).as_bytes()).unwrap();
+    Receipts::open(config).await.unwrap().issue(Which::Person(ID), &key).await.unwrap()
+}
+
+fn of_objects(receipt: &Bundle) -> PlaceState {
+    let mut places = receipt.cover().places.iter();
+    *places.find(|(place, _)| place.is_objects()).unwrap().1
+}
+
 fn with_people(config: Config, bed: &Bed, secret: &str) -> Config {
     let file = bed.folder.path().join("deployment-key");
     std::fs::write(&file, secret).unwrap();
@@ -168,7 +180,15 @@ async fn no_byte_of_an_erased_person_is_left_anywhere() {
     let files = bed.count("select count(*) from gatehouse.files where status = 'erased'").await;
     assert!(files >= 2, "the pictures and their thumbnails");
     assert_eq!(bed.count(counts).await, 1000 + files);
+    assert!(matches!(of_objects(&receipt(&config).await), PlaceState::Pending { .. }));
     assert_eq!(purge(&config).await.unwrap().files, u64::try_from(files).unwrap());
+    let receipt = receipt(&config).await;
+    assert!(matches!(of_objects(&receipt), PlaceState::Done { .. }), "{receipt}");
+    let by_objects = receipt.statements().find(|statement| statement.place.is_objects()).unwrap();
+    assert_eq!(by_objects.verified.get(&Check::VersionsAbsent), Some(&u64::try_from(files).unwrap()));
+    for needle in [ID, NAME, ATTRIBUTES, COMMENT] {
+        assert!(!contains(receipt.to_string().as_bytes(), needle), "{needle} on the receipt");
+    }
     // The server moves removed objects to a trash folder, which it empties every 5 minutes and when it starts.
     minio.stop().unwrap();
     minio.restart().unwrap();

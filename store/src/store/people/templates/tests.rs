@@ -114,14 +114,14 @@ async fn all_are_recognised_after_a_restart_a_renewal_and_a_rebuild_of_the_views
         assert!(matches!(keys.of(named), Err(StoreError::Key(KeyError::Destroyed(_)))), "{person}");
     }
     store.people.enroll("p0", "Name", vec![sample(0, 7)]).await.unwrap();
-    assert_eq!(store.upkeep.key_status().template_generation, 2);
+    assert_eq!(store.upkeep.key_status("dev", "house-1").template_generation, 2);
     store.people.rotate_templates().await.unwrap();
     close(store);
     std::fs::remove_dir_all(directory.path().join("views")).unwrap();
     let (store, report) = open(directory.path());
     assert!(report.views_rebuilt.is_some());
     assert_eq!(report.damaged, Vec::<String>::new());
-    assert_eq!(store.upkeep.key_status().template_generation, 3);
+    assert_eq!(store.upkeep.key_status("dev", "house-1").template_generation, 3);
     assert_eq!(store.people.get("p0").unwrap().samples, SAMPLES + 1);
     store.people.erase("p0", By::User(0)).await.unwrap();
     assert_eq!(identify(&store, sample(0, 7)).0, Outcome::Stranger);
@@ -191,7 +191,7 @@ async fn a_renewal_interrupted_at_any_step_leaves_one_generation_and_all_recogni
         assert_eq!(keys, [store.core.templates().mark.key], "{at}: one key is left");
         assert!(stored(&store).iter().all(|(_, bytes)| bytes.starts_with(keys[0].as_bytes())), "{at}");
         let generation = if at == 0 { 1 } else { 2 };
-        assert_eq!(store.upkeep.key_status().template_generation, generation, "{at}");
+        assert_eq!(store.upkeep.key_status("dev", "house-1").template_generation, generation, "{at}");
     }
 }
 
