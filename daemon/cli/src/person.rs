@@ -103,8 +103,8 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
             session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
                 let encodings = format::count(erased.samples as u64, "encoding", "encodings");
-                let files = format::count(erased.files as u64, "file", "files");
-                let visits = format::count(erased.visits as u64, "visit", "visits");
+                let files = format::count(erased.files, "file", "files");
+                let visits = format::count(erased.visits, "visit", "visits");
                 format!(
                     "{} is erased, with {encodings} and {files} of {visits}\norder {}",
                     printable(&erased.id),

@@ -84,10 +84,7 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::SyncResume => value(delivery::resume(services, uid).await?),
         Request::SyncConflicts => value(services.sync.conflicts().await.map_err(Fault::refused)?),
         Request::Ledger => value(state::ledger(&services.store.events)),
-        Request::KeyStatus => {
-            let device = services.settings.started().device.clone();
-            value(services.store.upkeep.key_status(device.environment.as_str(), &device.id))
-        }
+        Request::KeyStatus => value(keys::status(services)),
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
         Request::StoreVerify { at } => {
             value(ask(&services.store.upkeep, move |upkeep| upkeep.verify(at)).await?)

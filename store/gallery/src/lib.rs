@@ -258,14 +258,6 @@ impl Gallery {
         state.place_of(person).map_or(0, |place| state.samples_of(place).count())
     }
 
-    /// The person with the nearest template, at whatever distance; none for an empty gallery.
-    pub fn nearest_person(&self, probe: &Encoding) -> Option<KeyId> {
-        let state = self.read();
-        let probe = self.prepare(&state.transform, probe)?;
-        let nearest = self.nearest(&state, &probe, f32::INFINITY);
-        nearest.best.and_then(|best| state.key(best.owner))
-    }
-
     /// The templates of a person in the space of another transform; none for an unknown person.
     pub fn samples_in(&self, person: &KeyId, to: &Transform) -> Vec<Protected> {
         let state = self.read();

@@ -72,17 +72,13 @@ words! {
     /// What was destroyed. A list contains only what the place counts.
     Destroyed:
     People = "people", "entries of people";
-    History = "history", "earlier versions of entries of people";
     Templates = "templates", "face templates";
     References = "references", "links from visits to the person";
     Events = "events", "visits from which the person was removed";
     Attributes = "attributes", "visits whose attributes were removed";
     Pictures = "pictures", "pictures and clips";
-    Thumbnails = "thumbnails", "thumbnails of pictures";
     Files = "files", "entries of files";
     Objects = "objects", "objects in the bucket";
-    Versions = "versions", "older versions of objects";
-    AuditLines = "audit-lines", "lines of the audit log in which a reference replaced the id";
     Bytes = "bytes", "bytes of files or objects";
 }
 
@@ -103,16 +99,12 @@ words! {
     /// What is left at a place.
     Leftover:
     UnrecognizedPictures = "unrecognized-pictures", "pictures in which the person was not recognized";
-    KeptPictures = "kept-pictures", "pictures that the order excluded";
-    PendingPictures = "pending-pictures", "pictures that are not deleted yet";
-    SharedPictures = "shared-pictures", "pictures that also show another person";
     Strangers = "strangers", "visits in which the person was not recognized";
     Backups = "backups", "backups from before the erasure";
     FlashSpareBlocks = "flash-spare-blocks", "encrypted blocks that the flash keeps in reserve";
     DatabaseLog = "database-log", "the write-ahead log of the database and its archive";
     DatabasePages = "database-pages", "unused space of the database";
     Replicas = "replicas", "replicas of the database";
-    ObjectVersions = "object-versions", "older versions of objects in the bucket";
     Archive = "archive", "archived visits, which name no person";
     Reference = "reference", "the keyed reference of the person in the record of the erasure";
 }
@@ -121,7 +113,6 @@ words! {
     /// What ends a leftover that has no date.
     Condition:
     RootKeyDestroyed = "root-key-destroyed", "the root key is destroyed";
-    DiskDestroyed = "disk-destroyed", "the disk is destroyed";
     Vacuumed = "vacuumed", "the database reuses the space";
     ReplicasApplied = "replicas-applied", "the replicas apply the change";
     RetentionApplied = "retention-applied", "the retention period of the data ends";

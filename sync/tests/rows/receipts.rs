@@ -42,7 +42,7 @@ fn state_of(receipt: &Bundle, device: &str) -> Option<PlaceState> {
     places.find(|(place, _)| place.device_id() == Some(device)).map(|(_, state)| *state)
 }
 
-fn statement_of<'a>(receipt: &'a Bundle, is_place: impl Fn(&Place) -> bool) -> &'a Statement {
+fn statement_of(receipt: &Bundle, is_place: impl Fn(&Place) -> bool) -> &Statement {
     receipt.statements().find(|statement| is_place(&statement.place)).unwrap()
 }
 

@@ -99,17 +99,17 @@ impl Site {
         for word in &mut words {
             if word.ends_with("central.toml") {
                 *word = here("central.toml");
-            } else if [".password", ".key", ".json"].iter().any(|end| word.ends_with(end)) {
+            } else if [".password", ".key", ".json", ".receipt"].iter().any(|end| word.ends_with(end)) {
                 *word = here(word);
             }
         }
         let ours = words.iter().position(|word| word == "central").context("a command of `central`")?;
         let mut arguments = words.split_off(ours);
         let name = match arguments[1].as_str() {
-            "person" => format!("person {}", arguments[2]),
+            group @ ("person" | "receipt") => format!("{group} {}", arguments[2]),
             name => name.to_owned(),
         };
-        if name != "make-key" && !arguments.iter().any(|word| word == "--config") {
+        if !name.ends_with("make-key") && !arguments.iter().any(|word| word == "--config") {
             arguments.extend(["--config".to_owned(), here("central.toml")]);
         }
         let all: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -124,6 +124,12 @@ impl Site {
         let blocks = shipped::blocks(&self.page, "");
         let lines = blocks.iter().flat_map(|block| block.lines());
         lines.filter(|line| line.contains("gatehouse central ")).map(str::to_owned).collect()
+    }
+
+    /// The commands in the page's prose that begin with this text.
+    fn inline(&self, beginning: &str) -> Vec<String> {
+        let spans = shipped::inline_code(&self.page).into_iter();
+        spans.filter(|span| span.starts_with(beginning)).collect()
     }
 
     /// One visit with a picture is delivered with the role and the password that `enroll-device` gave.
@@ -200,6 +206,11 @@ async fn the_documented_owner_runs_every_central_command_of_the_page() -> Result
     site.command("gatehouse central report")?;
     site.command("gatehouse central report --person anna --json")?;
     site.command("gatehouse central person erase anna --yes")?;
+    let mut receipts = site.inline("gatehouse central receipt ");
+    receipts.retain(|line| !line.contains('|'));
+    for line in receipts {
+        site.command(&line)?;
+    }
     let id = site.picture().await?;
     site.command(&format!("gatehouse central url {id}"))?;
     site.command("gatehouse central verify --all")?;
@@ -232,7 +243,9 @@ fn documented(page: &str) -> BTreeSet<String> {
     for span in spans {
         let mut words = span.split_whitespace().skip_while(|word| *word != "central").skip(1);
         match (words.next(), words.next()) {
-            (Some("person"), Some(all)) => names.extend(all.split('|').map(|name| format!("person {name}"))),
+            (Some(group @ ("person" | "receipt")), Some(all)) => {
+                names.extend(all.split('|').map(|name| format!("{group} {name}")));
+            }
             (Some(name), _)
                 if span.starts_with("gatehouse central") || span.contains("gatehouse gatehouse") =>
             {

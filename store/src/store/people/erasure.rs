@@ -234,14 +234,16 @@ impl People {
     ) -> Result<ErasureChecks, StoreError> {
         let (views, keys, galleries) = (&self.core.views, &self.core.keys, self.core.galleries());
         let in_use = &galleries.in_use.gallery;
-        let nearest = witness.template.as_ref().and_then(|probe| in_use.nearest_person(probe));
+        let reviews =
+            witness.template.iter().flat_map(|probe| in_use.review(None, std::slice::from_ref(probe)));
+        let is_found = reviews.filter_map(|review| review.other).any(|(nearest, _)| nearest == *person);
         let open_files = witness.files.iter().filter(|id| keys.key(id).is_ok()).count();
         let is_left = keys.key(person).is_ok()
             || keys.copies_on_disk(person)? > 0
             || views.stored(&Key::Profile(*person).bytes())?.is_some()
             || views.scan(entries::templates_of(person), false).next().is_some()
             || galleries.all().any(|slot| slot.gallery.samples(person) > 0)
-            || nearest == Some(*person)
+            || is_found
             || open_files > 0;
         if is_left {
             return Err(StoreError::Erasure);
