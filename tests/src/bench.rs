@@ -1,6 +1,7 @@
 //! The benchmarks: each gives a table of our number and the limit of its parts, measured in the same run.
 
 pub mod backlog;
+pub mod erasure;
 pub mod identify;
 pub mod ingest;
 pub mod journal;

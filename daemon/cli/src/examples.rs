@@ -188,6 +188,22 @@ const EXAMPLES: &[Example] = &[
     ),
     example("central identify", "Identify faces", "gatehouse central identify probe.json --threshold 0.45"),
     example("central make-key", "Create a deployment key", "gatehouse central make-key deployment.key"),
+    example(
+        "central receipt issue",
+        "Write the receipt of a person's erasure",
+        "gatehouse central receipt issue --id anna --signing-key receipt-signing.key --to anna.receipt",
+    ),
+    example("central receipt list", "List the erasures", "gatehouse central receipt list"),
+    example(
+        "central receipt keys",
+        "Write the keys that verify receipts",
+        "gatehouse central receipt keys --signing-key receipt-signing.key > receipt.keys",
+    ),
+    example(
+        "central receipt make-key",
+        "Create the signing key",
+        "gatehouse central receipt make-key receipt-signing.key",
+    ),
     example("central report", "Report on the last 30 days", "gatehouse central report --days 30"),
     example(
         "central report",

@@ -13,6 +13,7 @@ drop function gatehouse.erase_person(text, uuid, bigint, bigint, text, timestamp
 drop function gatehouse.scrub_visits(uuid, text, text, bigint, timestamptz);
 drop function gatehouse.person_reference(text);
 drop table gatehouse.reference_key;
+drop table gatehouse.erasure_files;
 drop table gatehouse.erasure_counts;
 drop function gatehouse.without_person(jsonb, text);
 drop function gatehouse.ensure_month(timestamptz);

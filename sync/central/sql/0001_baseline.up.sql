@@ -442,7 +442,8 @@ comment on table gatehouse.erasure_files is 'The files of the visits of an erase
 comment on column gatehouse.erasure_files.order_id is 'As erasures.order_id.';
 comment on column gatehouse.erasure_files.file_id is 'As files.id.';
 
--- Files first: their events name the person until they are scrubbed.
+-- Files are found through their events, which name the person until they are scrubbed. Their appliance may have marked them
+-- already.
 create function gatehouse.scrub_visits(for_order uuid, person text, of_device text, upto_seq bigint, upto timestamptz)
 returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
     with visits as (
@@ -453,14 +454,14 @@ returns void language sql security definer set search_path = pg_catalog, pg_temp
     files as (
         update gatehouse.files f set status = 'erased' from visits v
          where f.uploaded_by = v.device_id and f.associated_entity_type = 'event' and f.associated_entity_id = v.entity
-           and f.status not in ('deleted', 'erased')
-        returning f.uploaded_by as device_id),
+           and f.status not in ('deleted', 'erased')),
     listed as (
         insert into gatehouse.erasure_files (order_id, file_id)
         select for_order, f.id from gatehouse.files f join visits v on f.uploaded_by = v.device_id
            and f.associated_entity_type = 'event' and f.associated_entity_id = v.entity
          where f.status <> 'deleted'
-        on conflict do nothing),
+        on conflict do nothing
+        returning file_id),
     events as (
         update gatehouse.events e
            set identification = gatehouse.without_person(e.identification, person), attributes = '{}'
@@ -468,7 +469,8 @@ returns void language sql security definer set search_path = pg_catalog, pg_temp
         returning e.device_id),
     counts as (
         select device_id, count(*) filter (where is_event) as events, count(*) filter (where not is_event) as files
-          from (select device_id, true as is_event from events union all select device_id, false from files) c
+          from (select device_id, true as is_event from events
+                union all select f.uploaded_by, false from listed l join gatehouse.files f on f.id = l.file_id) c
          group by device_id)
     insert into gatehouse.erasure_counts as c (order_id, device_id, events_scrubbed, files_erased)
     select for_order, device_id, events, files from counts

@@ -1,7 +1,7 @@
 //! One line per change: an object with `type` (`event`, `file` or `lost`), `device` and `lsn`.
 
 use gatehouse_journal::Position;
-use gatehouse_model::{Event, Identification, Person};
+use gatehouse_model::{Event, Identification, Outcome, Person};
 use gatehouse_store::clock::Known;
 use gatehouse_store::record::{Media, ObjectPlace, Thumbnail};
 use gatehouse_store::store::Change;
@@ -126,6 +126,9 @@ fn event_line<'a>(
     answer: &Identification<Person>,
     time: Known,
 ) -> Line<'a> {
+    // An erasure does not reach a file, and the attributes of a visit with a match may name the person.
+    let has_match = answer.faces.iter().any(|face| face.outcome == Outcome::Match);
+    let attributes = if has_match { "{}" } else { &event.attributes };
     let unnamed = answer.clone().map_person(|_| None);
     let answer = json::identification(&event.key, &unnamed);
     Line::Event {
@@ -140,7 +143,7 @@ fn event_line<'a>(
         clock_uncertainty_ms: time.uncertainty_ms,
         // Both were valid JSON. A value that is no longer valid must not break its line.
         identification: serde_json::from_str(&answer).unwrap_or_default(),
-        attributes: serde_json::from_str(&event.attributes).ok(),
+        attributes: serde_json::from_str(attributes).ok(),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gatehouse_tests::bench::table::Table;
 use gatehouse_tests::bench::{
-    backlog, identify, ingest, journal, markdown, month, objects, sync, thresholds,
+    backlog, erasure, identify, ingest, journal, markdown, month, objects, sync, thresholds,
 };
 
 /// A folder on a disk: `/tmp` is memory on many systems, and there fdatasync costs nothing.
@@ -64,6 +64,8 @@ enum What {
     Sync,
     /// What pending events cost, and the start over them.
     Backlog,
+    /// Time of an erasure.
+    Erasure,
     /// Whether derived thresholds keep their target on the encodings that are named.
     Thresholds,
 }
@@ -96,7 +98,15 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tables = Vec::new();
-    for what in [What::Identify, What::Journal, What::Ingest, What::Sync, What::Backlog, What::Thresholds] {
+    for what in [
+        What::Identify,
+        What::Journal,
+        What::Ingest,
+        What::Sync,
+        What::Backlog,
+        What::Erasure,
+        What::Thresholds,
+    ] {
         let is_meant = arguments.what.is_empty() && what != What::Thresholds;
         if !is_meant && !arguments.what.contains(&what) {
             continue;
@@ -114,6 +124,7 @@ fn main() -> Result<ExitCode> {
                 runtime.block_on(objects::run())?,
             ],
             What::Backlog => vec![backlog::run(arguments.full)?],
+            What::Erasure => vec![runtime.block_on(erasure::run(arguments.full))?],
             What::Thresholds => thresholds::run(&arguments.encodings)?,
         };
         for table in &new {

@@ -4,6 +4,7 @@ mod central;
 mod central_owner;
 mod deployment;
 mod edges;
+mod erasure_kills;
 mod freshness;
 mod full_disk;
 mod log;

@@ -37,9 +37,11 @@ pub(super) const SCHEMA: &str = "message event {
 pub(super) const WITHOUT_DICTIONARY: [&str; 5] =
     ["seq", "received_at", "occurred_at", "event_id", "distance"];
 
-/// The query whose rows [`Columns::push`] reads.
+/// The query whose rows [`Columns::push`] reads. An erasure does not reach a file of the archive, so the attributes of a
+/// visit with a match, which may name the person, are not in it.
 pub(super) const QUERY: &str = "select seq, received_at, occurred_at, clock_uncertainty_ms, event_id, camera, kind, \
-     identification, attributes::text from gatehouse.events \
+     identification, case when jsonb_path_exists(identification, '$.faces[*] ? (@.outcome == \"match\")') then '{}' \
+     else attributes::text end from gatehouse.events \
      where device_id = $1 and seq > $2 and seq <= $3 and received_at >= $4 and received_at < $5 order by seq limit $6";
 
 /// Outcomes from best to worst. Of the same outcome the nearest face is the best.

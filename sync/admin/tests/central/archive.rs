@@ -88,7 +88,7 @@ const OF_POSTGRES: &str = "select concat_ws(E'\\t', (received_at at time zone 'U
      (extract(epoch from min(received_at)) * 1000000)::bigint, (extract(epoch from max(received_at)) * 1000000)::bigint, \
      (extract(epoch from max(occurred_at)) * 1000000)::bigint, count(occurred_at), count(distinct event_id), \
      count(distinct kind), sum(f.faces), sum(f.matches), count(f.best), coalesce((sum(f.best) * 1000)::bigint::text, ''), sum(f.size), \
-     sum(length(attributes::text))) \
+     sum(length(case when f.matches > 0 then '{}' else attributes::text end))) \
      from gatehouse.events, lateral (select jsonb_array_length(coalesce(identification -> 'faces', '[]')) as faces, \
          jsonb_array_length(jsonb_path_query_array(identification, '$.faces[*] ? (@.outcome == \"match\")')) as matches, \
          coalesce((jsonb_path_query_first(identification, '$.faces[*] ? (@.outcome == \"match\")') ->> 'distance'), \
