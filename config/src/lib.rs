@@ -33,8 +33,8 @@ pub use secret::{SECRETS, Secret, SecretError, credential, read_secret};
 pub use sections::device_id;
 pub use source::{Entry, Source, Value};
 pub use types::{
-    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
-    Retention, Rows, Sources, State, Sync,
+    CameraGallery, Central, Consent, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt,
+    Objects, Privacy, Retention, Rows, Sources, State, Sync,
 };
 
 use crate::layer::Layers;
@@ -61,6 +61,8 @@ pub struct Config {
     pub media: Media,
     /// Retention periods.
     pub retention: Retention,
+    /// Consent of people.
+    pub privacy: Privacy,
     /// The central side; both halves may be absent.
     pub central: Central,
     /// How delivery paces itself.
@@ -109,6 +111,7 @@ impl Config {
             gallery: Gallery::read(r),
             media: Media::read(r),
             retention: r.live(Retention::read),
+            privacy: Privacy::read(r),
             central: Central::read(r),
             sync: Sync::read(r),
             keys: Keys::read(r),

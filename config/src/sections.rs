@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::endpoint::Endpoint;
 use crate::reader::{Otherwise, Reader};
 use crate::types::{
-    CameraGallery, Central, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt, Objects,
-    Retention, Rows, SharedPeople, Sources, State, Sync,
+    CameraGallery, Central, Consent, Control, Device, Environment, Gallery, Keys, Media, Metric, Mqtt,
+    Objects, Privacy, Retention, Rows, SharedPeople, Sources, State, Sync,
 };
 
 /// Longest name of a camera or of an MQTT client, in bytes, as on the wire.
@@ -156,6 +156,13 @@ impl Retention {
             people_days: days("retention.people_days"),
             drop_events_when_full: r.boolean("retention.drop_events_when_full", false),
         }
+    }
+}
+
+impl Privacy {
+    pub(crate) fn read(r: &mut Reader) -> Self {
+        let choices = [("required", Consent::Required), ("optional", Consent::Optional)];
+        Self { consent: r.choice_or("privacy.consent", Consent::Optional, &choices) }
     }
 }
 

@@ -140,6 +140,22 @@ pub struct Retention {
     pub drop_events_when_full: bool,
 }
 
+/// `[privacy]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privacy {
+    /// Whether a person is enrolled only with the reference of a consent.
+    pub consent: Consent,
+}
+
+/// Whether an enrollment needs the reference of a consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// An enrollment without one is refused.
+    Required,
+    /// An enrollment without one is accepted.
+    Optional,
+}
+
 /// `[central]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Central {

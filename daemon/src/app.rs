@@ -110,6 +110,7 @@ impl App {
             );
         }
         store.galleries.label_strangers(config.gallery.label_strangers);
+        wiring::require_consent(&store.privacy, &config);
         wiring::share_people(&store.people, &config);
         finish_erasures(&store).await;
         // Before the first delivery: a time server has priority over the central database.

@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gatehouse_gallery::Encoding;
 use gatehouse_gallery::transform::{Protected, Transform};
-use gatehouse_model::Person;
+use gatehouse_model::{OrderId, Person, Timestamp};
 use gatehouse_vault::seal::{DataKey, SealError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::terms::{Term, TermKind};
 
 /// Models whose transforms are cached: a deployment has one, and a second one during a migration.
 const TRANSFORMS_MAX: usize = 8;
@@ -24,6 +26,11 @@ const TRANSFORMS_MAX: usize = 8;
 const REFERENCE: &str = "person reference v1";
 /// Associated data of a sealed id and name, before the reference.
 const PERSON_AD: &[u8] = b"shared person ";
+
+/// Associated data of a sealed term, before its kind and the reference.
+const TERM_AD: &[u8] = b"shared person term ";
+/// Context of the id of the order that erases a person at the end of the enrollment.
+const EXPIRY: &str = "expiry order v1";
 
 /// A person by the deployment's keyed hash of their id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +112,45 @@ impl DeploymentKey {
         if self.reference(&person.id) == reference { Ok(person) } else { Err(SealError::Open) }
     }
 
+    /// Seals a term of a person for the central services, without its stamp.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`], which does not happen for validated terms.
+    pub fn seal_term(
+        &self,
+        reference: Reference,
+        kind: TermKind,
+        Term { text, time, .. }: &Term,
+    ) -> Result<Vec<u8>, SealError> {
+        let plain = postcard::to_stdvec(&(text, time)).map_err(|_| SealError::Refused)?;
+        self.data.seal(&place_of_term(reference, kind), &Zeroizing::new(plain))
+    }
+
+    /// Opens what [`DeploymentKey::seal_term`] sealed, and adds its stamp.
+    ///
+    /// # Errors
+    /// [`SealError::Open`] if it was sealed with another key or for another person or term, or was changed.
+    pub fn open_term(
+        &self,
+        reference: Reference,
+        kind: TermKind,
+        changed_at: Timestamp,
+        sealed: &[u8],
+    ) -> Result<Term, SealError> {
+        let plain = self.data.open(&place_of_term(reference, kind), sealed)?;
+        let (text, time) = postcard::from_bytes(&plain).map_err(|_| SealError::Open)?;
+        Ok(Term { changed_at, text, time })
+    }
+
+    /// The id of the order that erases a person at `until`. It is the same on all appliances, so that the deployment
+    /// erases the person once.
+    pub fn expiry_order(&self, id: &str, born: Timestamp, until: Timestamp) -> OrderId {
+        let times = [born.0.to_be_bytes(), until.0.to_be_bytes()].concat();
+        let mut order = [0; 16];
+        order.copy_from_slice(&self.data.tag(EXPIRY, &[&times, id.as_bytes()].concat())[..16]);
+        OrderId::from_bytes(order)
+    }
+
     /// An encoding in the key's space.
     pub fn protect(&self, encoding: &Encoding) -> Option<Protected> {
         self.transform(encoding.as_slice().len()).protect(encoding)
@@ -133,6 +179,10 @@ impl DeploymentKey {
 
 fn place_of(reference: Reference) -> Vec<u8> {
     [PERSON_AD, &reference.0].concat()
+}
+
+fn place_of_term(reference: Reference, kind: TermKind) -> Vec<u8> {
+    [TERM_AD, kind.as_str().as_bytes(), b" ", &reference.0].concat()
 }
 
 #[cfg(test)]

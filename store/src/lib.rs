@@ -12,6 +12,7 @@ pub mod people;
 pub mod receipt_subject;
 pub mod record;
 pub mod store;
+pub mod terms;
 mod views;
 
 pub use store::Store;

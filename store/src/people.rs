@@ -12,6 +12,8 @@ use gatehouse_vault::seal::{DataKey, SealError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::terms::Terms;
+
 /// Longest person id, in bytes.
 pub const PERSON_ID_BYTES_MAX: usize = 128;
 /// Longest person name, in bytes.
@@ -32,17 +34,39 @@ pub struct Profile {
     pub named_at: Timestamp,
     /// Last recorded visit of the person, see [`crate::store::LAST_SEEN_RESOLUTION`]. 0: never.
     pub seen_at: Timestamp,
+    /// Consent and suspension.
+    pub terms: Terms,
+}
+
+/// A profile without terms, as records of version 1 have it. Later versions append the terms.
+#[derive(Serialize, Deserialize)]
+struct ProfileBase {
+    person: Person,
+    enrolled_at: Timestamp,
+    updated_at: Timestamp,
+    named_at: Timestamp,
+    seen_at: Timestamp,
 }
 
 impl Profile {
     /// The profile of a person who is enrolled now.
     pub(crate) fn new(person: Person, now: Timestamp) -> Self {
-        Self { person, enrolled_at: now, updated_at: now, named_at: now, seen_at: Timestamp(0) }
+        Self {
+            person,
+            enrolled_at: now,
+            updated_at: now,
+            named_at: now,
+            seen_at: Timestamp(0),
+            terms: Terms::default(),
+        }
     }
 
-    /// Decodes the plaintext of a sealed profile.
+    /// Decodes the plaintext of a sealed profile, with or without terms.
     pub(crate) fn read(plain: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(plain)
+        let (base, rest) = postcard::take_from_bytes::<ProfileBase>(plain)?;
+        let terms = if rest.is_empty() { Terms::default() } else { postcard::from_bytes(rest)? };
+        let ProfileBase { person, enrolled_at, updated_at, named_at, seen_at } = base;
+        Ok(Self { person, enrolled_at, updated_at, named_at, seen_at, terms })
     }
 }
 
@@ -63,6 +87,18 @@ pub struct PersonSummary {
     pub enrolled_at: String,
     /// RFC 3339.
     pub updated_at: String,
+    /// Reference of the consent.
+    #[serde(default)]
+    pub consent: Option<String>,
+    /// When the person is erased, RFC 3339.
+    #[serde(default)]
+    pub expires_at: Option<String>,
+    /// Since when the person is suspended, RFC 3339. None: not suspended.
+    #[serde(default)]
+    pub suspended_at: Option<String>,
+    /// Reason of the suspension.
+    #[serde(default)]
+    pub suspension_reason: Option<String>,
 }
 
 /// Counts of a person's data in the galleries.
@@ -82,6 +118,11 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Whether the person is answered as a stranger.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.profile.terms.is_suspended()
+    }
+
     fn summary(&self, Counted { samples, corrections, galleries }: Counted) -> PersonSummary {
         PersonSummary {
             id: self.profile.person.id.clone(),
@@ -91,6 +132,10 @@ impl Member {
             corrections,
             enrolled_at: self.profile.enrolled_at.to_string(),
             updated_at: self.profile.updated_at.to_string(),
+            consent: self.profile.terms.consent.text.clone(),
+            expires_at: self.profile.terms.consent.time.map(|at| at.to_string()),
+            suspended_at: self.profile.terms.suspension.time.map(|at| at.to_string()),
+            suspension_reason: self.profile.terms.suspension.text.clone(),
         }
     }
 }
@@ -144,10 +189,17 @@ impl PeopleTable {
     /// The latest time stamp among all people, in microseconds; 0 without people.
     pub(crate) fn newest_stamp(&self) -> i64 {
         let stamps = self.members.values().map(|member| {
-            let Profile { enrolled_at, named_at, .. } = member.profile;
-            enrolled_at.0.max(named_at.0)
+            let Profile { enrolled_at, named_at, ref terms, .. } = member.profile;
+            enrolled_at.max(named_at).max(terms.newest_stamp()).0
         });
         stamps.max().unwrap_or_default()
+    }
+
+    /// The people whose enrollment ended before `now`.
+    pub(crate) fn expired(&self, now: Timestamp) -> Vec<(KeyId, Profile)> {
+        let is_expired = |profile: &Profile| profile.terms.consent.time.is_some_and(|until| until <= now);
+        let expired = self.members.iter().filter(|(_, member)| is_expired(&member.profile));
+        expired.map(|(key_id, member)| (*key_id, member.profile.clone())).collect()
     }
 
     /// The summary of one person. `count` gives the counts in the galleries by key.
@@ -268,7 +320,7 @@ pub fn check(person: &Person) -> Result<(), PersonFault> {
     fits(&person.name, PERSON_NAME_BYTES_MAX).then_some(()).ok_or(PersonFault::Name)
 }
 
-fn fits(text: &str, longest: usize) -> bool {
+pub(crate) fn fits(text: &str, longest: usize) -> bool {
     !text.is_empty() && text.len() <= longest && text.trim() == text && !text.chars().any(char::is_control)
 }
 
@@ -293,4 +345,25 @@ fn attributes_of(event: &EventKey) -> Vec<u8> {
 
 fn bound_to(event: &EventKey) -> Vec<u8> {
     [b"visit ".as_slice(), &event.digest()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A profile as version 1 of the records has it.
+    const FIRST: &[u8] = b"\x04anna\x04Anna\x02\x04\x06\x08";
+
+    #[test]
+    fn a_profile_without_terms_is_read_and_terms_are_appended() {
+        let mut profile = Profile::read(FIRST).unwrap();
+        assert_eq!((profile.person.id.as_str(), profile.seen_at), ("anna", Timestamp(4)));
+        assert_eq!(profile.terms, Terms::default());
+        profile.terms.suspension.time = Some(Timestamp(5));
+        profile.terms.consent.text = Some("form 7".into());
+        let plain = postcard::to_stdvec(&profile).unwrap();
+        assert!(plain.starts_with(FIRST));
+        assert_eq!(Profile::read(&plain).unwrap(), profile);
+        assert!(Profile::read(&plain[..plain.len() - 1]).is_err(), "a cut profile is not one without terms");
+    }
 }

@@ -22,7 +22,9 @@ use gatehouse_model::{Compared, Event, GalleryMark, Identification, VisitRef};
 pub use thumbnail::Thumbnail;
 
 /// Version of the encoding of [`Record`], the first byte of every journal payload.
-pub const RECORD_VERSION: u8 = 1;
+///
+/// Version 2: a sealed profile may end with consent and suspension. An earlier program would overlook a suspension.
+pub const RECORD_VERSION: u8 = 2;
 
 /// A journal payload that is not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -1,7 +1,7 @@
-//! The store: six handles over one private core.
+//! The store: seven handles over one private core.
 //!
 //! [`Store::open`] opens the state directory and repairs what a crash left. It returns one handle per subject:
-//! [`People`], [`Galleries`], [`Events`], [`Media`], [`Feed`] and [`Upkeep`]. A caller takes the handles that it uses.
+//! [`People`], [`Privacy`], [`Galleries`], [`Events`], [`Media`], [`Feed`] and [`Upkeep`]. A caller takes the handles that it uses.
 //!
 //! Every change is a journal record first. One thread, the applier, updates the views in journal order. The core holds
 //! what more than one handle needs.
@@ -51,7 +51,8 @@ pub use people::absence::LAST_SEEN_RESOLUTION;
 pub use people::corrections::{Corrected, CorrectionFault};
 pub use people::enrollment::{Alike, Doubt, Enrolled, Enrollment};
 pub use people::erasure::Erased;
-pub use people::shared::{Shared, SharedSample};
+pub use people::privacy::Privacy;
+pub use people::shared::{Shared, SharedSample, SharedTerm};
 pub use people::statements::ErasureStatement;
 pub use people::templates::TemplatesRotated;
 pub use refusal::{Refusal, RequestError};
@@ -84,6 +85,8 @@ pub struct StoreSettings {
 pub struct Store {
     /// Enrolled people.
     pub people: People,
+    /// Rights of people: consent, suspension, export.
+    pub privacy: Privacy,
     /// Face galleries: identification, thresholds, comparison.
     pub galleries: Galleries,
     /// Events: recording, queries, timestamps.
@@ -103,10 +106,11 @@ impl Store {
         let galleries = Galleries::new(&core);
         let events = Events::new(&core);
         let people = People::new(&core, &galleries);
+        let privacy = Privacy::new(&people);
         let upkeep = Upkeep::new(&core, &events, &people);
         let media = Media::new(&core, &upkeep);
         let feed = Feed::new(&core, &people);
-        Self { people, galleries, events, media, feed, upkeep, core }
+        Self { people, privacy, galleries, events, media, feed, upkeep, core }
     }
 
     /// Drains the journal, brings the views up to date, and syncs both. Blocking. Later calls fail with a clear error.

@@ -51,9 +51,20 @@ const EXAMPLES: &[Example] = &[
         "Add encodings from standard input",
         "gatehouse person enroll --id anna --name \"Anna Berg\" --encodings -",
     ),
+    example(
+        "person enroll",
+        "Record the consent, and erase the person at the end of a day",
+        "gatehouse person enroll --id anna --name \"Anna Berg\" --encodings anna.json --consent form-17 --until 2027-01-31",
+    ),
     example("person list", "List the enrolled people", "gatehouse person list"),
     example("person show", "Show one person", "gatehouse person show anna"),
     example("person rename", "Change a name", "gatehouse person rename anna \"Anna Holm\""),
+    example(
+        "person suspend",
+        "Answer a person as a stranger",
+        "gatehouse person suspend anna --reason objection",
+    ),
+    example("person resume", "End a suspension", "gatehouse person resume anna"),
     example("person erase", "Erase a person", "gatehouse person erase anna"),
     example("person erase", "Erase a person in a script", "gatehouse person erase anna --yes"),
     example(
@@ -181,6 +192,12 @@ const EXAMPLES: &[Example] = &[
         "gatehouse central person absent --days 180",
     ),
     example("central person rename", "Change a name", "gatehouse central person rename anna \"Anna Holm\""),
+    example(
+        "central person suspend",
+        "Answer a person as a stranger on all appliances",
+        "gatehouse central person suspend anna --reason objection",
+    ),
+    example("central person resume", "End a suspension", "gatehouse central person resume anna"),
     example(
         "central person erase",
         "Erase a person on all appliances",

@@ -80,6 +80,16 @@ pub(super) fn since(text: &str) -> Result<String, String> {
     })
 }
 
+/// Parses RFC 3339, or a day (`2027-01-31`), whose end is meant, and returns RFC 3339.
+pub(super) fn until(text: &str) -> Result<String, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(rfc3339(time.with_timezone(&Utc)));
+    }
+    let next_day = text.parse::<NaiveDate>().ok().and_then(|day| day.succ_opt());
+    let end = next_day.and_then(|day| day.and_hms_opt(0, 0, 0)).map(|midnight| midnight.and_utc());
+    end.map(rfc3339).ok_or_else(|| "expected RFC 3339, or a day such as 2027-01-31".to_owned())
+}
+
 fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
@@ -120,5 +130,8 @@ mod tests {
         for bad in ["", "yesterday", "-5m", "5", "99999999999999999999d", "9223372036854775807d"] {
             assert!(since(bad).is_err(), "{bad}");
         }
+        assert_eq!(until("2027-01-31").unwrap(), "2027-02-01T00:00:00.000000Z");
+        assert_eq!(until("2027-01-31T08:00:00+01:00").unwrap(), "2027-01-31T07:00:00.000000Z");
+        assert!(until("7d").is_err() && until("tomorrow").is_err());
     }
 }

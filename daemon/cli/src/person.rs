@@ -1,4 +1,4 @@
-//! `gatehouse person enroll|list|show|rename|erase`
+//! `gatehouse person enroll|list|show|rename|suspend|resume|erase`
 
 use std::path::PathBuf;
 
@@ -32,6 +32,13 @@ pub(super) enum Command {
     },
     /// Change a person's display name.
     Rename(NewName),
+    /// Suspend a person: answer them as a stranger until they are resumed. Nothing is destroyed.
+    Suspend(Suspension),
+    /// End the suspension of a person.
+    Resume {
+        /// Identifier of the person.
+        id: String,
+    },
     /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
     #[command(alias = "rm")]
     Erase {
@@ -58,6 +65,29 @@ pub(super) struct Enrollment {
     /// Enroll encodings even if they are nearer to another person.
     #[arg(long)]
     pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) consent: ConsentOptions,
+}
+
+/// The consent of a person. An option that is not given leaves the present value.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConsentOptions {
+    /// Reference of the person's consent, such as the number of the signed form.
+    #[arg(long, value_name = "REF")]
+    pub(super) consent: Option<String>,
+    /// Erase the person at this time: RFC 3339, or a day such as 2027-01-31, at the end of which (UTC) they are erased.
+    #[arg(long, value_name = "DATE", value_parser = input::until)]
+    pub(super) until: Option<String>,
+}
+
+/// A suspension, also for `gatehouse central person suspend`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Suspension {
+    /// Identifier of the person.
+    pub(super) id: String,
+    /// Why the person is suspended.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
 }
 
 /// A new name, also for `gatehouse central person rename`.
@@ -82,9 +112,20 @@ impl NewName {
 
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Enroll { enrollment: Enrollment { id, name, encodings, force }, gallery } => {
+        Command::Enroll { enrollment, gallery } => {
+            let Enrollment { id, name, encodings, force, consent: ConsentOptions { consent, until } } =
+                enrollment;
             let encodings = input::encodings(&encodings)?;
-            let request = Request::PersonEnroll { id, name, encodings, force, gallery: gallery.clone() };
+            let gallery = gallery.clone();
+            let request = Request::PersonEnroll {
+                id,
+                name,
+                encodings,
+                force,
+                gallery: gallery.clone(),
+                consent,
+                until,
+            };
             session.ask_and_show(&request, |answer| enrolled(answer, gallery.as_deref()))
         }
         Command::List => {
@@ -95,6 +136,15 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             &Request::PersonRename { id: rename.id.clone(), name: rename.name() },
             |person: &PersonSummary| format!("{} is now {}", printable(&person.id), printable(&person.name)),
         ),
+        Command::Suspend(Suspension { id, reason }) => {
+            session.ask_and_show(&Request::PersonSuspend { id, reason }, |person: &PersonSummary| {
+                format!("{} is suspended: answered as a stranger", printable(&person.id))
+            })
+        }
+        Command::Resume { id } => session
+            .ask_and_show(&Request::PersonResume { id }, |person: &PersonSummary| {
+                format!("{} is resumed", printable(&person.id))
+            }),
         Command::Erase { id, yes } => {
             let step = format!(
                 "Erases {}: its encodings, the link to all past visits, and the pictures of these visits.",
@@ -146,7 +196,8 @@ fn enrolled(answer: &Enrolled, gallery: Option<&str>) -> String {
 }
 
 fn list(people: &[PersonSummary]) -> String {
-    let mut table = Table::new(["ID", "NAME", "ENCODINGS", "ENROLLED", "CHANGED"]);
+    let mut table =
+        Table::new(["ID", "NAME", "ENCODINGS", "ENROLLED", "CHANGED", "CONSENT", "UNTIL", "SUSPENDED"]);
     for person in people {
         table.row([
             person.id.clone(),
@@ -154,9 +205,22 @@ fn list(people: &[PersonSummary]) -> String {
             person.samples.to_string(),
             format::time(&person.enrolled_at),
             format::time(&person.updated_at),
+            or_dash(person.consent.clone()),
+            time_or_dash(person.expires_at.as_deref()),
+            time_or_dash(person.suspended_at.as_deref()),
         ]);
     }
     table.text("no people are enrolled; gatehouse person enroll adds one\n")
+}
+
+/// A value that may be absent.
+pub(super) fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+/// A time that may be absent.
+pub(super) fn time_or_dash(time: Option<&str>) -> String {
+    or_dash(time.map(format::time))
 }
 
 fn show(person: &PersonSummary) -> String {
@@ -167,6 +231,10 @@ fn show(person: &PersonSummary) -> String {
         ("corrections", person.corrections.to_string()),
         ("enrolled", format::time(&person.enrolled_at)),
         ("changed", format::time(&person.updated_at)),
+        ("consent", or_dash(person.consent.clone())),
+        ("erased at", time_or_dash(person.expires_at.as_deref())),
+        ("suspended", time_or_dash(person.suspended_at.as_deref())),
+        ("reason", or_dash(person.suspension_reason.clone())),
     ])
 }
 
@@ -194,6 +262,10 @@ mod tests {
             corrections: 0,
             enrolled_at: String::new(),
             updated_at: String::new(),
+            consent: None,
+            expires_at: None,
+            suspended_at: None,
+            suspension_reason: None,
         };
         let alike = vec![Alike { id: "b".into(), distance: 0.3 }];
         let text = enrolled(

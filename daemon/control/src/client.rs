@@ -135,6 +135,8 @@ mod tests {
             encodings,
             force: false,
             gallery: Some("g".repeat(64)),
+            consent: Some("c".repeat(256)),
+            until: None,
         }
     }
 

@@ -42,6 +42,24 @@ pub enum Request {
         /// The gallery; none for the one in use.
         #[serde(default)]
         gallery: Option<String>,
+        /// Reference of the consent; none for the present one.
+        #[serde(default)]
+        consent: Option<String>,
+        /// When the person is erased, RFC 3339; none for the present end.
+        #[serde(default)]
+        until: Option<String>,
+    },
+    /// Answer a person as a stranger; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonSuspend {
+        /// The operator's identifier.
+        id: String,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// End a suspension; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonResume {
+        /// The operator's identifier.
+        id: String,
     },
     /// All enrolled people; answered with a list of [`gatehouse_store::people::PersonSummary`].
     PersonList,

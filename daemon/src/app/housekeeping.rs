@@ -17,6 +17,8 @@ const ORPHAN_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 const LOW_SPACE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often the last visit of each person is recorded. It is also recorded at an orderly end.
 const VISIT_NOTE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+/// How often people whose consent has ended are searched, which is the longest delay of their erasure.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Local hours in which retention runs: few events arrive then.
 const OFF_PEAK: std::ops::Range<u32> = 1..5;
 
@@ -25,12 +27,18 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
     let store = &services.store;
     let mut ticks = tokio::time::interval(ORPHAN_CHECK_INTERVAL);
     let mut notes = tokio::time::interval(VISIT_NOTE_INTERVAL);
+    let mut expiries = tokio::time::interval(EXPIRY_CHECK_INTERVAL);
+    expiries.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pressure = store.upkeep.pressure();
     loop {
         let short = *pressure.borrow_and_update() != Pressure::default();
         tokio::select! {
             () = stopped(&mut stop) => return note_visits(&services).await,
             _ = notes.tick() => note_visits(&services).await,
+            _ = expiries.tick() => {
+                erase_expired(&services).await;
+                continue;
+            }
             _ = ticks.tick() => {
                 match store.media.drop_orphans().await {
                     Ok(0) => {}
@@ -58,6 +66,15 @@ async fn note_visits(services: &Services) {
         && let Err(error) = services.store.people.note_visits().await
     {
         warn!(%error, "visits could not be recorded");
+    }
+}
+
+async fn erase_expired(services: &Services) {
+    let clock_is_set = services.settings.retention().clock_is_set;
+    match services.store.privacy.erase_expired(clock_is_set).await {
+        Ok(0) => {}
+        Ok(erased) => info!(erased, "people were erased at the end of their consent"),
+        Err(error) => warn!(%error, "people whose consent has ended could not be erased"),
     }
 }
 

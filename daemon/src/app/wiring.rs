@@ -5,12 +5,19 @@ use std::time::Duration;
 
 use gatehouse_config::Config;
 use gatehouse_machine::gallery::gallery_settings;
-use gatehouse_store::store::{Galleries, People, StoreSettings};
+use gatehouse_store::store::{Galleries, People, Privacy, StoreSettings};
 
 /// Lets thresholds be derived: for the share of strangers that the settings name, as far as they have no threshold.
 pub(super) fn follow_target(galleries: &Galleries, config: &Config) {
     let share = f64::from(config.gallery.target_fpir);
     galleries.set_target_fpir(config.gallery.threshold.is_none().then_some(share), share);
+}
+
+/// Refuses enrollments without the reference of a consent if the settings say so.
+pub(super) fn require_consent(privacy: &Privacy, config: &Config) {
+    if config.privacy.consent == gatehouse_config::Consent::Required {
+        privacy.require_consent();
+    }
 }
 
 /// Shares people if the settings say so. Without a readable key the daemon starts all the same, and people are not shared.

@@ -38,17 +38,20 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::Status => value(state::status(services).await?),
         Request::Doctor => value(doctor::findings(services).await),
         Request::SelfTest => value(selftest::run(services).await),
-        Request::PersonEnroll { id, name, encodings, force, gallery } => {
-            let request = people::EnrollRequest { id, name, encodings, force, gallery };
+        Request::PersonEnroll { id, name, encodings, force, gallery, consent, until } => {
+            let consent = people::consent(consent, until.as_deref())?;
+            let request = people::EnrollRequest { id, name, encodings, force, gallery, consent };
             value(people::enroll(services, &request, uid).await?)
         }
+        Request::PersonSuspend { id, reason } => {
+            value(people::suspend(services, &id, reason.as_deref(), uid).await?)
+        }
+        Request::PersonResume { id } => value(people::resume(services, &id, uid).await?),
         Request::PersonList => people::list(services).await,
         Request::PersonShow { id } => value(people::show(services, &id)?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
-        Request::GalleryReport { gallery } => value(
-            ask(&services.store.galleries, move |galleries| galleries.report(gallery.as_deref())).await?,
-        ),
+        Request::GalleryReport { gallery } => report(services, gallery).await,
         Request::GalleryList => value(services.store.galleries.list()),
         Request::GalleryAdd(model) => value(galleries::add(services, model, uid).await?),
         Request::GallerySwitch { gallery, force } => {
@@ -94,12 +97,19 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
             value(services.store.upkeep.retain(&services.settings.retention()).await.map_err(store_fault)?)
         }
         Request::ConfigShow => value(services.settings.lines()),
-        Request::ConfigReload => {
-            value(services.settings.reload(&services.store.galleries).map_err(|faults| {
-                Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")
-            })?)
-        }
+        Request::ConfigReload => reload(services),
     }
+}
+
+async fn report(services: &Services, gallery: Option<String>) -> Result<Answer, Fault> {
+    value(ask(&services.store.galleries, move |galleries| galleries.report(gallery.as_deref())).await?)
+}
+
+fn reload(services: &Services) -> Result<Answer, Fault> {
+    let reloaded = services.settings.reload(&services.store.galleries);
+    value(reloaded.map_err(|faults| {
+        Fault::refused(faults).advise("nothing was changed; correct the settings and reload again")
+    })?)
 }
 
 fn value(value: impl Serialize) -> Result<Answer, Fault> {

@@ -9,7 +9,10 @@ use super::{RECORD_VERSION, Record, RecordError};
 pub(super) type Decoder = fn(&[u8]) -> Result<Record, postcard::Error>;
 
 /// The decoder of each version, from version 1 to the present one.
-pub(super) const DECODERS: [Decoder; RECORD_VERSION as usize] = [|payload| postcard::from_bytes(payload)];
+///
+/// Versions 1 and 2 differ in the sealed profile only, which [`crate::people::Profile`] reads in both forms.
+pub(super) const DECODERS: [Decoder; RECORD_VERSION as usize] =
+    [|payload| postcard::from_bytes(payload), |payload| postcard::from_bytes(payload)];
 
 /// The record of a journal payload.
 pub(super) fn decode(decoders: &[Decoder], payload: &[u8]) -> Result<Record, RecordError> {

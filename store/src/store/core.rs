@@ -4,7 +4,7 @@
 //! answers queries that more than one handle needs.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
@@ -75,6 +75,8 @@ pub(in crate::store) struct Core {
     pub(in crate::store) people_lock: tokio::sync::Mutex<()>,
     /// The key under which people are shared with other appliances.
     pub(in crate::store) deployment: OnceLock<Arc<DeploymentKey>>,
+    /// Whether a person is enrolled only with the reference of a consent.
+    pub(in crate::store) consent_required: AtomicBool,
     /// The latest stamp of a change of people that was issued or received, in microseconds.
     pub(in crate::store) stamps: AtomicI64,
     /// Held while the set of media files changes, so that quota and names are checked against a stable set.

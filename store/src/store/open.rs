@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
@@ -114,6 +114,7 @@ impl Store {
             applier: Mutex::new(Some(thread)),
             space,
             deployment: OnceLock::new(),
+            consent_required: AtomicBool::new(false),
             stamps: AtomicI64::new(stamps),
             people_lock: tokio::sync::Mutex::new(()),
             media_lock: tokio::sync::Mutex::new(()),

@@ -1,10 +1,11 @@
-//! Enroll and rename. [`erasure`] erases.
+//! Enroll and rename. [`erasure`] erases, [`suspension`] suspends, [`expiry`] erases at the end of a consent.
 //!
 //! Order of an enrollment: the person's key is durable, then the sealed profile and templates are in the
 //! journal, then the state in memory changes. A crash in between leaves an unreferenced key, which opening
 //! destroys.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use gatehouse_gallery::{Encoding, EncodingFault};
 use gatehouse_model::{GalleryMark, KeyId, Person, SAMPLES_MAX};
@@ -17,13 +18,17 @@ use super::galleries::{Galleries, Slot};
 use super::{Refusal, RequestError, StoreError};
 use crate::people::{self, Member, PersonSummary, Profile};
 use crate::record::Record;
+use crate::terms::{Consent, TermFault};
 
 pub(in crate::store) mod absence;
 pub(in crate::store) mod corrections;
 pub(in crate::store) mod enrollment;
 pub(in crate::store) mod erasure;
+pub(in crate::store) mod expiry;
+pub(in crate::store) mod privacy;
 pub(in crate::store) mod shared;
 pub(in crate::store) mod statements;
+pub(in crate::store) mod suspension;
 pub(in crate::store) mod templates;
 
 /// Associated data of a sealed profile.
@@ -53,38 +58,71 @@ impl People {
         encodings: Vec<Encoding>,
     ) -> Result<PersonSummary, RequestError> {
         let slot = Arc::clone(&self.core.galleries().in_use);
-        self.enroll_into(&slot, id, name, encodings).await
+        let person = Person { id: id.to_owned(), name: name.to_owned() };
+        self.enroll_into(&slot, person, encodings, &Consent::default()).await
     }
 
     pub(in crate::store) async fn enroll_into(
         &self,
         slot: &Arc<Slot>,
-        id: &str,
-        name: &str,
+        person: Person,
         encodings: Vec<Encoding>,
+        consent: &Consent,
     ) -> Result<PersonSummary, RequestError> {
-        let person = Person { id: id.to_owned(), name: name.to_owned() };
         people::check(&person)?;
+        consent.check(self.core.time())?;
+        let id = person.id.clone();
         let _lock = self.core.people_lock.lock().await;
         // The gallery may have been removed meanwhile.
         if !self.core.galleries().all().any(|now| Arc::ptr_eq(now, slot)) {
             return Err(Refusal::UnknownGallery(slot.name().to_owned()).into());
         }
         let now = self.core.stamp();
-        let known = self.known_person(id, name)?;
+        let known = self.known_person(&person)?;
         let samples = known.as_ref().map_or(0, |(key_id, _)| slot.gallery.samples(key_id)) + encodings.len();
         if encodings.is_empty() || samples > SAMPLES_MAX {
             return Err(Refusal::Samples(samples).into());
         }
-        let (key_id, profile) = match known {
-            Some((key_id, profile)) => (key_id, Profile { updated_at: now, ..profile }),
-            None => {
-                let profile = Profile::new(person, now);
-                (self.core.create_key(KeyKind::Person).await?, profile)
-            }
+        let (key_id, mut profile) = match known {
+            Some((key_id, profile)) => (Some(key_id), Profile { updated_at: now, ..profile }),
+            None => (None, Profile::new(person, now)),
+        };
+        profile.terms.give(consent, now);
+        self.require_reference(&profile)?;
+        let key_id = match key_id {
+            Some(key_id) => key_id,
+            None => self.core.create_key(KeyKind::Person).await?,
         };
         self.put_person(key_id, profile, vec![(Arc::clone(slot), encodings)]).await?;
-        Ok(self.get(id).ok_or_else(|| Refusal::UnknownPerson(id.to_owned()))?)
+        Ok(self.get(&id).ok_or(Refusal::UnknownPerson(id))?)
+    }
+
+    /// Applies a consent to an enrolled person without new samples.
+    pub(in crate::store) async fn enroll_again(
+        &self,
+        person: &Person,
+        consent: &Consent,
+    ) -> Result<PersonSummary, RequestError> {
+        consent.check(self.core.time())?;
+        let unknown = || Refusal::UnknownPerson(person.id.clone());
+        let _lock = self.core.people_lock.lock().await;
+        let (key_id, mut profile) = self.known_person(person)?.ok_or_else(unknown)?;
+        let now = self.core.stamp();
+        let is_changed = profile.terms.give(consent, now);
+        self.require_reference(&profile)?;
+        if is_changed {
+            self.put_person(key_id, Profile { updated_at: now, ..profile }, Vec::new()).await?;
+        }
+        Ok(self.get(&person.id).ok_or_else(unknown)?)
+    }
+
+    /// Refuses a person without the reference of a consent, if the settings require one.
+    pub(in crate::store) fn require_reference(&self, profile: &Profile) -> Result<(), TermFault> {
+        let is_missing = profile.terms.consent.text.is_none();
+        match is_missing && self.core.consent_required.load(Ordering::Relaxed) {
+            true => Err(TermFault::NoConsent),
+            false => Ok(()),
+        }
     }
 
     /// Makes a profile and new samples durable, then updates the state in memory. The caller must hold
@@ -143,12 +181,12 @@ impl People {
         self.core.people().summary(id, |key| galleries.count(key))
     }
 
-    fn known_person(&self, id: &str, name: &str) -> Result<Option<(KeyId, Profile)>, Refusal> {
+    fn known_person(&self, person: &Person) -> Result<Option<(KeyId, Profile)>, Refusal> {
         let people = self.core.people();
-        let Some(key_id) = people.key_of(id) else { return Ok(None) };
+        let Some(key_id) = people.key_of(&person.id) else { return Ok(None) };
         let Some(member) = people.member(&key_id) else { return Ok(None) };
-        if member.profile.person.name != name {
-            return Err(Refusal::OtherName(id.to_owned()));
+        if member.profile.person.name != person.name {
+            return Err(Refusal::OtherName(person.id.clone()));
         }
         Ok(Some((key_id, member.profile.clone())))
     }

@@ -15,6 +15,7 @@ use super::people::corrections::CorrectionFault;
 use crate::files::FileError;
 use crate::people::PersonFault;
 use crate::record::RecordError;
+use crate::terms::TermFault;
 use crate::views::ViewError;
 
 /// Why a request was refused. Nothing was changed.
@@ -23,12 +24,18 @@ pub enum Refusal {
     /// No person of that id is enrolled.
     #[error("no person `{0}` is enrolled; see `gatehouse person list`")]
     UnknownPerson(String),
+    /// The person is not suspended.
+    #[error("person `{0}` is not suspended; see `gatehouse person show`")]
+    NotSuspended(String),
     /// The id is taken by a person of another name.
     #[error("person `{0}` is enrolled under another name; use `gatehouse person rename` or another id")]
     OtherName(String),
     /// An id or a name cannot be used.
     #[error(transparent)]
     Person(#[from] PersonFault),
+    /// The consent or the suspension is refused.
+    #[error(transparent)]
+    Terms(#[from] TermFault),
     /// No or too many encodings.
     #[error("a person has 1 to {SAMPLES_MAX} encodings, this would make {0}")]
     Samples(usize),
@@ -138,5 +145,5 @@ macro_rules! passes_on {
     };
 }
 
-passes_on!(Refused, Refusal: PersonFault, ModelFault, CalibrationFault, CorrectionFault);
+passes_on!(Refused, Refusal: PersonFault, TermFault, ModelFault, CalibrationFault, CorrectionFault);
 passes_on!(Failed, StoreError: JournalError, KeyError, SealError, FileError, ViewError, RecordError, IoError);

@@ -88,6 +88,7 @@ async fn enrol(store: &Store, id: &str, person: usize, gallery: &str) {
             encodings: vec![face(person, dimensions)],
             gallery: Some(gallery),
             force: false,
+            consent: gatehouse_store::terms::Consent::default(),
         })
         .await
         .unwrap();
@@ -366,6 +367,7 @@ async fn a_normalised_model_takes_no_encoding_of_another_length() {
             encodings: vec![long()],
             gallery: Some("new"),
             force: false,
+            consent: gatehouse_store::terms::Consent::default(),
         })
         .await
         .unwrap_err();

@@ -172,9 +172,12 @@ pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
                   where external_id = $1 order by version";
     let templates = "select e.model, e.added_by, e.created_at from gatehouse.face_encodings e \
                      join gatehouse.persons p on p.id = e.person_id where p.external_id = $1 order by e.created_at";
+    let terms = "select t.kind, t.changed_at, t.changed_by, t.description, t.effective_at from gatehouse.person_terms t \
+                 join gatehouse.persons p on p.id = t.person_id where p.external_id = $1 order by t.kind";
     let records = json!({
         "persons": rows_of::<Value>(PERSON, &transaction, row, &[&id]).await?,
         "persons_history": rows_of::<Value>(PERSON, &transaction, before, &[&id]).await?,
+        "person_terms": rows_of::<Value>(PERSON, &transaction, terms, &[&id]).await?,
         "templates": rows_of::<Value>(PERSON, &transaction, templates, &[&id]).await?,
         "audit_log": rows_of::<Value>(PERSON, &transaction, audit, &[&id]).await?,
     });

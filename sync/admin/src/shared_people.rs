@@ -13,9 +13,10 @@ use gatehouse_central::services::database_of;
 use gatehouse_config::Config;
 use gatehouse_gallery::transform::Protected;
 use gatehouse_gallery::{Encoding, Gallery, GallerySettings, Verdict};
-use gatehouse_model::{CameraName, Face, KeyId, OrderId, Person, SAMPLES_MAX, Timestamp};
+use gatehouse_model::{CameraName, Face, KeyId, OrderId, Outcome, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::store::{ErasureOrder, Shared, SharedSample};
+use gatehouse_store::store::{ErasureOrder, Shared, SharedSample, SharedTerm};
+use gatehouse_store::terms::{Consent, Term, TermFault, TermKind, Terms, check_text};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +42,35 @@ pub struct CentralPerson {
     pub samples: i64,
     /// Time of the last change, RFC 3339.
     pub updated_at: String,
+    /// Reference of the consent.
+    pub consent: Option<String>,
+    /// When appliances erase the person, RFC 3339.
+    pub expires_at: Option<String>,
+    /// Since when the person is suspended, RFC 3339. None: not suspended.
+    pub suspended_at: Option<String>,
+    /// Reason of the suspension.
+    pub suspension_reason: Option<String>,
+}
+
+/// An enrollment.
+#[derive(Debug)]
+pub struct NewPerson {
+    /// Id and name. The name of an enrolled person must be the same.
+    pub person: Person,
+    /// The samples.
+    pub encodings: Vec<Encoding>,
+    /// Whether samples that are nearer to another person are enrolled as well.
+    pub force: bool,
+    /// The consent, as far as it is given.
+    pub consent: Consent,
+}
+
+/// An enrolled person.
+struct KnownPerson {
+    name: String,
+    born: Timestamp,
+    named_at: Timestamp,
+    terms: Terms,
 }
 
 /// People of a restored database who are not delivered to appliances yet.
@@ -56,6 +86,7 @@ pub struct HeldPeople {
 pub struct People {
     link: Link,
     key: DeploymentKey,
+    consent_required: bool,
 }
 
 impl People {
@@ -76,7 +107,10 @@ impl People {
             config.device.environment.as_str(),
         )?;
         match shared_people::start_sharing(&link, CENTRAL, &key).await? {
-            true => Ok(Self { link, key }),
+            true => {
+                let consent_required = config.privacy.consent == gatehouse_config::Consent::Required;
+                Ok(Self { link, key, consent_required })
+            }
             false => Err(SyncError::Setup(shared_people::TOO_OLD.to_owned())),
         }
     }
@@ -85,47 +119,73 @@ impl People {
     /// samples added.
     ///
     /// # Errors
-    /// A refusal if the name differs from the enrolled one, there are too many samples, or, without `force`, one is
-    /// nearer to another person.
-    pub async fn enrol(
-        &self,
-        person: Person,
-        encodings: Vec<Encoding>,
-        settings: GallerySettings,
-        force: bool,
-    ) -> Result<usize, SyncError> {
-        gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
+    /// A refusal if the name differs from the enrolled one, there are too many samples, the consent is missing or
+    /// invalid, or, without `force`, one sample is nearer to another person.
+    pub async fn enrol(&self, new: NewPerson, settings: GallerySettings) -> Result<usize, SyncError> {
+        let NewPerson { person, encodings, force, consent } = new;
+        gatehouse_store::people::check(&person).map_err(refused)?;
         let known = self.known(&person.id).await?;
-        if let Some((name, ..)) = known.as_ref().filter(|(name, ..)| *name != person.name) {
+        if let Some(KnownPerson { name, .. }) = known.as_ref().filter(|known| known.name != person.name) {
             let message = format!("person `{}` is enrolled as `{name}`: rename them first", person.id);
             return Err(SyncError::Setup(message));
+        }
+        let now = self.stamp().await?;
+        consent.check(now).map_err(refused)?;
+        let mut terms = known.as_ref().map(|known| known.terms.clone()).unwrap_or_default();
+        terms.give(&consent, now);
+        if self.consent_required && terms.consent.text.is_none() {
+            return Err(refused(TermFault::NoConsent));
         }
         let reference = self.key.reference(&person.id);
         let model = settings.model.clone();
         let gallery = self.candidates(&encodings, settings, Some(reference)).await?;
-        let owner = KeyId::from_bytes(reference.0);
-        let reviews = gallery.review(Some(&owner), &encodings);
-        if !force && let Some(nth) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
-            let message = format!("encoding {} is nearer to another person; --force enrolls it", nth + 1);
-            return Err(SyncError::Setup(message));
-        }
-        let new_encodings =
-            encodings.iter().zip(&reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
-        let new_encodings: Vec<&Encoding> = new_encodings.map(|(encoding, _)| encoding).collect();
-        let samples = gallery.samples(&owner) + new_encodings.len();
-        if samples == 0 || samples > SAMPLES_MAX {
-            let message =
-                format!("a person has 1 to {SAMPLES_MAX} encodings of a model, these would be {samples}");
-            return Err(SyncError::Setup(message));
-        }
+        let new_encodings = reviewed(&gallery, reference, &encodings, force)?;
         let protected = new_encodings.iter().filter_map(|encoding| self.key.protect(encoding));
         let samples: Vec<_> =
             protected.map(|template| SharedSample { model: model.clone(), template }).collect();
         let added = samples.len();
-        let now = self.stamp().await?;
-        let (born, named_at) = known.map_or((now, now), |(_, born, named_at)| (born, named_at));
-        self.give(Shared { reference, sealed: self.seal(&person)?, person, born, named_at, samples }).await?;
+        let (born, named_at) = known.map_or((now, now), |known| (known.born, known.named_at));
+        let sealed = self.seal(&person)?;
+        let terms = SharedTerm::seal_all(&self.key, reference, &terms).map_err(refused)?;
+        self.give(Shared { reference, sealed, person, born, named_at, terms, samples }).await?;
         Ok(added)
+    }
+
+    /// Suspends a person: every appliance answers them as a stranger as soon as it synchronizes. A suspended person gets
+    /// the new reason.
+    ///
+    /// # Errors
+    /// A refusal if the id is not enrolled or the reason is invalid.
+    pub async fn suspend(&self, id: &str, reason: Option<&str>) -> Result<(), SyncError> {
+        check_text(reason).map_err(refused)?;
+        let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        let now = self.stamp().await?;
+        let time = known.terms.suspension.time.or(Some(now));
+        self.set_suspension(id, known, Term { changed_at: now, text: reason.map(str::to_owned), time }).await
+    }
+
+    /// Ends a suspension.
+    ///
+    /// # Errors
+    /// A refusal if the id is not enrolled or the person is not suspended.
+    pub async fn resume(&self, id: &str) -> Result<(), SyncError> {
+        let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        if !known.terms.is_suspended() {
+            return Err(SyncError::Setup(format!(
+                "person `{id}` is not suspended; see `gatehouse central person list`"
+            )));
+        }
+        let changed_at = self.stamp().await?;
+        self.set_suspension(id, known, Term { changed_at, text: None, time: None }).await
+    }
+
+    async fn set_suspension(&self, id: &str, known: KnownPerson, term: Term) -> Result<(), SyncError> {
+        let person = Person { id: id.to_owned(), name: known.name };
+        let reference = self.key.reference(id);
+        let (sealed, terms) = (self.seal(&person)?, Terms { suspension: term, ..Terms::default() });
+        let terms = SharedTerm::seal_all(&self.key, reference, &terms).map_err(refused)?;
+        let KnownPerson { born, named_at, .. } = known;
+        self.give(Shared { reference, person, born, named_at, sealed, terms, samples: Vec::new() }).await
     }
 
     /// Renames a person.
@@ -134,11 +194,12 @@ impl People {
     /// A refusal if the id is not enrolled.
     pub async fn rename(&self, id: &str, name: &str) -> Result<(), SyncError> {
         let person = Person { id: id.to_owned(), name: name.to_owned() };
-        gatehouse_store::people::check(&person).map_err(|error| SyncError::Setup(error.to_string()))?;
-        let (_, born, _) = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        gatehouse_store::people::check(&person).map_err(refused)?;
+        let born = self.known(id).await?.ok_or_else(|| unknown(id))?.born;
         let (reference, sealed, named_at) =
             (self.key.reference(id), self.seal(&person)?, self.stamp().await?);
-        self.give(Shared { reference, person, born, named_at, sealed, samples: Vec::new() }).await
+        let (terms, samples) = (Vec::new(), Vec::new());
+        self.give(Shared { reference, person, born, named_at, sealed, terms, samples }).await
     }
 
     /// Erases a person here and, as soon as it synchronizes, on every appliance. Returns the id of the order.
@@ -195,16 +256,27 @@ impl People {
     pub async fn list(&self) -> Result<Vec<CentralPerson>, SyncError> {
         let query = "select p.external_id, p.name, p.named_by, \
              (select count(*) from gatehouse.face_encodings e where e.person_id = p.id), \
-             to_char(p.updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
-             from gatehouse.persons p order by 1 limit $1";
+             to_char(p.updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+             c.description, c.effective_at, s.description, s.effective_at \
+             from gatehouse.persons p \
+             left join gatehouse.person_terms c on c.person_id = p.id and c.kind = 'consent' \
+             left join gatehouse.person_terms s on s.person_id = p.id and s.kind = 'suspension' \
+             order by 1 limit $1";
         let rows =
             timed("list people", rows::BATCH_TIMEOUT, self.link.client.query(query, &[&LIST_MAX])).await?;
+        let time = |row: &tokio_postgres::Row, nth: usize| {
+            row.get::<_, Option<DateTime<Utc>>>(nth).map(|at| to_timestamp(at).to_string())
+        };
         let person = |row: &tokio_postgres::Row| CentralPerson {
             id: row.get(0),
             name: row.get(1),
             named_by: row.get(2),
             samples: row.get(3),
             updated_at: row.get(4),
+            consent: row.get(5),
+            expires_at: time(row, 6),
+            suspension_reason: row.get(7),
+            suspended_at: time(row, 8),
         };
         Ok(rows.iter().map(person).collect())
     }
@@ -228,7 +300,13 @@ impl People {
                 Some(owner) => self.person(Reference(*owner.as_bytes())).await?,
                 None => None,
             };
-            faces.push(face.map_person(|_| person));
+            let mut face = face.map_person(|_| person);
+            // The person is suspended, or was erased since the search. A distance would reveal them.
+            if face.outcome == Outcome::Match && face.person.is_none() {
+                face.outcome = Outcome::Stranger;
+                (face.distance, face.margin) = (None, None);
+            }
+            faces.push(face);
         }
         Ok(faces)
     }
@@ -264,24 +342,39 @@ impl People {
         Ok(gallery)
     }
 
+    /// The person of a reference; none if they are suspended.
     async fn person(&self, reference: Reference) -> Result<Option<Person>, SyncError> {
-        let query = "select encrypted_metadata from gatehouse.persons where id = $1";
+        let query = "select p.encrypted_metadata from gatehouse.persons p where p.id = $1 and not exists \
+             (select from gatehouse.person_terms t \
+               where t.person_id = p.id and t.kind = 'suspension' and t.effective_at is not null)";
         let id = Uuid::from_bytes(reference.0);
         let row = timed("search people", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
         Ok(row.and_then(|row| self.key.open(reference, row.get(0)).ok()))
     }
 
-    /// Name, time of enrollment and time of the name.
-    async fn known(&self, id: &str) -> Result<Option<(String, Timestamp, Timestamp)>, SyncError> {
-        let query = "select name, enrolled_at, named_at from gatehouse.persons where external_id = $1";
-        let row = timed("look up a person", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
-        Ok(row.map(|row| (row.get(0), to_timestamp(row.get(1)), to_timestamp(row.get(2)))))
+    async fn known(&self, id: &str) -> Result<Option<KnownPerson>, SyncError> {
+        const DOING: &str = "look up a person";
+        const PERSON: &str =
+            "select name, enrolled_at, named_at, id from gatehouse.persons where external_id = $1";
+        const TERMS: &str = "select kind, changed_at, description, effective_at from gatehouse.person_terms where person_id = $1";
+        let client = &self.link.client;
+        let found = timed(DOING, CALL_TIMEOUT, client.query_opt(PERSON, &[&id])).await?;
+        let Some(row) = found else { return Ok(None) };
+        let (mut terms, person) = (Terms::default(), row.get::<_, Uuid>(3));
+        for row in timed(DOING, CALL_TIMEOUT, client.query(TERMS, &[&person])).await? {
+            let Some(kind) = TermKind::parse(row.get(0)) else { continue };
+            let time = row.get::<_, Option<DateTime<Utc>>>(3).map(to_timestamp);
+            *terms.term_mut(kind) = Term { changed_at: to_timestamp(row.get(1)), text: row.get(2), time };
+        }
+        let (born, named_at) = (to_timestamp(row.get(1)), to_timestamp(row.get(2)));
+        Ok(Some(KnownPerson { name: row.get(0), born, named_at, terms }))
     }
 
     /// A time later than every known change.
     async fn stamp(&self) -> Result<Timestamp, SyncError> {
         let query = "select greatest(clock_timestamp(), \
              (select max(greatest(enrolled_at, named_at)) from gatehouse.persons), \
+             (select max(changed_at) from gatehouse.person_terms), \
              (select max(erased_at) from gatehouse.erasure_orders)) + interval '1 microsecond'";
         let row = timed("read the clock", CALL_TIMEOUT, self.link.client.query_one(query, &[])).await?;
         Ok(to_timestamp(row.get::<_, DateTime<Utc>>(0)))
@@ -292,8 +385,36 @@ impl People {
     }
 
     fn seal(&self, person: &Person) -> Result<Vec<u8>, SyncError> {
-        self.key.seal(person).map_err(|error| SyncError::Setup(error.to_string()))
+        self.key.seal(person).map_err(refused)
     }
+}
+
+/// The encodings that do not repeat a sample of the person.
+fn reviewed<'a>(
+    gallery: &Gallery,
+    reference: Reference,
+    encodings: &'a [Encoding],
+    force: bool,
+) -> Result<Vec<&'a Encoding>, SyncError> {
+    let owner = KeyId::from_bytes(reference.0);
+    let reviews = gallery.review(Some(&owner), encodings);
+    if !force && let Some(nth) = reviews.iter().position(|review| review.verdict == Verdict::Foreign) {
+        let message = format!("encoding {} is nearer to another person; --force enrolls it", nth + 1);
+        return Err(SyncError::Setup(message));
+    }
+    let fresh = encodings.iter().zip(&reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
+    let fresh: Vec<&Encoding> = fresh.map(|(encoding, _)| encoding).collect();
+    let samples = gallery.samples(&owner) + fresh.len();
+    if samples == 0 || samples > SAMPLES_MAX {
+        let message =
+            format!("a person has 1 to {SAMPLES_MAX} encodings of a model, these would be {samples}");
+        return Err(SyncError::Setup(message));
+    }
+    Ok(fresh)
+}
+
+fn refused(error: impl std::fmt::Display) -> SyncError {
+    SyncError::Setup(error.to_string())
 }
 
 fn unknown(id: &str) -> SyncError {

@@ -157,6 +157,33 @@ comment on column gatehouse.erasure_places.stated_at is 'Time at which the state
 comment on column gatehouse.erasure_places.given_up is
     'Why no statement is expected: the appliance is lost, or was retired. Null while one is expected.';
 comment on column gatehouse.erasure_places.given_up_at is 'Time at which it was retired or declared lost.';
+-- Terms: consent and suspension
+create table gatehouse.person_terms (
+    person_id       uuid        not null references gatehouse.persons on delete cascade,
+    kind            text        not null check (kind in ('consent', 'suspension')),
+    changed_at      timestamptz not null,
+    changed_by      text        not null,
+    description     text        check (description <> ''),
+    effective_at    timestamptz,
+    encrypted_value bytea       not null,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    primary key (person_id, kind)
+);
+comment on table gatehouse.person_terms is
+    'Consent and suspension of people, at most one row each. An erasure of the person deletes them.';
+comment on column gatehouse.person_terms.person_id is 'The person.';
+comment on column gatehouse.person_terms.kind is 'consent or suspension.';
+comment on column gatehouse.person_terms.changed_at is
+    'Timestamp of the term, from the hybrid logical clock of the writer. The later term wins.';
+comment on column gatehouse.person_terms.changed_by is 'Writer of the term: an appliance, or central.';
+comment on column gatehouse.person_terms.description is 'Reference of the consent, or reason of the suspension.';
+comment on column gatehouse.person_terms.effective_at is
+    'End of the consent, at which appliances erase the person. Begin of the suspension, or null if the person is resumed.';
+comment on column gatehouse.person_terms.encrypted_value is
+    'Description and effective_at, sealed with the deployment key, for appliances.';
+comment on column gatehouse.person_terms.created_at is 'Time at which the row was created, by the clock of this server.';
+comment on column gatehouse.person_terms.updated_at is 'Time of its last change, by the clock of this server.';
 
 create table gatehouse.conflicts (
     id        bigint      generated always as identity primary key,
@@ -410,6 +437,60 @@ $$;
 comment on function gatehouse.erase_shared_person(text, uuid, uuid, text, timestamptz) is
     'Erases a person in the whole deployment: row, history, templates, names in earlier visits. All appliances receive the '
     'erasure. The id given by the operator is null if the appliance has forgotten it.';
+
+-- Terms --------------------------------------------------------------------------------------------------------------
+
+create function gatehouse.merge_person_terms(device text, ids uuid[], enrollments timestamptz[], kinds text[],
+    changes_at timestamptz[], descriptions text[], effective timestamptz[], encrypted bytea[])
+returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    incoming record;
+begin
+    perform gatehouse.lock_people(device);
+    for incoming in
+        select t.id, t.kind, gatehouse.plausible_timestamp(t.changed_at) as changed_at, t.description, t.effective_at,
+               t.encrypted_value, p.external_id
+          from unnest(ids, enrollments, kinds, changes_at, descriptions, effective, encrypted)
+               as t(id, enrolled_at, kind, changed_at, description, effective_at, encrypted_value)
+          join gatehouse.persons p on p.id = t.id
+         -- Terms of a person who was erased do not apply to one who was enrolled again.
+         where not exists (select from gatehouse.erasure_orders o
+                            where o.person = t.id and o.erased_at >= gatehouse.plausible_timestamp(t.enrolled_at))
+    loop
+        insert into gatehouse.person_terms as s
+            (person_id, kind, changed_at, changed_by, description, effective_at, encrypted_value)
+        values (incoming.id, incoming.kind, incoming.changed_at, device, incoming.description, incoming.effective_at,
+                incoming.encrypted_value)
+        on conflict (person_id, kind) do update
+           set changed_at = excluded.changed_at, changed_by = excluded.changed_by, description = excluded.description,
+               effective_at = excluded.effective_at, encrypted_value = excluded.encrypted_value, updated_at = now()
+         where (excluded.changed_at, coalesce(excluded.description, '') collate "C",
+                coalesce(excluded.effective_at, '-infinity'))
+             > (s.changed_at, coalesce(s.description, '') collate "C", coalesce(s.effective_at, '-infinity'));
+        if found then
+            update gatehouse.persons p set change_no = n, updated_at = now()
+              from gatehouse.next_people_change() n where p.id = incoming.id;
+            perform gatehouse.audit('person.' || incoming.kind, gatehouse.person_reference(incoming.external_id),
+                jsonb_build_object('by', device, 'effective_at', incoming.effective_at));
+        end if;
+    end loop;
+end
+$$;
+comment on function gatehouse.merge_person_terms(text, uuid[], timestamptz[], text[], timestamptz[], text[], timestamptz[],
+    bytea[]) is
+    'Merges terms of people of an appliance: id, timestamp of the enrollment, kind, timestamp of the term, description, '
+    'effective time and both sealed, one array element each.';
+
+create function gatehouse.person_terms_of(device text, ids uuid[])
+returns table (person uuid, kind text, changed_at timestamptz, encrypted_value bytea)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform gatehouse.check_device_role(device);
+    return query select t.person_id, t.kind, t.changed_at, t.encrypted_value from gatehouse.person_terms t
+                  where t.person_id = any (ids);
+end
+$$;
+comment on function gatehouse.person_terms_of(text, uuid[]) is 'Terms of the given people, sealed with the deployment key.';
 
 -- To appliances ------------------------------------------------------------------------------------------------------
 
@@ -688,6 +769,9 @@ grant execute on function gatehouse.merge_people(text, uuid[], text[], text[], t
     gatehouse.confirm_people_applied(text, bigint), gatehouse.confirm_people_sent(text),
     gatehouse.check_deployment_key(text, bytea), gatehouse.recent_conflicts(text, int)
     to gatehouse_device, gatehouse_privacy;
+grant execute on function gatehouse.merge_person_terms(text, uuid[], timestamptz[], text[], timestamptz[], text[],
+    timestamptz[], bytea[]), gatehouse.person_terms_of(text, uuid[]) to gatehouse_device, gatehouse_privacy;
+grant select on gatehouse.person_terms to gatehouse_privacy;
 grant execute on function gatehouse.nearest_templates(text, real[], int), gatehouse.hold_people(text),
     gatehouse.release_people() to gatehouse_privacy;
 grant select on gatehouse.persons, gatehouse.conflicts to gatehouse_analyst, gatehouse_privacy;

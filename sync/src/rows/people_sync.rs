@@ -12,14 +12,14 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use gatehouse_central::error::SyncError;
 use gatehouse_central::rows::shared_people::{
-    self, PEOPLE_PER_CALL, TemplatesByPerson, templates_by_person, upload,
+    self, PEOPLE_PER_CALL, SealedTerm, templates_by_person, upload,
 };
 use gatehouse_central::rows::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed, to_i64, to_timestamp, to_u64};
 use gatehouse_gallery::transform::Protected;
 use gatehouse_model::{OrderId, Timestamp};
 use gatehouse_store::deployment::Reference;
 use gatehouse_store::store::{
-    ErasureOrder, People, PeopleCursor, Refusal, RequestError, Shared, SharedSample,
+    ErasureOrder, People, PeopleCursor, Refusal, RequestError, Shared, SharedSample, SharedTerm,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -117,14 +117,21 @@ pub(crate) async fn take(
         let query = "select person, model, template from gatehouse.templates_of($1, $2)";
         let rows = timed(DOING, BATCH_TIMEOUT, link.client.query(query, &[&device, &alive])).await?;
         let mut templates = templates_by_person(&rows);
+        let mut terms = shared_people::terms_of(link, device, &alive).await?;
         let has_erasures = changes.iter().any(|change| change.erased_at.is_some());
         let ids = match has_erasures {
             true => ids_by_reference(DOING, people).await?,
             false => HashMap::new(),
         };
         for change in &changes {
-            taken.set_aside.extend(change.take(people, &ids, &mut templates).await?);
-            let newest = now.newest.max(change.stamp());
+            let stamps = terms.get(&change.person).into_iter().flatten().map(|term| term.changed_at);
+            let newest = stamps.fold(now.newest.max(change.stamp()), Timestamp::max);
+            // An erasure may come before a new enrollment of the same id, to which the details belong.
+            let details = change.metadata.is_some().then(|| Details {
+                samples: templates.remove(&change.person).unwrap_or_default(),
+                terms: terms.remove(&change.person).unwrap_or_default(),
+            });
+            taken.set_aside.extend(change.take(people, &ids, details).await?);
             now = PeopleCursor { upto: change.number, change: *change.id.as_bytes(), newest };
         }
         let orders = changes.iter().filter_map(PersonChange::order).collect();
@@ -144,6 +151,13 @@ pub(super) async fn ids_by_reference(
 ) -> Result<HashMap<Reference, String>, SyncError> {
     let people = people.clone();
     blocking(doing, move || people.ids_by_reference()).await
+}
+
+/// What belongs to a downloaded person.
+struct Details {
+    /// Templates, with their models.
+    samples: Vec<(String, Vec<f32>)>,
+    terms: Vec<SealedTerm>,
 }
 
 /// A downloaded change.
@@ -200,7 +214,7 @@ impl PersonChange {
         &self,
         people: &People,
         ids: &HashMap<Reference, String>,
-        templates: &mut TemplatesByPerson,
+        details: Option<Details>,
     ) -> Result<Option<String>, SyncError> {
         const DOING: &str = "apply changes of people";
         let reference = Reference(*self.person.as_bytes());
@@ -208,18 +222,15 @@ impl PersonChange {
             let merged = people.merge_erasure(id, erasure.order, erasure.at, self.asked_at);
             merged.await.map_err(SyncError::store(DOING))?;
         }
-        if self.metadata.is_none() {
-            return Ok(None);
-        }
-        let samples = templates.remove(&self.person).unwrap_or_default();
-        let Some(person) = self.person(people, reference, samples) else {
+        let Some(details) = details else { return Ok(None) };
+        let Some(person) = self.person(people, reference, details) else {
             return Ok(Some(self.left_out("it is not sealed with this deployment's key")));
         };
         match people.merge(&person, self.asked_at).await {
             Ok(_) => Ok(None),
-            Err(RequestError::Refused(refused @ (Refusal::Person(_) | Refusal::NotNormalised { .. }))) => {
-                Ok(Some(self.left_out(&refused.to_string())))
-            }
+            Err(RequestError::Refused(
+                refused @ (Refusal::Person(_) | Refusal::Terms(_) | Refusal::NotNormalised { .. }),
+            )) => Ok(Some(self.left_out(&refused.to_string()))),
             Err(error) => Err(SyncError::store(DOING)(error)),
         }
     }
@@ -228,16 +239,23 @@ impl PersonChange {
         &self,
         people: &People,
         reference: Reference,
-        samples: Vec<(String, Vec<f32>)>,
+        Details { samples, terms }: Details,
     ) -> Option<Shared> {
         let sealed = self.metadata.clone()?;
-        let person = people.deployment()?.open(reference, &sealed).ok()?;
+        let key = people.deployment()?;
+        let person = key.open(reference, &sealed).ok()?;
         let sample = |(model, components): (String, Vec<f32>)| {
             let template = Protected::received(components).ok()?;
             Some(SharedSample { model, template })
         };
         let samples = samples.into_iter().filter_map(sample).collect();
-        Some(Shared { reference, person, born: self.born?, named_at: self.named_at?, sealed, samples })
+        // A term that cannot be opened is not one of the holders of the key: the person is skipped.
+        let opened = terms.into_iter().map(|SealedTerm { kind, changed_at, sealed }| {
+            let term = key.open_term(reference, kind, changed_at, &sealed).ok()?;
+            Some(SharedTerm { kind, term, sealed })
+        });
+        let terms = opened.collect::<Option<Vec<SharedTerm>>>()?;
+        Some(Shared { reference, person, born: self.born?, named_at: self.named_at?, sealed, terms, samples })
     }
 
     fn left_out(&self, message: &str) -> String {

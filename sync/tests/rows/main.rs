@@ -17,3 +17,4 @@ mod receipts;
 mod restores;
 mod schema;
 mod support;
+mod terms;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use gatehouse_admin::shared_people::{Absence, People};
+use gatehouse_admin::shared_people::{Absence, NewPerson, People};
 use gatehouse_model::{Outcome, Person, SinkState};
 use gatehouse_store::Store;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::store::{Change, OrderedBy, ProbeFace};
+use gatehouse_store::terms::Consent;
 use gatehouse_sync::Sync;
 use gatehouse_testkit::wait;
 
@@ -84,7 +85,14 @@ impl Deployment {
 
     /// Central administration of people.
     pub(crate) async fn central(&self) -> People {
-        People::open(&self.central_config()).await.unwrap()
+        self.central_with(|_| {}).await
+    }
+
+    /// Central administration of people with other settings.
+    pub(crate) async fn central_with(&self, change: impl FnOnce(&mut gatehouse_config::Config)) -> People {
+        let mut config = self.central_config();
+        change(&mut config);
+        People::open(&config).await.unwrap()
     }
 
     pub(crate) fn central_config(&self) -> gatehouse_config::Config {
@@ -159,7 +167,7 @@ impl House {
         assert!(seen.is_ok(), "{what} at {}: {:?} instead of {wanted:?}", self.device, self.people());
     }
 
-    fn knows(&self, of: usize) -> Option<String> {
+    pub(crate) fn knows(&self, of: usize) -> Option<String> {
         let camera = "door".try_into().unwrap();
         let answer =
             self.store.galleries.identify(&camera, &[ProbeFace { encoding: encoding(of), quality: None }]);
@@ -264,13 +272,17 @@ async fn the_central_side_enrols_renames_finds_and_erases() {
         || crate::delivery::gallery_settings(),
     );
     let both = || vec![encoding(0), encoding(1)];
-    assert_eq!(central.enrol(person("anna", "Anna"), both(), settings(), false).await.unwrap(), 2);
+    let enrol = async |person, encodings| {
+        let new = NewPerson { person, encodings, force: false, consent: Consent::default() };
+        central.enrol(new, settings()).await
+    };
+    assert_eq!(enrol(person("anna", "Anna"), both()).await.unwrap(), 2);
     house.waits_for("who is enrolled centrally", &[("anna", "Anna", 2)]).await;
     assert_eq!(house.knows(1), Some("anna".into()));
     // Again, and foreign: nothing and a refusal.
-    assert_eq!(central.enrol(person("anna", "Anna"), both(), settings(), false).await.unwrap(), 0);
-    assert!(central.enrol(person("bert", "Bert"), both(), settings(), false).await.is_err());
-    assert!(central.enrol(person("anna", "Berta"), both(), settings(), false).await.is_err());
+    assert_eq!(enrol(person("anna", "Anna"), both()).await.unwrap(), 0);
+    assert!(enrol(person("bert", "Bert"), both()).await.is_err());
+    assert!(enrol(person("anna", "Berta"), both()).await.is_err());
 
     house.store.people.enroll("bert", "Bert", vec![encoding(5)]).await.unwrap();
     house.settled().await;
@@ -327,6 +339,7 @@ async fn the_role_of_a_stolen_device_lists_no_person() {
         "erasure_orders",
         "people_changes",
         "held_people",
+        "person_terms",
         "conflicts",
         "deployment",
     ] {
@@ -367,6 +380,8 @@ async fn the_role_of_a_stolen_device_lists_no_person() {
         "confirm_people_applied('one', 9)",
         "erase_shared_person('one', gen_random_uuid(), gen_random_uuid(), 'anna', now())",
         "merge_people('one', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "merge_person_terms('one', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "person_terms_of('one', '{}')",
         "nearest_templates('dlib-128', '{1}', 5)",
         "next_people_change()",
         "lock_people('two')",

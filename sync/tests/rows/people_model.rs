@@ -5,8 +5,10 @@ use gatehouse_store::store::OrderedBy;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use gatehouse_admin::shared_people::NewPerson;
 use gatehouse_model::Person;
 use gatehouse_store::store::Enrollment;
+use gatehouse_store::terms::Consent;
 use gatehouse_testkit::wait;
 
 use crate::delivery::{encoding, gallery_settings};
@@ -107,6 +109,7 @@ impl Model {
                 encodings: vec![sample],
                 gallery: None,
                 force: true,
+                consent: Consent::default(),
             })
             .await
             .is_ok();
@@ -122,7 +125,8 @@ impl Model {
         let person =
             Person { id: id.into(), name: name.map_or_else(|| format!("{id} of all"), |person| person.name) };
         let sample = encoding(self.random.usize(0..SAMPLES));
-        let enrolled = central.enrol(person, vec![sample], gallery_settings(), true).await.is_ok();
+        let new = NewPerson { person, encodings: vec![sample], force: true, consent: Consent::default() };
+        let enrolled = central.enrol(new, gallery_settings()).await.is_ok();
         self.count(Operation::EnrollCentrally, enrolled);
         if enrolled {
             self.gone.remove(id);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use gatehouse_store::store::Enrollment;
+use gatehouse_store::terms::Consent;
 use gatehouse_testkit::postgres::Postgres;
 use gatehouse_testkit::wait;
 use tempfile::TempDir;
@@ -252,7 +253,14 @@ impl Model {
         let store = &self.houses[at].store;
         let name = store.people.get(id).map_or_else(|| id.to_owned(), |person| person.name);
         let sample = encoding(self.random.usize(0..12));
-        let enrollment = Enrollment { id, name: &name, encodings: vec![sample], gallery: None, force: true };
+        let enrollment = Enrollment {
+            id,
+            name: &name,
+            encodings: vec![sample],
+            gallery: None,
+            force: true,
+            consent: Consent::default(),
+        };
         if store.people.enroll_reviewed(enrollment).await.is_ok() {
             self.erased.insert(id, false);
         }

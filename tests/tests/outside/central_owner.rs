@@ -106,7 +106,7 @@ impl Site {
         let ours = words.iter().position(|word| word == "central").context("a command of `central`")?;
         let mut arguments = words.split_off(ours);
         let name = match arguments[1].as_str() {
-            group @ ("person" | "receipt") => format!("{group} {}", arguments[2]),
+            group @ ("person" | "receipt" | "request") => format!("{group} {}", arguments[2]),
             name => name.to_owned(),
         };
         if !name.ends_with("make-key") && !arguments.iter().any(|word| word == "--config") {
@@ -202,6 +202,10 @@ async fn the_documented_owner_runs_every_central_command_of_the_page() -> Result
     site.command("gatehouse central person rename anna --name Berg")?;
     let found = site.command("gatehouse central identify face.json --threshold 0.5")?;
     ensure!(found.stdout.contains("anna"), "{found:?}");
+    site.command("gatehouse central person suspend anna --reason objection")?;
+    let found = site.command("gatehouse central identify face.json --threshold 0.5")?;
+    ensure!(!found.stdout.contains("anna"), "{found:?}");
+    site.command("gatehouse central person resume anna")?;
     site.command("gatehouse central person absent --days 730")?;
     site.command("gatehouse central report")?;
     site.command("gatehouse central report --person anna --json")?;
@@ -243,7 +247,7 @@ fn documented(page: &str) -> BTreeSet<String> {
     for span in spans {
         let mut words = span.split_whitespace().skip_while(|word| *word != "central").skip(1);
         match (words.next(), words.next()) {
-            (Some(group @ ("person" | "receipt")), Some(all)) => {
+            (Some(group @ ("person" | "receipt" | "request")), Some(all)) => {
                 names.extend(all.split('|').map(|name| format!("{group} {name}")));
             }
             (Some(name), _)

@@ -6,16 +6,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gatehouse_admin::delete;
-use gatehouse_admin::shared_people::{Absence, CentralPerson, HeldPeople, People};
+use gatehouse_admin::shared_people::{Absence, CentralPerson, HeldPeople, NewPerson, People};
 use gatehouse_central::SyncError;
 use gatehouse_config::Config;
 use gatehouse_gallery::{Encoding, GallerySettings};
-use gatehouse_model::Person;
+use gatehouse_model::{Person, Timestamp};
 use gatehouse_store::deployment::DeploymentKey;
+use gatehouse_store::terms::Consent;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::super::person::{Enrollment, NewName};
+use super::super::person::{Enrollment, NewName, Suspension, or_dash, time_or_dash};
 use super::super::session::Session;
 use super::super::table::{Table, printable};
 use super::super::terminal::{Confirmation, confirm};
@@ -62,6 +63,20 @@ pub(crate) enum Command {
     Rename {
         #[command(flatten)]
         rename: NewName,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Suspend a person: appliances answer them as a stranger as soon as they synchronize. Nothing is destroyed.
+    Suspend {
+        #[command(flatten)]
+        suspension: Suspension,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// End the suspension of a person on all appliances.
+    Resume {
+        /// Identifier of the person.
+        id: String,
         #[command(flatten)]
         args: Args,
     },
@@ -126,20 +141,7 @@ struct PersonChanged<'a> {
 
 pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) -> Result<(), Fault> {
     match command {
-        Command::Enroll { enrollment: Enrollment { id, name, encodings, force }, args } => {
-            let (config, gallery) = of_model(&args, None)?;
-            let encodings = read(&encodings, &gallery)?;
-            let person = Person { id: id.clone(), name };
-            let added = runtime
-                .block_on(async {
-                    People::open(&config).await?.enrol(person, encodings, gallery, force).await
-                })
-                .map_err(Fault::refused)?;
-            session.show(&PersonChanged { id: &id, added }, |done| {
-                let encodings = format::count(done.added as u64, "encoding", "encodings");
-                format!("{} is enrolled: {encodings} added", printable(done.id))
-            })
-        }
+        Command::Enroll { enrollment, args } => enroll(enrollment, &args, runtime, session),
         Command::List { args } => {
             let config = settings(&args.config)?;
             let people = runtime
@@ -166,6 +168,22 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
                 format!("{} is now {}", printable(&id), printable(&name))
             })
         }
+        Command::Suspend { suspension: Suspension { id, reason }, args } => {
+            let config = settings(&args.config)?;
+            let suspended = async { People::open(&config).await?.suspend(&id, reason.as_deref()).await };
+            runtime.block_on(suspended).map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
+                format!("{} is suspended; appliances follow when they synchronize", printable(done.id))
+            })
+        }
+        Command::Resume { id, args } => {
+            let config = settings(&args.config)?;
+            let resumed = async { People::open(&config).await?.resume(&id).await };
+            runtime.block_on(resumed).map_err(Fault::refused)?;
+            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
+                format!("{} is resumed; appliances follow when they synchronize", printable(done.id))
+            })
+        }
         Command::Erase { id, yes, args } => {
             let step = format!("Erases {} on all appliances.", printable(&id));
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
@@ -174,6 +192,27 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
             session.show(&erased, erased_text)
         }
     }
+}
+
+fn enroll(
+    enrollment: Enrollment,
+    args: &Args,
+    runtime: &Runtime,
+    session: &mut Session,
+) -> Result<(), Fault> {
+    let Enrollment { id, name, encodings, force, consent } = enrollment;
+    let (config, gallery) = of_model(args, None)?;
+    let encodings = read(&encodings, &gallery)?;
+    let until = consent.until.as_deref().and_then(Timestamp::parse);
+    let consent = Consent { reference: consent.consent, until };
+    let new = NewPerson { person: Person { id: id.clone(), name }, encodings, force, consent };
+    let added = runtime
+        .block_on(async { People::open(&config).await?.enrol(new, gallery).await })
+        .map_err(Fault::refused)?;
+    session.show(&PersonChanged { id: &id, added }, |done| {
+        let encodings = format::count(done.added as u64, "encoding", "encodings");
+        format!("{} is enrolled: {encodings} added", printable(done.id))
+    })
 }
 
 async fn erase<'a>(config: &Config, id: &'a str) -> Result<PersonErased<'a>, Fault> {
@@ -317,7 +356,8 @@ fn read(file: &Path, gallery: &GallerySettings) -> Result<Vec<Encoding>, Fault> 
 }
 
 fn table(people: &[CentralPerson]) -> String {
-    let mut table = Table::new(["ID", "NAME", "NAMED BY", "ENCODINGS", "CHANGED"]);
+    let mut table =
+        Table::new(["ID", "NAME", "NAMED BY", "ENCODINGS", "CHANGED", "CONSENT", "UNTIL", "SUSPENDED"]);
     for person in people {
         table.row([
             person.id.clone(),
@@ -325,6 +365,9 @@ fn table(people: &[CentralPerson]) -> String {
             person.named_by.clone(),
             person.samples.to_string(),
             format::time(&person.updated_at),
+            or_dash(person.consent.clone()),
+            time_or_dash(person.expires_at.as_deref()),
+            time_or_dash(person.suspended_at.as_deref()),
         ]);
     }
     table.text("no people are enrolled in the database\n")

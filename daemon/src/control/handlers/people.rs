@@ -1,9 +1,10 @@
-//! Enroll, list, show, rename, erase, identify. The log contains the operation and the user id of the caller, never the person.
+//! Enroll, list, show, rename, suspend, erase, identify. The log contains the operation and the user id of the caller, never the person.
 
 use gatehouse_gallery::Encoding;
-use gatehouse_model::{CameraName, Model};
+use gatehouse_model::{CameraName, Model, Timestamp};
 use gatehouse_store::people::PersonSummary;
 use gatehouse_store::store::{Enrolled, Enrollment, Erased, Galleries, OrderedBy, ProbeFace, Refusal};
+use gatehouse_store::terms::Consent;
 use tracing::{info, warn};
 
 use super::{Answer, blocking, store_fault, value};
@@ -24,6 +25,16 @@ pub(super) struct EnrollRequest {
     pub(super) gallery: Option<String>,
     /// Whether doubtful encodings are accepted.
     pub(super) force: bool,
+    /// The consent, as far as it is given.
+    pub(super) consent: Consent,
+}
+
+/// A consent as it is requested.
+pub(super) fn consent(reference: Option<String>, until: Option<&str>) -> Result<Consent, Fault> {
+    let parse = |text: &str| {
+        Timestamp::parse(text).ok_or_else(|| Fault::refused("the end of the consent is not RFC 3339"))
+    };
+    Ok(Consent { reference, until: until.map(parse).transpose()? })
 }
 
 pub(super) async fn enroll(
@@ -34,11 +45,11 @@ pub(super) async fn enroll(
     let galleries = services.store.galleries.current();
     let model = galleries.model(request.gallery.as_deref()).map_err(store_fault)?.clone();
     let encodings = checked(&model, &request.encodings)?;
-    let EnrollRequest { id, name, force, .. } = request;
-    let force = *force;
+    let EnrollRequest { id, name, force, consent, .. } = request;
+    let (force, consent) = (*force, consent.clone());
     // By name: a switch in between must not move the encodings to another gallery.
     let gallery = Some(model.name.as_str());
-    let enrollment = Enrollment { id, name, encodings, gallery, force };
+    let enrollment = Enrollment { id, name, encodings, gallery, force, consent };
     let enrolled = services.store.people.enroll_reviewed(enrollment).await.map_err(store_fault)?;
     let Enrolled { person, added, repeated, alike, doubtful, no_threshold } = &enrolled;
     let (alike, doubtful) = (alike.len(), doubtful.len());
@@ -67,6 +78,23 @@ pub(super) async fn rename(
 ) -> Result<PersonSummary, Fault> {
     let person = services.store.people.rename(id, name).await.map_err(store_fault)?;
     info!(uid, "person renamed");
+    Ok(person)
+}
+
+pub(super) async fn suspend(
+    services: &Services,
+    id: &str,
+    reason: Option<&str>,
+    uid: u32,
+) -> Result<PersonSummary, Fault> {
+    let person = services.store.privacy.suspend(id, reason).await.map_err(store_fault)?;
+    info!(uid, "person suspended");
+    Ok(person)
+}
+
+pub(super) async fn resume(services: &Services, id: &str, uid: u32) -> Result<PersonSummary, Fault> {
+    let person = services.store.privacy.resume(id).await.map_err(store_fault)?;
+    info!(uid, "person resumed");
     Ok(person)
 }
 

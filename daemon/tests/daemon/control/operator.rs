@@ -45,6 +45,51 @@ fn a_person_is_enrolled_found_renamed_and_erased() {
 }
 
 #[test]
+fn a_consent_is_recorded_a_suspended_person_is_a_stranger_and_the_end_erases() {
+    let home = Home::new("[gallery]\nthreshold = 0.6\n[privacy]\nconsent = \"required\"\n");
+    let daemon = home.start();
+    let alice = home.file("alice.json", &encodings(1, 5));
+    let probe = home.file("probe.json", &serde_json::to_string(&encoding(1, 99)).unwrap());
+    let enroll = ["person", "enroll", "--id", "a1", "--name", "Alice", "--encodings", &alice];
+    let (code, said) = home.fails(&enroll);
+    assert!(code == 1 && said.contains("privacy.consent") && said.contains("--consent REF"), "{said}");
+    let with = |more: &[&str]| [&enroll[..], more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>();
+    let (code, said) = home.fails(&["person", "enroll", "--until", "soon", "--id", "x", "--name", "y"]);
+    assert!(code == 2 && said.contains("2027-01-31"), "{said}");
+    let past = with(&["--consent", "form-17", "--until", "2020-01-01"]);
+    let (code, said) = home.fails(&past.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(code == 1 && said.contains("past"), "{said}");
+    let year = with(&["--consent", "form-17", "--until", "2199-01-31"]);
+    home.says(&year.iter().map(String::as_str).collect::<Vec<_>>());
+    let list = home.says(&["person", "list"]);
+    assert!(list.contains("CONSENT") && list.contains("form-17") && list.contains("2199-02-01"), "{list}");
+    let listed = home.json(&["person", "list"]);
+    assert_eq!(listed[0]["consent"], "form-17");
+    assert_eq!(listed[0]["expires_at"], "2199-02-01T00:00:00.000000Z");
+
+    home.says(&["person", "suspend", "a1", "--reason", "objection"]);
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["outcome"], "stranger");
+    assert_eq!(home.json(&["person", "show", "a1"])["suspension_reason"], "objection");
+    daemon.stop();
+    let daemon = home.start();
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["outcome"], "stranger");
+    home.says(&["person", "resume", "a1"]);
+    assert_eq!(home.json(&["identify", &probe])["faces"][0]["outcome"], "match");
+    assert_eq!(home.fails(&["person", "resume", "a1"]).0, 1);
+    daemon.stop();
+    // Neither reference nor reason is readable on the disk or in the log.
+    for path in home.state_files() {
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in [b"form-17".as_slice(), b"objection"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+        }
+    }
+    let log = home.log();
+    assert!(!log.contains("form-17") && !log.contains("objection"), "{log}");
+    let _ = probe;
+}
+
+#[test]
 fn templates_get_a_new_key_and_all_people_are_known_before_and_after_a_restart() {
     let home = Home::new("");
     let daemon = home.start();

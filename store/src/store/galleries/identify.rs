@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use gatehouse_gallery::Encoding;
-use gatehouse_model::{CameraName, Effort, Face, Identification, Outcome, Person};
+use gatehouse_model::{CameraName, Effort, Face, Identification, KeyId, Outcome, Person};
 
 use super::super::Refusal;
 use super::{Galleries, GallerySet, Slot};
@@ -64,12 +64,15 @@ impl Galleries {
             faces: found,
             effort: None,
         };
+        let answerable = |key_id: KeyId| people.member(&key_id).filter(|member| !member.is_suspended());
         let mut answer = identification
-            .map_person(|key_id| people.member(&key_id).map(|member| member.profile.person.clone()));
-        // The person may have been erased since the search: report a stranger.
+            .map_person(|key_id| answerable(key_id).map(|member| member.profile.person.clone()));
+        // The person may have been erased since the search, or is suspended: report a stranger.
         for face in &mut answer.faces {
             if face.outcome == Outcome::Match && face.person.is_none() {
                 face.outcome = Outcome::Stranger;
+                // A distance below the threshold would reveal that the person is enrolled.
+                (face.distance, face.margin) = (None, None);
             }
         }
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -81,7 +84,9 @@ impl Galleries {
     pub fn still_valid(&self, answer: &Identification<Person>) -> bool {
         let people = self.core.people();
         let member = |person: &Person| people.member(&people.key_of(&person.id)?);
-        let is_known = |person| member(person).is_some_and(|member| member.profile.person == *person);
+        let is_known = |person| {
+            member(person).is_some_and(|member| !member.is_suspended() && member.profile.person == *person)
+        };
         answer.faces.iter().filter_map(|face| face.person.as_ref()).all(is_known)
     }
 }

@@ -47,6 +47,7 @@ async fn a_removal_that_a_crash_interrupted_is_completed_at_the_next_start() {
             encodings: vec![face(1)],
             gallery: Some("new"),
             force: false,
+            consent: crate::terms::Consent::default(),
         })
         .await
         .unwrap();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use gatehouse_gallery::{Encoding, Review, Verdict};
+use gatehouse_model::Person;
 use serde::{Deserialize, Serialize};
 
 use super::super::galleries::Slot;
 use super::super::{Refusal, RequestError};
 use super::People;
 use crate::people::PersonSummary;
+use crate::terms::Consent;
 
 /// What is to be enrolled.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Enrollment<'a> {
     pub gallery: Option<&'a str>,
     /// Whether samples that look more like another person are enrolled as well.
     pub force: bool,
+    /// The consent, as far as it is given.
+    pub consent: Consent,
 }
 
 /// A finished enrollment.
@@ -71,7 +75,7 @@ impl People {
     /// # Errors
     /// As [`People::enroll`]; [`Refusal::Foreign`] for the first sample that looks more like another person.
     pub async fn enroll_reviewed(&self, enrollment: Enrollment<'_>) -> Result<Enrolled, RequestError> {
-        let Enrollment { id, name, encodings, gallery, force } = enrollment;
+        let Enrollment { id, name, encodings, gallery, force, consent } = enrollment;
         let slot = Arc::clone(self.core.galleries().named(gallery)?);
         let known = self.core.people().key_of(id);
         let reviews = slot.gallery.review(known.as_ref(), &encodings);
@@ -83,9 +87,10 @@ impl People {
             encodings.into_iter().zip(&reviews).filter(|(_, review)| review.verdict != Verdict::Repeated);
         let fresh: Vec<Encoding> = fresh.map(|(encoding, _)| encoding).collect();
         let added = fresh.len();
-        let person = match self.get(id) {
-            Some(person) if fresh.is_empty() && given > 0 && person.name == name => person,
-            _ => self.enroll_into(&slot, id, name, fresh).await?,
+        let named = Person { id: id.to_owned(), name: name.to_owned() };
+        let person = match known.is_some() && fresh.is_empty() && given > 0 {
+            true => self.enroll_again(&named, &consent).await?,
+            false => self.enroll_into(&slot, named, fresh, &consent).await?,
         };
         Ok(Enrolled {
             person,

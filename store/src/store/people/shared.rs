@@ -19,6 +19,7 @@ use gatehouse_gallery::{Encoding, Verdict};
 use gatehouse_model::{KeyId, OrderId, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_receipt::By;
 use gatehouse_vault::keys::KeyKind;
+use gatehouse_vault::seal::SealError;
 
 use super::super::core::blocking;
 use super::super::galleries::Slot;
@@ -28,6 +29,7 @@ use super::erasure::Ordered;
 use crate::deployment::{DeploymentKey, Reference};
 use crate::people::{self, Profile};
 use crate::record::{ErasureAccount, Record};
+use crate::terms::{Term, TermKind, Terms};
 use crate::views::entries::{self, ErasureOrder, Key, PeopleCursor};
 
 /// How far a stamp may be ahead of the central clock, in microseconds. A stamp further ahead is of a wrong
@@ -47,8 +49,40 @@ pub struct Shared {
     pub named_at: Timestamp,
     /// Id and name, sealed by [`DeploymentKey::seal`].
     pub sealed: Vec<u8>,
+    /// Consent and suspension, as far as they were ever changed.
+    pub terms: Vec<SharedTerm>,
     /// The samples of all models.
     pub samples: Vec<SharedSample>,
+}
+
+/// A term of a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedTerm {
+    /// Which term.
+    pub kind: TermKind,
+    /// The term.
+    pub term: Term,
+    /// Its content, sealed by [`DeploymentKey::seal_term`].
+    pub sealed: Vec<u8>,
+}
+
+impl SharedTerm {
+    /// Seals the terms of a person that were ever changed.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`], which does not happen for validated terms.
+    pub fn seal_all(
+        key: &DeploymentKey,
+        reference: Reference,
+        terms: &Terms,
+    ) -> Result<Vec<Self>, SealError> {
+        let changed = TermKind::ALL.into_iter().filter(|kind| terms.term(*kind).changed_at.0 > 0);
+        let sealed = changed.map(|kind| {
+            let term = terms.term(kind).clone();
+            Ok(Self { kind, sealed: key.seal_term(reference, kind, &term)?, term })
+        });
+        sealed.collect()
+    }
 }
 
 /// A sample of a person.
@@ -74,7 +108,7 @@ impl People {
     /// The shared data of a person; none where people are not shared or the person was erased.
     pub fn shared(&self, key_id: &KeyId) -> Option<Shared> {
         let deployment = self.core.deployment()?;
-        let Profile { person, enrolled_at, named_at, .. } =
+        let Profile { person, enrolled_at, named_at, terms, .. } =
             self.core.people().member(key_id)?.profile.clone();
         let mut samples = Vec::new();
         for slot in self.core.galleries().all() {
@@ -84,7 +118,8 @@ impl People {
             samples.extend(of_model.map(|template| SharedSample { model: model.name.clone(), template }));
         }
         let (reference, sealed) = (deployment.reference(&person.id), deployment.seal(&person).ok()?);
-        Some(Shared { reference, person, born: enrolled_at, named_at, sealed, samples })
+        let terms = SharedTerm::seal_all(deployment, reference, &terms).ok()?;
+        Some(Shared { reference, person, born: enrolled_at, named_at, sealed, terms, samples })
     }
 
     /// The key ids of all people, for [`People::shared`].
@@ -150,12 +185,14 @@ impl People {
         let samples = self.missing_samples(theirs);
         let known = self.core.people().key_of(&theirs.person.id);
         let Some(key_id) = known else {
-            let key_id = self.core.create_key(KeyKind::Person).await?;
-            let profile = Profile {
+            let mut profile = Profile {
                 enrolled_at: theirs.born,
                 named_at: theirs.named_at,
                 ..Profile::new(theirs.person.clone(), self.core.stamp())
             };
+            merge_terms(&mut profile.terms, &theirs.terms, now);
+            self.require_reference(&profile)?;
+            let key_id = self.core.create_key(KeyKind::Person).await?;
             self.put_person(key_id, profile, samples).await?;
             return Ok(true);
         };
@@ -260,11 +297,22 @@ fn merged(ours: &Profile, theirs: &Shared, now: Timestamp) -> Profile {
         merged.person.name.clone_from(&theirs.person.name);
         merged.named_at = theirs.named_at;
     }
+    merge_terms(&mut merged.terms, &theirs.terms, now);
     // The earlier enrollment: an erasure of either must erase both.
     if believed(ours.enrolled_at, now) != ours.enrolled_at || theirs.born < ours.enrolled_at {
         merged.enrolled_at = theirs.born;
     }
     merged
+}
+
+fn merge_terms(ours: &mut Terms, theirs: &[SharedTerm], now: Timestamp) {
+    for SharedTerm { kind, term: theirs, .. } in theirs {
+        let ours = ours.term_mut(*kind);
+        let changed_at = believed(ours.changed_at, now);
+        if *theirs > (Term { changed_at, ..ours.clone() }) {
+            ours.clone_from(theirs);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use gatehouse_gallery::{repeat_radius, repeats};
+use gatehouse_model::Timestamp;
 use gatehouse_store::deployment::DeploymentKey;
 use gatehouse_store::store::{ErasureOrder, PeopleCursor, Shared, SharedSample};
+use gatehouse_store::terms::TermKind;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::error::{GuardFault, SyncError};
 use crate::rows::connect::{BATCH_TIMEOUT, CALL_TIMEOUT, Link, timed};
-use crate::rows::{Value, to_datetime, to_i64, version};
+use crate::rows::{Value, to_datetime, to_i64, to_timestamp, version};
 
 /// Version of the schema that has people.
 pub const SCHEMA_WITH_PEOPLE: i32 = 2;
@@ -47,6 +49,7 @@ pub async fn start_sharing(link: &Link, device: &str, key: &DeploymentKey) -> Re
 pub async fn upload(link: &Link, device: &str, people: &[&Shared]) -> Result<(), SyncError> {
     for people in people.chunks(PEOPLE_PER_CALL) {
         let known = merge(link, device, people).await?;
+        merge_terms(link, device, people).await?;
         let mut missing = Vec::new();
         people.iter().for_each(|person| missing.extend(missing_of(person, &known)));
         upload_templates(link, device, missing).await?;
@@ -114,6 +117,59 @@ async fn merge(link: &Link, device: &str, people: &[&Shared]) -> Result<Template
     let values: [&Value<'_>; 7] = [&device, &ids, &externals, &names, &named, &born, &metadata];
     let rows = timed("upload people to Postgres", BATCH_TIMEOUT, link.client.query(MERGE, &values)).await?;
     Ok(templates_by_person(&rows))
+}
+
+/// Uploads consent and suspension of people, as far as they were ever changed. Few people have any.
+async fn merge_terms(link: &Link, device: &str, people: &[&Shared]) -> Result<(), SyncError> {
+    const MERGE: &str = "select gatehouse.merge_person_terms($1, $2, $3, $4, $5, $6, $7, $8)";
+    let mut terms = Vec::new();
+    for person in people {
+        terms.extend(person.terms.iter().map(|sealed| (*person, sealed)));
+    }
+    if terms.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = terms.iter().map(|(person, _)| Uuid::from_bytes(person.reference.0)).collect();
+    let born: Vec<DateTime<Utc>> = terms.iter().map(|(person, _)| to_datetime(person.born)).collect();
+    let terms = || terms.iter().map(|(_, sealed)| sealed);
+    let kinds: Vec<&str> = terms().map(|sealed| sealed.kind.as_str()).collect();
+    let changed: Vec<DateTime<Utc>> = terms().map(|sealed| to_datetime(sealed.term.changed_at)).collect();
+    let texts: Vec<Option<&str>> = terms().map(|sealed| sealed.term.text.as_deref()).collect();
+    let times: Vec<Option<DateTime<Utc>>> = terms().map(|sealed| sealed.term.time.map(to_datetime)).collect();
+    let encrypted: Vec<&[u8]> = terms().map(|sealed| sealed.sealed.as_slice()).collect();
+    let values: [&Value<'_>; 8] = [&device, &ids, &born, &kinds, &changed, &texts, &times, &encrypted];
+    timed("upload terms of people to Postgres", BATCH_TIMEOUT, link.client.execute(MERGE, &values))
+        .await
+        .map(drop)
+}
+
+/// Sealed terms by person.
+pub type TermsByPerson = HashMap<Uuid, Vec<SealedTerm>>;
+
+/// A term as the database gives it to appliances.
+#[derive(Debug)]
+pub struct SealedTerm {
+    /// Which term.
+    pub kind: TermKind,
+    /// Its stamp.
+    pub changed_at: Timestamp,
+    /// Its content, sealed by [`DeploymentKey::seal_term`].
+    pub sealed: Vec<u8>,
+}
+
+/// Downloads the terms of people. A kind of a later version is skipped.
+pub async fn terms_of(link: &Link, device: &str, people: &[Uuid]) -> Result<TermsByPerson, SyncError> {
+    const QUERY: &str =
+        "select person, kind, changed_at, encrypted_value from gatehouse.person_terms_of($1, $2)";
+    let values: [&Value<'_>; 2] = [&device, &people];
+    let asked = link.client.query(QUERY, &values);
+    let mut terms = TermsByPerson::new();
+    for row in timed("download terms of people from Postgres", BATCH_TIMEOUT, asked).await? {
+        let Some(kind) = TermKind::parse(row.get(1)) else { continue };
+        let term = SealedTerm { kind, changed_at: to_timestamp(row.get(2)), sealed: row.get(3) };
+        terms.entry(row.get(0)).or_default().push(term);
+    }
+    Ok(terms)
 }
 
 /// Templates by person, with their models.
