@@ -195,6 +195,11 @@ impl PeopleTable {
         stamps.max().unwrap_or_default()
     }
 
+    /// Ids and names of all people.
+    pub(crate) fn persons(&self) -> impl Iterator<Item = &Person> {
+        self.members.values().map(|member| &member.profile.person)
+    }
+
     /// The people whose enrollment ended before `now`.
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<(KeyId, Profile)> {
         let is_expired = |profile: &Profile| profile.terms.consent.time.is_some_and(|until| until <= now);

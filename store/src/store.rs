@@ -51,6 +51,7 @@ pub use people::absence::LAST_SEEN_RESOLUTION;
 pub use people::corrections::{Corrected, CorrectionFault};
 pub use people::enrollment::{Alike, Doubt, Enrolled, Enrollment};
 pub use people::erasure::Erased;
+pub use people::export::OwnTemplates;
 pub use people::privacy::Privacy;
 pub use people::shared::{Shared, SharedSample, SharedTerm};
 pub use people::statements::ErasureStatement;

@@ -58,6 +58,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example("person list", "List the enrolled people", "gatehouse person list"),
     example("person show", "Show one person", "gatehouse person show anna"),
+    example("person export", "Export all data of a person", "gatehouse person export anna --to anna-export"),
     example("person rename", "Change a name", "gatehouse person rename anna \"Anna Holm\""),
     example(
         "person suspend",
@@ -184,6 +185,11 @@ const EXAMPLES: &[Example] = &[
         "central person enroll",
         "Enroll a person on all appliances",
         "gatehouse central person enroll --id anna --name \"Anna Berg\" --encodings anna.json",
+    ),
+    example(
+        "central person export",
+        "Export all data of a person from database and bucket",
+        "gatehouse central person export anna --to anna-export",
     ),
     example("central person list", "List the people", "gatehouse central person list"),
     example(

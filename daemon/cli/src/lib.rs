@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod event;
 mod examples;
+mod export;
 mod format;
 mod gallery;
 mod identify;

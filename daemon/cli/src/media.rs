@@ -145,17 +145,17 @@ fn to_file(media: &str, file: &Path, session: &Session) -> Result<MediaHeader, F
 }
 
 /// Hashes what is written through it.
-struct HashingWriter<W> {
+pub(super) struct HashingWriter<W> {
     out: W,
     hash: Sha256,
 }
 
 impl<W: Write> HashingWriter<W> {
-    fn new(out: W) -> Self {
+    pub(super) fn new(out: W) -> Self {
         Self { out, hash: Sha256::new() }
     }
 
-    fn finish(mut self, header: &MediaHeader) -> Result<(), Fault> {
+    pub(super) fn finish(mut self, header: &MediaHeader) -> Result<(), Fault> {
         self.out.flush().map_err(|error| Fault::refused(format!("cannot write the file: {error}")))?;
         match hex::encode(self.hash.finish()) == header.media.sha256 {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! `gatehouse person enroll|list|show|rename|suspend|resume|erase`
+//! `gatehouse person enroll|list|show|export|rename|suspend|resume|erase`
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
 use super::session::Session;
 use super::table::{Table, pairs, printable};
 use super::terminal::{Confirmation, confirm};
-use super::{format, input};
+use super::{export, format, input};
 use gatehouse_control::types::{Fault, Request};
 
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +29,21 @@ pub(super) enum Command {
     Show {
         /// Identifier of the person.
         id: String,
+    },
+    /// Export all data of a person on this device into a new folder, with a page that the person can read.
+    ///
+    /// The folder contains README.html, the data as JSON, the pictures in which the person was recognized, and MANIFEST
+    /// with the SHA-256 of each file ("sha256sum -c MANIFEST"). No other person is named. A folder without MANIFEST is
+    /// incomplete. The export is recorded in the log of the daemon.
+    Export {
+        /// Identifier of the person.
+        id: String,
+        /// New or empty folder.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Also export the numbers of the encodings.
+        #[arg(long)]
+        templates: bool,
     },
     /// Change a person's display name.
     Rename(NewName),
@@ -132,6 +147,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             session.ask_and_show(&Request::PersonList, |people: &Vec<PersonSummary>| list(people))
         }
         Command::Show { id } => session.ask_and_show(&Request::PersonShow { id }, show),
+        Command::Export { id, to, templates } => export::device(&id, &to, templates, session),
         Command::Rename(rename) => session.ask_and_show(
             &Request::PersonRename { id: rename.id.clone(), name: rename.name() },
             |person: &PersonSummary| format!("{} is now {}", printable(&person.id), printable(&person.name)),

@@ -7,6 +7,7 @@ use gatehouse_gallery::Basis;
 use gatehouse_model::{Effort, Face, Outcome, Person, SinkState};
 use gatehouse_store::clock::ClockSource;
 use gatehouse_store::ledger::Column;
+use gatehouse_store::people::PersonSummary;
 use gatehouse_store::record::Sink;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -78,6 +79,57 @@ pub struct ClockLine {
     pub wall: String,
     /// The error of the wall clock beyond the uncertainty, in milliseconds.
     pub wrong_by_ms: u64,
+}
+
+/// A part of the data of a person, newest visits first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PersonExportPage {
+    /// Device id.
+    pub device: String,
+    /// The person.
+    pub person: PersonSummary,
+    /// Visits in which the person was recognized.
+    pub visits: Vec<ExportedVisit>,
+    /// Where the next page begins; none on the last one.
+    pub next: Option<u64>,
+    /// Encodings by gallery, only on the first page.
+    pub templates: Vec<ExportedTemplates>,
+}
+
+/// A visit of a person, without any data of other people.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportedVisit {
+    /// Number of the event.
+    pub seq: u64,
+    /// Camera name.
+    pub camera: String,
+    /// Event id of the camera.
+    pub event_id: String,
+    /// Arrival.
+    pub received_at: String,
+    /// The faces in which the person was recognized.
+    pub faces: Vec<FaceLine>,
+    /// Number of faces of other people, about whom nothing is exported.
+    pub other_faces: usize,
+    /// Attributes given by the camera. They are left out if they may describe another person.
+    pub attributes: Option<JsonText>,
+    /// Whether attributes were left out.
+    pub attributes_left_out: bool,
+    /// Pictures and clips.
+    pub files: Vec<MediaLine>,
+}
+
+/// Encodings of a person in one gallery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedTemplates {
+    /// Name of the model that made them.
+    pub model: String,
+    /// Numbers in one encoding.
+    pub dimensions: usize,
+    /// How many there are.
+    pub count: usize,
+    /// The encodings, only on request.
+    pub encodings: Option<Vec<Vec<f32>>>,
 }
 
 /// Delivery to one sink.

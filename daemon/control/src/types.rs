@@ -68,6 +68,15 @@ pub enum Request {
         /// The operator's identifier.
         id: String,
     },
+    /// The data of a person, in pages; answered with [`crate::answers::PersonExportPage`].
+    PersonExport {
+        /// The operator's identifier.
+        id: String,
+        /// Number before which the page begins, as the page before said; none for the first page.
+        before: Option<u64>,
+        /// Whether the first page has the numbers of the encodings.
+        templates: bool,
+    },
     /// A new display name; answered with [`gatehouse_store::people::PersonSummary`].
     PersonRename {
         /// The operator's identifier.

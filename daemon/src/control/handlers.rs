@@ -2,6 +2,7 @@
 
 mod delivery;
 mod events;
+mod export;
 mod galleries;
 mod keys;
 mod media;
@@ -49,6 +50,9 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::PersonResume { id } => value(people::resume(services, &id, uid).await?),
         Request::PersonList => people::list(services).await,
         Request::PersonShow { id } => value(people::show(services, &id)?),
+        Request::PersonExport { id, before, templates } => {
+            value(export::page(services, export::ExportRequest { id, before, templates }, uid).await?)
+        }
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
         Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
         Request::GalleryReport { gallery } => report(services, gallery).await,

@@ -1,7 +1,8 @@
 //! The built daemon and the built tool, from outside, with nothing else on the machine: no broker, no Postgres, no S3;
-//! only [`visits`], [`corrections`] and [`galleries`] start a broker.
+//! only [`visits`], [`corrections`], [`export`] and [`galleries`] start a broker.
 
 mod corrections;
+mod export;
 #[cfg(test)]
 mod galleries;
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(in crate::store) mod corrections;
 pub(in crate::store) mod enrollment;
 pub(in crate::store) mod erasure;
 pub(in crate::store) mod expiry;
+pub(in crate::store) mod export;
 pub(in crate::store) mod privacy;
 pub(in crate::store) mod shared;
 pub(in crate::store) mod statements;

@@ -18,7 +18,7 @@ use gatehouse_central::{objects, services};
 use gatehouse_config::Config;
 
 pub use device::{Enrolled, SignIn, enroll, new_password, retire};
-pub use report::{Appliance, Day, Person, Report, Unknown, Visit, person, report};
+pub use report::{Appliance, Day, Person, Report, Unknown, Visit, export, person, report};
 
 /// Creates what is missing: schema and environment mark of the database, bucket and its rules. Existing objects are
 /// not changed, so it may be repeated. The configured role and keys need the permission.

@@ -160,6 +160,25 @@ pub async fn report(config: &Config, days: u16) -> Result<Report, SyncError> {
 /// [`SyncError`] if the database is unreachable, or the role lacks the permission. No data is returned without the
 /// line.
 pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
+    person_for(config, id, "person.report").await
+}
+
+/// As [`person`], for an export.
+///
+/// # Errors
+/// As [`person`]; [`SyncError::Setup`] for an id without any data.
+pub async fn export(config: &Config, id: &str) -> Result<Person, SyncError> {
+    let person = person_for(config, id, "person.export").await?;
+    let is_known = person.records["persons"].as_array().is_some_and(|rows| !rows.is_empty());
+    match is_known || !person.visits.is_empty() {
+        true => Ok(person),
+        false => Err(SyncError::Setup(format!(
+            "the database has no data of a person `{id}`; see `gatehouse central person list`"
+        ))),
+    }
+}
+
+async fn person_for(config: &Config, id: &str, action: &str) -> Result<Person, SyncError> {
     let mut link = prepared(config, SCHEMA_WITH_PEOPLE).await?;
     let transaction = timed(PERSON, BATCH_TIMEOUT, link.client.transaction()).await?;
     let visits: Vec<Visit> =
@@ -182,8 +201,8 @@ pub async fn person(config: &Config, id: &str) -> Result<Person, SyncError> {
         "audit_log": rows_of::<Value>(PERSON, &transaction, audit, &[&id]).await?,
     });
     let details = json!({ "visits": visits.len() });
-    let line = "select gatehouse.audit('person.report', gatehouse.person_reference($1), $2)";
-    timed(PERSON, BATCH_TIMEOUT, transaction.execute(line, &[&id, &details])).await?;
+    let line = "select gatehouse.audit($3, gatehouse.person_reference($1), $2)";
+    timed(PERSON, BATCH_TIMEOUT, transaction.execute(line, &[&id, &details, &action])).await?;
     timed(PERSON, BATCH_TIMEOUT, transaction.commit()).await?;
     Ok(Person { id: id.to_owned(), visits, records })
 }

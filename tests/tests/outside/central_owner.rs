@@ -206,6 +206,8 @@ async fn the_documented_owner_runs_every_central_command_of_the_page() -> Result
     let found = site.command("gatehouse central identify face.json --threshold 0.5")?;
     ensure!(!found.stdout.contains("anna"), "{found:?}");
     site.command("gatehouse central person resume anna")?;
+    let target = site.folder.join("anna-export").display().to_string();
+    site.command(&format!("gatehouse central person export anna --to {target}"))?;
     site.command("gatehouse central person absent --days 730")?;
     site.command("gatehouse central report")?;
     site.command("gatehouse central report --person anna --json")?;

@@ -5,6 +5,7 @@ mod central_owner;
 mod deployment;
 mod edges;
 mod erasure_kills;
+mod export;
 mod freshness;
 mod full_disk;
 mod log;

@@ -20,7 +20,7 @@ use super::super::person::{Enrollment, NewName, Suspension, or_dash, time_or_das
 use super::super::session::Session;
 use super::super::table::{Table, printable};
 use super::super::terminal::{Confirmation, confirm};
-use super::super::{format, identify, input};
+use super::super::{export, format, identify, input};
 use super::{Args, settings};
 use gatehouse_control::answers::FaceLine;
 use gatehouse_control::types::Fault;
@@ -39,6 +39,20 @@ pub(crate) enum Command {
     /// List the people in the central database.
     #[command(alias = "ls")]
     List {
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Export all data of a person in database and bucket into a new folder, with a page that the person can read.
+    ///
+    /// The folder contains README.html, the data as JSON, the pictures in which the person was recognized, and MANIFEST
+    /// with the SHA-256 of each file ("sha256sum -c MANIFEST"). No other person is named. A folder without MANIFEST is
+    /// incomplete. The export has a line in the audit log.
+    Export {
+        /// Identifier of the person.
+        id: String,
+        /// New or empty folder.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
         #[command(flatten)]
         args: Args,
     },
@@ -148,6 +162,10 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
                 .block_on(async { People::open(&config).await?.list().await })
                 .map_err(Fault::refused)?;
             session.show(&people, |people| table(people))
+        }
+        Command::Export { id, to, args } => {
+            let config = settings(&args.config)?;
+            runtime.block_on(export::central(&config, &id, &to, session))
         }
         Command::Absent { days, erase, yes, args } => {
             if erase {

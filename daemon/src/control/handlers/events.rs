@@ -19,7 +19,7 @@ pub(super) fn query(
     let since = since.map(|text| {
         Timestamp::parse(text).ok_or_else(|| Fault::refused(format!("`{text}` is not a time: use RFC 3339")))
     });
-    Ok(EventQuery { camera, person, since: since.transpose()?, limit })
+    Ok(EventQuery { camera, person, since: since.transpose()?, before: None, limit })
 }
 
 pub(super) async fn list(services: &Services, query: EventQuery) -> Result<Vec<EventLine>, Fault> {

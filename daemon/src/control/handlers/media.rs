@@ -100,7 +100,7 @@ async fn find(services: &Services, media: &str) -> Result<MediaView, Fault> {
     files.into_iter().find(|file| file.media.name == name).ok_or_else(unknown)
 }
 
-fn line(view: MediaView) -> MediaLine {
+pub(super) fn line(view: MediaView) -> MediaLine {
     let (state, place) = match view.state {
         MediaState::Waiting => ("waiting".to_owned(), None),
         MediaState::Pending => ("pending".to_owned(), None),

@@ -71,7 +71,7 @@ async fn a_visit_with_a_picture_is_listed_shown_and_fetched() {
     daemon.stop();
 }
 
-fn until(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) {
     let end = Instant::now() + TEST_TIMEOUT;
     while !there() {
         assert!(Instant::now() < end, "waited for {what} in vain");

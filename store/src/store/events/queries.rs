@@ -20,6 +20,8 @@ pub struct EventQuery {
     pub person: Option<String>,
     /// Only those received at this time or later, by the corrected time.
     pub since: Option<Timestamp>,
+    /// Only those with a smaller number, to continue a list.
+    pub before: Option<u64>,
     /// Maximum number of results.
     pub limit: usize,
 }
@@ -49,6 +51,7 @@ impl Events {
             let time = clocks.when(Moment::Event(entry.seq), entry.received_at);
             match query.since {
                 _ if found.len() >= query.limit => break,
+                _ if query.before.is_some_and(|before| entry.seq >= before) => continue,
                 // The time of a clock that was never set does not bound earlier events.
                 Some(since) if time.at < since && !is_plausible(time.at) => continue,
                 Some(since) if time.at < since => break,
