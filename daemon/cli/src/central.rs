@@ -6,6 +6,7 @@ mod files;
 mod people;
 mod receipt;
 mod report;
+mod requests;
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,9 @@ pub(super) enum Command {
     /// Issue receipts of erasures; `gatehouse receipt verify` verifies them.
     #[command(subcommand)]
     Receipt(receipt::Command),
+    /// Keep the register of requests of data subjects, with the day on which each answer is due.
+    #[command(subcommand)]
+    Request(requests::Command),
     /// Run this after the database was restored to an earlier time: no erased person comes back.
     ///
     /// The people in the database are not delivered to appliances until every appliance has sent its erasures again.
@@ -95,6 +99,7 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
     match command {
         Command::Person(command) => people::run(command, &runtime, session),
         Command::Receipt(command) => receipt::run(command, &runtime, session),
+        Command::Request(command) => requests::run(command, &runtime, session),
         Command::Restored(command) => people::restored(&command, &runtime, session),
         Command::Identify(command) => people::find(&command, &runtime, session),
         Command::MakeKey(command) => people::make_key(&command, session),

@@ -205,6 +205,13 @@ const EXAMPLES: &[Example] = &[
     ),
     example("central person resume", "End a suspension", "gatehouse central person resume anna"),
     example(
+        "central request open",
+        "Record a letter that asks for access",
+        "gatehouse central request open --kind access --reference 2026-117 --received 2026-11-20",
+    ),
+    example("central request list", "List what has to be answered", "gatehouse central request list"),
+    example("central request close", "Close a request", "gatehouse central request close 4 --outcome done"),
+    example(
         "central person erase",
         "Erase a person on all appliances",
         "gatehouse central person erase anna",

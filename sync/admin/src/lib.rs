@@ -7,6 +7,7 @@ mod device;
 pub mod orphans;
 pub mod receipt;
 mod report;
+pub mod requests;
 pub mod retention;
 pub mod shared_people;
 pub mod verify;

@@ -240,6 +240,36 @@ comment on column gatehouse.audit_log.subject is
     'Object of the action: id of a device, a file or an erasure order, or the reference to a person.';
 comment on column gatehouse.audit_log.details is 'Details of the action. Never a name, a template or a secret.';
 
+-- Requests of data subjects ------------------------------------------------------------------------------------------
+
+create table gatehouse.requests (
+    id          bigint      generated always as identity primary key,
+    kind        text        not null
+                check (kind in ('access', 'rectification', 'erasure', 'restriction', 'portability', 'objection')),
+    reference   text        not null check (reference <> ''),
+    received_on date        not null,
+    due_on      date        not null,
+    opened_by   text        not null,
+    opened_at   timestamptz not null default now(),
+    outcome     text        check (outcome in ('done', 'refused', 'withdrawn')),
+    closed_by   text,
+    closed_at   timestamptz,
+    check ((outcome is null) = (closed_at is null))
+);
+create unique index requests_open on gatehouse.requests (kind, reference) where closed_at is null;
+comment on table gatehouse.requests is
+    'Register of requests of data subjects. It contains no name, because it outlives erasures.';
+comment on column gatehouse.requests.id is 'Number of the request.';
+comment on column gatehouse.requests.kind is 'The right that is exercised.';
+comment on column gatehouse.requests.reference is 'Reference given by the operator, such as the number of a letter. Never a name.';
+comment on column gatehouse.requests.received_on is 'Day on which the request was received.';
+comment on column gatehouse.requests.due_on is 'Last day for the answer: one month after received_on.';
+comment on column gatehouse.requests.opened_by is 'Login role that opened it.';
+comment on column gatehouse.requests.opened_at is 'Time at which it was opened, by the clock of this server.';
+comment on column gatehouse.requests.outcome is 'How it ended: done, refused or withdrawn. Null while it is open.';
+comment on column gatehouse.requests.closed_by is 'Login role that closed it.';
+comment on column gatehouse.requests.closed_at is 'Time at which it was closed, by the clock of this server.';
+
 -- Partitions ---------------------------------------------------------------------------------------------------------
 
 -- Creates the partition of a month. It is attached, not created in place, so that concurrent writers are not blocked.
@@ -300,6 +330,44 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function gatehouse.audit(text, text, jsonb) is
     'Writes a line of the audit log. The caller cannot set actor, device and time.';
+
+create function gatehouse.open_request(new_kind text, new_reference text, received date) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    today date := (now() at time zone 'UTC')::date;
+    day   date := coalesce(received, today);
+    n     bigint;
+begin
+    -- The zone furthest ahead of UTC is 14 hours ahead.
+    if day > today + 1 then
+        return null;
+    end if;
+    insert into gatehouse.requests (kind, reference, received_on, due_on, opened_by)
+    values (new_kind, new_reference, day, (day + interval '1 month')::date, session_user)
+    on conflict (kind, reference) where closed_at is null do nothing returning id into n;
+    if n is not null then
+        perform gatehouse.audit('request.open', n::text, jsonb_build_object('kind', new_kind));
+    end if;
+    return n;
+end
+$$;
+comment on function gatehouse.open_request(text, text, date) is
+    'Opens a request that was received on a day, or today. Null if one of this kind and reference is open, or the day is in '
+    'the future.';
+
+create function gatehouse.close_request(request bigint, new_outcome text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    update gatehouse.requests r set outcome = new_outcome, closed_by = session_user, closed_at = now()
+     where r.id = request and r.closed_at is null;
+    if not found then
+        return false;
+    end if;
+    perform gatehouse.audit('request.close', request::text, jsonb_build_object('outcome', new_outcome));
+    return true;
+end
+$$;
+comment on function gatehouse.close_request(bigint, text) is 'Closes a request. False if there is no such open request.';
 
 -- History ------------------------------------------------------------------------------------------------------------
 
@@ -669,6 +737,9 @@ grant select on gatehouse.fleet, gatehouse.visits, gatehouse.visits_per_day, gat
 grant select on gatehouse.erasures to gatehouse_device, gatehouse_privacy;
 grant select on gatehouse.files_history to gatehouse_analyst, gatehouse_privacy;
 grant select on gatehouse.audit_log to gatehouse_privacy;
+grant select on gatehouse.requests to gatehouse_privacy;
+grant execute on function gatehouse.open_request(text, text, date), gatehouse.close_request(bigint, text)
+    to gatehouse_privacy;
 grant execute on function gatehouse.session_device(), gatehouse.audit(text, text, jsonb)
     to gatehouse_device, gatehouse_analyst, gatehouse_privacy;
 grant execute on function gatehouse.erase_person(text, uuid, bigint, bigint, text, timestamptz),

@@ -206,8 +206,12 @@ async fn the_documented_owner_runs_every_central_command_of_the_page() -> Result
     let found = site.command("gatehouse central identify face.json --threshold 0.5")?;
     ensure!(!found.stdout.contains("anna"), "{found:?}");
     site.command("gatehouse central person resume anna")?;
+    site.command("gatehouse central request open --kind access --reference letter-17")?;
     let target = site.folder.join("anna-export").display().to_string();
     site.command(&format!("gatehouse central person export anna --to {target}"))?;
+    let listed = site.command("gatehouse central request list")?;
+    ensure!(listed.stdout.contains("letter-17"), "{listed:?}");
+    site.command("gatehouse central request close 1")?;
     site.command("gatehouse central person absent --days 730")?;
     site.command("gatehouse central report")?;
     site.command("gatehouse central report --person anna --json")?;

@@ -6,6 +6,7 @@ mod enroll;
 mod erasure;
 mod files;
 mod reports;
+mod requests;
 mod retention;
 #[path = "../../../tests/rows/support.rs"]
 mod support;
