@@ -2,7 +2,6 @@
 
 use gatehouse_config::Config;
 use gatehouse_gallery as gallery;
-use gatehouse_gallery::calibration::{known_calibration, model_advice, title};
 use gatehouse_gallery::{GallerySettings, NoThreshold};
 use gatehouse_model::Model;
 
@@ -23,17 +22,15 @@ pub fn gallery_settings(config: &Config) -> GallerySettings {
     }
 }
 
-/// What to do where the error rates of the model in the settings are unknown and no threshold is set: one sentence.
+/// What to do where the settings allow no threshold: the model is unknown, or its error rates do not cover the target.
+/// One sentence.
 pub fn model_note(config: &Config) -> Option<String> {
     let GallerySettings { model, dimensions, metric, .. } = gallery_settings(config);
-    if config.gallery.threshold.is_some() || known_calibration(&model, dimensions, metric).is_some() {
+    if config.gallery.threshold.is_some() {
         return None;
     }
-    let cause = NoThreshold::UnknownModel {
-        advice: model_advice(&model, dimensions, metric),
-        model: title(&model, dimensions, metric),
-        people: 0,
-    };
+    let target = f64::from(config.gallery.target_fpir);
+    let cause = NoThreshold::of_settings(&model, dimensions, metric, target)?;
     Some(format!("gallery.model: {cause}"))
 }
 

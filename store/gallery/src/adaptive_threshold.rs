@@ -7,7 +7,7 @@
 //! - The [`Calibration`] of the model gives the bound for the current number of people and samples. Every
 //!   enrollment and erasure updates it at once.
 //! - With at least [`GALLERY_PEOPLE_MIN`] people, a model without calibration is measured on the gallery
-//!   itself.
+//!   itself. This gives a threshold only for a target that so few people cover.
 //! - All other evidence can only lower the threshold. One kind is enrolled people who are nearer to each
 //!   other than the people of the calibration, or who would be accepted as each other. Another kind is
 //!   observed strangers who are nearer than those of the calibration. Accepted strangers are in no evidence.
@@ -26,12 +26,14 @@ use std::sync::Arc;
 use gatehouse_model::KeyId;
 use serde::{Deserialize, Serialize};
 
-use super::Gallery;
+use super::{Gallery, Metric};
 pub use stranger_evidence::{CAMERA_VISITS_MIN, StrangerFace};
 use stranger_evidence::{Strangers, VISITS_MIN, visits};
 
 use super::calibration::measure::{CalibrationTitle, Faces};
-use super::calibration::{Calibration, CalibrationFault, Contradiction, Enrolled, known, title};
+use super::calibration::{
+    Calibration, CalibrationFault, Contradiction, Enrolled, covers, known, smallest_target, title,
+};
 use super::people::State;
 use super::vector::square_distance;
 
@@ -96,6 +98,9 @@ pub enum NoThreshold {
         advice: Option<String>,
         /// People enrolled.
         people: usize,
+        /// Number of people that must be enrolled to measure the model on the gallery. None if the target
+        /// needs more people than are measured.
+        needed: Option<usize>,
     },
     /// The enrolled encodings are not of the model that the settings name.
     Contradicted {
@@ -148,6 +153,11 @@ struct Evidence {
     look_alikes: Vec<f64>,
     all: Option<Strangers>,
     cameras: HashMap<String, Strangers>,
+}
+
+/// The number of enrolled people whose own statistics cover a target.
+fn people_needed(target: f64) -> Option<usize> {
+    (GALLERY_PEOPLE_MIN..=GALLERY_PEOPLE_MEASURED).find(|people| covers(*people, *people, target))
 }
 
 /// The thresholds in force.
@@ -223,7 +233,8 @@ impl State {
         let Some((calibration, is_own)) = self.calibration_in_force() else {
             let Self { settings, .. } = self;
             let advice = known::model_advice(&settings.model, settings.dimensions, settings.metric);
-            return Err(NoThreshold::UnknownModel { model: self.title(), advice, people: self.people() });
+            let (people, needed) = (self.people(), people_needed(adaptive.target));
+            return Err(NoThreshold::UnknownModel { model: self.title(), advice, people, needed });
         };
         let mut factor = UNKNOWN_MODEL_MARGIN;
         if !is_own {
@@ -502,29 +513,60 @@ impl Thresholds<'_> {
     }
 }
 
+impl NoThreshold {
+    /// Why a gallery with these settings has no threshold without a loaded calibration, if that is so for
+    /// each number of enrolled people.
+    pub fn of_settings(model: &str, dimensions: usize, metric: Metric, target: f64) -> Option<Self> {
+        let Some(known) = known::known_calibration(model, dimensions, metric) else {
+            let advice = known::model_advice(model, dimensions, metric);
+            let (model, needed) = (title(model, dimensions, metric), people_needed(target));
+            return Some(Self::UnknownModel { model, advice, people: 0, needed });
+        };
+        let too_small = Self::TargetTooSmall { target, people: known.people, enrolled: 1 };
+        (!covers(known.people, 1, target)).then_some(too_small)
+    }
+}
+
 impl fmt::Display for NoThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WAYS: &str = "load a calibration (gatehouse gallery calibrate FILE), or set gallery.threshold";
         match self {
-            Self::UnknownModel { model, advice, people } => {
+            Self::UnknownModel { model, advice, people, needed } => {
                 write!(f, "the error rates of {model} are not known")?;
                 if let Some(advice) = advice {
                     write!(f, " ({advice})")?;
                 }
-                write!(
-                    f,
-                    ": enroll {GALLERY_PEOPLE_MIN} people (now {people}), name a known model in gallery.model, {WAYS}"
-                )
+                write!(f, ": name a known model in gallery.model, ")?;
+                if let Some(needed) = needed {
+                    write!(f, "enroll {needed} people (now {people}), ")?;
+                }
+                f.write_str(WAYS)
             }
             Self::Contradicted { model, by } => write!(
                 f,
                 "the enrolled encodings are not of {model}: {by}; correct gallery.model, dimensions, metric and normalised, {WAYS}"
             ),
-            Self::TargetTooSmall { target, people, enrolled } => write!(
-                f,
-                "a target of {target} cannot be shown to hold with {enrolled} enrolled: the error rates were measured on \
-                 {people} people; raise gallery.target_fpir, {WAYS}"
-            ),
+            Self::TargetTooSmall { target, people, enrolled } => {
+                write!(
+                    f,
+                    "a target of {} cannot be shown to hold with {enrolled} enrolled: the error rates were measured \
+                     on {people} people; ",
+                    *target as f32
+                )?;
+                let smallest = smallest_target(*people, *enrolled);
+                if covers(*people, *enrolled, *target) {
+                    f.write_str("raise gallery.target_fpir, ")?;
+                } else if smallest <= TARGET_MAX {
+                    write!(f, "raise gallery.target_fpir to at least {}, ", rounded_up(smallest))?;
+                }
+                f.write_str(WAYS)
+            }
         }
     }
+}
+
+/// Rounds up to two significant digits.
+fn rounded_up(share: f64) -> f64 {
+    let scale = 10.0_f64.powf(1.0 - share.log10().floor()).round();
+    (share * scale).ceil() / scale
 }

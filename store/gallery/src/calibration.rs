@@ -13,14 +13,17 @@
 //!   linearly in `log p`. For every model measured so far, `log p` is concave in the distance. So this line
 //!   is below the true distance, and an error rejects more.
 //! - `s(S)`: several samples of a person, and their mean, are nearer to every stranger than one sample is.
-//! - `b(N, t)`: the 2.5 % quantile of the true threshold divided by `d(p) * s(S)`, over galleries and
-//!   strangers of resampled people. It covers the random choice of the enrolled people, and the small number
+//! - `b(N, t)`: the 1 % quantile of the true threshold divided by `d(p) * s(S)`, over galleries, strangers
+//!   and curves of resampled people. It covers the random choice of the enrolled people, and the small number
 //!   of people behind the statistics.
+//!
+//! A target below [`smallest_target`] gives no threshold.
 
 pub(crate) mod known;
 pub(crate) mod measure;
 
 pub use known::{known_calibration, known_calibrations, model_advice};
+use measure::CANDIDATES_MAX;
 pub use measure::{CALIBRATION_PEOPLE_MIN, CalibrationTitle, Measured};
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,10 @@ use super::Metric;
 pub const CALIBRATION_FORMAT: u32 = 1;
 /// Maximum number of decades by which the curve is extrapolated below the smallest measured share.
 const EXTRAPOLATION_DECADES_MAX: f64 = 3.5;
+/// Minimum number of pairs of measured people that are expected within a threshold. With fewer, even the
+/// absence of any such pair does not show with 95 % confidence that the share of pairs is small enough:
+/// `exp(-3)` is 5 % (the rule of three: Hanley and Lippman-Hand, JAMA 249, 1983).
+const PAIRS_MIN: f64 = 3.0;
 /// If a bound is below this share of the central threshold, the statistics do not cover the target.
 const BOUND_FACTOR_MIN: f64 = 0.5;
 /// Maximum rows of each table of a calibration: a calibration is one entry of the views.
@@ -245,8 +252,11 @@ impl Calibration {
     }
 
     /// The largest Euclidean distance at which, with 95 % confidence, at most the share `target` of strangers
-    /// is accepted. `None` if the statistics do not cover the target.
+    /// is accepted. `None` if the statistics do not cover the target, see [`smallest_target`].
     pub(crate) fn bound(&self, enrolled: Enrolled, target: f64) -> Option<f64> {
+        if !covers(self.people, enrolled.people, target) {
+            return None;
+        }
         let factor = self.bound_factor(enrolled.people, target);
         let distance = self.central(enrolled, target)? * factor;
         (factor >= BOUND_FACTOR_MIN).then_some(distance)
@@ -382,7 +392,15 @@ impl Calibration {
         interpolate(rows, samples.max(1.0).ln()).unwrap_or(1.0)
     }
 
+    /// A gallery that is larger than the measured ones has the factor of the largest one at the same share
+    /// for each person. The thresholds of smaller galleries vary more, so this factor is not too large.
     fn bound_factor(&self, people: usize, target: f64) -> f64 {
+        let largest = self.bounds.last().map_or(people, |row| row.people);
+        let (people, target) = if people > largest {
+            (largest, target * ratio(largest) / ratio(people))
+        } else {
+            (people, target)
+        };
         let mut by_people: Vec<(f64, f64)> = Vec::new();
         for rows in self.bounds.chunk_by(|a, b| a.people == b.people) {
             let targets = rows.iter().map(|row| (row.target.log10(), row.factor));
@@ -415,6 +433,27 @@ pub fn title(model: &str, dimensions: usize, metric: Metric) -> String {
 /// The share of strangers who may be within the threshold of one person.
 pub(crate) fn per_person(target: f64, people: usize) -> f64 {
     -((-target).ln_1p() / ratio(people.max(1))).exp_m1()
+}
+
+/// The smallest target that statistics of `measured` people cover for a gallery of `enrolled` people.
+///
+/// - The promise is about one gallery. At a smaller share than one of all measured people, no measured
+///   gallery shows what share of strangers it accepts. One wrong label would exceed the target.
+/// - The threshold depends on the share of pairs of people within it. At least [`PAIRS_MIN`] measured pairs
+///   must be expected there. This limits the number of enrolled people.
+pub(crate) fn smallest_target(measured: usize, enrolled: usize) -> f64 {
+    let candidates = measured.min(CANDIDATES_MAX);
+    // Each candidate is compared with all people; two candidates are one pair.
+    let pairs = ratio(candidates) * (ratio(measured) - (ratio(candidates) + 1.0) / 2.0);
+    let of_pairs = -(ratio(enrolled.max(1)) * (-(PAIRS_MIN / pairs).min(1.0)).ln_1p()).exp_m1();
+    of_pairs.max(1.0 / ratio(measured.max(1)))
+}
+
+/// Whether a target is at least [`smallest_target`].
+pub(crate) fn covers(measured: usize, enrolled: usize, target: f64) -> bool {
+    /// Relative error of a target that the settings give as `f32`.
+    const ROUNDING: f64 = 1e-6;
+    target * (1.0 + ROUNDING) >= smallest_target(measured, enrolled)
 }
 
 /// The share whose threshold equals the distance, by bisection of its logarithm.

@@ -15,6 +15,8 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// People whose encodings calibrate the model.
 const PEOPLE: usize = 300;
+/// A share of strangers that so few people cover.
+const TARGET: f64 = 0.01;
 
 /// A daemon with a door, whose settings name a model.
 struct Setup {
@@ -28,7 +30,10 @@ struct Setup {
 impl Setup {
     async fn of(model: &str) -> Result<Self> {
         let broker = Broker::start()?;
-        let settings = BTreeMap::from([("gallery".to_owned(), format!("model = \"{model}\"\n"))]);
+        let settings = BTreeMap::from([(
+            "gallery".to_owned(),
+            format!("model = \"{model}\"\ntarget_fpir = {TARGET}\n"),
+        )]);
         let mqtt_url = broker.url();
         let mut daemon = Daemon::new(DaemonOptions {
             device: "edge".into(),

@@ -256,6 +256,7 @@ pub(super) mod tests {
             model: "m with 128 components".into(),
             advice: None,
             people: 3,
+            needed: None,
         });
         let text = text(&report);
         assert!(text.starts_with("RED: no face is recognized: the error rates of m"), "{text}");

@@ -81,7 +81,7 @@ fn both(old: &[f32], new: &[f32]) -> Value {
 fn statistics() -> Value {
     json!({
         "format": 1, "model": "arc", "dimensions": 32, "metric": "cosine", "source": "made up",
-        "people": 100, "encodings": 100, "norm": {"mean": 1.0, "deviation": 0.1},
+        "people": 10_000, "encodings": 10_000, "norm": {"mean": 1.0, "deviation": 0.1},
         "impostor_distance": 1.0, "gallery_deviation": 0.1,
         "impostor": [{"share": 0.001, "distance": 0.57}, {"share": 0.5, "distance": 1.0}],
         "samples": [{"samples": 1, "factor": 1.0}],

@@ -8,13 +8,15 @@
 //! [`Faces::set_aside_below`]. This applies only if the target allows at least one accepted stranger in the
 //! set. At a smaller target, one label error decides the result.
 
+mod bounds;
+
 use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 
-use super::{
-    BoundFactor, CALIBRATION_FORMAT, Calibration, Enrolled, GenuineCurve, Quantile, SamplesFactor, Spread,
-};
+use bounds::Bounds;
+
+use super::{CALIBRATION_FORMAT, Calibration, GenuineCurve, Quantile, SamplesFactor, Spread};
 use crate::vector::{Probe, square_distance};
 use crate::{Metric, repeat_radius};
 
@@ -30,20 +32,10 @@ const SAMPLES: [usize; 5] = [1, 2, 5, 10, 20];
 const SAMPLES_PEOPLE_MIN: usize = 8;
 /// Shares at which the factors by samples are measured.
 const SAMPLES_SHARES: [f64; 3] = [0.03, 0.01, 0.003];
-/// Sizes of galleries for which bounds are measured.
-const GALLERIES: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
-/// Maximum share of the people in a drawn gallery: the others are the strangers.
-const GALLERY_SHARE_MAX: f64 = 0.5;
-/// Targets for which bounds are measured.
-const TARGETS: [f64; 4] = [0.0001, 0.001, 0.01, 0.1];
 /// Number of galleries drawn for each bound.
 const DRAWS: usize = 400;
 /// Maximum number of people that drawn galleries select from: bounds the memory of the matrix.
-const CANDIDATES_MAX: usize = 1000;
-/// Share of draws whose threshold is below the bound: the lower end of a two-sided 95 % interval.
-const BOUND_SHARE: f64 = 0.025;
-/// The same end in standard deviations, for an infinite number of people.
-const BOUND_DEVIATIONS: f64 = 1.96;
+pub(super) const CANDIDATES_MAX: usize = 1000;
 /// Probability that any pair of people is set aside although all labels are correct.
 const SET_ASIDE_PROBABILITY: f64 = 0.05;
 /// Maximum expected share of wrong labels. Above ten times their share, the curve is assumed to be free of
@@ -107,9 +99,6 @@ struct Matrix {
     people: Vec<usize>,
 }
 
-/// A threshold of one draw, as a share of the central one.
-type Share = f64;
-
 impl Faces {
     /// Takes encodings by person. Persons without encodings are left out.
     pub(crate) fn new<'a>(
@@ -163,8 +152,10 @@ impl Faces {
         self.gallery_deviation(&matrix, &mut calibration, &mut random);
         self.samples(&mut calibration, &mut random);
         let limit = self.set_aside_below(&matrix, &calibration)?;
+        let curves = self.resampled_curves(&matrix, &calibration, &mut random);
         let pairs_set_aside = self.set_aside(&mut matrix, limit);
-        self.bounds(&matrix, &mut calibration, &mut random);
+        calibration.bounds =
+            Bounds { faces: self, matrix: &matrix, calibration: &calibration, curves }.measure(&mut random);
         calibration.check().ok()?;
         let set_aside_below = self.metric.distance_of(limit);
         Some(Measured { calibration, pairs_set_aside, set_aside_below })
@@ -359,84 +350,12 @@ impl Faces {
         own.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut quantiles: Vec<Quantile> = Vec::new();
         for share in GENUINE_SHARES {
-            let distance = rounded(self.metric.distance_of(weighted_quantile(&own, share)), 4);
+            let distance = rounded(self.metric.distance_of(weighted_quantile(own.iter().copied(), share)), 4);
             if quantiles.last().is_none_or(|last| last.distance < distance) && distance > 0.0 {
                 quantiles.push(Quantile { share, distance });
             }
         }
         Some(GenuineCurve { samples, quantiles })
-    }
-
-    /// Lower bounds of thresholds over drawn galleries.
-    fn bounds(&self, matrix: &Matrix, calibration: &mut Calibration, random: &mut Rng) {
-        let most = (count(matrix.people.len()) * GALLERY_SHARE_MAX) as usize;
-        let widening = widening(count(self.people()));
-        for people in GALLERIES.into_iter().filter(|people| *people <= most) {
-            let draws: Vec<[Share; TARGETS.len()]> =
-                (0..DRAWS).filter_map(|_| self.draw(matrix, calibration, people, random)).collect();
-            for (at, target) in TARGETS.into_iter().enumerate() {
-                let mut shares: Vec<Share> = draws.iter().map(|draw| draw[at]).collect();
-                shares.sort_by(f64::total_cmp);
-                let low = shares.get((count(shares.len()) * BOUND_SHARE) as usize).copied().unwrap_or(0.0);
-                let factor = rounded((1.0 - (1.0 - low) * widening).clamp(0.0, 1.0), 4);
-                calibration.bounds.push(BoundFactor { people, target, factor });
-            }
-        }
-    }
-
-    /// Thresholds of one gallery and its strangers, all of resampled people, as shares of the central ones.
-    fn draw(
-        &self,
-        matrix: &Matrix,
-        calibration: &Calibration,
-        people: usize,
-        random: &mut Rng,
-    ) -> Option<[Share; TARGETS.len()]> {
-        let mut times = vec![0_u32; self.people()];
-        (0..self.people()).for_each(|_| times[random.usize(..self.people())] += 1);
-        let drawn = matrix.people.iter().copied().filter(|person| times[*person] > 0);
-        let enrolled = random.choose_multiple(drawn, people);
-        if enrolled.len() < people {
-            return None;
-        }
-        let gallery = matrix.one_column_of_each(&enrolled, random);
-        for person in &enrolled {
-            times[*person] = 0;
-        }
-        let mut nearest_of_all = vec![f32::INFINITY; matrix.rows];
-        let mut nearest_not_set_aside = nearest_of_all.clone();
-        for column in &gallery {
-            let distances = matrix.column(*column);
-            for ((distance, all), different) in
-                distances.iter().zip(&mut nearest_of_all).zip(&mut nearest_not_set_aside)
-            {
-                *all = all.min(*distance);
-                *different = different.min(if *distance > SET_ASIDE { *distance } else { f32::INFINITY });
-            }
-        }
-        let mut nearest: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
-        let mut not_set_aside: Vec<(f32, f64)> = Vec::with_capacity(self.rows.len());
-        for (row, person) in self.persons.iter().enumerate() {
-            let weight = f64::from(times[*person]) * self.weight(row);
-            if weight > 0.0 {
-                nearest.push((nearest_of_all[row], weight));
-                not_set_aside.push((nearest_not_set_aside[row], weight));
-            }
-        }
-        nearest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        not_set_aside.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let smallest = 1.0 / count(nearest.len().max(1));
-        let enrolled = Enrolled { people, samples: 1.0 };
-        let mut shares = [0.0; TARGETS.len()];
-        for (share, target) in shares.iter_mut().zip(TARGETS) {
-            // So few strangers cannot show a smaller share.
-            let target = target.max(smallest);
-            // If one person of all exceeds the target, a label error cannot be distinguished from a stranger.
-            let is_decided = target * count(self.people()) >= 1.0;
-            let strangers = if is_decided { &not_set_aside } else { &nearest };
-            *share = weighted_quantile(strangers, target) / calibration.central(enrolled, target)?;
-        }
-        Some(shares)
     }
 }
 
@@ -506,15 +425,18 @@ impl Histogram {
     }
 }
 
-/// The largest distance with at most a share of the weight within it; the values must be sorted.
-fn weighted_quantile(ordered: &[(f32, f64)], share: f64) -> f64 {
-    let wanted = share * ordered.iter().map(|(_, weight)| weight).sum::<f64>();
-    let mut sum = 0.0;
-    let reached = ordered.iter().find(|(_, weight)| {
+/// The largest distance with at most a share of the weight within it; the distances must be sorted.
+fn weighted_quantile(ordered: impl Iterator<Item = (f32, f64)> + Clone, share: f64) -> f64 {
+    let wanted = share * ordered.clone().map(|(_, weight)| weight).sum::<f64>();
+    let (mut sum, mut last) = (0.0, 0.0);
+    for (distance, weight) in ordered {
         sum += weight;
-        sum > wanted
-    });
-    f64::from(reached.or(ordered.last()).map_or(0.0, |(distance, _)| *distance))
+        last = distance;
+        if sum > wanted {
+            break;
+        }
+    }
+    f64::from(last)
 }
 
 fn spread(values: impl Iterator<Item = (f64, f64)>) -> Spread {
@@ -544,17 +466,6 @@ fn nearest(row: &Probe, templates: &[Probe]) -> f32 {
         .map(|template| square_distance(&row.fine, &template.fine))
         .fold(f32::INFINITY, f32::min)
         .sqrt()
-}
-
-/// The factor by which a bound from a number of people is widened. It is that of a prediction interval for a
-/// normal distribution with estimated mean and deviation: Student's quantile, and the error of the mean.
-fn widening(people: f64) -> f64 {
-    let (z, freedom) = (BOUND_DEVIATIONS, (people - 1.0).max(1.0));
-    // The expansion of Student's quantile around the normal one (Abramowitz and Stegun, 26.7.5).
-    let first = (z.powi(3) + z) / 4.0;
-    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
-    let student = z + first / freedom + second / freedom.powi(2);
-    student / z * (1.0 + 1.0 / people).sqrt()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of people and encodings are far below 2^52")]

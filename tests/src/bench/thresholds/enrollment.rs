@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use fastrand::Rng;
-use gatehouse_gallery::{Encoding, Gallery, Verdict};
+use gatehouse_gallery::calibration::Measured;
+use gatehouse_gallery::{Encoding, Gallery, Review, Verdict};
 use serde_json::json;
 
 use super::draw::key;
@@ -36,9 +37,11 @@ pub(super) fn table() -> Table {
             "right samples doubted, %",
             "wrong samples refused, %",
             "refusals that are right, %",
+            "without label errors, %",
         ],
     );
     table.notes.push("wrong samples: one of another enrolled person among the three. Refusals that are right: if one picture in a hundred is wrong. Right samples have the labels of the file, some of which are wrong".to_owned());
+    table.notes.push("without label errors: refused right samples that are nearer to another person than the calibration's label error limit are excluded. The file has this person under two names".to_owned());
     table
 }
 
@@ -52,7 +55,8 @@ pub(super) fn run(set: &EncodingSet, half: &str, people: &People, table: &mut Ta
         let parts = people.parts(split, &mut random);
         let gallery = Gallery::new(set.settings(people.dimensions()));
         if !parts.measured.is_empty() {
-            let calibration = people.calibrate(set, &parts.measured)?.calibration;
+            let Measured { calibration, set_aside_below, .. } = people.calibrate(set, &parts.measured)?;
+            counts.set_aside_below = set_aside_below;
             gallery.thresholds().calibrate(Some(Arc::new(calibration)))?;
         }
         let mut fit: Vec<usize> =
@@ -62,11 +66,14 @@ pub(super) fn run(set: &EncodingSet, half: &str, people: &People, table: &mut Ta
         (enrolled, measured_people) = (fit.len(), parts.measured.len());
         counts.enroll(&gallery, people, &fit, &mut random);
     }
-    let Counts { persons, persons_refused, refused, doubted, mixed, caught } = counts;
+    let Counts { persons, persons_refused, refused, label_errors, doubted, mixed, caught, .. } = counts;
     let samples = persons * SAMPLES as f64;
     let caught = caught / mixed.max(1.0);
-    let right = WRONG_SHARE * caught;
-    let wrong = (1.0 - WRONG_SHARE) * refused / samples;
+    let right_share = |refused: f64| {
+        let right = WRONG_SHARE * caught;
+        let wrong = (1.0 - WRONG_SHARE) * refused / samples;
+        right / (right + wrong).max(f64::MIN_POSITIVE)
+    };
     table.rows.push(vec![
         json!(set.name()),
         json!(half),
@@ -76,7 +83,8 @@ pub(super) fn run(set: &EncodingSet, half: &str, people: &People, table: &mut Ta
         json!(100.0 * refused / samples),
         json!(100.0 * doubted / samples),
         json!(100.0 * caught),
-        json!(100.0 * right / (right + wrong).max(f64::MIN_POSITIVE)),
+        json!(100.0 * right_share(refused)),
+        json!(100.0 * right_share(refused - label_errors)),
     ]);
     Ok(())
 }
@@ -87,10 +95,14 @@ struct Counts {
     persons: f64,
     persons_refused: f64,
     refused: f64,
+    /// Refused samples that the file probably has under two names.
+    label_errors: f64,
     doubted: f64,
     /// Number of people with one wrong sample.
     mixed: f64,
     caught: f64,
+    /// The distance below which two people are treated as one.
+    set_aside_below: f64,
 }
 
 impl Counts {
@@ -102,10 +114,14 @@ impl Counts {
             random.shuffle(&mut faces);
             faces.truncate(SAMPLES + 1);
             let spare = faces.split_off(SAMPLES);
-            let verdicts: Vec<Verdict> =
-                gallery.review(None, &faces).iter().map(|review| review.verdict).collect();
+            let reviews = gallery.review(None, &faces);
             let count =
-                |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count() as f64;
+                |wanted: Verdict| reviews.iter().filter(|review| review.verdict == wanted).count() as f64;
+            let is_label_error = |review: &&Review| {
+                let distance = review.other.map_or(f64::INFINITY, |(_, distance)| f64::from(distance));
+                review.verdict == Verdict::Foreign && distance < self.set_aside_below
+            };
+            self.label_errors += reviews.iter().filter(is_label_error).count() as f64;
             self.persons += 1.0;
             self.refused += count(Verdict::Foreign);
             self.doubted += count(Verdict::Doubtful);
