@@ -29,6 +29,8 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
     let mut notes = tokio::time::interval(VISIT_NOTE_INTERVAL);
     let mut expiries = tokio::time::interval(EXPIRY_CHECK_INTERVAL);
     expiries.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut low_space = tokio::time::interval(LOW_SPACE_INTERVAL);
+    low_space.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pressure = store.upkeep.pressure();
     loop {
         let short = *pressure.borrow_and_update() != Pressure::default();
@@ -50,7 +52,7 @@ pub(super) async fn run(services: Arc<Services>, mut stop: watch::Receiver<bool>
                 }
             }
             _ = pressure.changed() => {}
-            () = tokio::time::sleep(LOW_SPACE_INTERVAL), if short => {}
+            _ = low_space.tick(), if short => {}
         }
         match store.upkeep.keep_free_space(services.settings.may_drop_events()).await {
             Ok(0) => {}
