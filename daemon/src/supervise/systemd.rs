@@ -1,9 +1,18 @@
 //! Notifications to systemd. Outside of a unit (without `NOTIFY_SOCKET`) they have no effect.
+//!
+//! A thread of its own sends them: while systemd does not read its socket, a send blocks, and no event may wait for that.
 
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use systemd::daemon::{self, STATE_READY, STATE_STATUS, STATE_STOPPING, STATE_WATCHDOG};
 use tracing::debug;
+
+/// Notifications that wait for systemd. Further ones are dropped: it has not read the earlier ones yet.
+const WAITING_MAX: usize = 8;
+
+type Notification = Vec<(&'static str, String)>;
 
 /// The daemon is ready.
 pub fn ready(status: &str) {
@@ -33,11 +42,25 @@ pub fn watchdog_period() -> Option<Duration> {
     }
 }
 
-fn notify(state: &[(&str, &str)]) {
+fn notify(state: &[(&'static str, &str)]) {
+    static SENDER: OnceLock<Option<SyncSender<Notification>>> = OnceLock::new();
     // NUL would end the message early.
-    let clean: Vec<(&str, String)> =
-        state.iter().map(|(key, value)| (*key, value.replace('\0', " "))).collect();
-    if let Err(error) = daemon::notify(clean.iter()) {
-        debug!(%error, "systemd could not be notified");
+    let clean = state.iter().map(|(key, value)| (*key, value.replace('\0', " "))).collect();
+    let sender = SENDER.get_or_init(start_sender);
+    if sender.as_ref().is_none_or(|sender| sender.try_send(clean).is_err()) {
+        debug!("a notification to systemd was dropped: it does not read them");
     }
+}
+
+/// The thread that sends; none if the system starts no thread.
+fn start_sender() -> Option<SyncSender<Notification>> {
+    let (sender, waiting) = sync_channel::<Notification>(WAITING_MAX);
+    let send = move || {
+        while let Ok(notification) = waiting.recv() {
+            if let Err(error) = daemon::notify(notification.iter()) {
+                debug!(%error, "systemd could not be notified");
+            }
+        }
+    };
+    std::thread::Builder::new().name("notify".to_owned()).spawn(send).ok().map(|_| sender)
 }
