@@ -162,7 +162,10 @@ impl Retention {
 impl Privacy {
     pub(crate) fn read(r: &mut Reader) -> Self {
         let choices = [("required", Consent::Required), ("optional", Consent::Optional)];
-        Self { consent: r.choice_or("privacy.consent", Consent::Optional, &choices) }
+        Self {
+            consent: r.choice_or("privacy.consent", Consent::Optional, &choices),
+            grace_days: r.integer("privacy.grace_days", 0, 0..=365, "days"),
+        }
     }
 }
 

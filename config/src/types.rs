@@ -145,6 +145,16 @@ pub struct Retention {
 pub struct Privacy {
     /// Whether a person is enrolled only with the reference of a consent.
     pub consent: Consent,
+    /// Days between the order of an erasure and the erasure; 0 is at once.
+    pub grace_days: u32,
+}
+
+impl Privacy {
+    /// The grace period of an erasure; none if a person is erased at once.
+    pub fn grace(&self) -> Option<Duration> {
+        const DAY: Duration = Duration::from_secs(86_400);
+        (self.grace_days > 0).then(|| DAY.saturating_mul(self.grace_days))
+    }
 }
 
 /// Whether an enrollment needs the reference of a consent.

@@ -34,7 +34,7 @@ pub struct Profile {
     pub named_at: Timestamp,
     /// Last recorded visit of the person, see [`crate::store::LAST_SEEN_RESOLUTION`]. 0: never.
     pub seen_at: Timestamp,
-    /// Consent and suspension.
+    /// Consent, suspension, and an erasure that is ordered.
     pub terms: Terms,
 }
 
@@ -93,6 +93,9 @@ pub struct PersonSummary {
     /// When the person is erased, RFC 3339.
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// Whether an erasure is ordered, which can be cancelled until then.
+    #[serde(default)]
+    pub erasure_ordered: bool,
     /// Since when the person is suspended, RFC 3339. None: not suspended.
     #[serde(default)]
     pub suspended_at: Option<String>,
@@ -119,8 +122,8 @@ pub(crate) struct Member {
 
 impl Member {
     /// Whether the person is answered as a stranger.
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.profile.terms.is_suspended()
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.profile.terms.is_stranger()
     }
 
     fn summary(&self, Counted { samples, corrections, galleries }: Counted) -> PersonSummary {
@@ -133,7 +136,8 @@ impl Member {
             enrolled_at: self.profile.enrolled_at.to_string(),
             updated_at: self.profile.updated_at.to_string(),
             consent: self.profile.terms.consent.text.clone(),
-            expires_at: self.profile.terms.consent.time.map(|at| at.to_string()),
+            expires_at: self.profile.terms.ends_at().map(|at| at.to_string()),
+            erasure_ordered: self.profile.terms.erasure.time.is_some(),
             suspended_at: self.profile.terms.suspension.time.map(|at| at.to_string()),
             suspension_reason: self.profile.terms.suspension.text.clone(),
         }
@@ -200,9 +204,9 @@ impl PeopleTable {
         self.members.values().map(|member| &member.profile.person)
     }
 
-    /// The people whose enrollment ended before `now`.
+    /// The people whose consent or grace period ended before `now`.
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<(KeyId, Profile)> {
-        let is_expired = |profile: &Profile| profile.terms.consent.time.is_some_and(|until| until <= now);
+        let is_expired = |profile: &Profile| profile.terms.ends_at().is_some_and(|end| end <= now);
         let expired = self.members.iter().filter(|(_, member)| is_expired(&member.profile));
         expired.map(|(key_id, member)| (*key_id, member.profile.clone())).collect()
     }

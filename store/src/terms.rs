@@ -1,11 +1,15 @@
-//! Terms of an enrollment: consent with an end, and suspension.
+//! Terms of an enrollment: consent with an end, suspension, and an erasure that is ordered for later.
 //!
 //! Each term has a stamp, and the later one wins, on appliances and centrally (`gatehouse.merge_person_terms`). Of two
 //! terms with equal stamps the greater one wins, so that all appliances agree.
 
+use std::time::Duration;
+
 use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::store::OrderedBy;
 
 /// Longest reference of a consent and longest reason of a suspension, in bytes.
 pub const TERM_TEXT_BYTES_MAX: usize = 256;
@@ -15,9 +19,9 @@ pub const TERM_TEXT_BYTES_MAX: usize = 256;
 pub struct Term {
     /// Stamp of the last change. 0: never changed.
     pub changed_at: Timestamp,
-    /// Reference of the consent, or reason of the suspension.
+    /// Reference of the consent, reason of the suspension, or who ordered the erasure.
     pub text: Option<String>,
-    /// End of the consent, or begin of the suspension.
+    /// End of the consent, begin of the suspension, or time of the erasure.
     pub time: Option<Timestamp>,
 }
 
@@ -28,17 +32,20 @@ pub enum TermKind {
     Consent,
     /// Reason and begin of the suspension.
     Suspension,
+    /// An erasure after the grace period.
+    Erasure,
 }
 
 impl TermKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Consent, Self::Suspension];
+    pub const ALL: [Self; 3] = [Self::Consent, Self::Suspension, Self::Erasure];
 
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Consent => "consent",
             Self::Suspension => "suspension",
+            Self::Erasure => "erasure",
         }
     }
 
@@ -55,6 +62,8 @@ pub struct Terms {
     pub consent: Term,
     /// Reason and begin of the suspension.
     pub suspension: Term,
+    /// The erasure that is ordered, with its time and who ordered it.
+    pub erasure: Term,
 }
 
 impl Terms {
@@ -63,6 +72,7 @@ impl Terms {
         match kind {
             TermKind::Consent => &self.consent,
             TermKind::Suspension => &self.suspension,
+            TermKind::Erasure => &self.erasure,
         }
     }
 
@@ -71,17 +81,41 @@ impl Terms {
         match kind {
             TermKind::Consent => &mut self.consent,
             TermKind::Suspension => &mut self.suspension,
+            TermKind::Erasure => &mut self.erasure,
         }
     }
 
-    /// Whether the person is suspended: answered as a stranger.
-    pub fn is_suspended(&self) -> bool {
-        self.suspension.time.is_some()
+    /// Whether the person is answered as a stranger: suspended, or in the grace period of an erasure.
+    pub fn is_stranger(&self) -> bool {
+        self.suspension.time.is_some() || self.erasure.time.is_some()
+    }
+
+    /// When the person is erased: at the end of the consent or of the grace period.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.consent.time.into_iter().chain(self.erasure.time).min()
+    }
+
+    /// Orders an erasure after a grace period. An order that exists keeps its time.
+    pub fn order_erasure(&mut self, by: OrderedBy, now: Timestamp, grace: Duration) {
+        let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let time = self.erasure.time.unwrap_or(Timestamp(now.0.saturating_add(micros)));
+        self.erasure = Term { changed_at: now, text: Some(by.to_string()), time: Some(time) };
+    }
+
+    /// Who ordered the erasure at [`Terms::ends_at`].
+    pub fn ends_by(&self) -> OrderedBy {
+        match self.erasure.time {
+            Some(time) if self.ends_at() == Some(time) => {
+                let by = self.erasure.text.as_deref().and_then(|text| text.parse().ok());
+                by.unwrap_or(OrderedBy::Central)
+            }
+            _ => OrderedBy::Expiry,
+        }
     }
 
     /// The latest stamp.
     pub fn newest_stamp(&self) -> Timestamp {
-        self.consent.changed_at.max(self.suspension.changed_at)
+        self.consent.changed_at.max(self.suspension.changed_at).max(self.erasure.changed_at)
     }
 
     /// Applies a consent that was given at `now`. Parts that are not given stay as they are. Returns whether anything
@@ -160,6 +194,20 @@ mod tests {
         assert!(terms.give(&Consent { reference: None, until: Some(Timestamp(200)) }, second));
         let now = Term { changed_at: second, text: Some("form 7".into()), time: Some(Timestamp(200)) };
         assert_eq!(terms.consent, now);
+    }
+
+    #[test]
+    fn an_ordered_erasure_makes_a_stranger_and_keeps_its_time() {
+        let (day, now) = (Duration::from_secs(86_400), Timestamp(10));
+        let mut terms = Terms::default();
+        terms.order_erasure(OrderedBy::User(1000), now, day);
+        let due = Timestamp(now.0 + 86_400_000_000);
+        assert!(terms.is_stranger());
+        assert_eq!((terms.ends_at(), terms.ends_by()), (Some(due), OrderedBy::User(1000)));
+        terms.order_erasure(OrderedBy::Central, Timestamp(20), day * 9);
+        assert_eq!((terms.ends_at(), terms.ends_by()), (Some(due), OrderedBy::Central), "not later");
+        terms.consent.time = Some(Timestamp(15));
+        assert_eq!((terms.ends_at(), terms.ends_by()), (Some(Timestamp(15)), OrderedBy::Expiry));
     }
 
     #[test]

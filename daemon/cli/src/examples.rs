@@ -67,6 +67,12 @@ const EXAMPLES: &[Example] = &[
     ),
     example("person resume", "End a suspension", "gatehouse person resume anna"),
     example("person erase", "Erase a person", "gatehouse person erase anna"),
+    example(
+        "receipt verify-export",
+        "Verify an export with the keys of the appliances",
+        "gatehouse receipt verify-export anna-export --keys receipt.keys",
+    ),
+    example("person restore", "Cancel an erasure in its grace period", "gatehouse person restore anna"),
     example("person erase", "Erase a person in a script", "gatehouse person erase anna --yes"),
     example(
         "gallery evaluate",
@@ -215,6 +221,11 @@ const EXAMPLES: &[Example] = &[
         "central person erase",
         "Erase a person on all appliances",
         "gatehouse central person erase anna",
+    ),
+    example(
+        "central person restore",
+        "Cancel an erasure in its grace period",
+        "gatehouse central person restore anna",
     ),
     example("central identify", "Identify faces", "gatehouse central identify probe.json --threshold 0.45"),
     example("central make-key", "Create a deployment key", "gatehouse central make-key deployment.key"),

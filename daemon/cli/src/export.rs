@@ -1,17 +1,18 @@
 //! Folder with all data of a person: `gatehouse person export` and `gatehouse central person export`.
 //!
-//! Order: data, pictures, README.html, then MANIFEST. A folder without MANIFEST is incomplete.
+//! Order: data, pictures, README.html, the signature, then MANIFEST. A folder without MANIFEST is incomplete.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use gatehouse_admin as admin;
 use gatehouse_central::objects::{Limits, Objects};
 use gatehouse_config::Config;
-use gatehouse_model::Sha256;
+use gatehouse_model::{Sha256, Timestamp, sha256};
+use gatehouse_receipt::{EXPORT_BYTES_MAX, Export, Place, Signer, TrustedKeys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,6 +24,10 @@ use gatehouse_control::types::{Fault, Request};
 
 /// Name of the list of all files, in the format of sha256sum.
 const MANIFEST: &str = "MANIFEST";
+/// Name of the signed note with the hash of that list.
+const SIGNATURE: &str = "MANIFEST.note";
+/// Longest list of files that is verified, in bytes: a line for each of 100,000 files.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Folder of the pictures.
 const PICTURES: &str = "pictures";
 /// Longest ending of a file name that is kept.
@@ -103,10 +108,19 @@ impl<'a> Folder<'a> {
         let _ = fs::remove_file(self.path.join(name));
     }
 
-    fn finish(self) -> Result<(), Fault> {
-        let mut file = self.create(MANIFEST)?;
-        let written = file.write_all(self.manifest.as_bytes()).and_then(|()| file.flush());
-        written.map_err(|error| Fault::refused(format!("cannot write {MANIFEST}: {error}")))
+    /// Writes the list of files, and its signature if there is one.
+    fn finish(self, sign: impl FnOnce([u8; 32]) -> Result<Option<String>, Fault>) -> Result<(), Fault> {
+        let signature = sign(sha256(self.manifest.as_bytes()))?;
+        if let Some(note) = signature {
+            self.write(SIGNATURE, &note)?;
+        }
+        self.write(MANIFEST, &self.manifest)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), Fault> {
+        let mut file = self.create(name)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.flush());
+        written.map_err(|error| Fault::refused(format!("cannot write {name}: {error}")))
     }
 }
 
@@ -168,7 +182,7 @@ pub(super) fn device(id: &str, to: &Path, templates: bool, session: &mut Session
         files_missing: readme.files_missing,
     };
     folder.add("README.html", readme.html().as_bytes())?;
-    folder.finish()?;
+    folder.finish(|manifest| session.ask(&Request::PersonExportSign { manifest: hex::encode(manifest) }))?;
     session.show(&exported, Exported::text)
 }
 
@@ -215,6 +229,7 @@ pub(super) async fn central(
     config: &Config,
     id: &str,
     to: &Path,
+    signer: Option<&Signer>,
     session: &mut Session,
 ) -> Result<(), Fault> {
     let objects = match config.central.objects {
@@ -256,8 +271,79 @@ pub(super) async fn central(
         files_missing: readme.files_missing,
     };
     folder.add("README.html", readme.html().as_bytes())?;
-    folder.finish()?;
+    folder.finish(|manifest| sign_centrally(config, signer, manifest))?;
     session.show(&exported, Exported::text)
+}
+
+fn sign_centrally(
+    config: &Config,
+    signer: Option<&Signer>,
+    manifest: [u8; 32],
+) -> Result<Option<String>, Fault> {
+    let Some(signer) = signer else { return Ok(None) };
+    let place = Place::postgres(config.device.environment.as_str()).map_err(Fault::refused)?;
+    let export = Export { place, issued: Timestamp::now(), manifest };
+    export.sign(signer).map(|note| Some(note.to_string())).map_err(Fault::refused)
+}
+
+/// A verified export.
+#[derive(Debug, Serialize)]
+pub(super) struct VerifiedExport {
+    place: String,
+    issued: String,
+    files: usize,
+}
+
+impl VerifiedExport {
+    pub(super) fn text(&self) -> String {
+        let files = format::count(self.files as u64, "file is", "files are");
+        format!("authentic: made by {} at {}; {files} unchanged", self.place, format::time(&self.issued))
+    }
+}
+
+/// Verifies the signature of a folder, and the hash of each of its files.
+///
+/// # Errors
+/// Why it is not authentic.
+pub(super) fn verify(folder: &Path, keys: &TrustedKeys) -> Result<VerifiedExport, String> {
+    let note = read_text(&folder.join(SIGNATURE), EXPORT_BYTES_MAX as u64)?;
+    let Export { place, issued, manifest } =
+        Export::verify(&note, keys).map_err(|error| format!("{SIGNATURE}: {error}"))?;
+    let list = read_text(&folder.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+    if sha256(list.as_bytes()) != manifest {
+        return Err(format!("{MANIFEST} is not the list that was signed"));
+    }
+    let mut files = 0;
+    for line in list.lines() {
+        let (digest, name) = line.split_once("  ").ok_or_else(|| format!("{MANIFEST} has a bad line"))?;
+        let found = file_digest(&folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        if hex::encode(found) != digest {
+            return Err(format!("{name} was changed"));
+        }
+        files += 1;
+    }
+    Ok(VerifiedExport { place: place.to_string(), issued: issued.to_string(), files })
+}
+
+fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let mut text = String::new();
+    let read = fs::File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > bytes_max => Err(format!("{} is too large", path.display())),
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn file_digest(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finish()),
+            read => hash.update(&buffer[..read]),
+        }
+    }
 }
 
 /// Downloads an object. False if there is none.
@@ -403,7 +489,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let mut folder = Folder::new(&path).unwrap();
         folder.add("a.txt", b"abc").unwrap();
-        folder.finish().unwrap();
+        folder.finish(|_| Ok(None)).unwrap();
         let listed = fs::read_to_string(path.join(MANIFEST)).unwrap();
         assert_eq!(listed, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  a.txt\n");
         let refused = Folder::new(&path).err().unwrap();

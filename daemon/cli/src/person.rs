@@ -1,14 +1,15 @@
-//! `gatehouse person enroll|list|show|export|rename|suspend|resume|erase`
+//! `gatehouse person enroll|list|show|export|rename|suspend|resume|erase|restore`
 
 use std::path::PathBuf;
 
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Alike, Doubt, Enrolled, Erased};
+use gatehouse_store::store::{Alike, Doubt, Enrolled};
 
 use super::session::Session;
 use super::table::{Table, pairs, printable};
 use super::terminal::{Confirmation, confirm};
 use super::{export, format, input};
+use gatehouse_control::answers::PersonErasure;
 use gatehouse_control::types::{Fault, Request};
 
 #[derive(Debug, clap::Subcommand)]
@@ -54,6 +55,11 @@ pub(super) enum Command {
         /// Identifier of the person.
         id: String,
     },
+    /// Cancel the erasure of a person in its grace period.
+    Restore {
+        /// Identifier of the person.
+        id: String,
+    },
     /// Erase a person: destroy the key, and with it the encodings and the link to all past visits.
     #[command(alias = "rm")]
     Erase {
@@ -62,6 +68,9 @@ pub(super) enum Command {
         /// Erase without a question; an erasure cannot be undone.
         #[arg(long)]
         yes: bool,
+        /// Do not wait for the grace period (privacy.grace_days).
+        #[arg(long)]
+        now: bool,
     },
 }
 
@@ -161,22 +170,35 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Fault> 
             .ask_and_show(&Request::PersonResume { id }, |person: &PersonSummary| {
                 format!("{} is resumed", printable(&person.id))
             }),
-        Command::Erase { id, yes } => {
+        Command::Restore { id } => session
+            .ask_and_show(&Request::PersonRestore { id }, |person: &PersonSummary| {
+                format!("the erasure of {} is cancelled", printable(&person.id))
+            }),
+        Command::Erase { id, yes, now } => {
             let step = format!(
                 "Erases {}: its encodings, the link to all past visits, and the pictures of these visits.",
                 printable(&id)
             );
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
-            session.ask_and_show(&Request::PersonErase { id }, |erased: &Erased| {
-                let encodings = format::count(erased.samples as u64, "encoding", "encodings");
-                let files = format::count(erased.files, "file", "files");
-                let visits = format::count(erased.visits, "visit", "visits");
-                format!(
-                    "{} is erased, with {encodings} and {files} of {visits}\norder {}",
-                    printable(&erased.id),
-                    erased.order
-                )
-            })
+            session.ask_and_show(&Request::PersonErase { id, now }, erasure)
+        }
+    }
+}
+
+fn erasure(erasure: &PersonErasure) -> String {
+    match erasure {
+        PersonErasure::Done(erased) => {
+            let encodings = format::count(erased.samples as u64, "encoding", "encodings");
+            let files = format::count(erased.files, "file", "files");
+            let visits = format::count(erased.visits, "visit", "visits");
+            let (id, order) = (printable(&erased.id), &erased.order);
+            format!("{id} is erased, with {encodings} and {files} of {visits}\norder {order}")
+        }
+        PersonErasure::Ordered(person) => {
+            let (id, end) = (printable(&person.id), time_or_dash(person.expires_at.as_deref()));
+            format!(
+                "{id} is a stranger from now on, and is erased at {end}\ngatehouse person restore {id} cancels that"
+            )
         }
     }
 }
@@ -249,6 +271,7 @@ fn show(person: &PersonSummary) -> String {
         ("changed", format::time(&person.updated_at)),
         ("consent", or_dash(person.consent.clone())),
         ("erased at", time_or_dash(person.expires_at.as_deref())),
+        ("erasure ordered", if person.erasure_ordered { "yes" } else { "no" }.to_owned()),
         ("suspended", time_or_dash(person.suspended_at.as_deref())),
         ("reason", or_dash(person.suspension_reason.clone())),
     ])
@@ -280,6 +303,7 @@ mod tests {
             updated_at: String::new(),
             consent: None,
             expires_at: None,
+            erasure_ordered: false,
             suspended_at: None,
             suspension_reason: None,
         };

@@ -1,4 +1,4 @@
-//! `gatehouse receipt verify|show`: receipts of erasures. They need no daemon, no database and no network.
+//! `gatehouse receipt verify|verify-export|show`: receipts of erasures, and signed exports. They need no daemon, no database and no network.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,9 +14,9 @@ use gatehouse_receipt::{
 use gatehouse_store::receipt_subject::receipt_subject;
 use serde::Serialize;
 
-use super::format;
 use super::session::Session;
 use super::table::{Table, pairs};
+use super::{export, format};
 
 /// Longest file of keys, in bytes: 8,192 keys of usual length.
 const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -30,6 +30,17 @@ pub(super) enum Command {
     /// Ends with 0 if no place is pending: each has erased, or is listed as lost or retired. Ends with 1 if the receipt is
     /// authentic and places have not answered yet, and with 2 if the receipt is not authentic or cannot be read.
     Verify(Verify),
+    /// Verify the folder of `person export`: its signature, and that no file was changed.
+    ///
+    /// Ends with 0 if it is authentic, and with 2 if it is not, or cannot be read.
+    VerifyExport {
+        /// The folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// File of the trusted verifier keys, one NAME+ID+KEY per line.
+        #[arg(long, value_name = "FILE")]
+        keys: PathBuf,
+    },
     /// Show in plain language what a receipt states; verifies nothing.
     Show {
         /// File of the receipt; `-` is standard input.
@@ -57,6 +68,10 @@ pub(super) struct Verify {
 pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault> {
     match command {
         Command::Verify(args) => verify(args, session),
+        Command::VerifyExport { folder, keys } => {
+            let verified = export::verify(folder, &trusted(keys)?).map_err(not_authentic)?;
+            session.show(&verified, export::VerifiedExport::text)
+        }
         Command::Show { file } => {
             let bundle = Bundle::parse(&read(file, BUNDLE_BYTES_MAX)?)
                 .map_err(|error| not_authentic(format!("{}: {error}", file.display())))?;
@@ -67,11 +82,7 @@ pub(super) fn run(command: &Command, session: &mut Session) -> Result<(), Fault>
 
 fn verify(args: &Verify, session: &mut Session) -> Result<(), Fault> {
     let receipt = read(&args.file, BUNDLE_BYTES_MAX)?;
-    let keys = read(&args.keys, KEYS_BYTES_MAX)?;
-    let keys = std::str::from_utf8(&keys).map_err(|_| not_authentic("the file of the keys is not text"))?;
-    let keys = TrustedKeys::parse(keys)
-        .map_err(|error| not_authentic(format!("{}: {error}", args.keys.display())))?;
-    let verdict = verify_bytes(&receipt, &keys, subject(args)?.as_ref());
+    let verdict = verify_bytes(&receipt, &trusted(&args.keys)?, subject(args)?.as_ref());
     session.show(&verdict, verdict_text)?;
     match verdict {
         Verdict::Complete(_) => Ok(()),
@@ -79,6 +90,12 @@ fn verify(args: &Verify, session: &mut Session) -> Result<(), Fault> {
         Verdict::Pending(_) => Err(Fault::with_code(exit::REFUSED, "")),
         Verdict::NotAuthentic { .. } => Err(not_authentic("")),
     }
+}
+
+fn trusted(file: &Path) -> Result<TrustedKeys, Fault> {
+    let keys = read(file, KEYS_BYTES_MAX)?;
+    let keys = std::str::from_utf8(&keys).map_err(|_| not_authentic("the file of the keys is not text"))?;
+    TrustedKeys::parse(keys).map_err(|error| not_authentic(format!("{}: {error}", file.display())))
 }
 
 /// The person whom the receipt must be about.

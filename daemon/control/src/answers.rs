@@ -9,6 +9,7 @@ use gatehouse_store::clock::ClockSource;
 use gatehouse_store::ledger::Column;
 use gatehouse_store::people::PersonSummary;
 use gatehouse_store::record::Sink;
+use gatehouse_store::store::Erased;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -79,6 +80,16 @@ pub struct ClockLine {
     pub wall: String,
     /// The error of the wall clock beyond the uncertainty, in milliseconds.
     pub wrong_by_ms: u64,
+}
+
+/// The result of an order to erase a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PersonErasure {
+    /// The person is erased.
+    Done(Erased),
+    /// The person is erased at the end of the grace period (`expires_at`).
+    Ordered(PersonSummary),
 }
 
 /// A part of the data of a person, newest visits first.

@@ -77,6 +77,11 @@ pub enum Request {
         /// Whether the first page has the numbers of the encodings.
         templates: bool,
     },
+    /// Sign an export; answered with the signed note as text, or null where the id of the device cannot be on a receipt.
+    PersonExportSign {
+        /// SHA-256 of the list of files, 64 hexadecimal digits.
+        manifest: String,
+    },
     /// A new display name; answered with [`gatehouse_store::people::PersonSummary`].
     PersonRename {
         /// The operator's identifier.
@@ -86,6 +91,14 @@ pub enum Request {
     },
     /// Erase a person; answered with [`gatehouse_store::store::Erased`].
     PersonErase {
+        /// The operator's identifier.
+        id: String,
+        /// Whether it does not wait for the grace period.
+        #[serde(default)]
+        now: bool,
+    },
+    /// Cancel an erasure in its grace period; answered with [`gatehouse_store::people::PersonSummary`].
+    PersonRestore {
         /// The operator's identifier.
         id: String,
     },

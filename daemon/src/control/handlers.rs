@@ -13,7 +13,7 @@ pub(super) mod state;
 use std::time::Duration;
 
 use gatehouse_store::files::SealedReader;
-use gatehouse_store::store::{Galleries, RequestError, StoreError, Upkeep};
+use gatehouse_store::store::{Galleries, RequestError, StoreError, Upkeep, VerifyAt};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -53,8 +53,10 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::PersonExport { id, before, templates } => {
             value(export::page(services, export::ExportRequest { id, before, templates }, uid).await?)
         }
+        Request::PersonExportSign { manifest } => value(export::sign(services, &manifest).await?),
         Request::PersonRename { id, name } => value(people::rename(services, &id, &name, uid).await?),
-        Request::PersonErase { id } => value(people::erase(services, &id, uid).await?),
+        Request::PersonErase { id, now } => value(people::erase(services, &id, now, uid).await?),
+        Request::PersonRestore { id } => value(people::restore(services, &id, uid).await?),
         Request::GalleryReport { gallery } => report(services, gallery).await,
         Request::GalleryList => value(services.store.galleries.list()),
         Request::GalleryAdd(model) => value(galleries::add(services, model, uid).await?),
@@ -93,16 +95,20 @@ pub(super) async fn answer(services: &Services, request: Request, uid: u32) -> R
         Request::Ledger => value(state::ledger(&services.store.events)),
         Request::KeyStatus => value(keys::status(services)),
         Request::KeyRotateTemplates => value(keys::rotate_templates(services, uid).await?),
-        Request::StoreVerify { at } => {
-            value(ask(&services.store.upkeep, move |upkeep| upkeep.verify(at)).await?)
-        }
+        Request::StoreVerify { at } => verify(services, at).await,
         Request::StoreCompact => value(ask(&services.store.upkeep, Upkeep::compact).await?),
-        Request::StoreRetain => {
-            value(services.store.upkeep.retain(&services.settings.retention()).await.map_err(store_fault)?)
-        }
+        Request::StoreRetain => retain(services).await,
         Request::ConfigShow => value(services.settings.lines()),
         Request::ConfigReload => reload(services),
     }
+}
+
+async fn verify(services: &Services, at: VerifyAt) -> Result<Answer, Fault> {
+    value(ask(&services.store.upkeep, move |upkeep| upkeep.verify(at)).await?)
+}
+
+async fn retain(services: &Services) -> Result<Answer, Fault> {
+    value(services.store.upkeep.retain(&services.settings.retention()).await.map_err(store_fault)?)
 }
 
 async fn report(services: &Services, gallery: Option<String>) -> Result<Answer, Fault> {

@@ -10,6 +10,7 @@
 
 mod bundle;
 mod cover;
+mod export;
 mod keys;
 mod note;
 mod place;
@@ -20,6 +21,7 @@ mod words;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
 pub use cover::{COVER_BYTES_MAX, Cover, PLACES_MAX, PlaceState};
+pub use export::{EXPORT_BYTES_MAX, Export};
 pub use keys::{
     KEYS_MAX, KeyName, KeysError, NAME_BYTES_MAX, Signer, TrustedKeys, VerifierKey, central_key_name,
 };

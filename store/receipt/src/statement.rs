@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 use gatehouse_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -54,14 +55,17 @@ impl fmt::Display for By {
     }
 }
 
-impl By {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
+impl FromStr for By {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        let by = match text {
             "central" => Some(Self::Central),
             "retention" => Some(Self::Retention),
             "expiry" => Some(Self::Expiry),
-            text => text.strip_prefix("uid ")?.parse().ok().map(Self::User),
-        }
+            text => text.strip_prefix("uid ").and_then(|number| number.parse().ok()).map(Self::User),
+        };
+        by.ok_or(FormError::NotCanonical)
     }
 }
 
@@ -231,7 +235,7 @@ impl Statement {
         let place = lines.field("place", Place::parse)?;
         let (ordered, by) = lines.field("ordered", |value| {
             let (time, by) = value.split_once(" by ")?;
-            Some((parse_time(time)?, By::parse(by)?))
+            Some((parse_time(time)?, by.parse().ok()?))
         })?;
         let (done, uncertainty_ms) = lines.field("done", parse_done)?;
         let statement = Self {

@@ -33,6 +33,9 @@ pub enum Refusal {
     /// An id or a name cannot be used.
     #[error(transparent)]
     Person(#[from] PersonFault),
+    /// No erasure of the person is ordered.
+    #[error("no erasure of person `{0}` is ordered; see `gatehouse person show`")]
+    NotOrdered(String),
     /// The consent or the suspension is refused.
     #[error(transparent)]
     Terms(#[from] TermFault),

@@ -5,6 +5,8 @@
 
 mod absence;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use gatehouse_central::deployment::deployment_key;
 use gatehouse_central::error::SyncError;
@@ -15,7 +17,7 @@ use gatehouse_gallery::transform::Protected;
 use gatehouse_gallery::{Encoding, Gallery, GallerySettings, Verdict};
 use gatehouse_model::{CameraName, Face, KeyId, OrderId, Outcome, Person, SAMPLES_MAX, Timestamp};
 use gatehouse_store::deployment::{DeploymentKey, Reference};
-use gatehouse_store::store::{ErasureOrder, Shared, SharedSample, SharedTerm};
+use gatehouse_store::store::{ErasureOrder, OrderedBy, Shared, SharedSample, SharedTerm};
 use gatehouse_store::terms::{Consent, Term, TermFault, TermKind, Terms, check_text};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -46,6 +48,8 @@ pub struct CentralPerson {
     pub consent: Option<String>,
     /// When appliances erase the person, RFC 3339.
     pub expires_at: Option<String>,
+    /// Whether an erasure is ordered, which can be cancelled until then.
+    pub erasure_ordered: bool,
     /// Since when the person is suspended, RFC 3339. None: not suspended.
     pub suspended_at: Option<String>,
     /// Reason of the suspension.
@@ -161,7 +165,8 @@ impl People {
         let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
         let now = self.stamp().await?;
         let time = known.terms.suspension.time.or(Some(now));
-        self.set_suspension(id, known, Term { changed_at: now, text: reason.map(str::to_owned), time }).await
+        let term = Term { changed_at: now, text: reason.map(str::to_owned), time };
+        self.set_terms(id, known, Terms { suspension: term, ..Terms::default() }).await
     }
 
     /// Ends a suspension.
@@ -170,19 +175,50 @@ impl People {
     /// A refusal if the id is not enrolled or the person is not suspended.
     pub async fn resume(&self, id: &str) -> Result<(), SyncError> {
         let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
-        if !known.terms.is_suspended() {
+        if known.terms.suspension.time.is_none() {
             return Err(SyncError::Setup(format!(
                 "person `{id}` is not suspended; see `gatehouse central person list`"
             )));
         }
-        let changed_at = self.stamp().await?;
-        self.set_suspension(id, known, Term { changed_at, text: None, time: None }).await
+        let suspension = Term { changed_at: self.stamp().await?, ..Term::default() };
+        self.set_terms(id, known, Terms { suspension, ..Terms::default() }).await
     }
 
-    async fn set_suspension(&self, id: &str, known: KnownPerson, term: Term) -> Result<(), SyncError> {
+    /// Orders the erasure of a person after a grace period. Returns when it is carried out: the earlier time if it was
+    /// ordered before. Until then every appliance answers the person as a stranger.
+    ///
+    /// # Errors
+    /// A refusal if the id is not enrolled.
+    pub async fn order_erasure(&self, id: &str, grace: Duration) -> Result<Timestamp, SyncError> {
+        let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        let now = self.stamp().await?;
+        let mut terms = Terms { erasure: known.terms.erasure.clone(), ..Terms::default() };
+        terms.order_erasure(OrderedBy::Central, now, grace);
+        let end = terms.ends_at().unwrap_or(now);
+        self.set_terms(id, known, terms).await?;
+        Ok(end)
+    }
+
+    /// Cancels an erasure in its grace period.
+    ///
+    /// # Errors
+    /// A refusal if the id is not enrolled or no erasure is ordered.
+    pub async fn restore(&self, id: &str) -> Result<(), SyncError> {
+        let known = self.known(id).await?.ok_or_else(|| unknown(id))?;
+        if known.terms.erasure.time.is_none() {
+            return Err(SyncError::Setup(format!(
+                "no erasure of person `{id}` is ordered; see `gatehouse central person list`"
+            )));
+        }
+        let erasure = Term { changed_at: self.stamp().await?, ..Term::default() };
+        self.set_terms(id, known, Terms { erasure, ..Terms::default() }).await
+    }
+
+    /// Uploads the terms that were ever changed.
+    async fn set_terms(&self, id: &str, known: KnownPerson, terms: Terms) -> Result<(), SyncError> {
         let person = Person { id: id.to_owned(), name: known.name };
         let reference = self.key.reference(id);
-        let (sealed, terms) = (self.seal(&person)?, Terms { suspension: term, ..Terms::default() });
+        let sealed = self.seal(&person)?;
         let terms = SharedTerm::seal_all(&self.key, reference, &terms).map_err(refused)?;
         let KnownPerson { born, named_at, .. } = known;
         self.give(Shared { reference, person, born, named_at, sealed, terms, samples: Vec::new() }).await
@@ -257,10 +293,12 @@ impl People {
         let query = "select p.external_id, p.name, p.named_by, \
              (select count(*) from gatehouse.face_encodings e where e.person_id = p.id), \
              to_char(p.updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-             c.description, c.effective_at, s.description, s.effective_at \
+             c.description, least(c.effective_at, e.effective_at), s.description, s.effective_at, \
+             e.effective_at is not null \
              from gatehouse.persons p \
              left join gatehouse.person_terms c on c.person_id = p.id and c.kind = 'consent' \
              left join gatehouse.person_terms s on s.person_id = p.id and s.kind = 'suspension' \
+             left join gatehouse.person_terms e on e.person_id = p.id and e.kind = 'erasure' \
              order by 1 limit $1";
         let rows =
             timed("list people", rows::BATCH_TIMEOUT, self.link.client.query(query, &[&LIST_MAX])).await?;
@@ -277,6 +315,7 @@ impl People {
             expires_at: time(row, 6),
             suspension_reason: row.get(7),
             suspended_at: time(row, 8),
+            erasure_ordered: row.get(9),
         };
         Ok(rows.iter().map(person).collect())
     }
@@ -342,11 +381,11 @@ impl People {
         Ok(gallery)
     }
 
-    /// The person of a reference; none if they are suspended.
+    /// The person of a reference; none if they are suspended, or their erasure is ordered.
     async fn person(&self, reference: Reference) -> Result<Option<Person>, SyncError> {
         let query = "select p.encrypted_metadata from gatehouse.persons p where p.id = $1 and not exists \
              (select from gatehouse.person_terms t \
-               where t.person_id = p.id and t.kind = 'suspension' and t.effective_at is not null)";
+               where t.person_id = p.id and t.kind in ('suspension', 'erasure') and t.effective_at is not null)";
         let id = Uuid::from_bytes(reference.0);
         let row = timed("search people", CALL_TIMEOUT, self.link.client.query_opt(query, &[&id])).await?;
         Ok(row.and_then(|row| self.key.open(reference, row.get(0)).ok()))

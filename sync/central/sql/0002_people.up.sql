@@ -160,7 +160,7 @@ comment on column gatehouse.erasure_places.given_up_at is 'Time at which it was 
 -- Terms: consent and suspension
 create table gatehouse.person_terms (
     person_id       uuid        not null references gatehouse.persons on delete cascade,
-    kind            text        not null check (kind in ('consent', 'suspension')),
+    kind            text        not null check (kind in ('consent', 'suspension', 'erasure')),
     changed_at      timestamptz not null,
     changed_by      text        not null,
     description     text        check (description <> ''),
@@ -171,15 +171,16 @@ create table gatehouse.person_terms (
     primary key (person_id, kind)
 );
 comment on table gatehouse.person_terms is
-    'Consent and suspension of people, at most one row each. An erasure of the person deletes them.';
+    'Consent, suspension and ordered erasure of people, at most one row each. An erasure of the person deletes them.';
 comment on column gatehouse.person_terms.person_id is 'The person.';
-comment on column gatehouse.person_terms.kind is 'consent or suspension.';
+comment on column gatehouse.person_terms.kind is 'consent, suspension, or an erasure in its grace period.';
 comment on column gatehouse.person_terms.changed_at is
     'Timestamp of the term, from the hybrid logical clock of the writer. The later term wins.';
 comment on column gatehouse.person_terms.changed_by is 'Writer of the term: an appliance, or central.';
-comment on column gatehouse.person_terms.description is 'Reference of the consent, or reason of the suspension.';
+comment on column gatehouse.person_terms.description is 'Reference of the consent, reason of the suspension, or who ordered the erasure.';
 comment on column gatehouse.person_terms.effective_at is
-    'End of the consent, at which appliances erase the person. Begin of the suspension, or null if the person is resumed.';
+    'End of the consent or of the grace period, at which appliances erase the person. Begin of the suspension. Null if the '
+    'suspension or the erasure was cancelled.';
 comment on column gatehouse.person_terms.encrypted_value is
     'Description and effective_at, sealed with the deployment key, for appliances.';
 comment on column gatehouse.person_terms.created_at is 'Time at which the row was created, by the clock of this server.';

@@ -1,8 +1,10 @@
-//! Consent, its end and suspension, shared by the appliances of a deployment.
+//! Consent, its end, suspension and ordered erasures, shared by the appliances of a deployment.
+
+use std::time::Duration;
 
 use gatehouse_admin::shared_people::NewPerson;
 use gatehouse_model::{Person, Timestamp};
-use gatehouse_store::store::Enrollment;
+use gatehouse_store::store::{Enrollment, OrderedBy};
 use gatehouse_store::terms::Consent;
 use gatehouse_testkit::wait;
 
@@ -42,7 +44,7 @@ async fn consent_and_suspension_reach_all_appliances_and_the_later_one_wins() {
     enroll(&one, "anna", 0, consent("form 17", Some(end))).await;
     let given = Some([Some("form 17".to_owned()), Some(end.to_string()), None]);
     waits_for(&two, "the consent", |house| terms(house, "anna") == given).await;
-    assert_eq!(two.knows(0), Some("anna".into()));
+    waits_for(&two, "the template", |house| house.knows(0) == Some("anna".into())).await;
 
     two.store.privacy.suspend("anna", Some("objection")).await.unwrap();
     assert_eq!(two.knows(0), None);
@@ -77,7 +79,7 @@ async fn consent_and_suspension_reach_all_appliances_and_the_later_one_wins() {
     // Templates and terms are unreadable for a thief of the role, and in no table but those of people.
     let plain = "select count(*) from gatehouse.person_terms t where encode(t.encrypted_value, 'escape') like '%form%'";
     assert_eq!(deployment.bed.count(plain).await, 0);
-    one.store.people.erase("anna", gatehouse_store::store::OrderedBy::User(0)).await.unwrap();
+    one.store.people.erase("anna", OrderedBy::User(0)).await.unwrap();
     one.settled().await;
     assert_eq!(deployment.bed.count("select count(*) from gatehouse.person_terms").await, 0);
 }
@@ -95,7 +97,7 @@ async fn the_end_of_a_consent_erases_once_and_not_who_is_enrolled_again() {
     two.go_offline().await;
     while Timestamp::now() < end {
         assert_eq!(one.store.privacy.erase_expired(true).await.unwrap(), 0);
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     one.settled().await;
     one.go_offline().await;
@@ -152,4 +154,43 @@ async fn a_required_consent_is_required_on_every_way_in() {
         terms(house, "carl").is_some_and(|terms| terms[0].as_deref() == Some("form 3"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ordered_erasure_makes_a_stranger_everywhere_and_is_one_order_at_its_end() {
+    let deployment = Deployment::new("termsgrace").await;
+    let (mut one, mut two) = (deployment.house("one").await, deployment.house("two").await);
+    one.go_online();
+    two.go_online();
+    enroll(&one, "anna", 0, Consent::default()).await;
+    two.waits_for("the person", &[("anna", "anna", 1)]).await;
+    let by = OrderedBy::User(1000);
+    one.store.privacy.order_erasure("anna", by, Duration::from_secs(3600)).await.unwrap();
+    waits_for(&two, "the order", |house| house.knows(0).is_none()).await;
+    let central = deployment.central().await;
+    assert!(central.list().await.unwrap()[0].erasure_ordered);
+    let faces = central.identify(&[encoding(0)], gallery_settings()).await.unwrap();
+    assert!(faces[0].person.is_none(), "a stranger centrally, too");
+    central.restore("anna").await.unwrap();
+    for house in [&one, &two] {
+        waits_for(house, "the end of the order", |house| house.knows(0).is_some()).await;
+    }
+    assert!(central.restore("anna").await.is_err(), "no erasure is ordered");
+
+    let end = central.order_erasure("anna", Duration::from_secs(3)).await.unwrap();
+    for house in [&one, &two] {
+        waits_for(house, "the central order", |house| house.knows(0).is_none()).await;
+        assert_eq!(house.store.privacy.erase_expired(true).await.unwrap(), 0, "not before its time");
+    }
+    while Timestamp::now() < end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for house in [&one, &two] {
+        house.store.privacy.erase_expired(true).await.unwrap();
+        house.waits_for("the erasure", &[]).await;
+        house.settled().await;
+    }
+    assert_eq!(deployment.bed.count("select count(*) from gatehouse.erasure_orders").await, 1);
+    let stated = "select count(*) from gatehouse.erasure_places where statement like '%by central%'";
+    assert_eq!(deployment.bed.count(stated).await, 2, "both have stated it");
 }

@@ -126,6 +126,14 @@ impl Site {
         lines.filter(|line| line.contains("gatehouse central ")).map(str::to_owned).collect()
     }
 
+    /// Sets the grace period of erasures, in days.
+    fn grace(&self, days: &str) -> Result<()> {
+        let file = self.folder.join("central.toml");
+        let text = std::fs::read_to_string(&file)?;
+        let (text, _) = text.split_once("[privacy]").unwrap_or((&text, ""));
+        Ok(std::fs::write(&file, format!("{text}[privacy]\ngrace_days = {days}\n"))?)
+    }
+
     /// The commands in the page's prose that begin with this text.
     fn inline(&self, beginning: &str) -> Vec<String> {
         let spans = shipped::inline_code(&self.page).into_iter();
@@ -215,6 +223,10 @@ async fn the_documented_owner_runs_every_central_command_of_the_page() -> Result
     site.command("gatehouse central person absent --days 730")?;
     site.command("gatehouse central report")?;
     site.command("gatehouse central report --person anna --json")?;
+    site.grace("30")?;
+    site.command("gatehouse central person erase anna --yes")?;
+    site.command("gatehouse central person restore anna")?;
+    site.grace("0")?;
     site.command("gatehouse central person erase anna --yes")?;
     let mut receipts = site.inline("gatehouse central receipt ");
     receipts.retain(|line| !line.contains('|'));

@@ -97,7 +97,10 @@ async fn a_central_export_has_all_of_a_person_and_no_other_name() -> Result<()> 
 
     let target = setup.daemon.folder().path().join("export");
     let to = target.to_string_lossy().into_owned();
-    let export = ["central", "person", "export", "anna", "--to", &to, "--config", &config];
+    let key = format!("{to}-signing.key");
+    ensure!(setup.daemon.cli(&["central", "receipt", "make-key", &key])?.code == 0);
+    let export =
+        ["central", "person", "export", "anna", "--to", &to, "--signing-key", &key, "--config", &config];
     let done = setup.daemon.cli(&export)?;
     ensure!(done.code == 0 && done.stdout.contains(&format!("{anna} visits")), "{done:?}");
     let listed = all_files(&target)?;
@@ -113,7 +116,11 @@ async fn a_central_export_has_all_of_a_person_and_no_other_name() -> Result<()> 
         .current_dir(&target)
         .output()?;
     ensure!(check.status.success(), "{check:?}");
-    ensure!(String::from_utf8(check.stdout)?.lines().count() == listed.len() - 1, "all but the list");
+    ensure!(
+        String::from_utf8(check.stdout)?.lines().count() == listed.len() - 2,
+        "all but the list and its signature"
+    );
+    ensure!(target.join("MANIFEST.note").exists(), "it is signed");
     let visits: Value = serde_json::from_slice(&std::fs::read(target.join("visits.json"))?)?;
     let visits = visits.as_array().context("visits")?;
     ensure!(visits.len() as i64 == anna, "{} visits instead of {anna}", visits.len());

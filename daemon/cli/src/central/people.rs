@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gatehouse_admin::delete;
 use gatehouse_admin::shared_people::{Absence, CentralPerson, HeldPeople, NewPerson, People};
@@ -21,7 +22,7 @@ use super::super::session::Session;
 use super::super::table::{Table, printable};
 use super::super::terminal::{Confirmation, confirm};
 use super::super::{export, format, identify, input};
-use super::{Args, settings};
+use super::{Args, receipt, settings};
 use gatehouse_control::answers::FaceLine;
 use gatehouse_control::types::Fault;
 use gatehouse_machine::gallery::gallery_settings;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
         /// New or empty folder.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// File of the signing key of receipts: also signs the list of files.
+        #[arg(long, value_name = "FILE")]
+        signing_key: Option<PathBuf>,
         #[command(flatten)]
         args: Args,
     },
@@ -94,11 +98,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         args: Args,
     },
+    /// Cancel the erasure of a person in its grace period.
+    Restore {
+        /// Identifier of the person.
+        id: String,
+        #[command(flatten)]
+        args: Args,
+    },
     /// Erase a person in the database; appliances follow when they receive the erasure.
     #[command(alias = "rm")]
     Erase {
         /// Identifier of the person.
         id: String,
+        /// Do not wait for the grace period (privacy.grace_days).
+        #[arg(long)]
+        now: bool,
         /// Erase without a question; an erasure cannot be undone.
         #[arg(long)]
         yes: bool,
@@ -163,9 +177,10 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
                 .map_err(Fault::refused)?;
             session.show(&people, |people| table(people))
         }
-        Command::Export { id, to, args } => {
+        Command::Export { id, to, signing_key: key, args } => {
             let config = settings(&args.config)?;
-            runtime.block_on(export::central(&config, &id, &to, session))
+            let signer = key.map(|file| receipt::signing_key(&config, &file)).transpose()?;
+            runtime.block_on(export::central(&config, &id, &to, signer.as_ref(), session))
         }
         Command::Absent { days, erase, yes, args } => {
             if erase {
@@ -190,26 +205,41 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
             let config = settings(&args.config)?;
             let suspended = async { People::open(&config).await?.suspend(&id, reason.as_deref()).await };
             runtime.block_on(suspended).map_err(Fault::refused)?;
-            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
-                format!("{} is suspended; appliances follow when they synchronize", printable(done.id))
-            })
+            changed(&id, "is suspended", session)
         }
         Command::Resume { id, args } => {
             let config = settings(&args.config)?;
             let resumed = async { People::open(&config).await?.resume(&id).await };
             runtime.block_on(resumed).map_err(Fault::refused)?;
-            session.show(&PersonChanged { id: &id, added: 0 }, |done| {
-                format!("{} is resumed; appliances follow when they synchronize", printable(done.id))
-            })
+            changed(&id, "is resumed", session)
         }
-        Command::Erase { id, yes, args } => {
+        Command::Restore { id, args } => {
+            let config = settings(&args.config)?;
+            let restored = async { People::open(&config).await?.restore(&id).await };
+            runtime.block_on(restored).map_err(Fault::refused)?;
+            changed(&id, "is not erased", session)
+        }
+        Command::Erase { id, now, yes, args } => {
             let step = format!("Erases {} on all appliances.", printable(&id));
             confirm(&Confirmation { yes, step: &step, answer: &id })?;
             let config = settings(&args.config)?;
-            let erased = runtime.block_on(erase(&config, &id))?;
-            session.show(&erased, erased_text)
+            let grace = config.privacy.grace().filter(|_| !now);
+            match grace {
+                Some(grace) => {
+                    let ordered = runtime.block_on(order_erasure(&config, &id, grace))?;
+                    session.show(&ordered, ordered_text)
+                }
+                None => session.show(&runtime.block_on(erase(&config, &id))?, erased_text),
+            }
         }
     }
+}
+
+/// A change that appliances receive at their next connection.
+fn changed(id: &str, what: &str, session: &mut Session) -> Result<(), Fault> {
+    session.show(&PersonChanged { id, added: 0 }, |done| {
+        format!("{} {what}; appliances follow when they synchronize", printable(done.id))
+    })
 }
 
 fn enroll(
@@ -231,6 +261,27 @@ fn enroll(
         let encodings = format::count(done.added as u64, "encoding", "encodings");
         format!("{} is enrolled: {encodings} added", printable(done.id))
     })
+}
+
+/// Result of an erasure with a grace period.
+#[derive(Serialize)]
+struct ErasureOrdered<'a> {
+    id: &'a str,
+    expires_at: String,
+}
+
+async fn order_erasure<'a>(
+    config: &Config,
+    id: &'a str,
+    grace: Duration,
+) -> Result<ErasureOrdered<'a>, Fault> {
+    let end = async { People::open(config).await?.order_erasure(id, grace).await };
+    Ok(ErasureOrdered { id, expires_at: end.await.map_err(Fault::refused)?.to_string() })
+}
+
+fn ordered_text(ordered: &ErasureOrdered<'_>) -> String {
+    let (id, end) = (printable(ordered.id), format::time(&ordered.expires_at));
+    format!("{id} is a stranger at all appliances once they synchronize, and is erased at {end}")
 }
 
 async fn erase<'a>(config: &Config, id: &'a str) -> Result<PersonErased<'a>, Fault> {

@@ -109,7 +109,7 @@ pub(super) fn run(command: Command, runtime: &Runtime, session: &mut Session) ->
     }
 }
 
-fn signing_key(config: &Config, file: &Path) -> Result<Signer, Fault> {
+pub(super) fn signing_key(config: &Config, file: &Path) -> Result<Signer, Fault> {
     let secret = read_secret(file).map_err(Fault::refused)?;
     signer(config, secret.bytes()).map_err(Fault::refused)
 }

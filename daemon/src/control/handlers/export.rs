@@ -48,6 +48,17 @@ pub(super) async fn page(
     Ok(PersonExportPage { device, person, visits, next, templates })
 }
 
+/// Signs the list of files of an export.
+pub(super) async fn sign(services: &Services, manifest: &str) -> Result<Option<String>, Fault> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(manifest, &mut digest)
+        .map_err(|_| Fault::refused("the hash of the list of files is not 64 hexadecimal digits"))?;
+    let (device, privacy) = (services.settings.started().device.clone(), services.store.privacy.clone());
+    let sign =
+        move || privacy.sign_export(device.environment.as_str(), &device.id, digest).map_err(store_fault);
+    blocking(sign).await
+}
+
 fn templates_of(store: &Store, id: &str, with_numbers: bool) -> Vec<ExportedTemplates> {
     let galleries = store.privacy.encodings(id).into_iter();
     let exported = galleries.map(|own| {

@@ -3,13 +3,13 @@
 use gatehouse_gallery::Encoding;
 use gatehouse_model::{CameraName, Model, Timestamp};
 use gatehouse_store::people::PersonSummary;
-use gatehouse_store::store::{Enrolled, Enrollment, Erased, Galleries, OrderedBy, ProbeFace, Refusal};
+use gatehouse_store::store::{Enrolled, Enrollment, Galleries, OrderedBy, ProbeFace, Refusal};
 use gatehouse_store::terms::Consent;
 use tracing::{info, warn};
 
 use super::{Answer, blocking, store_fault, value};
 use crate::control::Services;
-use gatehouse_control::answers::{FaceLine, IdentifyAnswer};
+use gatehouse_control::answers::{FaceLine, IdentifyAnswer, PersonErasure};
 use gatehouse_control::encodings::RawEncoding;
 use gatehouse_control::types::{ENCODINGS_MAX, Fault};
 
@@ -98,10 +98,27 @@ pub(super) async fn resume(services: &Services, id: &str, uid: u32) -> Result<Pe
     Ok(person)
 }
 
-pub(super) async fn erase(services: &Services, id: &str, uid: u32) -> Result<Erased, Fault> {
-    let erased = services.store.people.erase(id, OrderedBy::User(uid)).await.map_err(store_fault)?;
+pub(super) async fn erase(
+    services: &Services,
+    id: &str,
+    now: bool,
+    uid: u32,
+) -> Result<PersonErasure, Fault> {
+    let by = OrderedBy::User(uid);
+    if let Some(grace) = services.settings.started().privacy.grace().filter(|_| !now) {
+        let person = services.store.privacy.order_erasure(id, by, grace).await.map_err(store_fault)?;
+        info!(uid, "erasure of a person ordered");
+        return Ok(PersonErasure::Ordered(person));
+    }
+    let erased = services.store.people.erase(id, by).await.map_err(store_fault)?;
     info!(uid, samples = erased.samples, "person erased");
-    Ok(erased)
+    Ok(PersonErasure::Done(erased))
+}
+
+pub(super) async fn restore(services: &Services, id: &str, uid: u32) -> Result<PersonSummary, Fault> {
+    let person = services.store.privacy.restore(id).await.map_err(store_fault)?;
+    info!(uid, "erasure of a person cancelled");
+    Ok(person)
 }
 
 /// In a blocking task: a search in a large gallery takes milliseconds for each encoding.

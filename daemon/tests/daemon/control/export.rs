@@ -94,7 +94,10 @@ async fn an_export_is_complete_and_names_no_other_person() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
     }
     let manifest = std::fs::read_to_string(target.join("MANIFEST")).unwrap();
-    assert_eq!(manifest.lines().count(), files.len() - 1, "all files but the list itself");
+    assert_eq!(manifest.lines().count(), files.len() - 2, "all files but the list itself and its signature");
+    let keys = home.file("keys", home.json(&["key", "status"])["verifier_key"].as_str().unwrap());
+    let verify = ["receipt", "verify-export", to, "--keys", &keys];
+    assert!(home.says(&verify).contains("files are unchanged"));
     for line in manifest.lines() {
         let (sum, name) = line.split_once("  ").unwrap();
         assert_eq!(hex::encode(sha256(&std::fs::read(target.join(name)).unwrap())), sum, "{name}");
@@ -129,6 +132,10 @@ async fn an_export_is_complete_and_names_no_other_person() {
     assert!(log.contains("person exported") && !log.contains("anna"), "{log}");
     let (code, said) = home.fails(&["person", "export", "anna", "--to", to]);
     assert!(code == 1 && said.contains("not empty"), "{said}");
+    let page = target.join("visits.json");
+    std::fs::write(&page, std::fs::read_to_string(&page).unwrap().replacen("seq", "seQ", 1)).unwrap();
+    let (code, said) = home.fails(&verify);
+    assert!(code == 2 && said.contains("visits.json was changed"), "{said}");
     let unknown = home.path("unknown");
     assert_eq!(home.fails(&["person", "export", "unknown", "--to", unknown.to_str().unwrap()]).0, 1);
     assert!(!unknown.exists());

@@ -45,6 +45,26 @@ fn a_person_is_enrolled_found_renamed_and_erased() {
 }
 
 #[test]
+fn an_erasure_waits_for_its_grace_period_and_can_be_cancelled() {
+    let home = Home::new("[gallery]\nthreshold = 0.6\n[privacy]\ngrace_days = 30\n");
+    let daemon = home.start();
+    let alice = home.file("alice.json", &encodings(1, 5));
+    let probe = home.file("probe.json", &serde_json::to_string(&encoding(1, 99)).unwrap());
+    let outcome = || home.json(&["identify", &probe])["faces"][0]["outcome"].clone();
+    home.says(&["person", "enroll", "--id", "a1", "--name", "Alice", "--encodings", &alice]);
+    let ordered = home.json(&["person", "erase", "a1", "--yes"]);
+    assert!(ordered["erasure_ordered"] == true && ordered["expires_at"].is_string(), "{ordered}");
+    assert_eq!(outcome(), "stranger");
+    assert!(home.says(&["person", "show", "a1"]).contains("erasure ordered  yes"));
+    assert!(home.says(&["person", "restore", "a1"]).contains("cancelled"));
+    assert_eq!(outcome(), "match");
+    assert_eq!(home.fails(&["person", "restore", "a1"]).0, 1);
+    assert!(home.says(&["person", "erase", "a1", "--now", "--yes"]).contains("is erased, with 5 encodings"));
+    assert_eq!(home.fails(&["person", "show", "a1"]).0, 1);
+    daemon.stop();
+}
+
+#[test]
 fn a_consent_is_recorded_a_suspended_person_is_a_stranger_and_the_end_erases() {
     let home = Home::new("[gallery]\nthreshold = 0.6\n[privacy]\nconsent = \"required\"\n");
     let daemon = home.start();

@@ -64,7 +64,7 @@ impl Galleries {
             faces: found,
             effort: None,
         };
-        let answerable = |key_id: KeyId| people.member(&key_id).filter(|member| !member.is_suspended());
+        let answerable = |key_id: KeyId| people.member(&key_id).filter(|member| !member.is_stranger());
         let mut answer = identification
             .map_person(|key_id| answerable(key_id).map(|member| member.profile.person.clone()));
         // The person may have been erased since the search, or is suspended: report a stranger.
@@ -85,7 +85,7 @@ impl Galleries {
         let people = self.core.people();
         let member = |person: &Person| people.member(&people.key_of(&person.id)?);
         let is_known = |person| {
-            member(person).is_some_and(|member| !member.is_suspended() && member.profile.person == *person)
+            member(person).is_some_and(|member| !member.is_stranger() && member.profile.person == *person)
         };
         answer.faces.iter().filter_map(|face| face.person.as_ref()).all(is_known)
     }

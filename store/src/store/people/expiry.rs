@@ -1,11 +1,10 @@
-//! Erasure of people at the end of their consent.
+//! Erasure of people at the end of their consent, or of the grace period of an ordered erasure.
 //!
 //! Constraints: nothing is erased while the time is not known. Every appliance erases a shared person by itself, under
 //! the same order. The erasure has the time of the end, so a person who is enrolled again later is not erased, even if
 //! an appliance that was offline erases the former person only then.
 
 use gatehouse_model::{OrderId, Timestamp};
-use gatehouse_receipt::By;
 
 use super::super::StoreError;
 use super::super::events::clock::Ages;
@@ -14,7 +13,7 @@ use super::privacy::Privacy;
 use crate::people::Profile;
 
 impl Privacy {
-    /// Erases the people whose consent has ended. `clock_is_set` is whether the wall clock is reliable; without it, a
+    /// Erases the people whose consent or grace period has ended. `clock_is_set` is whether the wall clock is reliable; without it, a
     /// reference time of this boot is needed. Returns how many were erased.
     ///
     /// # Errors
@@ -36,13 +35,13 @@ impl Privacy {
         let expired = self.people.core.people().expired(now);
         for (person, profile) in &expired {
             let Profile { person: named, enrolled_at, terms, .. } = profile;
-            let at = terms.consent.time.unwrap_or(now).max(*enrolled_at);
+            let at = terms.ends_at().unwrap_or(now).max(*enrolled_at);
             let order = match self.people.core.deployment() {
                 Some(key) => key.expiry_order(&named.id, *enrolled_at, at),
                 None => OrderId::random(),
             };
             self.people
-                .erase_member(Ordered { order, person: *person, id: &named.id, at, by: By::Expiry })
+                .erase_member(Ordered { order, person: *person, id: &named.id, at, by: terms.ends_by() })
                 .await?;
         }
         Ok(expired.len())

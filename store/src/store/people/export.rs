@@ -1,7 +1,10 @@
-//! What an export of a person needs: their encodings, and the words that it must not contain.
+//! What an export of a person needs: their encodings, the words that it must not contain, and its signature.
 
 use gatehouse_gallery::Encoding;
+use gatehouse_model::KeyId;
+use gatehouse_receipt::{Export, Place};
 
+use super::super::StoreError;
 use super::privacy::Privacy;
 
 /// Encodings of a person in one gallery.
@@ -28,6 +31,26 @@ impl Privacy {
             OwnTemplates { model: model.name.clone(), dimensions: model.dimensions, encodings }
         };
         self.people.core.galleries().all().map(of_gallery).collect()
+    }
+
+    /// A signed note about an export that is made now, with the SHA-256 of its list of files. None if the id of the
+    /// appliance cannot be on a receipt. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the key table failed.
+    pub fn sign_export(
+        &self,
+        environment: &str,
+        device: &str,
+        manifest: [u8; 32],
+    ) -> Result<Option<String>, StoreError> {
+        let core = &self.people.core;
+        let Ok(place) = Place::device(environment, device, KeyId::parse(&core.state_id)) else {
+            return Ok(None);
+        };
+        let signer = core.signer(place.key_name())?;
+        let export = Export { place, issued: core.time(), manifest };
+        Ok(export.sign(&signer).ok().map(|note| note.to_string()))
     }
 
     /// The ids and names of all people but one, in lower case. Blocking: there may be 200,000.

@@ -1,11 +1,16 @@
-//! Suspension: a person is answered as a stranger until they are resumed. Nothing is destroyed.
+//! Suspension, and the grace period of an erasure: a person is answered as a stranger until they are resumed, or the
+//! erasure is cancelled. Nothing is destroyed.
 //!
 //! A suspended person stays in the gallery, so that a face near to theirs does not match another person.
 
-use super::super::{Refusal, RequestError};
+use std::time::Duration;
+
+use gatehouse_model::Timestamp;
+
+use super::super::{OrderedBy, Refusal, RequestError};
 use super::privacy::Privacy;
 use crate::people::{PersonSummary, Profile};
-use crate::terms::{Term, check_text};
+use crate::terms::{Term, Terms, check_text};
 
 impl Privacy {
     /// Suspends a person. Answers change immediately, on other appliances after the next synchronization. A suspended
@@ -15,10 +20,9 @@ impl Privacy {
     /// A refusal for an unknown id or a bad reason.
     pub async fn suspend(&self, id: &str, reason: Option<&str>) -> Result<PersonSummary, RequestError> {
         check_text(reason)?;
-        self.change_suspension(id, |before| {
-            let now = self.people.core.stamp();
-            let reason = reason.map(str::to_owned);
-            Term { changed_at: now, text: reason, time: before.time.or(Some(now)) }
+        self.change_terms(id, |terms, now| {
+            let time = terms.suspension.time.or(Some(now));
+            terms.suspension = Term { changed_at: now, text: reason.map(str::to_owned), time };
         })
         .await
     }
@@ -31,14 +35,39 @@ impl Privacy {
         if self.people.get(id).is_some_and(|person| person.suspended_at.is_none()) {
             return Err(Refusal::NotSuspended(id.to_owned()).into());
         }
-        self.change_suspension(id, |_| Term { changed_at: self.people.core.stamp(), text: None, time: None })
+        self.change_terms(id, |terms, now| terms.suspension = Term { changed_at: now, ..Term::default() })
             .await
     }
 
-    async fn change_suspension(
+    /// Orders the erasure of a person after a grace period. Until then the person is answered as a stranger, and
+    /// [`Privacy::restore`] cancels the order. A second order changes nothing but its author.
+    ///
+    /// # Errors
+    /// A refusal for an unknown id.
+    pub async fn order_erasure(
         &self,
         id: &str,
-        change: impl FnOnce(&Term) -> Term + Send,
+        by: OrderedBy,
+        grace: Duration,
+    ) -> Result<PersonSummary, RequestError> {
+        self.change_terms(id, |terms, now| terms.order_erasure(by, now, grace)).await
+    }
+
+    /// Cancels an erasure in its grace period.
+    ///
+    /// # Errors
+    /// A refusal for an unknown id, and for a person whose erasure is not ordered.
+    pub async fn restore(&self, id: &str) -> Result<PersonSummary, RequestError> {
+        if self.people.get(id).is_some_and(|person| !person.erasure_ordered) {
+            return Err(Refusal::NotOrdered(id.to_owned()).into());
+        }
+        self.change_terms(id, |terms, now| terms.erasure = Term { changed_at: now, ..Term::default() }).await
+    }
+
+    async fn change_terms(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Terms, Timestamp) + Send,
     ) -> Result<PersonSummary, RequestError> {
         let unknown = || Refusal::UnknownPerson(id.to_owned());
         let _lock = self.people.core.people_lock.lock().await;
@@ -47,8 +76,8 @@ impl Privacy {
             let key_id = people.key_of(id).ok_or_else(unknown)?;
             (key_id, people.member(&key_id).ok_or_else(unknown)?.profile.clone())
         };
-        profile.terms.suspension = change(&profile.terms.suspension);
-        let updated_at = profile.terms.suspension.changed_at;
+        let updated_at = self.people.core.stamp();
+        change(&mut profile.terms, updated_at);
         self.people.put_person(key_id, Profile { updated_at, ..profile }, Vec::new()).await?;
         // A face that is kept for a correction names the person.
         self.people.galleries.forget_matches_of(id);
@@ -61,6 +90,7 @@ mod tests {
     use gatehouse_gallery::Encoding;
     use gatehouse_model::Outcome;
 
+    use super::*;
     use crate::store::testing::{open, visit};
     use crate::store::{ProbeFace, Store};
 
@@ -106,6 +136,27 @@ mod tests {
         assert!(store.privacy.resume("anna").await.is_err(), "she is not suspended");
         assert!(store.privacy.suspend("carl", None).await.is_err());
         assert!(store.privacy.suspend("anna", Some("")).await.is_err());
+        store.close();
+    }
+
+    #[tokio::test]
+    async fn an_ordered_erasure_can_be_cancelled_until_its_time_and_is_carried_out_then() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = open(folder.path(), "m", 4);
+        store.people.enroll("anna", "Anna", vec![encoding(0)]).await.unwrap();
+        let ordered = store.privacy.order_erasure("anna", OrderedBy::User(7), DAY).await.unwrap();
+        assert!(ordered.erasure_ordered && ordered.expires_at.is_some() && ordered.suspended_at.is_none());
+        assert_eq!(outcome(&store, 0), Outcome::Stranger);
+        let restored = store.privacy.restore("anna").await.unwrap();
+        assert_eq!((restored.erasure_ordered, restored.expires_at), (false, None));
+        assert_eq!(outcome(&store, 0), Outcome::Match);
+        assert!(store.privacy.restore("anna").await.is_err());
+        assert!(store.privacy.order_erasure("carl", OrderedBy::User(7), DAY).await.is_err());
+        store.privacy.order_erasure("anna", OrderedBy::User(7), Duration::from_millis(20)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        assert_eq!(store.privacy.erase_expired(true).await.unwrap(), 1);
+        assert!(store.people.get("anna").is_none());
         store.close();
     }
 }
